@@ -1,0 +1,54 @@
+"""Rigid transforms as float64 (4, 4) matrices, always named `dst_from_src` so that neighbours cancel."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def matrix_from_pose(translation: Sequence[float], quaternion_wxyz: Sequence[float]) -> np.ndarray:
+    """(4, 4) `parent_from_child` of a child's pose in its parent: translation [m] and unit quaternion w, x, y, z."""
+    w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
+    parent_from_child = np.eye(4)
+    parent_from_child[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    parent_from_child[:3, 3] = translation
+    return parent_from_child
+
+
+def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Unit quaternion (w, x, y, z), w ≥ 0, of the rotation in a (3, 3) or (4, 4) matrix.
+
+    Source: Bar-Itzhack, "New method for extracting the quaternion from a rotation matrix" (2000): the
+    eigenvector of the largest eigenvalue, which is stable at every angle.
+    """
+    m = np.asarray(matrix, dtype=np.float64)
+    k = np.array([
+        [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+        [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2]],
+        [m[0, 2] - m[2, 0], m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2]],
+        [m[1, 0] - m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1]],
+    ])  # fmt: skip
+    quaternion = np.linalg.eigh(k)[1][:, -1]
+    return -quaternion if quaternion[0] < 0 else quaternion
+
+
+def yaw_of(matrix: np.ndarray) -> float:
+    """Heading [rad] of the x axis of a rotation, counter-clockwise from the parent's +x."""
+    return float(np.arctan2(matrix[1, 0], matrix[0, 0]))
+
+
+def inverse(dst_from_src: np.ndarray) -> np.ndarray:
+    """`src_from_dst` of a rigid (4, 4) transform."""
+    src_from_dst = np.eye(4)
+    src_from_dst[:3, :3] = dst_from_src[:3, :3].T
+    src_from_dst[:3, 3] = -dst_from_src[:3, :3].T @ dst_from_src[:3, 3]
+    return src_from_dst
+
+
+def apply(dst_from_src: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of the frame `src`, expressed in `dst`; same dtype as the points."""
+    rotation = dst_from_src[:3, :3].astype(points.dtype)
+    return points @ rotation.T + dst_from_src[:3, 3].astype(points.dtype)

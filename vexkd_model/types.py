@@ -1,0 +1,93 @@
+"""The few types that every part of the project speaks. Conventions are decided here, once.
+
+Everything lives in the ego frame = base_link (x forward, y left, z up; REP-103), in metres, radians and
+seconds. Stamps are integer nanoseconds. BEV arrays are (C, Y, X): index 0 at the minimum, the centre of cell
+(j, i) at `minimum + (index + 0.5) * cell`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+DETECTION_CLASSES = (
+    "car", "truck", "construction_vehicle", "bus", "trailer",
+    "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
+)  # fmt: skip
+MAP_CLASSES = ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider")
+POINT_FIELDS = ("x", "y", "z", "intensity", "dt")
+BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
+
+
+@dataclass(frozen=True)
+class BevGrid:
+    """A square-celled bird's-eye-view grid in base_link: x in [x_min, x_max), y in [y_min, y_max), metres."""
+
+    x_min: float
+    x_max: float
+    y_min: float
+    y_max: float
+    cell: float
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("x", self.x_min, self.x_max), ("y", self.y_min, self.y_max)):
+            cells = (high - low) / self.cell
+            if cells < 1 or abs(cells - round(cells)) > 1e-6:
+                raise ValueError(f"the {name} range {low} … {high} m does not divide into cells of {self.cell} m")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(Y, X): number of cells along y and along x."""
+        return round((self.y_max - self.y_min) / self.cell), round((self.x_max - self.x_min) / self.cell)
+
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Cell centres in metres: (Y,) along y and (X,) along x."""
+        rows, columns = self.shape
+        return (self.y_min + (np.arange(rows) + 0.5) * self.cell,
+                self.x_min + (np.arange(columns) + 0.5) * self.cell)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """M boxes in base_link.
+
+    values: float32 (M, 9) in the order of BOX_FIELDS: centre [m], length along the heading, width, height [m],
+        yaw [rad, counter-clockwise from +x], velocity [m/s]; velocity is NaN where it is unknown.
+    labels: int64 (M,), index into DETECTION_CLASSES.
+    """
+
+    values: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a student sees at one moment.
+
+    points: float32 (N, 5) in the order of POINT_FIELDS: position in base_link [m], intensity 0 … 255,
+        dt ≥ 0 [s], the age of the sweep that the point came from.
+    stamp_ns: reference time, that of the newest sweep.
+    token: the nuScenes sample token, empty on a vehicle.
+    """
+
+    points: np.ndarray
+    stamp_ns: int
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a student says about one Frame.
+
+    boxes: detections, best first. scores: float32 (M,) in [0, 1], a confidence and not a probability.
+    map_probabilities: float32 (6, Y, X) on map_grid, in the order of MAP_CLASSES.
+    """
+
+    boxes: Boxes
+    scores: np.ndarray
+    map_probabilities: np.ndarray
+    map_grid: BevGrid
+    stamp_ns: int
+    token: str = ""
