@@ -1,0 +1,44 @@
+"""BEV encoder: low-level → high-level BEV map.
+
+Source: the backbone and neck of SECOND and PointPillars (Yan et al. 2018; Lang et al. 2019): stages of plain
+convolutions, each stage brought back to the input's resolution and concatenated.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class BevEncoder(nn.Module):
+    """(B, C_low, Y, X) → (B, lateral_channels · stages, Y, X) on the same grid.
+
+    Stage i works at 1/2^i of the resolution; Y and X need not be divisible, the upsampled maps are cropped.
+    """
+
+    def __init__(self, in_channels: int, stage_channels: Sequence[int], stage_layers: Sequence[int],
+                 lateral_channels: int) -> None:
+        super().__init__()
+        self.stages, self.laterals = nn.ModuleList(), nn.ModuleList()
+        for i, (channels, layers) in enumerate(zip(stage_channels, stage_layers, strict=True)):
+            blocks = [conv_bn_relu(in_channels, channels, stride=1 if i == 0 else 2)]
+            blocks += [conv_bn_relu(channels, channels) for _ in range(layers - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+            self.laterals.append(nn.Sequential(
+                nn.ConvTranspose2d(channels, lateral_channels, 2**i, stride=2**i, bias=False),
+                nn.BatchNorm2d(lateral_channels, eps=1e-3), nn.ReLU(inplace=True)))
+            in_channels = channels
+
+    def forward(self, low: Tensor) -> Tensor:
+        rows, columns = low.shape[-2:]
+        levels, x = [], low
+        for stage, lateral in zip(self.stages, self.laterals, strict=True):
+            x = stage(x)
+            levels.append(lateral(x)[..., :rows, :columns])
+        return torch.cat(levels, dim=1)
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """3×3 convolution, batch norm, ReLU: the brick of every BEV module."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+                         nn.BatchNorm2d(out_channels, eps=1e-3), nn.ReLU(inplace=True))

@@ -1,0 +1,59 @@
+"""CenterHead: dense 3D detection from the high-level map.
+
+Source: CenterPoint (Yin et al., CVPR 2021): a heatmap of object centres a class and, at each centre, the rest of the
+box. Targets and losses are in center_loss.py, the way back to boxes in center_decode.py.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vexkd_model.bev.encoder import conv_bn_relu
+
+HEATMAP_BIAS = -math.log((1 - 0.1) / 0.1)  # −2.19: every cell starts at probability 0.1 (RetinaNet's prior)
+REGRESSION_CHANNELS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2}
+
+
+class TaskMaps(NamedTuple):
+    """What one task predicts in every cell; each (B, channels, Y, X).
+
+    heatmap: logits, one a class of the task. offset: the centre in cells from the cell's minimum corner (x, y).
+    height: z of the centre [m]. size: logarithms of length, width, height [m]. heading: sin and cos of yaw.
+    velocity: vx, vy [m/s].
+    """
+
+    heatmap: Tensor
+    offset: Tensor
+    height: Tensor
+    size: Tensor
+    heading: Tensor
+    velocity: Tensor
+
+
+class CenterHead(nn.Module):
+    """(B, C, Y, X) → one TaskMaps a task."""
+
+    def __init__(self, in_channels: int, shared_channels: int, task_channels: int,
+                 classes_of_task: Sequence[int]) -> None:
+        super().__init__()
+        self.shared = conv_bn_relu(in_channels, shared_channels)
+        self.tasks = nn.ModuleList(_TaskHead(shared_channels, task_channels, classes) for classes in classes_of_task)
+
+    def forward(self, high: Tensor) -> list[TaskMaps]:
+        shared = self.shared(high)
+        return [task(shared) for task in self.tasks]
+
+
+class _TaskHead(nn.Module):
+    def __init__(self, in_channels: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.split = [classes, *REGRESSION_CHANNELS.values()]
+        self.hidden = conv_bn_relu(in_channels, channels)
+        self.out = nn.Conv2d(channels, sum(self.split), 1)
+        nn.init.constant_(self.out.bias[:classes], HEATMAP_BIAS)
+
+    def forward(self, shared: Tensor) -> TaskMaps:
+        return TaskMaps(*torch.split(self.out(self.hidden(shared)), self.split, dim=1))

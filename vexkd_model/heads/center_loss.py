@@ -1,0 +1,110 @@
+"""Targets and losses of the CenterHead."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
+from vexkd_model.types import BevGrid
+
+MIN_OVERLAP = 0.1
+MIN_RADIUS = 2
+REGRESSION_WEIGHT = 0.25
+FIELD_WEIGHTS = {"offset": 1.0, "height": 1.0, "size": 1.0, "heading": 1.0, "velocity": 0.2}
+
+
+class TaskTargets(NamedTuple):
+    """What one task should predict for a batch.
+
+    heatmap: (B, classes, Y, X) in [0, 1]. sample, cell: (M,) where the M objects are: sample number and flat (Y, X)
+    index. fields: name of a TaskMaps field → (M, channels); velocity is NaN where unknown.
+    """
+
+    heatmap: Tensor
+    sample: Tensor
+    cell: Tensor
+    fields: dict[str, Tensor]
+
+
+def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids: Sequence[int],
+                   grid: BevGrid) -> TaskTargets:
+    """Targets of the task that holds `class_ids`; boxes (M, 9) and labels (M,) of each sample in the batch.
+
+    Boxes whose centre lies outside the grid are left out.
+    """
+    rows, columns = grid.shape
+    sample = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
+    box, label = torch.cat(list(boxes)), torch.cat(list(labels))
+    position = (box[:, :2] - box.new_tensor([grid.x_min, grid.y_min])) / grid.cell
+    column, row = position.floor().long().unbind(dim=1)
+    of_task = torch.stack([label == c for c in class_ids])
+    keep = of_task.any(dim=0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    box, sample, column, row, position = box[keep], sample[keep], column[keep], row[keep], position[keep]
+    channel = of_task[:, keep].int().argmax(dim=0)
+
+    heatmap = box.new_zeros(len(boxes), len(class_ids), rows, columns)
+    radius = gaussian_radius(box[:, 3] / grid.cell, box[:, 4] / grid.cell).floor().clamp(min=MIN_RADIUS).long()
+    draw_gaussians(heatmap, sample, channel, row, column, radius)
+    fields = {"offset": position - torch.stack([column, row], dim=1), "height": box[:, 2:3],
+              "size": box[:, 3:6].log(), "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1),
+              "velocity": box[:, 7:9]}  # fmt: skip
+    return TaskTargets(heatmap, sample, row * columns + column, fields)
+
+
+def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP) -> Tensor:
+    """Radius in cells within which a shifted box still has an IoU of `overlap`; length and width in cells.
+
+    Source: CornerNet (Law & Deng 2018) with the published (b + √…)/2 for all three cases, as CenterPoint trains with.
+    """
+    perimeter, area = length + width, length * width
+    cases = [
+        (1.0, perimeter, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * perimeter, (1 - overlap) * area),
+        (4 * overlap, -2 * overlap * perimeter, (overlap - 1) * area),
+    ]
+    return torch.stack([(b + (b * b - 4 * a * c).sqrt()) / 2 for a, b, c in cases]).amin(dim=0)
+
+
+def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor, column: Tensor,
+                   radius: Tensor) -> None:
+    """Raise `heatmap` (B, K, Y, X), in place, to a Gaussian of σ = (2r + 1)/6 cells around each object."""
+    if not len(radius):
+        return
+    _, classes, rows, columns = heatmap.shape
+    reach = torch.arange(-int(radius.max()), int(radius.max()) + 1, device=heatmap.device)
+    dy, dx = (d[None] for d in torch.meshgrid(reach, reach, indexing="ij"))
+    r, y, x = (value[:, None, None] for value in (radius, row, column))
+    sigma = (2 * r + 1) / 6
+    value = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+    inside = ((dx.abs() <= r) & (dy.abs() <= r) & (y + dy >= 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns))
+    plane = (sample * classes + channel)[:, None, None]
+    index = (plane * rows + y + dy) * columns + x + dx
+    heatmap.view(-1).scatter_reduce_(0, index[inside], value[inside].to(heatmap.dtype), "amax")
+
+
+def center_loss(maps: TaskMaps, targets: TaskTargets) -> dict[str, Tensor]:
+    """Weighted losses of one task, to be summed: `heatmap` and one a regression field."""
+    losses = {"heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap)}
+    for name in REGRESSION_CHANNELS:
+        at_objects = getattr(maps, name).float().flatten(2)[targets.sample, :, targets.cell]
+        target = targets.fields[name]
+        known = torch.isfinite(target)
+        error = (at_objects - torch.where(known, target, 0.0)).abs() * known
+        losses[name] = REGRESSION_WEIGHT * FIELD_WEIGHTS[name] * error.sum() / max(len(target), 1)
+    return losses
+
+
+def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Penalty-reduced focal loss on a heatmap, divided by the number of objects.
+
+    Source: CornerNet (Law & Deng 2018), equation 1, α = 2, β = 4. In logits, so that it is finite at saturation.
+    """
+    logits = logits.float()
+    probability, log_yes, log_no = logits.sigmoid(), functional.logsigmoid(logits), functional.logsigmoid(-logits)
+    centre = target == 1
+    loss = torch.where(centre, -log_yes * (1 - probability) ** 2,
+                       -log_no * probability**2 * (1 - target) ** 4)
+    return loss.sum() / centre.sum().clamp(min=1)

@@ -1,0 +1,48 @@
+"""SegmentationHead: BEV map segmentation from the high-level map, and its loss.
+
+Source: BEVFusion (Liu et al., ICRA 2023): grid transform, two convolutions, one binary map a class, focal loss.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.types import MAP_CLASSES, BevGrid
+
+FOCAL_GAMMA = 2.0
+
+
+class SegmentationHead(nn.Module):
+    """(B, C, Y, X) on `feature_grid` → logits (B, 6, Y', X') on `map_grid`."""
+
+    def __init__(self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid) -> None:
+        super().__init__()
+        self.register_buffer("sampling", sampling_grid(feature_grid, map_grid), persistent=False)
+        self.layers = nn.Sequential(conv_bn_relu(in_channels, channels), conv_bn_relu(channels, channels),
+                                    nn.Conv2d(channels, len(MAP_CLASSES), 1))
+
+    def forward(self, high: Tensor) -> Tensor:
+        sampling = self.sampling.to(high.dtype).expand(len(high), -1, -1, -1)
+        return self.layers(functional.grid_sample(high, sampling, mode="bilinear", align_corners=False))
+
+
+def sampling_grid(source: BevGrid, target: BevGrid) -> Tensor:
+    """(1, Y, X, 2) positions of the target's cell centres in `grid_sample` coordinates of the source map."""
+    y, x = (torch.from_numpy(centre) for centre in target.centres())
+    u = 2 * (x - source.x_min) / (source.x_max - source.x_min) - 1
+    v = 2 * (y - source.y_min) / (source.y_max - source.y_min) - 1
+    grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
+    return torch.stack([grid_u, grid_v], dim=-1)[None].float()
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Focal loss without class weights (Lin et al. 2017, eq. 4), mean over the known cells of each class, summed.
+
+    logits: (B, 6, Y, X). target: the same shape, 0 or 1. known: bool (B, Y, X), False where the map is unknown.
+    """
+    logits = logits.float()
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    wrongness = torch.abs(torch.sigmoid(logits) - target)
+    loss = wrongness**FOCAL_GAMMA * cross_entropy * known[:, None]
+    return loss.sum(dim=(0, 2, 3)).div(known.sum().clamp(min=1)).sum()
