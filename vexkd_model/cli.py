@@ -1,0 +1,172 @@
+"""`vexkd`: the command line of everything that trains. One function a command; the work is done elsewhere."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from vexkd_model.errors import UserError
+
+# Imports of torch and of the devkit stand inside the commands: `vexkd --help` must answer at once.
+
+
+def synth(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.synth import synthesise
+
+    scenes = arguments.scenes.split(",") if arguments.scenes else None
+    synthesise(arguments.out, arguments.preset, arguments.seed, split=arguments.split, scenes=scenes,
+               device=arguments.device, workers=arguments.workers)
+    print(f"{arguments.out}: synthetic dataset complete; next: vexkd prepare {arguments.out} --version VERSION")
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.prepare import prepare
+
+    splits = [arguments.split] if arguments.split else None
+    for folder in prepare(arguments.dataroot, arguments.version, _index_dir(arguments), splits, arguments.force):
+        print(f"{folder}: index complete")
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config import load_config
+    from vexkd_model.training.train import quiet_lightning, train
+
+    quiet_lightning()
+    config = load_config(arguments.config, arguments.set)
+    index = _open_index(arguments, default_split={"v1.0-mini": "mini_train"}.get(arguments.version, "train"))
+    train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty())
+    print(f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
+          f"--version {arguments.version}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.deploy.predictor import Predictor
+    from vexkd_model.evaluation.report import metrics_table, to_json
+    from vexkd_model.evaluation.split import predict_split, score_split
+    from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
+
+    target: Path = arguments.run_or_student
+    is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
+    predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
+                 else Predictor.load(target, arguments.device))
+    index = _open_index(arguments, default_split={"v1.0-mini": "mini_val"}.get(arguments.version, "val"))
+    result = score_split(predict_split(predictor, index), index)
+    print(metrics_table(result.detection, result.maps))
+    report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]),
+              "detection": result.detection.to_dict(), "map": result.maps and result.maps.to_dict()}  # fmt: skip
+    for path in filter(None, (arguments.json, target / EVALUATION if is_run else None)):
+        to_json(path, report)
+        print(f"{path}: written")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from vexkd_model.deploy.package import save_package
+    from vexkd_model.training.run import EVALUATION, RECORD, load_run
+
+    student, config, epochs = load_run(arguments.run)
+    record = json.loads((arguments.run / RECORD).read_text())
+    evaluation = arguments.run / EVALUATION
+    if not evaluation.is_file():
+        print(f"{evaluation}: absent, so the card will state no metrics; `vexkd evaluate {arguments.run}` writes it",
+              file=sys.stderr)
+    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
+    trained_on = {**record["data"], "command": record["command"], "epochs": epochs}
+    save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"])
+    print(f"{arguments.out}: student package complete")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command; exit code 0, 1 for a failure in one line, 2 for wrong use."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except UserError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        sys.exit(f"vexkd: {error}")
+    except KeyboardInterrupt:
+        sys.exit("vexkd: interrupted")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _index_dir(arguments: argparse.Namespace) -> Path:
+    return arguments.index or arguments.dataroot / "vexkd" / arguments.version
+
+
+def _open_index(arguments: argparse.Namespace, default_split: str):
+    from vexkd_model.data.index import FrameIndex
+
+    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vexkd", description="Train, evaluate and export bird's-eye-view students.",
+        epilog="A first tour: vexkd synth data --preset demo --seed 1; vexkd prepare data --version v1.0-mini; "
+               "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run; "
+               "vexkd evaluate run --dataroot data --version v1.0-mini; vexkd export run student")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, synth, "write a synthetic dataset in the official nuScenes schema",
+                       "vexkd synth data --preset demo --seed 1")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder to write; an interrupted run is resumed")
+    command.add_argument("--preset", default="demo", choices=("demo", "bench-small"),
+                         help="demo: v1.0-mini; bench-small: v1.0-trainval, for experiments on two CPU cores")
+    command.add_argument("--seed", type=int, default=1, help="other seeds give other streets (default: 1)")
+    command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
+    command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")
+    command.add_argument("--workers", type=int, default=1, help="processes; the files do not depend on it (default: 1)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+    command = _command(commands, prepare, "index a nuScenes folder for training and evaluation",
+                       "vexkd prepare data --version v1.0-mini")
+    command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder that holds samples/, sweeps/, maps/")
+    _dataset_arguments(command)
+    command.add_argument("--force", action="store_true", help="write a complete index anew")
+
+    command = _command(commands, train, "train a student",
+                       "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    _dataset_arguments(command)
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one key of CONFIG, for example training.epochs=5; may be repeated")
+
+    command = _command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
+                       "vexkd evaluate models/lidar_pillar_small --dataroot data --version v1.0-mini")
+    command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    _dataset_arguments(command)
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+    command = _command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, run, text: str, example: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(run.__name__, help=text, description=text[0].upper() + text[1:] + ".",
+                                  epilog=f"Example: {example}")
+    command.set_defaults(command=run)
+    return command
+
+
+def _dataset_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--version", required=True, help="v1.0-mini, v1.0-trainval or v1.0-test")
+    command.add_argument("--split", help="official split, for example mini_val")
+    command.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
+
+
+if __name__ == "__main__":
+    main()

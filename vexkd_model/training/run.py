@@ -1,0 +1,76 @@
+"""A run folder: the configuration, checkpoints, loss curve and record of one training."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vexkd_model.config import ModelConfig, dump_config, load_config
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.errors import UserError
+from vexkd_model.student import LidarStudent, build_student
+
+CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
+LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+SYNTH_MANIFEST = "synth.json"
+
+
+def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: bool) -> None:
+    """Make a new run folder, or check that `run` is one to be resumed with the same configuration."""
+    stored = run / CONFIG
+    if stored.is_file():
+        if not resume:
+            raise UserError(f"{run}: holds a run already; add --resume to go on, or choose another --out")
+        if load_config(stored) != config:
+            raise UserError(f"{stored}: differs from the given configuration; resume with the one the run began with")
+        return
+    if run.exists() and any(run.iterdir()):
+        raise UserError(f"{run}: is neither empty nor a run; choose another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
+              "source_revision": source_revision(), "torch": torch.__version__}  # fmt: skip
+    (run / RECORD).write_text(json.dumps(record, indent=1))
+    partial = stored.with_suffix(".partial")
+    partial.write_text(dump_config(config))
+    os.replace(partial, stored)
+
+
+def describe_data(index: FrameIndex) -> dict[str, Any]:
+    """What a card says about the data: synthetic with its preset and seed, or the nuScenes version; split, frames."""
+    manifest = index.dataroot / SYNTH_MANIFEST
+    origin = {"dataset": "nuScenes schema, not made by vexkd synth"}
+    if manifest.is_file():
+        origin = {"dataset": "synthetic (vexkd synth)", **json.loads(manifest.read_text())}
+    return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
+
+
+def load_run(run: Path) -> tuple[LidarStudent, ModelConfig, int]:
+    """The student of a run's last checkpoint, its configuration, and the number of finished epochs."""
+    config = load_config(run / CONFIG)
+    path = run / LAST_CHECKPOINT
+    if not path.is_file():
+        raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    prefix = "student."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()
+               if name.startswith(prefix)}
+    student = build_student(config)
+    student.load_state_dict(weights)
+    return student, config, checkpoint["epoch"] + 1
+
+
+def source_revision() -> str:
+    """Git commit of this code, "+changes" when files differ from it, "unknown" outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain", "--", folder) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
