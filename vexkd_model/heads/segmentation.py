@@ -23,8 +23,10 @@ class SegmentationHead(nn.Module):
                                     nn.Conv2d(channels, len(MAP_CLASSES), 1))
 
     def forward(self, high: Tensor) -> Tensor:
-        sampling = self.sampling.to(high.dtype).expand(len(high), -1, -1, -1)
-        return self.layers(functional.grid_sample(high, sampling, mode="bilinear", align_corners=False))
+        # In the positions' precision: bfloat16 positions would be off by up to 0.1 m.
+        sampling = self.sampling.expand(len(high), -1, -1, -1)
+        sampled = functional.grid_sample(high.to(sampling.dtype), sampling, mode="bilinear", align_corners=False)
+        return self.layers(sampled)
 
 
 def sampling_grid(source: BevGrid, target: BevGrid) -> Tensor:

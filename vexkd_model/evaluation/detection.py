@@ -1,0 +1,176 @@
+"""Official nuScenes detection metrics: predictions in base_link → submission → the unmodified devkit's figures."""
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.loaders import add_center_dist, filter_eval_boxes, get_samples_of_scenes, load_gt
+from nuscenes.eval.detection.constants import TP_METRICS
+from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
+from nuscenes.eval.detection.evaluate import DetectionEval
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.splits import get_scenes_of_split, is_predefined_split
+
+from vexkd_model.data.prepare import open_nuscenes
+from vexkd_model.errors import UserError
+from vexkd_model.evaluation.report import to_json
+from vexkd_model.geometry.boxes import nuscenes_from_values
+from vexkd_model.types import DETECTION_CLASSES, Prediction
+
+MAX_BOXES_PER_SAMPLE = 500
+MOVING_SPEED_MPS = 0.2  # CenterPoint's and mmdetection3d's border between a moving and a standing object
+# class → attribute when moving, attribute otherwise
+ATTRIBUTES = {
+    "car": ("vehicle.moving", "vehicle.parked"),
+    "truck": ("vehicle.moving", "vehicle.parked"),
+    "construction_vehicle": ("vehicle.moving", "vehicle.parked"),
+    "bus": ("vehicle.moving", "vehicle.stopped"),
+    "trailer": ("vehicle.moving", "vehicle.parked"),
+    "barrier": ("", ""),
+    "motorcycle": ("cycle.with_rider", "cycle.without_rider"),
+    "bicycle": ("cycle.with_rider", "cycle.without_rider"),
+    "pedestrian": ("pedestrian.moving", "pedestrian.standing"),
+    "traffic_cone": ("", ""),
+}
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """What `DetectionEval` says with its configuration detection_cvpr_2019.
+
+    class_ap: AP a class, mean over the distance thresholds 0.5, 1, 2 and 4 m.
+    tp_errors: means over classes of trans_err [m], scale_err [1 − IoU], orient_err [rad], vel_err [m/s] and
+        attr_err [1 − accuracy], of matches within 2 m.
+    ground_truth: boxes a class that count: in range, with LiDAR or radar points. A class with none has AP 0 and still
+        weighs in the mean.
+    note: empty, or why there is nothing behind the figures.
+    """
+
+    mean_ap: float
+    nd_score: float
+    class_ap: dict[str, float]
+    tp_errors: dict[str, float]
+    ground_truth: dict[str, int]
+    samples: int
+    note: str = ""
+
+    def to_dict(self) -> dict:
+        """Plain dictionaries and numbers, for JSON."""
+        return asdict(self)
+
+
+def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str, np.ndarray]) -> dict:
+    """The official submission: {"meta": …, "results": {sample token: [box …]}}, boxes in the global frame.
+
+    `global_from_base` maps sample tokens to float64 (4, 4) ego poses. Of more than 500 boxes in a sample the best
+    scores stay. The attribute follows from class and speed (`ATTRIBUTES`). An unknown (NaN) velocity is submitted as
+    zero: the devkit would leave NaN out of the velocity error, so that saying nothing would score better than trying.
+
+    UserError: a sample twice, one without a pose, or a box that is not finite or has no volume.
+    """
+    results: dict[str, list[dict]] = {}
+    for prediction in predictions:
+        token = prediction.token
+        if token in results:
+            raise UserError(f"sample {token!r}: predicted twice; replay every scene once")
+        if token not in global_from_base:
+            raise UserError(f"sample {token!r}: no ego pose is known; predict on samples of the evaluated dataset")
+        results[token] = _sample_results(prediction, global_from_base[token])
+    meta = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
+    return {"meta": meta, "results": results}
+
+
+def evaluate_detections(dataroot: Path, version: str, split: str, predictions: Iterable[Prediction],
+                        global_from_base: Mapping[str, np.ndarray], work_dir: Path) -> DetectionResult:
+    """Score predictions on every sample of an official split of the dataset; the devkit prints nothing.
+
+    `work_dir` is made where absent and receives `submission.json`.
+    UserError: samples of the split without a prediction, predictions of other samples, a split that the dataset's
+    version does not have, and whatever `submission` refuses.
+    """
+    document = submission(predictions, global_from_base)
+    nusc = open_nuscenes(dataroot, version)
+    tokens = _split_tokens(nusc, split)
+    _check_complete(document["results"].keys(), tokens, split)
+    path = Path(work_dir) / "submission.json"
+    to_json(path, document)
+    config = config_factory("detection_cvpr_2019")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            counted = _counted_ground_truth(nusc, split, config)
+            # The devkit cannot tell the box type of an empty set and raises; the figures are known all the same.
+            if not any(document["results"].values()):
+                return _zero_result(counted, len(tokens), "no detections at all")
+            if not counted:
+                return _zero_result(counted, len(tokens), "no ground truth in range in this split")
+            official = DetectionEval(nusc, config, str(path), split, str(work_dir), verbose=False)
+            metrics, _ = official.evaluate()
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"{dataroot}: {version} cannot be scored on split {split!r} ({error})") from error
+    return DetectionResult(
+        mean_ap=float(metrics.mean_ap),
+        nd_score=float(metrics.nd_score),
+        class_ap={name: float(metrics.mean_dist_aps[name]) for name in DETECTION_CLASSES},
+        tp_errors={name: float(metrics.tp_errors[name]) for name in TP_METRICS},
+        ground_truth={name: counted[name] for name in DETECTION_CLASSES},
+        samples=len(tokens),
+    )
+
+
+def _counted_ground_truth(nusc: NuScenes, split: str, config: DetectionConfig) -> Counter[str]:
+    """Boxes a class that the devkit counts: in range, with LiDAR or radar points."""
+    boxes = load_gt(nusc, split, DetectionBox)
+    if boxes.all:
+        boxes = filter_eval_boxes(nusc, add_center_dist(nusc, boxes), config.class_range)
+    return Counter(box.detection_name for box in boxes.all)
+
+
+def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> list[dict]:
+    best = np.argsort(-prediction.scores, kind="stable")[:MAX_BOXES_PER_SAMPLE]
+    values, scores = prediction.boxes.values[best], prediction.scores[best]
+    usable = np.isfinite(values[:, :7]).all(axis=1) & (values[:, 3:6] > 0).all(axis=1) & np.isfinite(scores)
+    if not usable.all():
+        raise UserError(f"sample {prediction.token!r}: {np.sum(~usable)} detections are not finite or have no volume; "
+                        "the student's weights are unusable, train it again")  # fmt: skip
+    values = np.concatenate([values[:, :7], np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0)], axis=1)
+    names = [DETECTION_CLASSES[label] for label in prediction.boxes.labels[best]]
+    moving = np.hypot(values[:, 7], values[:, 8]) > MOVING_SPEED_MPS
+    columns = nuscenes_from_values(global_from_base, values)
+    return [
+        {"sample_token": prediction.token, "translation": translation, "size": size, "rotation": rotation,
+         "velocity": velocity, "detection_name": name, "detection_score": score,
+         "attribute_name": ATTRIBUTES[name][0 if is_moving else 1]}
+        for translation, size, rotation, velocity, name, score, is_moving in zip(
+            *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True)
+    ]  # fmt: skip
+
+
+def _split_tokens(nusc: NuScenes, split: str) -> list[str]:
+    if not is_predefined_split(split):
+        raise UserError(f"split {split!r}: no official split of that name")
+    tokens = get_samples_of_scenes(get_scenes_of_split(split, nusc), nusc)
+    if not tokens:
+        raise UserError(f"{nusc.dataroot}: {nusc.version} holds no sample of split {split!r}")
+    return tokens
+
+
+def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> None:
+    wanted, predicted = set(tokens), set(predicted)
+    if missing := wanted - predicted:
+        raise UserError(f"{len(missing)} of {len(wanted)} samples of split {split!r} have no prediction "
+                        f"(the first is {min(missing)}); predict all of them, if need be without boxes")  # fmt: skip
+    if strange := predicted - wanted:
+        raise UserError(f"{len(strange)} predictions are of samples outside split {split!r} "
+                        f"(the first is {min(strange)}); evaluate the split that was predicted")  # fmt: skip
+
+
+def _zero_result(counted: Counter[str], samples: int, note: str) -> DetectionResult:
+    """The devkit's figures for a class that found nothing, AP 0 and all errors 1, for every class."""
+    nothing = dict.fromkeys(DETECTION_CLASSES, 0.0)
+    ground_truth = {name: counted[name] for name in DETECTION_CLASSES}
+    return DetectionResult(0.0, 0.0, nothing, dict.fromkeys(TP_METRICS, 1.0), ground_truth, samples, note)

@@ -1,0 +1,90 @@
+"""Results for people and for programs: plain-text tables, and JSON files that are never half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from vexkd_model.evaluation.detection import DetectionResult
+    from vexkd_model.evaluation.map_iou import MapResult
+
+ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad", "vel_err": "m/s",
+               "attr_err": "(1 − accuracy)"}  # fmt: skip
+
+
+def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> str:
+    """The official figures as text; either part may be absent. Classes without ground truth are marked."""
+    parts = []
+    if detection is not None:
+        parts.append(_detection_table(detection))
+    if maps is not None:
+        parts.append(_map_table(maps))
+    return "\n\n".join(parts)
+
+
+def latency_table(rows: Mapping[str, Sequence[float]]) -> str:
+    """One line a named series of durations [s]: their number, median, 90th and 99th percentile and maximum [ms]."""
+    cells = [["latency [ms]", "n", "p50", "p90", "p99", "max"]]
+    for name, seconds in rows.items():
+        figures = 1e3 * np.percentile(seconds, [50, 90, 99, 100]) if len(seconds) else []
+        cells.append([name, str(len(seconds)), *(f"{figure:.1f}" for figure in figures)])
+    return _aligned([row + ["–"] * (len(cells[0]) - len(row)) for row in cells])
+
+
+def to_json(path: Path, document: object) -> None:
+    """Write `document` as JSON; its folder is made where absent, and a reader sees the old file or the whole new one.
+
+    Not-a-number is refused (ValueError), because JSON has no word for it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _detection_table(result: DetectionResult) -> str:
+    rows = [["detection", "AP", "boxes"]]
+    for name, ap in result.class_ap.items():
+        rows.append([name, f"{ap:.3f}", str(result.ground_truth[name])])
+    rows.append(["mean (mAP)", f"{result.mean_ap:.3f}", str(sum(result.ground_truth.values()))])
+    rows.append(["NDS", f"{result.nd_score:.3f}", ""])
+    errors = ", ".join(f"{name[:-4]} {value:.2f} {ERROR_UNITS[name]}" for name, value in result.tp_errors.items())
+    lines = [_aligned(rows), f"errors of matches: {errors}"]
+    without = [name for name, count in result.ground_truth.items() if count == 0]
+    if without:
+        lines.append(f"no ground truth in range for {', '.join(without)}: AP 0 by definition")
+    if result.note:
+        lines.append(f"note: {result.note}")
+    return "\n".join(lines)
+
+
+def _map_table(result: MapResult) -> str:
+    rows = [["map", "IoU", "at"]]
+    for name, iou in result.class_iou.items():
+        rows.append([name, f"{iou:.3f}", f"{result.best_threshold[name]:.2f}"])
+    rows.append(["mean (mIoU)", f"{result.mean_iou:.3f}", ""])
+    lines = [_aligned(rows)]
+    if result.absent:
+        lines.append(f"no ground truth for {', '.join(result.absent)}: IoU 0 by definition")
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; names to the left, figures to the right; a rule under the header."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        figures = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *figures]).rstrip())
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)

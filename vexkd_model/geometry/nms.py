@@ -1,0 +1,116 @@
+"""Overlap of rotated rectangles seen from above, and non-maximum suppression. PyTorch, on CPU and CUDA alike."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Signs of (length, width) at the corners, counter-clockwise from above.
+CORNER_SIGNS = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))
+
+
+def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) intersection over union of the footprints of boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
+
+    Exact up to rounding, computed in float64 and returned in a's dtype. A footprint without area has IoU 0.
+    """
+    rows, columns = torch.nonzero(_circles_meet(a, b), as_tuple=True)
+    iou = torch.zeros(len(a), len(b), dtype=a.dtype, device=a.device)
+    iou[rows, columns] = _pair_iou(a[rows], b[columns]).to(a.dtype)
+    return iou
+
+
+def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int) -> Tensor:
+    """int64 (K,) indices of the boxes (N, ≥ 7) to keep, best score first, K ≤ max_keep.
+
+    A box goes when its BEV IoU with a kept, better one exceeds `iou_threshold`. Equal scores keep their order.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    ranked = boxes[order]
+    better, worse = torch.nonzero(torch.triu(_circles_meet(ranked, ranked), diagonal=1), as_tuple=True)
+    excludes = torch.zeros(len(boxes), len(boxes), dtype=torch.bool, device=boxes.device)
+    excludes[better, worse] = _pair_iou(ranked[better], ranked[worse]) > iou_threshold
+    return order[_greedy(excludes, max_keep)]
+
+
+def circle_nms(centres: Tensor, scores: Tensor, radius: float, max_keep: int) -> Tensor:
+    """int64 (K,) indices of the centres (N, ≥ 2) to keep, best score first, K ≤ max_keep.
+
+    A centre goes when a kept, better one lies within `radius` metres. Equal scores keep their order.
+    Note: CenterPoint and mmdetection3d compare the *squared* distance with their published "radii" (4, 12, 10, 1,
+    0.85, 0.175); in metres these are the square roots: 2, 3.46, 3.16, 1, 0.92, 0.42.
+    """
+    order = torch.argsort(scores, descending=True, stable=True)
+    ranked = centres[order, :2].double()
+    return order[_greedy(_distances(ranked, ranked) <= radius, max_keep)]
+
+
+def _greedy(excludes: Tensor, max_keep: int) -> Tensor:
+    """Ranks kept of N items, best first; `excludes` (N, N) bool: row i, if kept, removes column j > i."""
+    # The loop is sequential by nature: on a GPU one copy to the host is faster than N kernel launches.
+    table = excludes.cpu().numpy()
+    removed = np.zeros(len(table), dtype=bool)
+    kept = []
+    for rank in range(len(table)):
+        if len(kept) == max_keep:
+            break
+        if not removed[rank]:
+            kept.append(rank)
+            removed |= table[rank]
+    return torch.tensor(kept, dtype=torch.long, device=excludes.device)
+
+
+def _circles_meet(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) bool: whether the circles around the footprints meet, without which the footprints cannot."""
+    a, b = a.double(), b.double()
+    reach_a, reach_b = (torch.hypot(boxes[:, 3], boxes[:, 4]) / 2 for boxes in (a, b))
+    return _distances(a[:, :2], b[:, :2]) < reach_a[:, None] + reach_b
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) distances of the points a (N, 2) and b (M, 2); not by matrix product, which loses millimetres far out."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _pair_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(P,) float64 IoU of the footprints of P pairs of boxes (P, ≥ 7)."""
+    a, b = a.double(), b.double()
+    intersection = _pair_intersection(a, b)
+    union = a[:, 3] * a[:, 4] + b[:, 3] * b[:, 4] - intersection
+    return torch.where(union > 0, intersection / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
+
+
+def _pair_intersection(a: Tensor, b: Tensor) -> Tensor:
+    """(P,) area [m²] shared by the footprints of P pairs of boxes, float64.
+
+    In b's own frame b is the set |x| ≤ X, |y| ≤ Y. By Green's theorem the area that it shares with a is minus the sum,
+    over a's counter-clockwise edges, of the integral of clamp(y, −Y, Y) dx over the part of the edge with |x| ≤ X.
+    There is no polygon to build and to sort, and touching or coincident edges are no special case.
+    """
+    x, y = _corners_in_frame_of(a, b)
+    half_x, half_y = b[:, None, 3] / 2, b[:, None, 4] / 2
+    dx, dy = x.roll(-1, 1) - x, y.roll(-1, 1) - y
+
+    x0, x1 = x.clamp(-half_x, half_x), (x + dx).clamp(-half_x, half_x)
+    safe_dx = torch.where(dx == 0, 1.0, dx)
+    y0, y1 = y + (x0 - x) / safe_dx * dy, y + (x1 - x) / safe_dx * dy
+
+    # mean of clamp(y) on the way from y0 to y1: the shares of that way inside, above and below the rectangle
+    inner0, inner1 = y0.clamp(-half_y, half_y), y1.clamp(-half_y, half_y)
+    above = y1.maximum(half_y) - y0.maximum(half_y)
+    below = y1.minimum(-half_y) - y0.minimum(-half_y)
+    weighted = (inner1 - inner0) * (inner0 + inner1) / 2 + (above - below) * half_y
+    way = y1 - y0
+    mean = torch.where(way == 0, inner0, weighted / torch.where(way == 0, 1.0, way))
+    return -((x1 - x0) * mean).sum(1).clamp(max=0)
+
+
+def _corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """x and y (P, 4) of the corners of each box a, counter-clockwise, in the frame of the box b of its pair."""
+    signs = torch.tensor(CORNER_SIGNS, dtype=a.dtype, device=a.device)
+    along, across = (a[:, 3:5, None] / 2 * signs.T).unbind(1)
+    dx, dy = (a[:, :2] - b[:, :2]).unbind(1)
+    cos_b, sin_b = b[:, 6].cos(), b[:, 6].sin()
+    turn = a[:, 6] - b[:, 6]
+    cos, sin = turn.cos()[:, None], turn.sin()[:, None]
+    centre_x, centre_y = cos_b * dx + sin_b * dy, cos_b * dy - sin_b * dx
+    return cos * along - sin * across + centre_x[:, None], sin * along + cos * across + centre_y[:, None]
