@@ -1,0 +1,153 @@
+"""`vexkd synth`: which scenes are written, by how many processes, and the tables and maps of all of them."""
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import torch
+
+from vexkd_model.data.synth.maps import canvas_of, map_expansion, write_mask
+from vexkd_model.data.synth.presets import PRESETS, Preset
+from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_json, write_scene
+from vexkd_model.data.synth.tables import TABLES, shared_tables, token
+from vexkd_model.errors import UserError
+from vexkd_model.progress import progress
+
+GENERATOR = 1  # grows whenever the same preset and seed give other files
+MANIFEST = "synth.json"
+
+
+def synthesise(out: Path, preset: str, seed: int, split: str | None = None, scenes: Sequence[str] | None = None,
+               device: str = "cpu", workers: int = 1) -> None:
+    """Write a synthetic dataset in the official nuScenes schema to `out`, or complete the one that is there.
+
+    split, scenes: only these scenes; a later call adds others. The files of a scene depend on preset, seed and its
+    name alone, not on `workers` or on what else is written. Raises UserError for a wrong name or a folder that holds
+    something else.
+    """
+    out = Path(out)
+    names = _chosen_scenes(preset, split, scenes)
+    _check_arguments(seed, device, workers)
+    _open_manifest(out, preset, seed)
+    missing = [name for name in names if not record_path(out, name).is_file()]
+    if missing:
+        for _ in progress(_write_scenes(out, preset, seed, missing, device, workers), "synth", len(missing), "scenes"):
+            pass
+    _write_dataset(out, PRESETS[preset], preset, seed)
+    shutil.rmtree(out / WORK / PARTIAL, ignore_errors=True)
+
+
+def _chosen_scenes(preset: str, split: str | None, scenes: Sequence[str] | None) -> list[str]:
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    known = PRESETS[preset]
+    if split is not None and split not in known.splits:
+        raise UserError(f"--split {split}: preset {preset} has {', '.join(known.splits)}")
+    names = list(known.splits[split] if split else known.scene_names)
+    for name in scenes or ():
+        if name not in names:
+            raise UserError(f"--scenes {name}: not a scene of {f'split {split}' if split else f'preset {preset}'}")
+    return [name for name in names if scenes is None or name in scenes]
+
+
+def _check_arguments(seed: int, device: str, workers: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must not be negative")
+    if workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); use cpu") from None
+
+
+def _open_manifest(out: Path, preset: str, seed: int) -> None:
+    """Begin a dataset, or make sure that the one in `out` is the same one."""
+    path = out / MANIFEST
+    wanted = {"preset": preset, "seed": seed, "generator": GENERATOR}
+    if out.is_dir() and any(out.iterdir()):
+        if not path.is_file():
+            raise UserError(f"{out}: not empty and without {MANIFEST}; give an empty or new folder")
+        try:
+            found = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: not readable ({error}); delete the folder and start again") from None
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
+        return
+    try:
+        write_json(path, {**wanted, "scenes": []})
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another folder") from None
+
+
+def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: str, workers: int) -> Iterator[str]:
+    """Yield the names of scenes as they are finished."""
+    if workers == 1:
+        threads = torch.get_num_threads()
+        for name in names:
+            write_scene(out, PRESETS[preset], seed, name, device)
+            yield name
+        torch.set_num_threads(threads)
+        return
+    # Spawned, not forked: torch's threads and CUDA do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(names)), context, initializer=_end_with_parent) as pool:
+        tasks = [pool.submit(write_scene, out, PRESETS[preset], seed, name, device) for name in names]
+        try:
+            for task in as_completed(tasks):
+                task.result()
+                yield ""
+        except BrokenProcessPool:
+            raise UserError("--workers: a process was killed, perhaps for memory; the same command continues") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a worker: Ctrl-C is the parent's to handle, and no worker outlives a parent that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> None:
+    """Tables and maps of every finished scene, in official order whatever the order in which they were written."""
+    names = [name for name in preset.scene_names if record_path(out, name).is_file()]
+    tables = {name: [] for name in TABLES} | shared_tables(preset.image_width, preset.image_height)
+    towns: dict[str, dict[str, dict]] = {}
+    slots: dict[str, list[int]] = {}
+    for name in names:
+        record = json.loads(record_path(out, name).read_text())
+        for table, rows in record["tables"].items():
+            tables[table] += rows
+        towns.setdefault(record["location"], {})[name] = record["map"]
+        slots.setdefault(record["location"], []).append(record["slot"])
+    for town, scenes in sorted(towns.items()):
+        filename = f"maps/{token('map', town)}.png"
+        logs = [row["token"] for row in tables["log"] if row["location"] == town]
+        tables["map"].append({"token": token("map", town), "category": "semantic_prior", "filename": filename,
+                              "log_tokens": logs})
+        canvas = canvas_of(slots[town])
+        write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas))
+        write_mask(out / filename, scenes, canvas)
+    partial = out / WORK / "tables"
+    shutil.rmtree(partial, ignore_errors=True)
+    for table, rows in tables.items():
+        write_json(partial / f"{table}.json", rows)
+    shutil.rmtree(out / preset.version, ignore_errors=True)
+    os.replace(partial, out / preset.version)
+    write_json(out / MANIFEST, {"preset": preset_name, "seed": seed, "generator": GENERATOR, "scenes": names})
