@@ -92,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a place that cannot be written
+        if arguments.debug:
+            traceback.print_exc()
+        sys.exit(f"vexkd: {error.filename}: {error.strerror}" if error.filename else f"vexkd: {error}")
 
 
 def _index_dir(arguments: argparse.Namespace) -> Path:

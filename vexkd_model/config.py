@@ -138,6 +138,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
         values = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration; models lie in config/model/") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -174,4 +176,7 @@ def _override(values: dict, override: str) -> None:
         values = values.get(parent) if isinstance(values, dict) else None
     if not isinstance(values, dict) or last not in values:
         raise UserError(f"--set {key}: the configuration has no such key")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML") from None

@@ -30,29 +30,40 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
     """Write a PNG of one frame from above, x forward to the right and y left upwards, all in base_link.
 
     points: (N, ≥ 3) [m]. truth: the annotated boxes. prediction: its boxes with scores of at least SHOWN_SCORE and its
-    map. map_truth: bool (6, Y, X) on the prediction's map grid. The folder is made where absent, and a reader sees the
-    old file or the whole new one.
+    map, whose grid is the picture's range. map_truth: bool (6, Y, X) on that grid. The folder is made where absent, and
+    a reader sees the old file or the whole new one.
     """
+    grid = prediction.map_grid
+    found = _chosen(prediction.boxes, (prediction.scores >= SHOWN_SCORE) & _inside(prediction.boxes, grid))
+    truth = None if truth is None else _chosen(truth, _inside(truth, grid))
     figure = Figure(figsize=(10.4, 8.1) if map_truth is not None else (12.4, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=13, parse_math=False)
     if map_truth is not None:
         panels = figure.subplot_mosaic([["scene", "map"], ["scene", "map truth"]], width_ratios=[2.1, 1])
-        _draw_map(panels["map truth"], map_truth.astype(bool), prediction.map_grid, "true map")
+        _draw_map(panels["map truth"], map_truth.astype(bool), grid, "true map")
     else:
         panels = figure.subplot_mosaic([["scene", "map"]])
-    _draw_map(panels["map"], prediction.map_probabilities >= MAP_THRESHOLD, prediction.map_grid, "predicted map")
+    _draw_map(panels["map"], prediction.map_probabilities >= MAP_THRESHOLD, grid, "predicted map")
     if map_truth is not None:
         panels["map"].set_xlabel("")  # the axis below it is the same
-    _draw_scene(panels["scene"], points, truth, prediction)
-    figure.legend(handles=_legend(truth, prediction), loc="outside lower center", ncols=6, frameon=False, fontsize=9,
+    _draw_scene(panels["scene"], points, truth, found, grid)
+    figure.legend(handles=_legend(truth, found), loc="outside lower center", ncols=6, frameon=False, fontsize=9,
                   labelcolor=INK)
     _save(figure, Path(path))
 
 
-def _draw_scene(axes: Axes, points: np.ndarray, truth: Boxes | None, prediction: Prediction) -> None:
-    boxes, scores = prediction.boxes, prediction.scores
-    shown = scores >= SHOWN_SCORE
+def _inside(boxes: Boxes, grid: BevGrid) -> np.ndarray:
+    """bool (M,): which centres lie on the grid."""
+    x, y = boxes.values[:, 0], boxes.values[:, 1]
+    return (x >= grid.x_min) & (x < grid.x_max) & (y >= grid.y_min) & (y < grid.y_max)
+
+
+def _chosen(boxes: Boxes, mask: np.ndarray) -> Boxes:
+    return Boxes(boxes.values[mask], boxes.labels[mask])
+
+
+def _draw_scene(axes: Axes, points: np.ndarray, truth: Boxes | None, found: Boxes, grid: BevGrid) -> None:
     axes.grid(color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.scatter(points[:, 0], points[:, 1], s=0.7, c=points[:, 2], cmap=POINT_COLOURS, vmin=POINT_HEIGHTS_M[0],
@@ -60,11 +71,11 @@ def _draw_scene(axes: Axes, points: np.ndarray, truth: Boxes | None, prediction:
     if truth is not None and len(truth):
         axes.add_collection(PolyCollection(corners_bev(truth.values), facecolors=TRUTH + "38", zorder=3))
         _draw_boxes(axes, truth.values, [TRUTH] * len(truth), linewidth=0.9)
-    if shown.any():
-        colours = [_hex(DETECTION_COLOURS[DETECTION_CLASSES[label]]) for label in boxes.labels[shown]]
-        _draw_boxes(axes, boxes.values[shown], colours, linewidth=1.5)
+    if len(found):
+        colours = [_hex(DETECTION_COLOURS[DETECTION_CLASSES[label]]) for label in found.labels]
+        _draw_boxes(axes, found.values, colours, linewidth=1.5)
     of_truth = "" if truth is None else f", {len(truth)} annotated"
-    _frame(axes, prediction.map_grid, f"{np.count_nonzero(shown)} detections with score ≥ {SHOWN_SCORE}{of_truth}")
+    _frame(axes, grid, f"{len(found)} detections with score ≥ {SHOWN_SCORE}{of_truth}")
 
 
 def _draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
@@ -102,13 +113,13 @@ def _frame(axes: Axes, grid: BevGrid, title: str) -> None:
     axes.spines[:].set_color(FAINT)
 
 
-def _legend(truth: Boxes | None, prediction: Prediction) -> list[Patch | Line2D]:
+def _legend(truth: Boxes | None, found: Boxes) -> list[Patch | Line2D]:
     """The ego vehicle, ground truth, the classes that are shown, and all map classes."""
-    found = np.unique(prediction.boxes.labels[prediction.scores >= SHOWN_SCORE])
     handles: list[Patch | Line2D] = [Patch(color=INK, label="ego vehicle")]
     if truth is not None:
         handles.append(Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth"))
-    handles += _swatches(((DETECTION_CLASSES[label], DETECTION_COLOURS) for label in found), filled=False)
+    classes = [DETECTION_CLASSES[label] for label in np.unique(found.labels)]
+    handles += _swatches(((name, DETECTION_COLOURS) for name in classes), filled=False)
     return handles + _swatches(((name, MAP_COLOURS) for name in MAP_CLASSES), filled=True)
 
 

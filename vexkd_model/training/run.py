@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -54,12 +55,18 @@ def load_run(run: Path) -> tuple[LidarStudent, ModelConfig, int]:
     path = run / LAST_CHECKPOINT
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise UserError(f"{path}: damaged checkpoint; train again") from None
     prefix = "student."
     weights = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()
                if name.startswith(prefix)}
     student = build_student(config)
-    student.load_state_dict(weights)
+    try:
+        student.load_state_dict(weights)
+    except RuntimeError:
+        raise UserError(f"{path}: its weights do not fit {CONFIG} beside it; restore it, or train again") from None
     return student, config, checkpoint["epoch"] + 1
 
 

@@ -36,18 +36,20 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
                         "lower training.batch_size")
     trainer = lightning.Trainer(
         max_epochs=settings.epochs, precision=settings.precision, gradient_clip_val=settings.gradient_clip,
-        accelerator="auto", devices=1, logger=CSVLogger(run, name="", version="log"), log_every_n_steps=10,
+        accelerator="auto", devices=1, logger=CSVLogger(run, name="log"), log_every_n_steps=10,
         callbacks=[
-            ModelCheckpoint(run / "checkpoints", save_last=True, save_top_k=0),
+            # save_last with save_top_k=0 would write nothing before the very end.
+            ModelCheckpoint(checkpoint.parent, filename=checkpoint.stem, enable_version_counter=False),
             LearningRateMonitor("step"),
             TQDMProgressBar() if interactive else LogProgress(),
         ],
         enable_progress_bar=interactive, enable_model_summary=False, num_sanity_val_steps=0)
     module = StudentModule(config, settings.epochs * len(loader))
-    trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume and checkpoint.is_file() else None,
-                weights_only=True)
-    if trainer.interrupted:
-        raise UserError(f"{run}: interrupted; go on with the same command and --resume")
+    try:
+        trainer.fit(module, loader, ckpt_path=str(checkpoint) if resume and checkpoint.is_file() else None,
+                    weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise UserError(f"{run}: interrupted; go on with the same command and --resume") from None
 
 
 def quiet_lightning() -> None:
