@@ -14,12 +14,13 @@ from vexkd_model.errors import UserError
 
 
 def synth(arguments: argparse.Namespace) -> None:
-    from vexkd_model.data.synth import synthesise
+    from vexkd_model.data.synth import PRESETS, synthesise
 
     scenes = arguments.scenes.split(",") if arguments.scenes else None
     synthesise(arguments.out, arguments.preset, arguments.seed, split=arguments.split, scenes=scenes,
                device=arguments.device, workers=arguments.workers)
-    print(f"{arguments.out}: synthetic dataset complete; next: vexkd prepare {arguments.out} --version VERSION")
+    print(f"{arguments.out}: synthetic dataset complete; next: vexkd prepare {arguments.out} "
+          f"--version {PRESETS[arguments.preset].version}")
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,8 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
             force: bool = False) -> list[Path]:
     """Write the index of every split that has scenes in the dataset; return their folders.
 
-    A split whose index is complete is kept unless `force`. An interrupted run leaves only a `.partial` folder.
+    A split whose index is complete and holds the scenes that are there is kept unless `force`. An interrupted run
+    leaves only a `.partial` folder.
     """
     if version not in SPLITS_OF_VERSION:
         raise UserError(f"--version {version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
@@ -58,11 +59,17 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
                 raise UserError(f"{dataroot}: holds no scene of split {split}")
             continue
         folders.append(folder)
-        if force or not (folder / "index.json").is_file():
+        if force or not _covers(folder, scenes):
             _write_split(nusc, scenes, split, folder)
     if not folders:
         raise UserError(f"{dataroot}: holds no scene of {version}'s splits {', '.join(SPLITS_OF_VERSION[version])}")
     return folders
+
+
+def _covers(folder: Path, scenes: list[dict]) -> bool:
+    """Whether a complete index holds exactly these scenes: a dataset may have grown since."""
+    manifest = folder / "index.json"
+    return manifest.is_file() and json.loads(manifest.read_text())["scenes"] == [scene["name"] for scene in scenes]
 
 
 def _write_split(nusc: NuScenes, scenes: list[dict], split: str, folder: Path) -> None:

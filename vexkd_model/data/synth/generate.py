@@ -95,8 +95,7 @@ def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: s
     if workers == 1:
         threads = torch.get_num_threads()
         for name in names:
-            write_scene(out, PRESETS[preset], seed, name, device)
-            yield name
+            yield write_scene(out, PRESETS[preset], seed, name, device)
         torch.set_num_threads(threads)
         return
     # Spawned, not forked: torch's threads and CUDA do not survive a fork.
@@ -105,8 +104,7 @@ def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: s
         tasks = [pool.submit(write_scene, out, PRESETS[preset], seed, name, device) for name in names]
         try:
             for task in as_completed(tasks):
-                task.result()
-                yield ""
+                yield task.result()
         except BrokenProcessPool:
             raise UserError("--workers: a process was killed, perhaps for memory; the same command continues") from None
         finally:

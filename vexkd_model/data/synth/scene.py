@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -39,28 +40,61 @@ def record_path(out: Path, name: str) -> Path:
     return out / WORK / RECORDS / f"{name}.json"
 
 
-def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> None:
-    """Write one scene. Its files move into place when all are there, and its record last of all."""
+@dataclass(frozen=True)
+class _Drive:
+    """One scene while it is recorded: files go to `folder`, rows to `tables`; time 0 is at start_us."""
+
+    folder: Path
+    world: World
+    tables: SceneTables
+    preset: Preset
+    seed: int
+    index: int
+    device: str
+
+    @property
+    def start_us(self) -> int:
+        return FIRST_STAMP_US + self.index * SCENE_SPACING_US
+
+    @property
+    def keyframes(self) -> list[int]:
+        """Stamps [µs]."""
+        return [self.start_us + k * KEYFRAME_INTERVAL_US for k in range(self.preset.keyframes)]
+
+    def seconds(self, stamp_us: int) -> float:
+        return (stamp_us - self.start_us) * 1e-6
+
+    def file(self, channel: str, stamp_us: int, is_keyframe: bool, ending: str) -> tuple[str, Path]:
+        """Name inside the dataset, and where to write it now."""
+        kind = "samples" if is_keyframe else "sweeps"
+        name = f"{kind}/{channel}/{self.tables.logfile}__{channel}__{stamp_us}.{ending}"
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return name, path
+
+
+def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> str:
+    """Write one scene and return its name. Files move into place when all are there, the record last of all."""
     torch.set_num_threads(1)  # the last bits of a sum may depend on the number of threads
     index = preset.scene_names.index(name)
+    slot, town = divmod(index, len(MAP_NAMES))
     partial = out / WORK / PARTIAL / name
     shutil.rmtree(partial, ignore_errors=True)
-    world = build_world(seed, index, preset.duration_s, device)
-    tables = SceneTables(name, seed, MAP_NAMES[index % len(MAP_NAMES)], patch_origin(index // len(MAP_NAMES)))
-    start_us = FIRST_STAMP_US + index * SCENE_SPACING_US
-    stamps = [start_us + k * KEYFRAME_INTERVAL_US for k in range(preset.keyframes)]
-    tables.add_scene(stamps, _describe(world))
-    _write_lidar(partial, world, tables, preset, seed, index, stamps, device)
-    _write_images(partial, world, tables, preset, seed, index, stamps, device)
-    tables.link_sample_data()
+    drive = _Drive(partial, build_world(seed, index, preset.duration_s, device),
+                   SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)), preset, seed, index, device)
+    drive.tables.add_scene(drive.keyframes, _describe(drive.world))
+    _write_lidar(drive)
+    _write_images(drive)
+    drive.tables.link_sample_data()
     for source in sorted(path for path in partial.rglob("*") if path.is_file()):
         target = out / source.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
     shutil.rmtree(partial)
-    record = {"tables": tables.rows, "location": tables.location, "slot": index // len(MAP_NAMES),
-              "map": scene_geometry(world.layout, tables.offset)}  # fmt: skip
-    write_json(record_path(out, name), record)
+    write_json(record_path(out, name), {
+        "tables": drive.tables.rows, "location": drive.tables.location, "slot": slot,
+        "map": scene_geometry(drive.world.layout, drive.tables.offset)})  # fmt: skip
+    return name
 
 
 def write_json(path: Path, content: object) -> None:
@@ -80,25 +114,23 @@ def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
     return times
 
 
-def _write_lidar(folder: Path, world: World, tables: SceneTables, preset: Preset, seed: int, index: int,
-                 stamps: list[int], device: str) -> None:
+def _write_lidar(drive: _Drive) -> None:
     """All sweeps, and the annotations, which count the keyframes' points."""
-    counts, visible = [], []
-    for number, (stamp, keyframe) in enumerate(sweep_stamps(preset, stamps)):
-        time_s = (stamp - stamps[0]) * 1e-6
-        revolution = scan(world, time_s, random_stream(seed, index, LIDAR_STREAM, number), device)
+    world, counts, visible = drive.world, [], []
+    for number, (stamp, keyframe) in enumerate(sweep_stamps(drive.preset, drive.keyframes)):
+        time_s = drive.seconds(stamp)
+        rng = random_stream(drive.seed, drive.index, LIDAR_STREAM, number)
+        revolution = scan(world, time_s, rng, drive.device)
         world_from_base = world_from_ego(world.ego, time_s)
-        filename = _filename(tables, LIDAR, stamp, stamp == keyframe, "pcd.bin")
-        path = folder / filename
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name, path = drive.file(LIDAR, stamp, stamp == keyframe, "pcd.bin")
         revolution.points.tofile(path)
-        tables.add_sample_data(LIDAR, stamp, keyframe, filename, world_from_base)
+        drive.tables.add_sample_data(LIDAR, stamp, keyframe, name, world_from_base)
         if stamp == keyframe:
             points = apply(world_from_base @ base_from_lidar(), revolution.points[:, :3].astype(np.float64))
             counts.append([points_inside(points, actor, time_s) for actor in world.actors])
             visible.append(revolution.visible)
-    times = [(stamp - stamps[0]) * 1e-6 for stamp in stamps]
-    tables.add_annotations(world.actors, stamps, times, np.array(counts), np.array(visible))
+    times = [drive.seconds(stamp) for stamp in drive.keyframes]
+    drive.tables.add_annotations(world.actors, drive.keyframes, times, np.array(counts), np.array(visible))
 
 
 def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
@@ -112,27 +144,20 @@ def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
     return int(((np.abs(along) <= length) & (np.abs(across) <= width) & (np.abs(near[:, 2]) <= height)).sum())
 
 
-def _write_images(folder: Path, world: World, tables: SceneTables, preset: Preset, seed: int, index: int,
-                  stamps: list[int], device: str) -> None:
+def _write_images(drive: _Drive) -> None:
     """Six images a keyframe, all at the keyframe's time."""
-    size = (preset.image_width, preset.image_height)
-    light = draw_daylight(random_stream(seed, index, CAMERA_STREAM))
-    for camera in RIG:
-        for k, stamp in enumerate(stamps):
-            time_s = (stamp - stamps[0]) * 1e-6
-            rng = random_stream(seed, index, CAMERA_STREAM, 1 + k, RIG.index(camera))
-            image = render(world, camera, time_s, size, light, rng, device)
-            filename = _filename(tables, camera.channel, stamp, True, "jpg")
-            path = folder / filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, preset.jpeg_quality])
-            path.write_bytes(encoded.tobytes())
-            tables.add_sample_data(camera.channel, stamp, stamp, filename, world_from_ego(world.ego, time_s), size)
-
-
-def _filename(tables: SceneTables, channel: str, stamp: int, is_keyframe: bool, ending: str) -> str:
-    folder = "samples" if is_keyframe else "sweeps"
-    return f"{folder}/{channel}/{tables.logfile}__{channel}__{stamp}.{ending}"
+    size = (drive.preset.image_width, drive.preset.image_height)
+    light = draw_daylight(random_stream(drive.seed, drive.index, CAMERA_STREAM))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, drive.preset.jpeg_quality]
+    for number, camera in enumerate(RIG):
+        for k, stamp in enumerate(drive.keyframes):
+            time_s = drive.seconds(stamp)
+            rng = random_stream(drive.seed, drive.index, CAMERA_STREAM, 1 + k, number)
+            image = render(drive.world, camera, time_s, size, light, rng, drive.device)
+            name, path = drive.file(camera.channel, stamp, True, "jpg")
+            path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
+            drive.tables.add_sample_data(camera.channel, stamp, stamp, name, world_from_ego(drive.world.ego, time_s),
+                                         size)
 
 
 def _describe(world: World) -> str:

@@ -1,0 +1,143 @@
+"""The unmodified devkit on a synthetic dataset: tables, maps, pictures, official score."""
+
+import json
+from itertools import pairwise
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pytest
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.detection.evaluate import DetectionEval
+from nuscenes.eval.detection.utils import category_to_detection_name
+from nuscenes.map_expansion.map_api import NuScenesMap
+from nuscenes.utils.data_classes import LidarPointCloud
+from nuscenes.utils.geometry_utils import points_in_box
+
+from tests.model.data.synth.conftest import PRESET, TRAIN_SCENE, VAL_SCENE
+from vexkd_model.data.prepare import prepare
+from vexkd_model.data.synth import PRESETS
+from vexkd_model.types import DETECTION_CLASSES
+
+KEYFRAMES = PRESETS[PRESET].keyframes
+MAP_LAYERS = ["drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "road_divider", "lane_divider"]
+
+
+def test_the_devkit_finds_both_scenes_with_their_keyframes_and_six_images_each(nusc):
+    assert {scene["name"] for scene in nusc.scene} == {TRAIN_SCENE, VAL_SCENE}
+    assert len(nusc.sample) == 2 * KEYFRAMES
+    for sample in nusc.sample:
+        assert len(sample["data"]) == 7
+        for token in sample["data"].values():
+            assert nusc.get("sample_data", token)["timestamp"] == sample["timestamp"]
+
+
+def test_records_are_chained_in_time_order(nusc):
+    for scene in nusc.scene:
+        tokens = _chain(nusc, "sample", scene["first_sample_token"])
+        assert tokens[-1] == scene["last_sample_token"]
+        assert len(tokens) == scene["nbr_samples"]
+        first = nusc.get("sample", tokens[0])["data"]["LIDAR_TOP"]
+        while nusc.get("sample_data", first)["prev"]:
+            first = nusc.get("sample_data", first)["prev"]
+        stamps = [nusc.get("sample_data", t)["timestamp"] for t in _chain(nusc, "sample_data", first)]
+        assert len(stamps) == KEYFRAMES * 5
+        assert all(a < b for a, b in pairwise(stamps))
+    for instance in nusc.instance:
+        tokens = _chain(nusc, "sample_annotation", instance["first_annotation_token"])
+        assert len(tokens) == instance["nbr_annotations"]
+        assert tokens[-1] == instance["last_annotation_token"]
+        assert [nusc.get("sample_annotation", t)["prev"] for t in tokens] == ["", *tokens[:-1]]
+
+
+def _chain(nusc, table: str, token: str) -> list[str]:
+    tokens = []
+    while token:
+        tokens.append(token)
+        token = nusc.get(table, token)["next"]
+    return tokens
+
+
+def test_five_sweeps_lie_fifty_milliseconds_apart(nusc):
+    for sample in nusc.sample:
+        record, stamps = nusc.get("sample_data", sample["data"]["LIDAR_TOP"]), []
+        for _ in range(5):
+            stamps.append(record["timestamp"])
+            record = nusc.get("sample_data", record["prev"]) if record["prev"] else record
+        assert np.diff(stamps).tolist() == [-50_000] * 4
+
+
+def test_annotations_count_the_points_that_the_devkit_finds_in_their_boxes(nusc):
+    for sample in nusc.sample[:: KEYFRAMES - 1]:
+        path, boxes, _ = nusc.get_sample_data(sample["data"]["LIDAR_TOP"])
+        points = LidarPointCloud.from_file(path).points[:3]
+        stated = np.array([nusc.get("sample_annotation", box.token)["num_lidar_pts"] for box in boxes])
+        found = np.array([points_in_box(box, points).sum() for box in boxes])
+        assert stated.sum() > 3000
+        assert np.abs(stated - found).max() <= 1  # a point on the very face
+
+
+def test_velocities_by_the_devkit_agree_with_the_attributes(nusc):
+    speeds = {"vehicle.moving": [], "vehicle.parked": []}
+    for annotation in nusc.sample_annotation:
+        for token in annotation["attribute_tokens"]:
+            name = nusc.get("attribute", token)["name"]
+            if name in speeds and annotation["prev"] and annotation["next"]:
+                speeds[name].append(np.linalg.norm(nusc.box_velocity(annotation["token"])))
+    assert np.median(speeds["vehicle.moving"]) > 2
+    assert max(speeds["vehicle.parked"]) < 1e-6
+
+
+def test_the_map_expansion_has_road_below_the_vehicle_and_every_layer_somewhere(nusc, dataset):
+    filled = np.zeros(len(MAP_LAYERS), bool)
+    for sample in nusc.sample:
+        scene = nusc.get("scene", sample["scene_token"])
+        town = NuScenesMap(str(dataset), nusc.get("log", scene["log_token"])["location"])
+        pose = nusc.get("ego_pose", nusc.get("sample_data", sample["data"]["LIDAR_TOP"])["ego_pose_token"])
+        x, y, _ = pose["translation"]
+        assert town.record_on_point(x, y, "drivable_area")
+        if sample["token"] in (scene["first_sample_token"], scene["last_sample_token"]):
+            mask = town.get_map_mask((x, y, 100, 100), 0.0, MAP_LAYERS, (200, 200))
+            filled |= mask.any((1, 2))
+            assert mask[0, 100, 100] == 1
+    assert filled.all()
+
+
+def test_the_devkit_draws_lidar_on_the_map_mask_and_boxes_on_images(nusc, tmp_path):
+    sample = nusc.sample[2]
+    for channel in ("LIDAR_TOP", "CAM_FRONT"):
+        path = tmp_path / f"{channel}.png"
+        nusc.render_sample_data(sample["data"][channel], out_path=str(path), verbose=False)
+        assert path.stat().st_size > 10_000
+
+
+def test_perfect_predictions_score_an_average_precision_of_one(nusc, tmp_path):
+    scene = next(s for s in nusc.scene if s["name"] == VAL_SCENE)
+    results = {}
+    for token in _chain(nusc, "sample", scene["first_sample_token"]):
+        annotations = [nusc.get("sample_annotation", t) for t in nusc.get("sample", token)["anns"]]
+        results[token] = [{
+            "sample_token": token, "translation": a["translation"], "size": a["size"], "rotation": a["rotation"],
+            "velocity": np.nan_to_num(nusc.box_velocity(a["token"]))[:2].tolist(),
+            "detection_name": category_to_detection_name(a["category_name"]), "detection_score": 0.9,
+            "attribute_name": nusc.get("attribute", a["attribute_tokens"][0])["name"] if a["attribute_tokens"] else "",
+        } for a in annotations if a["num_lidar_pts"]]  # fmt: skip
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"meta": dict.fromkeys(("use_camera", "use_radar", "use_map", "use_external"), False)
+                                | {"use_lidar": True}, "results": results}))
+    evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(path), "val", str(tmp_path), False)
+    metrics, _ = evaluation.evaluate()
+    present = {box.detection_name for boxes in evaluation.gt_boxes.boxes.values() for box in boxes}
+    assert len(present) >= 8
+    for name in present & set(DETECTION_CLASSES):
+        assert metrics.mean_dist_aps[name] == pytest.approx(1.0, abs=0.02), name
+
+
+def test_prepare_reads_both_splits_with_map_masks(dataset, tmp_path):
+    folders = prepare(dataset, PRESETS[PRESET].version, tmp_path / "index")
+    assert [folder.name for folder in folders] == ["train", "val"]
+    for folder in folders:
+        assert json.loads((folder / "index.json").read_text())["frames"] == KEYFRAMES
+        assert (folder / "map_masks.npy").is_file()
