@@ -1,0 +1,29 @@
+# The README's two commands. Each makes .venv first, where it is missing or no longer what environment/ says.
+#
+#   make demo DATAROOT=folder VERSION=v1.0-mini     the demo on a nuScenes folder of your own
+#   make demo RATE=0.1                              a slower replay, for a slow machine
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test
+PYTHON := .venv/bin/python
+
+help:
+	@echo 'make demo    a trained student on synthetic scenes, over ROS 2; results in out/demo'
+	@echo '             DATAROOT=folder VERSION=v1.0-mini: on a nuScenes folder of yours; RATE=0.1: a slower replay'
+	@echo 'make test    the linter and all tests'
+	@echo 'make setup   only .venv, which the other two make by themselves'
+
+setup:
+	@environment/setup.sh
+
+DEMO_OPTIONS = $(if $(DATAROOT),--dataroot '$(DATAROOT)' $(if $(VERSION),--version '$(VERSION)')) \
+               $(if $(RATE),--rate '$(RATE)')
+
+demo: setup
+	$(PYTHON) -m vexkd_ros.demo $(DEMO_OPTIONS)
+
+# Only the plugins that are pinned here: a ROS installation brings its own, made for an older pytest.
+test: setup
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
+	  -n 2 --dist loadfile --timeout 300

@@ -1,0 +1,123 @@
+"""Whoever installs this repository, by setup.sh or by rosdep, gets all that it imports, in one version."""
+
+import ast
+import re
+import sys
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = {"vexkd_model", "vexkd_ros", "tests"}
+
+# Where the name to import is not the name to install.
+REQUIREMENT_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "nuscenes": "nuscenes-devkit"}
+ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
+
+# For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,
+# and the checks and tools around its topics.
+REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff"}
+DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "tf2_ros", "launch", "launch_ros", "lifecycle_msgs"}
+
+
+def imports(*folders: str) -> set[str]:
+    """Top-level names that the Python files of the folders import, without Python's own, ours and their neighbours."""
+    names = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    names.add(node.module.partition(".")[0])
+    neighbours = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    return names - set(sys.stdlib_module_names) - OURS - neighbours
+
+
+def pip_name(line: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", line).group()).lower()
+
+
+def listed(name: str) -> list[str]:
+    lines = (ROOT / "environment" / name).read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def depends(*tags: str) -> set[str]:
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    return {element.text for tag in tags for element in package.findall(tag)}
+
+
+def is_ros(module: str) -> bool:
+    return module.endswith(("_msgs", "_interfaces")) or module in {
+        "rclpy", "launch", "launch_ros", "ament_index_python", "cv_bridge", "sensor_msgs_py", "tf2_ros"}
+
+
+def test_every_import_is_either_a_requirement_or_a_ros_package_that_package_xml_names():
+    requirements = {pip_name(line) for line in listed("requirements.txt")}
+    named = depends("exec_depend", "depend", "test_depend")
+    for module in sorted(imports("vexkd_model", "vexkd_ros", "launch", "benchmarks", "tests")):
+        if is_ros(module):
+            assert module in named, f"package.xml lacks {module}"
+        else:
+            assert pip_name(REQUIREMENT_OF.get(module, module)) in requirements, f"requirements.txt lacks {module}"
+
+
+def test_what_the_vehicle_imports_from_ros_is_an_exec_depend():
+    assert {module for module in imports("vexkd_ros", "launch") if is_ros(module)} <= depends("exec_depend", "depend")
+
+
+def test_nothing_is_required_that_nobody_uses():
+    used = {pip_name(REQUIREMENT_OF.get(module, module))
+            for module in imports("vexkd_model", "vexkd_ros", "benchmarks", "tests")}
+    assert {pip_name(line) for line in listed("requirements.txt")} - used == REQUIRED_AS_TOOLS
+    imported = imports("vexkd_model", "vexkd_ros", "launch")
+    keys = imported | {ROSDEP_KEY_OF[module] for module in imported & ROSDEP_KEY_OF.keys()}
+    assert depends("exec_depend", "depend") - keys <= DEPENDED_ON_WITHOUT_IMPORT
+
+
+def test_package_xml_is_valid_and_agrees_with_setup_py():
+    catkin_pkg = pytest.importorskip("catkin_pkg.package")
+    warnings: list[str] = []
+    package = catkin_pkg.parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    package.validate(warnings=warnings)
+    assert warnings == []
+    setup = (ROOT / "setup.py").read_text()
+    assert f'NAME = "{package.name}"' in setup and f'version="{package.version}"' in setup
+
+
+def test_every_command_leads_to_a_function_that_exists():
+    commands = [entry for entry in entry_points(group="console_scripts")
+                if entry.value.startswith(("vexkd_ros.", "vexkd_model."))]
+    assert {entry.name for entry in commands} == {
+        "vexkd", "student_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator"}
+    assert [entry.name for entry in commands if not callable(entry.load())] == []
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_every_requirement_has_one_exact_version(python):
+    lines = listed(f"constraints-{python}.txt")
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    pinned = [pip_name(line) for line in lines]
+    assert len(set(pinned)) == len(pinned)
+    files = ["requirements.txt"]
+    if python == "3.11":
+        files += ["requirements-ros.txt", "requirements-no-deps.txt"]
+    assert [name for file in files for name in listed(file) if pip_name(name) not in pinned] == []
+
+
+@pytest.mark.skipif(find_spec("torch") is None or sys.version_info[:2] not in {(3, 10), (3, 11), (3, 12)},
+                    reason="not an environment of setup.sh")
+def test_what_is_installed_here_is_what_is_pinned():
+    from importlib.metadata import PackageNotFoundError, version
+
+    pins = dict(line.split("==") for line in listed(f"constraints-{sys.version_info[0]}.{sys.version_info[1]}.txt"))
+    for name, wanted in pins.items():
+        try:
+            installed = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            continue
+        assert installed == wanted, name
