@@ -142,7 +142,6 @@ def test_nothing_in_nothing_kept():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_keeps_the_same_boxes():
     boxes, scores = torch.tensor(random_boxes(300, 0)), torch.tensor(np.random.default_rng(0).random(300))
     on_gpu = rotated_nms(boxes.cuda(), scores.cuda(), 0.2, 83)

@@ -1,0 +1,65 @@
+"""Data that many tests look at: a hand-made dataset, and a real keyframe where the machine has one."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from tiny_nuscenes import write_tiny_nuscenes
+
+from vexkd_model.config import load_config
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
+
+# The same examples on every run: a failure is the change's, never the day's.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+REPOSITORY = Path(__file__).parents[2]
+# The shipped configuration, shrunk until a training step takes tens of milliseconds.
+TINY_MODEL = (
+    "sweeps=3", "grid={extent: 54.0, cell: 1.8}", "encoder.pillar=1.8", "encoder.pillar_channels=16",
+    "encoder.channels=16", "bev={stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
+    "detection.shared_channels=16", "detection.task_channels=16", "segmentation.channels=8", "training.epochs=5",
+    "training.batch_size=1", "training.precision=32-true",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_dataroot(tmp_path_factory):
+    return write_tiny_nuscenes(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_index_dir(tiny_dataroot, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("index")
+    prepare(tiny_dataroot, "v1.0-mini", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_index(tiny_index_dir):
+    return FrameIndex.open(tiny_index_dir, "mini_train")
+
+
+@pytest.fixture(scope="session")
+def config_path():
+    return REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml"
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    """What `--set` makes a tiny model of the shipped configuration with."""
+    return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def tiny_config(config_path, tiny_settings):
+    return load_config(config_path, tiny_settings)
+
+
+@pytest.fixture(scope="session")
+def keyframe_dataroot():
+    folder = REPOSITORY.parent / "shared" / "nuscenes_keyframe"
+    if not folder.is_dir():
+        pytest.skip("the real keyframe is not on this machine")
+    return folder

@@ -1,0 +1,72 @@
+"""The Predictor: a Frame in, a Prediction out, whatever the cloud holds."""
+
+import numpy as np
+import pytest
+import torch
+
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.errors import UserError
+from vexkd_model.student import build_student
+from vexkd_model.types import Frame
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_config):
+    torch.manual_seed(2)
+    student = build_student(tiny_config)
+    with torch.no_grad():
+        for task in student.detection.tasks:
+            task.out.bias[: task.split[0]] = 0.0  # an untrained student that says much
+    return Predictor(student, tiny_config, None, "cpu")
+
+
+def cloud(count=2000):
+    random = np.random.default_rng(0)
+    return random.uniform([-50, -50, -2, 0, 0], [50, 50, 2, 255, 0.1], (count, 5)).astype(np.float32)
+
+
+def test_detections_come_best_first_above_the_threshold_and_no_more_than_allowed(predictor, tiny_config):
+    prediction = predictor.predict(Frame(cloud(), 1))
+    scores, limits = prediction.scores, tiny_config.detection
+    assert 0 < len(scores) <= limits.max_detections and scores.min() >= limits.score_threshold
+    assert (scores[:-1] >= scores[1:]).all()
+    assert prediction.boxes.values.shape == (len(scores), 9) and prediction.boxes.values.dtype == np.float32
+    assert prediction.boxes.labels.dtype == np.int64 and set(prediction.boxes.labels) <= set(range(10))
+    assert (prediction.boxes.values[:, 3:6] > 0).all()
+
+
+def test_a_prediction_keeps_the_stamp_and_token_of_its_frame(predictor):
+    prediction = predictor.predict(Frame(cloud(), 1_234_567_890_123_456_789, "sample"))
+    assert (prediction.stamp_ns, prediction.token) == (1_234_567_890_123_456_789, "sample")
+
+
+def test_the_map_is_a_probability_on_the_configured_grid(predictor, tiny_config):
+    prediction = predictor.predict(Frame(cloud(), 1))
+    assert prediction.map_grid == tiny_config.segmentation.grid.grid()
+    assert prediction.map_probabilities.shape == (6, *prediction.map_grid.shape)
+    assert prediction.map_probabilities.min() >= 0 and prediction.map_probabilities.max() <= 1
+
+
+@pytest.mark.parametrize("points", [
+    np.zeros((0, 5), np.float32), np.full((3, 5), 1e6, np.float32), cloud(1),
+    np.asfortranarray(cloud(50)), cloud(50).astype(np.float64),
+], ids=["empty", "far away", "single", "column-major", "float64"])  # fmt: skip
+def test_any_cloud_gives_a_finite_prediction(predictor, points):
+    prediction = predictor.predict(Frame(points, 1))
+    assert np.isfinite(prediction.boxes.values).all() and np.isfinite(prediction.map_probabilities).all()
+
+
+def test_predicting_leaves_the_student_as_it_was(predictor):
+    before = {name: tensor.clone() for name, tensor in predictor.student.state_dict().items()}
+    first = predictor.predict(Frame(cloud(), 1))
+    predictor.warm_up()
+    second = predictor.predict(Frame(cloud(), 1))
+    np.testing.assert_array_equal(first.boxes.values, second.boxes.values)
+    assert all(torch.equal(before[name], tensor) for name, tensor in predictor.student.state_dict().items())
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_one_line(tiny_config, device):
+    with pytest.raises(UserError, match="try cpu") as error:
+        Predictor(build_student(tiny_config), tiny_config, None, device)
+    assert "\n" not in str(error.value)

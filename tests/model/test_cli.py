@@ -1,0 +1,87 @@
+"""The command line: exit codes, one-line errors, help that shows how."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vexkd_model.cli import main
+
+COMMANDS = ("synth", "prepare", "train", "evaluate", "export")
+
+
+def exit_of(*argv):
+    with pytest.raises(SystemExit) as error:
+        main([str(word) for word in argv])
+    return error.value.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_shows_an_example(command, capsys):
+    assert exit_of(command, "--help") == 0
+    out = capsys.readouterr().out
+    assert f"Example: vexkd {command} " in " ".join(out.split())
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy():
+    code = ("import sys; from vexkd_model.cli import main\n"
+            "try: main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
+            "sys.exit(bool({'torch', 'nuscenes', 'matplotlib'} & set(sys.modules)))")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"    {command} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["fly"], ["prepare"], ["prepare", "data"], ["train", "--version", "v1.0-mini"],
+    ["evaluate", "run", "--dataroot", "d"], ["synth", "out", "--preset", "none"], ["synth", "out", "--seed", "x"],
+    ["export", "run"], ["prepare", "data", "--version", "v1.0-mini", "--nonsense"],
+], ids=" ".join)  # fmt: skip
+def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
+    assert exit_of(*argv) == 2
+    assert "usage: vexkd" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "named"), [
+    (["prepare", "{tmp}/none", "--version", "v1.0-mini"], "{tmp}/none/v1.0-mini"),
+    (["prepare", "{data}", "--version", "v9"], "v9"),
+    (["prepare", "{data}", "--version", "v1.0-mini", "--split", "test", "--index", "{tmp}"], "test"),
+    (["prepare", "{data}", "--version", "v1.0-mini", "--index", "{config}/index"], "{config}"),
+    (["train", "{tmp}/none.yaml", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r"], "none.yaml"),
+    (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r"], "vexkd prepare"),
+    (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set", "a=1"],
+     "--set a"),
+    (["evaluate", "{tmp}/none", "--dataroot", "{data}", "--version", "v1.0-mini"], "{tmp}/none"),
+    (["export", "{tmp}/none", "{tmp}/out"], "{tmp}/none"),
+])  # fmt: skip
+def test_a_failure_is_one_line_that_names_its_cause(argv, named, tiny_dataroot, config_path, tmp_path):
+    places = {"tmp": tmp_path, "data": tiny_dataroot, "config": config_path}
+    message = exit_of(*(word.format(**places) for word in argv))
+    assert isinstance(message, str)  # which Python prints to stderr, with exit code 1
+    assert message.startswith("vexkd: ") and "\n" not in message and named.format(**places) in message
+
+
+def test_a_failing_process_exits_with_1_and_prints_no_traceback_unless_asked(tmp_path):
+    argv = ["prepare", str(tmp_path / "none"), "--version", "v1.0-mini"]
+    quiet, loud = (subprocess.run([sys.executable, "-m", "vexkd_model.cli", *flags, *argv], capture_output=True,
+                                  text=True) for flags in ([], ["--debug"]))  # fmt: skip
+    assert quiet.returncode == loud.returncode == 1
+    assert quiet.stderr.count("\n") == 1 and quiet.stderr.startswith("vexkd: ") and not quiet.stdout
+    assert "Traceback" in loud.stderr and loud.stderr.endswith(quiet.stderr)
+
+
+def test_prepare_writes_every_split_that_has_scenes(tiny_dataroot, tmp_path, capsys):
+    main(["prepare", str(tiny_dataroot), "--version", "v1.0-mini", "--index", str(tmp_path)])
+    out = capsys.readouterr().out
+    for split in ("mini_train", "mini_val"):
+        assert json.loads((tmp_path / split / "index.json").read_text())["split"] == split
+        assert f"{tmp_path / split}: index complete" in out
+
+
+def test_an_interruption_is_one_line(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vexkd_model.data.prepare.prepare", interrupted)
+    assert exit_of("prepare", "data", "--version", "v1.0-mini") == "vexkd: interrupted"

@@ -1,0 +1,109 @@
+"""A model's configuration: complete, checked, and every mistake named by file and key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vexkd_model.config import ModelConfig, dump_config, load_config
+from vexkd_model.errors import UserError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "model").glob("*.yaml"))
+
+
+def refused(path, *overrides):
+    with pytest.raises(UserError) as error:
+        load_config(path, overrides)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_configuration_loads_and_carries_its_files_name(path):
+    assert load_config(path).name == path.stem
+
+
+def test_a_dumped_configuration_reads_back_equal(tiny_config, tmp_path):
+    (tmp_path / "model.yaml").write_text(dump_config(tiny_config))
+    assert load_config(tmp_path / "model.yaml") == tiny_config
+
+
+def test_a_configuration_cannot_be_changed_after_it_was_checked(tiny_config):
+    with pytest.raises(ValueError, match="frozen"):
+        tiny_config.training.epochs = 5
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("surprise", 1), ("training.epoch", 3), ("detection.nms", 0.2), ("training.augment.shear", 0.1),
+])  # fmt: skip
+def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value):
+    values = yaml.safe_load(config_path.read_text())
+    *parents, last = key.split(".")
+    section = values
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(values))
+    assert refused(path).startswith(f"{path}: {key}: unknown key")
+
+
+@pytest.mark.parametrize(("override", "key"), [
+    ("sweeps=0", "sweeps"), ("sweeps=11", "sweeps"), ("sweeps=many", "sweeps"), ("sensor=sonar", "sensor"),
+    ("name=Has Spaces", "name"), ("grid.cell=-0.6", "grid.cell"), ("grid.cell=0.7", "grid"),
+    ("training.epochs=2.5", "training.epochs"), ("training.learning_rate=0", "training.learning_rate"),
+    ("training.precision=16-true", "training.precision"), ("training.augment.scale=1.0", "training.augment.scale"),
+    ("detection.score_threshold=1.0", "detection.score_threshold"), ("detection.tasks=[[car]]", "detection"),
+    ("detection.tasks=[[car, tank]]", "detection.tasks.0.1"), ("detection.max_detections=501", "max_detections"),
+    ("bev.stage_layers=[1]", "bev"), ("encoder.pillar=0.4", "encoder.pillar"), ("training=3", "training"),
+])  # fmt: skip
+def test_a_bad_value_is_named_by_file_and_dotted_key(config_path, override, key):
+    message = refused(config_path, override)
+    assert message.startswith(f"{config_path}: ") and key in message.split(": ", 1)[1]
+
+
+def test_a_missing_key_is_named(config_path, tmp_path):
+    values = yaml.safe_load(config_path.read_text())
+    del values["training"]["seed"]
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(values))
+    assert refused(tmp_path / "m.yaml").startswith(f"{tmp_path / 'm.yaml'}: training.seed: ")
+
+
+def test_several_mistakes_are_counted(config_path):
+    assert "(and 1 more)" in refused(config_path, "sweeps=0", "training.epochs=0")
+
+
+def test_set_changes_one_key_and_nothing_else(config_path):
+    plain, changed = load_config(config_path), load_config(config_path, ["training.epochs=3", "grid.cell=1.8",
+                                                                         "encoder.pillar=0.9"])  # fmt: skip
+    assert changed.training.epochs == 3 and changed.grid.cell == 1.8
+    back = changed.model_dump() | {"grid": plain.grid.model_dump(), "encoder": plain.encoder.model_dump()}
+    back["training"]["epochs"] = plain.training.epochs
+    assert ModelConfig.model_validate(back) == plain
+
+
+@pytest.mark.parametrize(("override", "expected"), [
+    ("training.epochs", "key=value"), ("training.nothing=1", "training.nothing"),
+    ("nothing.epochs=1", "nothing.epochs"), ("sweeps.deep=1", "sweeps.deep"),
+    ("=1", "no such key"), ("training.epochs=[1", "training.epochs"),
+])  # fmt: skip
+def test_a_wrong_set_is_named(config_path, override, expected):
+    message = refused(config_path, override)
+    assert message.startswith("--set ") and expected in message
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"just words", b"a: [", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
+    path = tmp_path / "model.yaml"
+    path.write_bytes(content)
+    assert refused(path).startswith(f"{path}: ")
+
+
+def test_an_absent_file_and_a_folder_are_named(tmp_path):
+    assert refused(tmp_path / "none.yaml").startswith(f"{tmp_path / 'none.yaml'}: ")
+    assert refused(tmp_path).startswith(f"{tmp_path}: ")
+
+
+def test_the_high_level_map_has_the_channels_of_all_stages(tiny_config):
+    assert tiny_config.bev.channels == 2 * 16

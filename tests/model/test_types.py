@@ -1,0 +1,25 @@
+"""Conventions that everything else stands on."""
+
+import numpy as np
+import pytest
+
+from vexkd_model.types import BevGrid
+
+
+def test_cell_centres_lie_half_a_cell_inside_the_range():
+    grid = BevGrid(-2.0, 2.0, 0.0, 6.0, 1.0)
+    y, x = grid.centres()
+    assert grid.shape == (6, 4)
+    np.testing.assert_allclose(x, [-1.5, -0.5, 0.5, 1.5])
+    np.testing.assert_allclose(y, [0.5, 1.5, 2.5, 3.5, 4.5, 5.5])
+
+
+@pytest.mark.parametrize(("extent", "cell", "cells"), [(54.0, 0.6, 180), (54.0, 0.9, 120), (50.0, 0.5, 200)])
+def test_the_grids_of_the_paper_divide_exactly(extent, cell, cells):
+    assert BevGrid(-extent, extent, -extent, extent, cell).shape == (cells, cells)
+
+
+@pytest.mark.parametrize("cell", [0.15 * 1.01, 0.7, 300.0])
+def test_a_range_that_does_not_divide_into_cells_is_refused(cell):
+    with pytest.raises(ValueError, match="does not divide"):
+        BevGrid(-50.0, 50.0, -50.0, 50.0, cell)

@@ -1,0 +1,227 @@
+"""Training: resumable to the bit, able to learn, and one path from data to a package on the vehicle."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vexkd_model.cli import main
+from vexkd_model.config import load_config
+from vexkd_model.data.dataset import collate, load_frame, load_sample
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.errors import UserError
+from vexkd_model.evaluation.split import predict_split, score_split
+from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run
+from vexkd_model.training.student_module import StudentModule
+from vexkd_model.training.train import quiet_lightning, train
+
+EPOCHS = 5  # of the tiny model: three steps each
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny layers are slower on many threads, and these tests share their machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    quiet_lightning()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tiny_index, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    train(tiny_config, tiny_index, run, workers=0, resume=False, interactive=False)
+    return run
+
+
+def losses(run):
+    """(step, loss) of every training step, in the order in which they were taken."""
+    rows = [row for path in sorted((run / "log").rglob("metrics.csv")) for row in csv.DictReader(path.open())]
+    return [(int(row["step"]), float(row["loss"])) for row in rows if row.get("loss")]
+
+
+def weights(run):
+    return load_run(run)[0].state_dict()
+
+
+def interrupt_at(monkeypatch, step):
+    whole = StudentModule.training_step
+
+    def step_or_interrupt(self, batch, number):
+        if self.global_step == step:
+            raise KeyboardInterrupt
+        return whole(self, batch, number)
+
+    monkeypatch.setattr(StudentModule, "training_step", step_or_interrupt)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would make this process deaf to Ctrl-C
+
+
+def test_a_run_folder_holds_its_configuration_checkpoint_and_record(finished, tiny_config, tiny_dataroot):
+    assert load_config(finished / CONFIG) == tiny_config
+    record = json.loads((finished / RECORD).read_text())
+    assert record["data"]["split"] == "mini_train" and record["data"]["frames"] == 3
+    assert load_run(finished)[2] == tiny_config.training.epochs
+    assert torch.load(finished / LAST_CHECKPOINT, weights_only=True)["global_step"] == EPOCHS * 3
+
+
+def test_an_interrupted_and_resumed_training_ends_with_the_same_weights_to_the_bit(
+        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    run = tmp_path / "interrupted"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=13)  # in the middle of the fifth epoch
+        with pytest.raises(UserError, match="interrupted; go on with the same command and --resume"):
+            train(tiny_config, tiny_index, run, workers=0, resume=False, interactive=False)
+    assert load_run(run)[2] == 4
+    train(tiny_config, tiny_index, run, workers=0, resume=True, interactive=False)
+    resumed, straight = weights(run), weights(finished)
+    assert resumed.keys() == straight.keys()
+    different = [name for name in straight if not torch.equal(resumed[name], straight[name])]
+    assert not different
+    assert [step for step, _ in losses(run)] == [9] and losses(run) == losses(finished)
+
+
+def test_a_worker_process_changes_nothing(finished, tiny_config, tiny_index, tmp_path):
+    train(tiny_config, tiny_index, tmp_path / "run", workers=1, resume=False, interactive=False)
+    one, none = weights(tmp_path / "run"), weights(finished)
+    assert all(torch.equal(one[name], none[name]) for name in none)
+
+
+def test_a_training_interrupted_before_its_first_checkpoint_begins_again(
+        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=1)
+        with pytest.raises(UserError, match="--resume"):
+            train(tiny_config, tiny_index, run, workers=0, resume=False, interactive=False)
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        load_run(run)
+    train(tiny_config, tiny_index, run, workers=0, resume=True, interactive=False)
+    assert all(torch.equal(weights(run)[name], tensor) for name, tensor in weights(finished).items())
+
+
+def test_a_run_is_never_overwritten_or_resumed_with_another_configuration(finished, tiny_config, tiny_index, tmp_path):
+    with pytest.raises(UserError, match="holds a run already; add --resume"):
+        train(tiny_config, tiny_index, finished, workers=0, resume=False, interactive=False)
+    other = tiny_config.model_copy(update={"sweeps": 1})
+    with pytest.raises(UserError, match=r"model\.yaml: differs"):
+        train(other, tiny_index, finished, workers=0, resume=True, interactive=False)
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(UserError, match="neither empty nor a run"):
+        train(tiny_config, tiny_index, tmp_path, workers=0, resume=False, interactive=False)
+
+
+def test_fewer_frames_than_a_batch_are_named_before_any_training(config_path, tiny_index, tmp_path):
+    config = load_config(config_path, ["training.batch_size=4"])
+    with pytest.raises(UserError, match=r"3 frames do not fill one batch of 4; lower training\.batch_size"):
+        train(config, tiny_index, tmp_path / "run", workers=0, resume=False, interactive=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", None])
+def test_a_damaged_or_absent_checkpoint_is_one_line(finished, tmp_path, content):
+    (tmp_path / CONFIG).write_text((finished / CONFIG).read_text())
+    if content is not None:
+        (tmp_path / LAST_CHECKPOINT).parent.mkdir()
+        (tmp_path / LAST_CHECKPOINT).write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.ckpt: ") as error:
+        load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_of_another_configuration_is_one_line(finished, tiny_config, tmp_path):
+    (tmp_path / LAST_CHECKPOINT).parent.mkdir()
+    (tmp_path / LAST_CHECKPOINT).write_bytes((finished / LAST_CHECKPOINT).read_bytes())
+    text = (finished / CONFIG).read_text()
+    assert "lateral_channels: 16" in text
+    (tmp_path / CONFIG).write_text(text.replace("lateral_channels: 16", "lateral_channels: 8"))
+    with pytest.raises(UserError, match=r"last\.ckpt: .*model\.yaml") as error:
+        load_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_one_frame_can_be_learnt(tiny_config, tiny_index):
+    torch.manual_seed(0)
+    module = StudentModule(tiny_config, total_steps=60)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    batch = collate([load_sample(tiny_index, 0, 1)])
+    course = []
+    for _ in range(60):
+        output = module.student(batch.points, batch.sample, 1)
+        total = sum(module.losses(output, batch).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        course.append(total.item())
+    assert np.mean(course[-5:]) < 0.1 * course[0]
+    # What was learnt comes out where it belongs, on the path of the vehicle.
+    prediction = Predictor(module.student, tiny_config, None, "cpu").predict(load_frame(tiny_index[0], 1))
+    found = 0
+    for box, label in zip(batch.boxes[0].numpy(), batch.labels[0].numpy(), strict=True):
+        same = prediction.boxes.values[(prediction.boxes.labels == label) & (prediction.scores > 0.3)]
+        found += bool((np.hypot(*(same[:, :2] - box[:2]).T) < 1.0).any())
+    assert found >= 0.7 * len(batch.boxes[0])
+    street, on_street = prediction.map_probabilities[0], batch.map_masks[0, 0].numpy() > 0.5
+    assert street[on_street].mean() > street[~on_street].mean() + 0.05
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_samples_names(tiny_config, tiny_index):
+    module = StudentModule(tiny_config, total_steps=10)
+    module._trainer = SimpleNamespace(global_step=0)
+    with torch.no_grad():
+        module.student.segmentation.layers[-1].bias.fill_(float("nan"))
+    module.log = module.log_dict = lambda *_, **__: None
+    with pytest.raises(UserError, match="scene-0061-1"):
+        module.training_step(collate([load_sample(tiny_index, 1, 1)]), 0)
+
+
+def test_an_unknown_map_teaches_no_map(tiny_config, tiny_index):
+    module = StudentModule(tiny_config, total_steps=10)
+    batch = collate([load_sample(tiny_index, 0, 1)])
+    batch.map_known[:] = False
+    losses_of = module.losses(module.student(batch.points, batch.sample, 1), batch)
+    assert losses_of["segmentation"].item() == 0.0 and losses_of["heatmap"].item() > 0
+
+
+def test_train_evaluate_export_and_the_vehicle_agree(
+        tiny_dataroot, tiny_index_dir, config_path, tiny_settings, tmp_path, capsys):
+    """The four commands of the README, one after the other, on data nobody trained a good student with."""
+    run, package = tmp_path / "run", tmp_path / "student"
+    data = ["--dataroot", str(tiny_dataroot), "--version", "v1.0-mini", "--index", str(tiny_index_dir)]
+    settings = [word for key in tiny_settings for word in ("--set", key)]
+    main(["train", str(config_path), *data, "--out", str(run), "--workers", "0", *settings,
+          "--set", "detection.score_threshold=0.02"])
+    main(["evaluate", str(run), *data])
+    main(["export", str(run), str(package)])
+    main(["evaluate", str(package), *data, "--json", str(tmp_path / "figures.json")])
+
+    of_run, of_package = (json.loads(path.read_text()) for path in (run / "evaluation.json", tmp_path / "figures.json"))
+    assert of_run["detection"] == of_package["detection"] and of_run["map"] == of_package["map"]
+    card = json.loads((package / "card.json").read_text())
+    assert card["metrics"]["detection"] == of_run["detection"] and card["metrics"]["data"]["split"] == "mini_val"
+    assert card["trained_on"]["split"] == "mini_train" and card["trained_on"]["epochs"] == EPOCHS
+    printed = capsys.readouterr()
+    assert "mean (mAP)" in printed.out and f"epoch {EPOCHS}/{EPOCHS} step 3/3 loss " in printed.err
+
+    index = FrameIndex.open(tiny_index_dir, "mini_val")
+    predictor = Predictor.load(package)
+    predictions = predict_split(predictor, index)
+    assert [p.token for p in predictions] == ["scene-0103-0", "scene-0103-1"]
+    assert any(len(p.boxes) for p in predictions)
+    result = score_split(predictions, index)
+    assert result.detection.to_dict() == of_run["detection"]
+
+
+def test_a_real_keyframe_can_be_trained_on(keyframe_dataroot, tiny_config, tmp_path):
+    from vexkd_model.data.prepare import prepare
+
+    prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
+    index = FrameIndex.open(tmp_path / "index", "mini_train")
+    train(tiny_config, index, tmp_path / "run", workers=0, resume=False, interactive=False)
+    student, config, epochs = load_run(tmp_path / "run")
+    prediction = Predictor(student, config, None, "cpu").predict(load_frame(index[0], config.sweeps))
+    assert epochs == EPOCHS and np.isfinite(prediction.map_probabilities).all()
+    assert score_split([prediction], index).maps is None
