@@ -1,0 +1,235 @@
+"""A student_node process and the vehicle around it: publishes clouds and transforms, collects what the node says."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from nav_msgs.msg import OccupancyGrid
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, PointCloud2, PointField
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from vexkd_model.config import load_config
+from vexkd_model.deploy.package import save_package
+from vexkd_model.student import build_student
+from vexkd_model.types import MAP_CLASSES
+
+REPOSITORY = Path(__file__).parents[3]
+TIMEOUT_S = 60.0  # a loaded machine is slow; nothing here waits that long where all is well
+OUTPUTS = {"detections": Detection3DArray, "markers": MarkerArray, "map_image": Image,
+           "debug/latency": DiagnosticArray, **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}  # fmt: skip
+LIDAR_MOUNT = ((0.94, 0.0, 1.84), (0.7, 0.0, 0.0, -0.7))
+NOWHERE = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))
+SECOND = 10**9
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student package whose weights are drawn, not trained: its detections mean nothing, but they are there."""
+    torch.manual_seed(7)
+    config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
+    folder = tmp_path_factory.mktemp("packages") / "untrained"
+    save_package(folder, build_student(config), config, trained_on={}, metrics={}, source_revision="test")
+    return folder
+
+
+class NodeProcess:
+    """A student_node in a process of its own; what it wrote to stderr is in `log`."""
+
+    def __init__(self, log: Path, arguments: Sequence[str]) -> None:
+        self._log = log
+        with log.open("wb") as written:
+            self.process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", *arguments],
+                                            stdout=written, stderr=written)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ended(self) -> int:
+        """Wait for its end; the exit code."""
+        return self.process.wait(TIMEOUT_S)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.ended()
+
+
+@pytest.fixture(scope="module")
+def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
+    """Start a node with `name=value` parameters; whatever still runs is killed when the module is over."""
+    nodes: list[NodeProcess] = []
+
+    def start(*arguments: str, **parameters: object) -> NodeProcess:
+        settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        log = tmp_path_factory.mktemp("node") / "log.txt"
+        nodes.append(NodeProcess(log, [*settings, *arguments]))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.process.kill()
+        node.process.wait()
+
+
+class Vehicle:
+    """Everything around the node. Outputs are kept by topic and input stamp."""
+
+    def __init__(self) -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self.node = rclpy.create_node("vehicle", context=self._context)
+        latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._points = self.node.create_publisher(PointCloud2, "points", 20)
+        self._tf = self.node.create_publisher(TFMessage, "/tf", 100)
+        self._tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
+        self.outputs: dict[str, dict[int, object]] = defaultdict(dict)
+        self.published_at: dict[str, dict[int, int]] = defaultdict(dict)
+        self.statuses: list[DiagnosticStatus] = []
+        self._statuses_before_last_cloud = 0
+        self._changed = threading.Condition()
+        for topic, kind in OUTPUTS.items():
+            self.node.create_subscription(kind, f"student_node/{topic}", self._keep(topic), 20)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._receiver = threading.Thread(target=self._executor.spin)
+        self._receiver.start()
+        self._tf_static.publish(transforms_message([("base_link", "lidar_top", 0, *LIDAR_MOUNT)]))
+        self.stamp_ns = 1_533_000_000 * SECOND  # 2018, as in a replayed bag: nothing may compare it with today
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._receiver.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> object:
+        """Wait until it holds; what it returned."""
+        deadline = time.monotonic() + TIMEOUT_S
+        with self._changed:
+            while not (found := condition()):
+                assert time.monotonic() < deadline, f"waited {TIMEOUT_S:.0f} s for {what}"
+                self._changed.wait(0.05)
+        return found
+
+    def wait_until_node_listens(self) -> None:
+        listening = ((self._points, 1), (self._tf, 1), (self._tf_static, 1))
+        self.wait_for(lambda: all(publisher.get_subscription_count() >= n for publisher, n in listening)
+                      and self.node.count_publishers("student_node/debug/latency"), "an active student_node")
+        time.sleep(0.3)  # the node's side of the discovery
+
+    def send_odometry(self, stamp_ns: int, pose: tuple = NOWHERE) -> None:
+        self._tf.publish(transforms_message([("odom", "base_link", stamp_ns, *pose)]))
+
+    def send(self, cloud: PointCloud2, stamp_ns: int | None = None, pose: tuple | None = NOWHERE) -> int:
+        """Publish a cloud and the ego pose at its stamp; the stamp is by default a new scene. Returns the stamp."""
+        if stamp_ns is None:
+            self.stamp_ns += 60 * SECOND
+            stamp_ns = self.stamp_ns
+        cloud.header.stamp.sec, cloud.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+        self._statuses_before_last_cloud = len(self.statuses)
+        if pose:
+            self.send_odometry(stamp_ns, pose)
+        self._points.publish(cloud)
+        return stamp_ns
+
+    def result(self, stamp_ns: int, topic: str = "detections") -> object:
+        """What the node said on one of its topics about the cloud with that stamp."""
+        # The latency is published last: a test that goes on then meets an idle node.
+        self.wait_for(lambda: stamp_ns in self.outputs["debug/latency"], f"the end of frame {stamp_ns}")
+        self.wait_for(lambda: stamp_ns in self.outputs[topic], f"{topic} of {stamp_ns}")
+        return self.outputs[topic][stamp_ns]
+
+    def sweeps_used(self, stamp_ns: int) -> int:
+        return int(values(self.result(stamp_ns, "debug/latency").status[0])["sweeps"])
+
+    def status_that_says(self, text: str) -> DiagnosticStatus:
+        """The newest status on /diagnostics since the last cloud whose message has the text in it."""
+        found = self.wait_for(
+            lambda: [s for s in self.statuses[self._statuses_before_last_cloud:] if text in s.message],
+            f"'{text}' in /diagnostics, which said: {[s.message for s in self.statuses[-2:]]}")
+        return found[-1]
+
+    def _keep(self, topic: str) -> Callable:
+        def keep(message: object, info: object) -> None:
+            stamped = message.markers[0] if topic == "markers" else message
+            stamp = stamped.header.stamp.sec * SECOND + stamped.header.stamp.nanosec
+            with self._changed:
+                self.outputs[topic][stamp] = message
+                self.published_at[topic][stamp] = source_timestamp(info)
+                self._changed.notify_all()
+        return keep
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        with self._changed:
+            self.statuses += message.status
+            self._changed.notify_all()
+
+
+def source_timestamp(info: object) -> int:
+    return info["source_timestamp"] if isinstance(info, dict) else info.source_timestamp
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {item.key: item.value for item in status.values}
+
+
+def transforms_message(transforms: list[tuple[str, str, int, tuple, tuple]]) -> TFMessage:
+    """(parent, child, stamp [ns], translation, quaternion w x y z) each."""
+    message = TFMessage()
+    for parent, child, stamp_ns, (x, y, z), (qw, qx, qy, qz) in transforms:
+        stamped = TransformStamped(child_frame_id=child)
+        stamped.header.frame_id = parent
+        stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(stamp_ns, SECOND)
+        stamped.transform.translation = Vector3(x=x, y=y, z=z)
+        stamped.transform.rotation = Quaternion(w=qw, x=qx, y=qy, z=qz)
+        message.transforms.append(stamped)
+    return message
+
+
+@pytest.fixture(scope="module")
+def vehicle() -> Iterator[Vehicle]:
+    vehicle = Vehicle()
+    yield vehicle
+    vehicle.close()
+
+
+@pytest.fixture(scope="session")
+def make_cloud() -> Callable[..., PointCloud2]:
+    return cloud_message
+
+
+def cloud_message(points: np.ndarray, names: Sequence[str] = ("x", "y", "z", "intensity"), kind: str = "<f4",
+                  rows: int = 1, row_padding: int = 0, offset: int = 0) -> PointCloud2:
+    """points (N, len(names)) in the frame lidar_top; every field of the numpy type `kind`, the first at `offset`."""
+    dtype = np.dtype(kind)
+    codes = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
+    step = offset + dtype.itemsize * len(names)
+    fields = [PointField(name=name, offset=offset + dtype.itemsize * i, datatype=codes[dtype.str[1:]], count=1)
+              for i, name in enumerate(names)]
+    records = np.zeros((len(points), step), np.uint8)
+    records[:, offset:] = np.ascontiguousarray(points, dtype).view(np.uint8)
+    width = len(points) // rows
+    padded = np.full((rows, width * step + row_padding), 0xAB, np.uint8)
+    padded[:, : width * step] = records.reshape(rows, width * step)
+    message = PointCloud2(height=rows, width=width, fields=fields, is_bigendian=dtype.str[0] == ">", point_step=step,
+                          row_step=padded.shape[1], data=array("B", padded.tobytes()))
+    message.header.frame_id = "lidar_top"
+    return message

@@ -1,0 +1,82 @@
+"""The PointCloud2 reader against bytes laid out by hand, and against ROS's own reader where that is installed."""
+
+import struct
+from array import array
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import PointCloud2, PointField
+
+from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
+
+
+def field(name: str, offset: int, datatype: int) -> PointField:
+    return PointField(name=name, offset=offset, datatype=datatype, count=1)
+
+
+def message_of(data: bytes, fields: list[PointField], **layout: object) -> PointCloud2:
+    return PointCloud2(fields=fields, data=array("B", data), **layout)
+
+
+def test_fields_of_any_type_and_offset_are_read():
+    # y as float64 first, then a byte of intensity, two bytes nobody knows, z as int16, x as float32.
+    fields = [field("y", 0, PointField.FLOAT64), field("intensity", 8, PointField.UINT8),
+              field("z", 11, PointField.INT16), field("x", 13, PointField.FLOAT32)]
+    data = b"".join(struct.pack("<dBxxhf", *row) for row in [(2.5, 200, -3, 1.25), (-7.0, 0, 4, 0.5)])
+    cloud = read_cloud(message_of(data, fields, height=1, width=2, point_step=17, row_step=34))
+    np.testing.assert_array_equal(cloud.points, [[1.25, 2.5, -3, 200], [0.5, -7, 4, 0]])
+    assert cloud.points.dtype == np.float32
+
+
+def test_big_endian_numbers_are_read():
+    fields = [field(name, 4 * i, PointField.FLOAT32) for i, name in enumerate(("x", "y", "z", "intensity"))]
+    data = struct.pack(">4f", 1, 2, 3, 4)
+    cloud = read_cloud(message_of(data, fields, height=1, width=1, point_step=16, row_step=16, is_bigendian=True))
+    np.testing.assert_array_equal(cloud.points, [[1, 2, 3, 4]])
+
+
+def test_an_organised_cloud_with_padded_rows_is_read_row_by_row():
+    fields = [field(name, i, PointField.INT8) for i, name in enumerate("xyz")]
+    data = bytes([1, 2, 3, 4, 5, 6, 99, 99]) + bytes([7, 8, 9, 10, 11, 12])  # the last row may lack its padding
+    cloud = read_cloud(message_of(data, fields, height=2, width=2, point_step=3, row_step=8))
+    np.testing.assert_array_equal(cloud.points[:, :3], [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]])
+    assert not cloud.has_intensity
+    assert not cloud.points[:, 3].any()
+
+
+def test_points_with_a_number_that_is_not_finite_in_float32_are_left_out(make_cloud):
+    points = np.array([[1, 2, 3, 4], [np.nan, 0, 0, 0], [0, -np.inf, 0, 0], [0, 0, 0, np.nan], [1e300, 0, 0, 0]])
+    cloud = read_cloud(make_cloud(points, kind="<f8"))
+    np.testing.assert_array_equal(cloud.points, [[1, 2, 3, 4]])
+    assert cloud.removed == 4
+
+
+def test_a_cloud_without_points_is_no_error(make_cloud):
+    assert read_cloud(make_cloud(np.empty((0, 4)))).points.shape == (0, 4)
+    assert read_cloud(message_of(b"", [field(name, 0, 7) for name in "xyz"])).points.shape == (0, 4)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"data": array("B", bytes(100))}, "less data than it declares"),
+    ({"point_step": 8}, "beyond its point_step"),
+    ({"fields": []}, "no field x, y, z"),
+    ({"height": 2, "width": 5, "row_step": 10}, "longer than its row_step"),
+    ({"fields": [field("x", 0, 42), field("y", 4, 7), field("z", 8, 7)]}, "field x has no known datatype"),
+    ({"height": 2**31, "width": 2**31, "row_step": 2**32 - 1}, "longer than its row_step"),
+])  # fmt: skip
+def test_a_cloud_that_contradicts_itself_is_refused_with_the_reason(make_cloud, change, reason):
+    message = make_cloud(np.ones((10, 4)))
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(CloudError, match=reason):
+        read_cloud(message)
+
+
+def test_it_reads_what_sensor_msgs_py_reads(make_cloud):
+    reference = pytest.importorskip("sensor_msgs_py.point_cloud2", reason="sensor_msgs_py is not on PyPI")
+    points = np.random.default_rng(0).normal(size=(60, 4))
+    for form in ({"kind": "<f4"}, {"kind": "<f8", "offset": 4}, {"kind": ">f4"}, {"rows": 6}):
+        message = make_cloud(points, **form)
+        expected = reference.read_points(message, ("x", "y", "z", "intensity"))
+        expected = np.stack([np.ravel(expected[name]) for name in ("x", "y", "z", "intensity")], axis=1)
+        np.testing.assert_array_equal(read_cloud(message).points, expected.astype(np.float32))

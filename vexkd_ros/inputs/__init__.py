@@ -1,0 +1,1 @@
+"""Messages → Frame: point clouds, transforms and the accumulation of sweeps."""

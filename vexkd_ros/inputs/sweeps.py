@@ -1,0 +1,77 @@
+"""Sweeps as they come in, in the sensor's frame → sweeps that know their place, ready to accumulate."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from vexkd_model.data.sweeps import Sweep
+from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+
+
+@dataclass(frozen=True)
+class RawSweep:
+    """points: float32 (N, 4) in `frame_id`: x, y, z [m], intensity."""
+
+    points: np.ndarray
+    stamp_ns: int
+    frame_id: str
+
+
+class SweepBuffer:
+    """The last `sweeps` sweeps, newest first, as long as they follow one another in time."""
+
+    def __init__(self, sweeps: int, max_gap_ns: int) -> None:
+        self._history: deque[RawSweep] = deque(maxlen=sweeps)
+        self._max_gap_ns = max_gap_ns
+
+    def add(self, sweep: RawSweep) -> tuple[tuple[RawSweep, ...], str]:
+        """All sweeps up to this one, newest first, and why older ones were dropped ('' if they were not)."""
+        reason = ""
+        if self._history:
+            gap = sweep.stamp_ns - self._history[0].stamp_ns
+            if gap <= 0:
+                reason = "time did not advance between clouds: older sweeps dropped: new scene, bad clock?"
+            elif gap > self._max_gap_ns:
+                reason = "gap between clouds longer than max_sweep_gap: older sweeps dropped; raise it for a slow LiDAR"
+            if reason:
+                self._history.clear()
+        self._history.appendleft(sweep)
+        return tuple(self._history), reason
+
+
+@dataclass(frozen=True)
+class PlacedSweeps:
+    """sweeps: newest first, what accumulate_sweeps takes. reason: why older ones are missing, or ''."""
+
+    sweeps: list[Sweep]
+    reason: str
+
+
+def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, base_frame: str, odom_frame: str,
+                 deadline: float) -> PlacedSweeps:
+    """Look up where each sweep (newest first) was taken; waits until `deadline` (time.monotonic()) for late transforms.
+
+    Without odometry at the newest stamp only the newest sweep is used; older sweeps whose own transforms are missing
+    are left out. Raises TransformUnavailable where the newest sweep's place in `base_frame` is unknown.
+    """
+    newest, *older = history
+    if not newest.frame_id:
+        raise TransformUnavailable("the cloud's header has no frame_id; set it in the LiDAR driver")
+    base_from_sensor = transforms.wait(base_frame, newest.frame_id, newest.stamp_ns, deadline, for_unknown=True)
+    reason = ""
+    try:
+        # One sweep alone needs no odometry, for its own motion cancels: not worth waiting for.
+        odom_from_base = transforms.wait(odom_frame, base_frame, newest.stamp_ns, deadline if older else 0.0)
+    except TransformUnavailable as error:
+        reason = f"only the newest sweep used: {error.kind}" if older else ""
+        older, odom_from_base = [], np.eye(4)
+    sweeps = [Sweep(newest.points, newest.stamp_ns, base_from_sensor, odom_from_base)]
+    for sweep in older:
+        try:
+            sweeps.append(Sweep(sweep.points, sweep.stamp_ns,
+                                transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
+                                transforms.lookup(odom_frame, base_frame, sweep.stamp_ns)))
+        except TransformUnavailable as error:
+            reason = f"some older sweeps not used: {error.kind}"
+    return PlacedSweeps(sweeps, reason)

@@ -1,0 +1,1 @@
+"""Prediction → messages: detections, markers, map grids, diagnostics."""

@@ -1,0 +1,73 @@
+"""The parameters of student_node: what each means, its default and its limits, in one place."""
+
+from dataclasses import dataclass, fields
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from vexkd_model.errors import UserError
+
+RELIABILITIES = ("best_effort", "reliable")
+LIVE = ("score_threshold",)  # may change while a student is loaded; everything else takes effect on configuring
+
+
+@dataclass(frozen=True)
+class StudentParameters:
+    """Values of one configuration of the node, field by field the ROS parameters of the same names."""
+
+    model: str
+    device: str
+    score_threshold: float
+    base_frame: str
+    odom_frame: str
+    tf_timeout: float
+    max_sweep_gap: float
+    input_reliability: str
+    threads: int
+    permitted_latency: float
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise UserError("parameter model: no student package given; set it with -p model:=FOLDER")
+        if self.input_reliability not in RELIABILITIES:
+            raise UserError(f"parameter input_reliability: '{self.input_reliability}' is neither "
+                            f"{' nor '.join(RELIABILITIES)}")
+        if not self.base_frame or self.base_frame == self.odom_frame:
+            raise UserError(f"parameter base_frame: '{self.base_frame}' must name a frame other than odom_frame")
+
+
+def declare_parameters(node: Node) -> None:
+    """Raises rclpy's ParameterException for an override of a wrong type or beyond its limits."""
+    node.declare_parameter("autostart", True, _about("Configure and activate at start, without a lifecycle manager."))
+    node.declare_parameter("model", "", _about("Folder of the student package, as `vexkd export` wrote it."))
+    node.declare_parameter("device", "cpu", _about("Where the student runs: cpu, cuda or cuda:N."))
+    node.declare_parameter("score_threshold", 0.0, _between(
+        0.0, 1.0, "Publish detections that score at least this; 0.0 publishes all that the student gives. "
+        "May change at any time."))
+    node.declare_parameter("base_frame", "base_link", _about("Ego frame of the student and of every output."))
+    node.declare_parameter("odom_frame", "odom", _about("Frame fixed to the world, to bring older sweeps to now."))
+    node.declare_parameter("tf_timeout", 0.1, _between(0.0, 1.0, "Longest wait for a transform [s]."))
+    node.declare_parameter("max_sweep_gap", 0.5, _between(
+        0.01, 10.0, "Clouds further apart than this are not accumulated [s]."))
+    node.declare_parameter("input_reliability", RELIABILITIES[0], _about(
+        "Quality of service asked of the point cloud.", constraints=" or ".join(RELIABILITIES)))
+    node.declare_parameter("threads", 0, ParameterDescriptor(
+        description="CPU threads of the inference; 0 leaves it to PyTorch.",
+        integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]))
+    node.declare_parameter("permitted_latency", 0.2, _between(
+        0.001, 10.0, "Median latency beyond which /diagnostics warns [s]."))
+
+
+def read_parameters(node: Node) -> StudentParameters:
+    """Raises UserError where a value cannot be."""
+    return StudentParameters(**{field.name: node.get_parameter(field.name).value
+                                for field in fields(StudentParameters)})
+
+
+def _about(description: str, constraints: str = "") -> ParameterDescriptor:
+    return ParameterDescriptor(description=description, additional_constraints=constraints)
+
+
+def _between(low: float, high: float, description: str) -> ParameterDescriptor:
+    return ParameterDescriptor(description=description,
+                               floating_point_range=[FloatingPointRange(from_value=low, to_value=high)])
