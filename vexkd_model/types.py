@@ -5,7 +5,7 @@ seconds. Stamps are integer nanoseconds. BEV arrays are (C, Y, X): index 0 at th
 (j, i) at `minimum + (index + 0.5) * cell`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,3 +91,8 @@ class Prediction:
     map_grid: BevGrid
     stamp_ns: int
     token: str = ""
+
+    def scoring(self, threshold: float) -> "Prediction":
+        """This prediction without the boxes that score less than `threshold`."""
+        kept = self.scores >= threshold
+        return replace(self, boxes=Boxes(self.boxes.values[kept], self.boxes.labels[kept]), scores=self.scores[kept])

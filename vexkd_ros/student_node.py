@@ -29,7 +29,7 @@ from tf2_msgs.msg import TFMessage
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.types import Boxes, Frame, Prediction
+from vexkd_model.types import Frame
 from vexkd_ros.inputs.newest import Newest
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
@@ -213,7 +213,7 @@ class StudentNode(LifecycleNode):
         prediction = self._predictor.predict(frame)
         inferred = time.monotonic()
         header = Header(stamp=item.stamp.to_msg(), frame_id=parameters.base_frame)
-        self._outputs.publish(_scoring(prediction, self.get_parameter("score_threshold").value), header)
+        self._outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header)
         latency = Latency(
             wait=(begun - item.received - item.read_s) * 1e3, convert=(converted - begun + item.read_s) * 1e3,
             infer=(inferred - converted) * 1e3, publish=(time.monotonic() - inferred) * 1e3)
@@ -240,16 +240,6 @@ class StudentNode(LifecycleNode):
         status.name = f"{self._label}: student"
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
-
-
-def _scoring(prediction: Prediction, threshold: float) -> Prediction:
-    """The prediction without boxes that score less than the threshold."""
-    kept = prediction.scores >= threshold
-    if kept.all():
-        return prediction
-    boxes = Boxes(prediction.boxes.values[kept], prediction.boxes.labels[kept])
-    return Prediction(boxes, prediction.scores[kept], prediction.map_probabilities, prediction.map_grid,
-                      prediction.stamp_ns, prediction.token)
 
 
 def _one_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vexkd_model.types import BevGrid
+from vexkd_model.types import BevGrid, Boxes, Prediction
 
 
 def test_cell_centres_lie_half_a_cell_inside_the_range():
@@ -23,3 +23,13 @@ def test_the_grids_of_the_paper_divide_exactly(extent, cell, cells):
 def test_a_range_that_does_not_divide_into_cells_is_refused(cell):
     with pytest.raises(ValueError, match="does not divide"):
         BevGrid(-50.0, 50.0, -50.0, 50.0, cell)
+
+
+def test_a_prediction_above_a_threshold_keeps_its_boxes_and_scores_together():
+    boxes = Boxes(np.arange(27, dtype=np.float32).reshape(3, 9), np.array([4, 5, 6]))
+    prediction = Prediction(boxes, np.array([0.9, 0.5, 0.1], np.float32), np.zeros((6, 1, 1), np.float32),
+                            BevGrid(-1, 1, -1, 1, 2), 7, "sample")
+    above = prediction.scoring(0.5)
+    assert above.scores.tolist() == pytest.approx([0.9, 0.5]) and above.boxes.labels.tolist() == [4, 5]
+    np.testing.assert_array_equal(above.boxes.values, boxes.values[:2])
+    assert (above.stamp_ns, above.token) == (7, "sample")

@@ -1,11 +1,13 @@
 """The Predictor: the one code path from a Frame to a Prediction, offline and on the vehicle."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
 from vexkd_model.heads.center_decode import decode
@@ -14,13 +16,14 @@ from vexkd_model.types import POINT_FIELDS, Boxes, Frame, Prediction
 
 
 class Predictor:
-    """A loaded student. `predict` may be called from one thread at a time."""
+    """A loaded student, copied and made ready to run. `predict` may be called from one thread at a time."""
 
     def __init__(self, student: LidarStudent, config: ModelConfig, card: StudentCard | None, device: str) -> None:
         try:
             self.device = torch.device(device)
             # Channels last is how the scatter of points writes the BEV map; convolutions then copy nothing.
-            self.student = student.eval().to(self.device, memory_format=torch.channels_last)
+            self.student = fold_batch_norms(copy.deepcopy(student).eval())
+            self.student.to(self.device, memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
