@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vexkd_model.errors import UserError
+from vexkd_model.files import write_json
 
 # Imports of torch and of the devkit stand inside the commands: `vexkd --help` must answer at once.
 
@@ -45,7 +46,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.predictor import Predictor
-    from vexkd_model.evaluation.report import metrics_table, to_json
+    from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
 
@@ -59,7 +60,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]),
               "detection": result.detection.to_dict(), "map": result.maps and result.maps.to_dict()}  # fmt: skip
     for path in filter(None, (arguments.json, target / EVALUATION if is_run else None)):
-        to_json(path, report)
+        write_json(path, report)
         print(f"{path}: written")
 
 

@@ -18,7 +18,7 @@ from nuscenes.utils.splits import get_scenes_of_split, is_predefined_split
 
 from vexkd_model.data.prepare import open_nuscenes
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.report import to_json
+from vexkd_model.files import write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values
 from vexkd_model.types import DETECTION_CLASSES, Prediction
 
@@ -98,7 +98,7 @@ def evaluate_detections(dataroot: Path, version: str, split: str, predictions: I
     tokens = _split_tokens(nusc, split)
     _check_complete(document["results"].keys(), tokens, split)
     path = Path(work_dir) / "submission.json"
-    to_json(path, document)
+    write_json(path, document)
     config = config_factory("detection_cvpr_2019")
     try:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -1,6 +1,5 @@
 """Pictures of results: one frame from above, with what is true and what the student says."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
+from vexkd_model.files import whole_file
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
 
@@ -133,10 +133,5 @@ def _hex(colour: Rgb) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=130, facecolor="white")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,18 +1,11 @@
-"""Results for people and for programs: plain-text tables, and JSON files that are never half-written."""
+"""Results as plain-text tables for people."""
 
-from __future__ import annotations
-
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from vexkd_model.evaluation.detection import DetectionResult
-    from vexkd_model.evaluation.map_iou import MapResult
+from vexkd_model.evaluation.detection import DetectionResult
+from vexkd_model.evaluation.map_iou import MapResult
 
 ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad", "vel_err": "m/s",
                "attr_err": "(1 − accuracy)"}  # fmt: skip
@@ -35,21 +28,6 @@ def latency_table(rows: Mapping[str, Sequence[float]]) -> str:
         figures = 1e3 * np.percentile(seconds, [50, 90, 99, 100]) if len(seconds) else []
         cells.append([name, str(len(seconds)), *(f"{figure:.1f}" for figure in figures)])
     return _aligned([row + ["–"] * (len(cells[0]) - len(row)) for row in cells])
-
-
-def to_json(path: Path, document: object) -> None:
-    """Write `document` as JSON; its folder is made where absent, and a reader sees the old file or the whole new one.
-
-    Not-a-number is refused (ValueError), because JSON has no word for it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _detection_table(result: DetectionResult) -> str:

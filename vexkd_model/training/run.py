@@ -1,7 +1,6 @@
 """A run folder: the configuration, checkpoints, loss curve and record of one training."""
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import torch
 from vexkd_model.config import ModelConfig, dump_config, load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
+from vexkd_model.files import whole_file, write_json
 from vexkd_model.student import LidarStudent, build_student
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
@@ -34,10 +34,9 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
               "source_revision": source_revision(), "torch": torch.__version__}  # fmt: skip
-    (run / RECORD).write_text(json.dumps(record, indent=1))
-    partial = stored.with_suffix(".partial")
-    partial.write_text(dump_config(config))
-    os.replace(partial, stored)
+    write_json(run / RECORD, record)
+    with whole_file(stored) as partial:
+        partial.write_text(dump_config(config))
 
 
 def describe_data(index: FrameIndex) -> dict[str, Any]:
@@ -45,7 +44,8 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
     manifest = index.dataroot / SYNTH_MANIFEST
     origin = {"dataset": "nuScenes schema, not made by vexkd synth"}
     if manifest.is_file():
-        origin = {"dataset": "synthetic (vexkd synth)", **json.loads(manifest.read_text())}
+        made = json.loads(manifest.read_text())
+        origin = {"dataset": "synthetic (vexkd synth)", **{key: made[key] for key in ("preset", "seed", "generator")}}
     return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
 
 

@@ -90,7 +90,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one_and_no_scraps(tmp_pa
     def full_disk(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("vexkd_model.evaluation.figures.os.replace", full_disk)
+    monkeypatch.setattr("vexkd_model.files.os.replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         bev_figure(path, NO_POINTS, None, prediction(), None, "a title with $signs$ of \\no meaning{")
     assert path.read_bytes() == before

@@ -1,13 +1,11 @@
 """Tables that a person reads and files that a program reads."""
 
-import json
 
-import pytest
 
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS
-from vexkd_model.evaluation.report import latency_table, metrics_table, to_json
+from vexkd_model.evaluation.report import latency_table, metrics_table
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 ERRORS = {"trans_err": 0.21, "scale_err": 0.2, "orient_err": 0.3, "vel_err": 0.4, "attr_err": 0.5}
@@ -63,14 +61,7 @@ def test_latencies_are_given_in_milliseconds():
     assert row(table, "nothing") == ["0", "–", "–", "–", "–"]
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "figures.json"
-    to_json(path, {"a": 1.5})
-    assert json.loads(path.read_text()) == {"a": 1.5}
-    with pytest.raises(ValueError, match="JSON"):
-        to_json(path, {"a": float("nan")})
-    assert json.loads(path.read_text()) == {"a": 1.5}
-    assert [entry.name for entry in path.parent.iterdir()] == ["figures.json"]
+
 
 
 def test_every_class_has_a_colour_of_its_own():

@@ -16,9 +16,10 @@ import torch
 
 from vexkd_model.data.synth.maps import canvas_of, map_expansion, write_mask
 from vexkd_model.data.synth.presets import PRESETS, Preset
-from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_json, write_scene
+from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_scene
 from vexkd_model.data.synth.tables import TABLES, shared_tables, token
 from vexkd_model.errors import UserError
+from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 
 GENERATOR = 1  # grows whenever the same preset and seed give other files
@@ -85,7 +86,7 @@ def _open_manifest(out: Path, preset: str, seed: int) -> None:
                 raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
         return
     try:
-        write_json(path, {**wanted, "scenes": []})
+        write_json(path, {**wanted, "scenes": []}, indent=None)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); give another folder") from None
 
@@ -140,12 +141,13 @@ def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> No
         tables["map"].append({"token": token("map", town), "category": "semantic_prior", "filename": filename,
                               "log_tokens": logs})
         canvas = canvas_of(slots[town])
-        write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas))
+        write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas), indent=None)
         write_mask(out / filename, scenes, canvas)
     partial = out / WORK / "tables"
     shutil.rmtree(partial, ignore_errors=True)
     for table, rows in tables.items():
-        write_json(partial / f"{table}.json", rows)
+        write_json(partial / f"{table}.json", rows, indent=None)
     shutil.rmtree(out / preset.version, ignore_errors=True)
     os.replace(partial, out / preset.version)
-    write_json(out / MANIFEST, {"preset": preset_name, "seed": seed, "generator": GENERATOR, "scenes": names})
+    manifest = {"preset": preset_name, "seed": seed, "generator": GENERATOR, "scenes": names}
+    write_json(out / MANIFEST, manifest, indent=None)

@@ -1,6 +1,5 @@
 """One scene on disk: drive through its world, write what the sensors see, then its tables in one file."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from vexkd_model.data.synth.world import (
     random_stream,
     world_from_ego,
 )
+from vexkd_model.files import write_json
 from vexkd_model.geometry.transforms import apply
 
 FIRST_STAMP_US = 1_530_000_000_000_000
@@ -93,16 +93,8 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     shutil.rmtree(partial)
     write_json(record_path(out, name), {
         "tables": drive.tables.rows, "location": drive.tables.location, "slot": slot,
-        "map": scene_geometry(drive.world.layout, drive.tables.offset)})  # fmt: skip
+        "map": scene_geometry(drive.world.layout, drive.tables.offset)}, indent=None)  # fmt: skip
     return name
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a file in one step: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, separators=(",", ":")))
-    os.replace(partial, path)
 
 
 def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
