@@ -56,5 +56,5 @@ def quiet_lightning() -> None:
     """Advice for experts of Lightning, and its advertisements, are noise to a user of this tool."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*`isinstance.treespec.*", ".*lr_scheduler.step.*",
-                    ".*Checkpoint directory.*exists.*", ".*tensorboardX.*"):
+                    ".*Checkpoint directory.*exists.*", ".*tensorboardX.*", ".*smaller than the logging interval.*"):
         warnings.filterwarnings("ignore", message)

@@ -1,0 +1,1 @@
+"""nuScenes → bag, player, recorder and evaluator, on `rosbags`: none of them needs rosbag2."""

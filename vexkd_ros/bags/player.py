@@ -1,0 +1,217 @@
+"""`bag_player`: plays bags in real time over rclpy, for machines without rosbag2."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosbags.interfaces import Connection
+from rosgraph_msgs.msg import Clock
+
+from vexkd_model.errors import UserError
+from vexkd_model.progress import progress
+from vexkd_ros.bags.command import run_command
+from vexkd_ros.bags.qos import rclpy_profile
+from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.share import share_path
+
+LATE_S = 0.05  # a message later than this counts as behind real time
+PAUSE_S = 0.5  # between bags, so that the last message of one is not overtaken by the first of the next
+ACKNOWLEDGE_S = 5.0
+REPORT_S = 5.0
+DEFAULT_CLOCK_HZ = 40.0
+HELP = """\
+Play one or more bags, one after the other, with the recorded quality of service; message bytes stay as they are."""
+EXAMPLE = """\
+examples:
+  bag_player bags/scene-0103 bags/scene-0916
+  bag_player bags/scene-0103 --rate 0.25 --loop --clock
+  bag_player bags/scene-0103 --wait-for-subscribers /lidar/points   (lose no frame: start when somebody listens)"""
+
+
+class BagPlayer:
+    """Publishes the messages of bags at the distances of their log times, divided by `rate`."""
+
+    def __init__(self, node: Node, rate: float = 1.0, clock_hz: float = 0.0) -> None:
+        self._node = node
+        self._rate = rate
+        self._publishers: dict[str, Publisher] = {}
+        self._clock = _SimulatedClock(node, clock_hz) if clock_hz > 0 else None
+        self.published = 0
+        self.late = 0
+        self.worst_delay_s = 0.0
+
+    def advertise(self, bag: Path) -> None:
+        """Create the publishers of a bag's topics, so that subscribers can find them before the first message."""
+        with open_bag(bag) as reader:
+            for connection in reader.connections:
+                if connection.topic not in self._publishers:
+                    self._publishers[connection.topic] = self._node.create_publisher(
+                        message_class(connection), connection.topic,
+                        rclpy_profile(connection.ext.offered_qos_profiles))
+
+    def play(self, bag: Path) -> None:
+        """Publish one bag from its start to its end."""
+        with open_bag(bag) as reader:
+            print(f"start of {bag}", file=sys.stderr, flush=True)
+            wall_start, bag_start = time.monotonic(), reader.start_time
+            messages = progress(reader.messages(), f"play {Path(bag).name}", reader.message_count, "messages")
+            for connection, stamp, data in messages:
+                due = wall_start + (stamp - bag_start) * 1e-9 / self._rate
+                self._wait_until(due, stamp)
+                self._publishers[connection.topic].publish(bytes(data))
+                self._note_delay(time.monotonic() - due)
+
+    def wait_for_subscribers(self, topics: Sequence[str]) -> None:
+        """Return when each topic has a subscriber, ours or anybody's."""
+        next_report = time.monotonic()
+        while missing := [topic for topic in topics if not self._has_subscriber(topic)]:
+            if time.monotonic() >= next_report:
+                others = f" and {len(missing) - 1} other topics" if len(missing) > 1 else ""
+                print(f"waiting for a subscriber of {missing[0]}{others}", file=sys.stderr, flush=True)
+                next_report += REPORT_S
+            time.sleep(0.05)
+        if topics:
+            time.sleep(PAUSE_S)  # that a subscriber is in our graph does not yet mean that its publisher has met it
+
+    def wait_until_received(self) -> None:
+        """Give reliable subscribers the time to acknowledge what was published."""
+        for publisher in self._publishers.values():
+            publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
+
+    def summary(self) -> str:
+        """One line on how many messages went out and whether they were in time."""
+        line = f"published {self.published} messages"
+        if self.late:
+            line += (f"; fell behind real time by up to {self.worst_delay_s:.2f} s, {self.late} messages more than "
+                     f"{LATE_S * 1000:.0f} ms late: play slower with --rate")
+        return line
+
+    def _has_subscriber(self, topic: str) -> bool:
+        publisher = self._publishers.get(topic)
+        # A matched endpoint is further on than an entry in the graph: only it surely receives the next message.
+        return bool(publisher.get_subscription_count() if publisher else self._node.count_subscribers(topic))
+
+    def _wait_until(self, due: float, stamp: int) -> None:
+        while self._clock is not None and self._clock.next_tick < due:
+            time.sleep(max(self._clock.next_tick - time.monotonic(), 0.0))
+            self._clock.tick(stamp - round((due - time.monotonic()) * self._rate * 1e9), limit=stamp)
+        time.sleep(max(due - time.monotonic(), 0.0))
+        if self._clock is not None:
+            self._clock.publish(stamp)
+
+    def _note_delay(self, delay_s: float) -> None:
+        self.published += 1
+        self.late += delay_s > LATE_S
+        self.worst_delay_s = max(self.worst_delay_s, delay_s)
+
+
+@dataclass
+class _SimulatedClock:
+    """/clock: before every message, so that time never runs behind stamps, and at `hz` in between."""
+
+    node: Node
+    hz: float
+    next_tick: float = 0.0
+
+    def __post_init__(self) -> None:
+        profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE,
+                             durability=DurabilityPolicy.VOLATILE)
+        self._publisher = self.node.create_publisher(Clock, "/clock", profile)
+        self.next_tick = time.monotonic()
+
+    def tick(self, stamp: int, limit: int) -> None:
+        self.publish(min(stamp, limit))
+        self.next_tick = max(self.next_tick + 1 / self.hz, time.monotonic())
+
+    def publish(self, stamp: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(stamp, 10**9)
+        self._publisher.publish(message)
+
+
+def message_class(connection: Connection) -> type:
+    """The Python class of a connection's type, "package/msg/Name"."""
+    package, _, name = connection.msgtype.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError):
+        raise UserError(f"{connection.topic}: its type {connection.msgtype} is not installed; "
+                        f"install the ROS package {package}") from None
+
+
+def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_for: Sequence[str]) -> None:
+    """Play `bags` in their order until their end, or until interrupted with `loop`."""
+    node = rclpy.create_node("bag_player")
+    player = BagPlayer(node, rate, clock_hz)
+    try:
+        for bag in bags:
+            player.advertise(bag)
+        player.wait_for_subscribers(wait_for)
+        while True:
+            for bag in bags:
+                player.play(bag)
+                time.sleep(PAUSE_S)
+            if not loop:
+                break
+        player.wait_until_received()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    finally:
+        print(player.summary(), file=sys.stderr, flush=True)
+        node.destroy_node()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("bag_player", description=HELP, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folder")
+    parser.add_argument("--rate", type=_positive, default=1.0, help="speed; 0.25 is four times slower (default: 1)")
+    parser.add_argument("--loop", action="store_true", help="start again after the last bag, until Ctrl-C")
+    parser.add_argument("--clock", nargs="?", type=_positive, const=DEFAULT_CLOCK_HZ, default=0.0, metavar="HZ",
+                        help=f"publish /clock, at {DEFAULT_CLOCK_HZ:.0f} Hz where HZ is not given")
+    parser.add_argument("--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC",
+                        help="start only when each of these topics has a subscriber")
+
+    def command(arguments: argparse.Namespace) -> None:
+        _make_room_for_point_clouds()
+        # Python's own handlers, so that Ctrl-C ends the loop above and not the DDS context under it.
+        rclpy.init(args=sys.argv if argv is None else ["bag_player", *argv],
+                   signal_handler_options=SignalHandlerOptions.NO)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        try:
+            play(arguments.bags, arguments.rate, arguments.loop, arguments.clock, arguments.wait_for_subscribers)
+        finally:
+            rclpy.shutdown()
+
+    return run_command(parser, command, argv)
+
+
+def _make_room_for_point_clouds() -> None:
+    """Enlarge Fast DDS' shared memory, in which two sweeps would not fit, unless the user has settings of their own."""
+    kilted_or_later = os.environ.get("ROS_DISTRO") not in ("humble", "jazzy")
+    variable = f"{'FASTDDS' if kilted_or_later else 'FASTRTPS'}_DEFAULT_PROFILES_FILE"
+    os.environ.setdefault(variable, str(share_path("config/dds/fastdds.xml")))
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
+
+import math
+import struct
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import Reader
+
+from vexkd_model.errors import UserError
+from vexkd_model.progress import progress
+from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
+from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.typestore import bag_typestore
+
+HEADER = 4  # bytes of CDR's encapsulation, before the header that a message begins with
+MARKERS_HEADER = HEADER + 4  # in a MarkerArray, the number of markers comes before the first marker's header
+STAGES = ("wait", "convert", "infer", "publish", "total")
+
+
+@dataclass(frozen=True)
+class Published:
+    """predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps.
+
+    latency: seconds of every published frame, by stage; empty where the node's latencies were not recorded.
+    """
+
+    predictions: dict[int, Prediction]
+    latency: dict[str, list[float]]
+
+
+def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
+    """Read the topics of `node` ("/student_node"); UserError names a topic that the bag lacks."""
+    detections, markers = f"{node}/detections", f"{node}/markers"
+    maps = {f"{node}/map/{name}": i for i, name in enumerate(MAP_CLASSES)}
+    found: dict[str, dict[int, object]] = defaultdict(dict)
+    latency: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    with open_bag(bag) as reader:
+        _check_topics(reader, [detections, markers, *maps], bag)
+        wanted = [connection for connection in reader.connections
+                  if connection.topic in (detections, markers, f"{node}/debug/latency", *maps)]
+        total = sum(connection.msgcount for connection in wanted)
+        for connection, _, data in progress(reader.messages(wanted), f"read {Path(bag).name}", total, "messages"):
+            topic = connection.topic
+            stamp = _stamp_ns(data, MARKERS_HEADER if topic == markers else HEADER)
+            if topic == f"{node}/debug/latency":
+                _add_latency(latency, bag_typestore().deserialize_cdr(data, connection.msgtype))
+            elif stamp in stamps:
+                found[topic][stamp] = bag_typestore().deserialize_cdr(data, connection.msgtype)
+    complete = set(stamps).intersection(*(found[topic] for topic in (detections, markers, *maps)))
+    return Published(
+        {stamp: _prediction(stamp, found[detections][stamp], found[markers][stamp],
+                            [found[topic][stamp] for topic in maps]) for stamp in sorted(complete)},
+        latency if latency["total"] else {})
+
+
+def _stamp_ns(data: bytes, offset: int) -> int:
+    """Stamp of a serialised message whose std_msgs/Header lies at `offset`; decoding all of it takes a thousand times
+    longer, and only keyframes are needed."""
+    if len(data) < offset + 8:
+        return -1
+    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, offset)
+    return seconds * 10**9 + nanoseconds
+
+
+def _check_topics(reader: Reader, wanted: list[str], bag: Path) -> None:
+    missing = sorted(set(wanted) - {connection.topic for connection in reader.connections})
+    if missing:
+        raise UserError(f"{bag}: holds no {missing[0]}; record with `bag_recorder --namespace` of the student node")
+
+
+def _add_latency(latency: dict[str, list[float]], message: object) -> None:
+    values = {pair.key: pair.value for pair in message.status[0].values}
+    for stage in STAGES:
+        latency[stage].append(float(values[f"{stage}_ms"]) / 1000)
+
+
+def _prediction(stamp: int, detections: object, markers: object, grids: list[object]) -> Prediction:
+    velocity_of = {marker.id: (marker.points[1].x - marker.points[0].x, marker.points[1].y - marker.points[0].y)
+                   for marker in markers.markers if marker.ns == "velocity"}
+    rows, labels, scores = [], [], []
+    for i, detection in enumerate(detections.detections):
+        box, hypothesis = detection.bbox, detection.results[0].hypothesis
+        centre, orientation = box.center.position, box.center.orientation
+        yaw = 2 * math.atan2(orientation.z, orientation.w)
+        rows.append([centre.x, centre.y, centre.z, box.size.x, box.size.y, box.size.z, yaw,
+                     *velocity_of.get(i, (math.nan, math.nan))])
+        if hypothesis.class_id not in DETECTION_CLASSES:
+            raise UserError(f"detections: class {hypothesis.class_id!r} is none of {', '.join(DETECTION_CLASSES)}")
+        labels.append(DETECTION_CLASSES.index(hypothesis.class_id))
+        scores.append(hypothesis.score)
+    return Prediction(
+        boxes=Boxes(np.array(rows, np.float32).reshape(-1, len(BOX_FIELDS)), np.array(labels, np.int64)),
+        scores=np.array(scores, np.float32),
+        map_probabilities=np.stack([_probabilities(grid) for grid in grids]), map_grid=_grid(grids[0]),
+        stamp_ns=stamp)
+
+
+def _probabilities(grid: object) -> np.ndarray:
+    """float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
+    percent = np.asarray(grid.data, np.int8).reshape(grid.info.height, grid.info.width)
+    return percent.clip(0).astype(np.float32) / np.float32(100)
+
+
+def _grid(grid: object) -> BevGrid:
+    # resolution is float32 in the message; a cell is given in whole tenths of a millimetre
+    info, cell = grid.info, round(grid.info.resolution, 4)
+    origin = info.origin.position
+    return BevGrid(origin.x, origin.x + info.width * cell, origin.y, origin.y + info.height * cell, cell)

@@ -1,0 +1,158 @@
+"""`bag_recorder`: records topics as raw bytes into an mcap bag, for machines without rosbag2."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from rosbags.interfaces import Connection, Qos, QosDurability, QosReliability
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+
+from vexkd_model.errors import UserError
+from vexkd_ros.bags.command import run_command
+from vexkd_ros.bags.player import message_class
+from vexkd_ros.bags.qos import LATCHED, STREAM
+from vexkd_ros.bags.typestore import BAG_FORMAT, bag_typestore
+
+DISCOVERY_PERIOD_S = 0.1
+DRAIN_S = 0.3  # after a stop: what is already on its way is still written
+QUEUE_DEPTH = 1000  # messages of one topic that may wait while another is written
+HELP = """\
+Record topics until Ctrl-C, SIGTERM, --duration or --idle-timeout. Topics may appear later; log time is the time of
+receipt. A bag without metadata.yaml was killed before it was complete."""
+EXAMPLE = """\
+examples:
+  bag_recorder --out published /diagnostics --namespace /student_node
+  bag_recorder --out published /student_node/detections --idle-timeout 10"""
+
+
+class BagRecorder:
+    """Subscribes to the wanted topics as they appear and writes what comes."""
+
+    def __init__(self, node: Node, writer: Writer, topics: Sequence[str], namespace: str | None) -> None:
+        self._node = node
+        self._writer = writer
+        self._topics = set(topics)
+        self._prefix = namespace.rstrip("/") + "/" if namespace else None
+        self._connections: dict[str, Connection] = {}
+        self._unknown: set[str] = set()
+        self.counts: dict[str, int] = {}
+        self.last_receipt: float | None = None
+        node.create_timer(DISCOVERY_PERIOD_S, self._discover)
+        self._discover()
+
+    def _discover(self) -> None:
+        for topic, types in self._node.get_topic_names_and_types():
+            if topic in self._connections or topic in self._unknown or not self._wanted(topic):
+                continue
+            offers = self._node.get_publishers_info_by_topic(topic)
+            if offers:
+                self._subscribe(topic, types[0], [offer.qos_profile for offer in offers])
+
+    def _wanted(self, topic: str) -> bool:
+        return topic in self._topics or (self._prefix is not None and topic.startswith(self._prefix))
+
+    def _subscribe(self, topic: str, msgtype: str, offers: list[QoSProfile]) -> None:
+        if msgtype not in bag_typestore().types:
+            self._unknown.add(topic)
+            print(f"warning: {topic}: type {msgtype} has no known definition, not recorded", file=sys.stderr,
+                  flush=True)
+            return
+        latched = all(offer.durability is DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+        reliable = all(offer.reliability is ReliabilityPolicy.RELIABLE for offer in offers)
+        connection = self._writer.add_connection(topic, msgtype, typestore=bag_typestore(),
+                                                 offered_qos_profiles=[_recorded_qos(latched, reliable)])
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=QUEUE_DEPTH,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+        self._connections[topic] = connection
+        self.counts[topic] = 0
+        self._node.create_subscription(message_class(connection), topic,
+                                       lambda data: self._write(connection, data), profile, raw=True)
+        print(f"recording {topic}", file=sys.stderr, flush=True)
+
+    def _write(self, connection: Connection, data: bytes) -> None:
+        self._writer.write(connection, time.time_ns(), data)
+        self.counts[connection.topic] += 1
+        self.last_receipt = time.monotonic()
+
+
+def _recorded_qos(latched: bool, reliable: bool) -> Qos:
+    qos = LATCHED if latched else STREAM
+    return qos._replace(reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+                        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE)
+
+
+def record(out: Path, topics: Sequence[str], namespace: str | None, duration_s: float | None,
+           idle_timeout_s: float | None) -> dict[str, int]:
+    """Record until a signal, the duration or the idle time (counted from the first message); messages by topic."""
+    stopped = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Only a flag: an exception between two bytes of a message would spoil the bag.
+        signal.signal(number, lambda received, _: stopped.append(received))
+    try:
+        writer = Writer(out, version=BAG_FORMAT, storage_plugin=StoragePlugin.MCAP)
+    except WriterError:
+        raise UserError(f"{out}: exists already; remove it or choose another --out") from None
+    node = rclpy.create_node("bag_recorder")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        with writer:
+            recorder = BagRecorder(node, writer, topics, namespace)
+            start = time.monotonic()
+            while not stopped and not _over(start, duration_s) and not _over(recorder.last_receipt, idle_timeout_s):
+                executor.spin_once(timeout_sec=0.1)
+            drained = time.monotonic() + DRAIN_S
+            while time.monotonic() < drained:
+                executor.spin_once(timeout_sec=0.05)
+    except OSError as error:
+        raise UserError(f"{out}: {error.strerror}; what was recorded until then is lost") from None
+    finally:
+        node.destroy_node()
+    return recorder.counts
+
+
+def _over(since: float | None, limit_s: float | None) -> bool:
+    return since is not None and limit_s is not None and time.monotonic() - since > limit_s
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("bag_recorder", description=HELP, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="full name, /student_node/detections")
+    parser.add_argument("--out", required=True, type=Path, help="bag folder to write; must not exist")
+    parser.add_argument("--namespace", help="also every topic below this name, /student_node")
+    parser.add_argument("--duration", type=float, metavar="S", help="stop after so many seconds")
+    parser.add_argument("--idle-timeout", type=float, metavar="S",
+                        help="stop when nothing came for so many seconds after the first message")
+
+    def command(arguments: argparse.Namespace) -> None:
+        if not arguments.topics and not arguments.namespace:
+            parser.error("name a TOPIC or a --namespace")
+        rclpy.init(args=sys.argv if argv is None else ["bag_recorder", *argv],
+                   signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            counts = record(arguments.out, arguments.topics, arguments.namespace, arguments.duration,
+                            arguments.idle_timeout)
+        finally:
+            rclpy.shutdown()
+        for topic, count in sorted(counts.items()):
+            print(f"{count:7d}  {topic}")
+        if not sum(counts.values()):
+            wanted = ", ".join([*arguments.topics, *([f"{arguments.namespace}/…"] if arguments.namespace else [])])
+            raise UserError(f"{arguments.out}: recorded nothing; no message came on {wanted}")
+
+    return run_command(parser, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

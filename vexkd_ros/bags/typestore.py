@@ -1,0 +1,36 @@
+"""Format and message types of our bags for `rosbags`: those of ROS 2 and vision_msgs. Needs no ROS."""
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from vexkd_model.errors import UserError
+
+BAG_FORMAT = 8  # read by rosbag2 of Humble and of everything later; Humble cannot read 9
+REPOSITORY_INTERFACES = Path(__file__).parents[2] / "interfaces"
+
+
+@cache
+def bag_typestore() -> Typestore:
+    """Types of ROS 2 Kilted, whose definitions of what we use equal those since Humble, with vision_msgs."""
+    store = get_typestore(Stores.ROS2_KILTED)
+    definitions = {}
+    for path in sorted(_vision_msgs_folder().glob("*.msg")):
+        definitions |= get_types_from_msg(path.read_text(), f"vision_msgs/msg/{path.stem}")
+    store.register(definitions)
+    return store
+
+
+def _vision_msgs_folder() -> Path:
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    candidates = [*(Path(prefix) / "share" / "vision_msgs" / "msg" for prefix in prefixes if prefix),
+                  REPOSITORY_INTERFACES / "vision_msgs" / "msg"]
+    for folder in candidates:
+        if (folder / "Detection3DArray.msg").is_file():
+            return folder
+    raise UserError("vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "
+                    "install vision_msgs or source its workspace")

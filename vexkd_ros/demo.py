@@ -1,0 +1,266 @@
+"""The main job in one command: scenes → bags → the student as a ROS 2 node → official metrics of what it published.
+
+Node, player and recorder are separate processes that talk over DDS, as on a vehicle.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from nuscenes.utils.splits import create_splits_scenes
+
+from vexkd_model.data.dataset import load_sample
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import SPLITS_OF_VERSION, open_nuscenes, prepare
+from vexkd_model.data.synth import synthesise
+from vexkd_model.deploy.package import load_package
+from vexkd_model.errors import UserError
+from vexkd_model.evaluation.figures import bev_figure
+from vexkd_model.files import write_json
+from vexkd_model.types import MAP_CLASSES
+from vexkd_ros.bags.command import run_command
+from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag
+from vexkd_ros.bags.nuscenes_to_bag import convert
+from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.children import STOPPING, Children
+from vexkd_ros.share import share_path
+
+STUDENT = "models/lidar_pillar_small"
+SEED = 7  # never a seed that the student was trained on
+DEFAULT_RATES = (0.25, 0.1)  # 20 Hz sweeps come at 5 Hz, for two idle cores; at 2 Hz where those were too busy
+START_S = 120.0  # the most that the node may take until it listens
+LAST_FRAME_S = 1.0  # for the node to finish what came last, and for the recorder to write it
+CHUNK = 1 << 20
+TOPICS = [f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}" for name in MAP_CLASSES),
+                                        "debug/latency")]
+HELP = """\
+Replay driving scenes to the student node over DDS, record what it publishes and score it with the official metrics.
+Without --dataroot the scenes are synthetic. Complete steps of an earlier run in OUT are used again."""
+EXAMPLE = """\
+examples:
+  python -m vexkd_ros.demo
+  python -m vexkd_ros.demo --dataroot data/nuscenes --version v1.0-mini --out out/demo-nuscenes"""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A nuScenes folder and its version, v1.0-mini."""
+
+    dataroot: Path
+    version: str
+
+
+def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[float]) -> None:
+    """Run every step and write OUT/metrics.json, OUT/picture.png and the bag OUT/published.
+
+    rates: speeds of the replay, tried in turn until the node keeps up; KeyframesMissing where it does at none.
+    """
+    name = load_package(student)[2].name
+    dataset = dataset or synthetic_scenes(out / "data")
+    split = split_with_scenes(dataset)
+    forget_other_data(out, dataset)
+    index = frame_index(dataset, split, out / "index")
+    bags = scene_bags(dataset, split, out / "bags")
+    for result in (out / "metrics.json", out / "picture.png"):
+        result.unlink(missing_ok=True)
+    rate, evaluation = replay_and_score(bags, student, rates, out, index)
+    write_json(out / "metrics.json", {
+        "data": {"dataroot": str(index.dataroot), "version": index.version, "split": index.split},
+        "student": str(student), "rate": rate, **evaluation.to_dict()})
+    draw_fullest_keyframe(out / "picture.png", index, evaluation, name)
+    print(f"\n{evaluation.tables()}\n")
+    vexkd = os.path.relpath(Path(sys.executable).with_name("vexkd"))
+    print(f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
+          f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
+          f"next, the same figures without ROS:\n"
+          f"  {vexkd} evaluate {student} --dataroot {dataset.dataroot} --version {dataset.version} "
+          f"--split {index.split} --index {out / 'index'}")
+
+
+def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,
+                     index: FrameIndex) -> tuple[float, Evaluation]:
+    """The first of the rates at which the node publishes every keyframe, and its score."""
+    for rate in rates:
+        replay(bags, student, rate, out / "published", out / "log")
+        say("score what the node published")
+        try:
+            return rate, evaluate_bag(out / "published", index)
+        except KeyframesMissing as error:
+            if rate == rates[-1]:
+                raise
+            say(f"this machine was too busy ({error}); once more")
+    raise ValueError("no rates")
+
+
+def synthetic_scenes(dataroot: Path) -> Dataset:
+    """The validation scenes of the demo's synthetic world."""
+    say("make synthetic scenes")
+    synthesise(dataroot, "demo", SEED, split="mini_val", workers=os.cpu_count() or 1)
+    return Dataset(dataroot, "v1.0-mini")
+
+
+def split_with_scenes(dataset: Dataset) -> str:
+    """The validation split, or the other one where the dataset has no scene of it."""
+    nusc = open_nuscenes(dataset.dataroot, dataset.version)
+    present, scenes_of = {scene["name"] for scene in nusc.scene}, create_splits_scenes()
+    for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
+        if present.intersection(scenes_of[split]):
+            return split
+    raise UserError(f"{dataset.dataroot}: no scene of an official split of {dataset.version}; "
+                    f"--version must be one of {', '.join(SPLITS_OF_VERSION)}")
+
+
+def forget_other_data(out: Path, dataset: Dataset) -> None:
+    """Remove index and bags in OUT unless they were made from the very tables that the dataset has now."""
+    digest = hashlib.sha256()
+    for table in sorted((dataset.dataroot / dataset.version).glob("*.json")):
+        with table.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    source, record = f"{dataset.dataroot.resolve()} {dataset.version} {digest.hexdigest()}\n", out / "source.txt"
+    if not record.is_file() or record.read_text() != source:
+        for folder in (out / "index", out / "bags"):
+            shutil.rmtree(folder, ignore_errors=True)
+        record.write_text(source)
+
+
+def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
+    """The index of a split; a damaged one is written anew."""
+    say("index the keyframes")
+    try:
+        index = FrameIndex.open(index_dir, split)
+        _ = index[len(index) - 1], index.map_mask(len(index) - 1)
+        damaged = False
+    except (UserError, OSError, ValueError, pa.ArrowException):
+        damaged = True
+    prepare(dataset.dataroot, dataset.version, index_dir, [split], force=damaged)
+    return FrameIndex.open(index_dir, split)
+
+
+def scene_bags(dataset: Dataset, split: str, folder: Path) -> list[Path]:
+    """One bag a scene; a damaged one is written anew."""
+    say("write bags")
+    for bag in folder.glob("*"):
+        try:
+            with open_bag(bag):
+                pass
+        except UserError:
+            shutil.rmtree(bag)
+    return convert(dataset.dataroot, dataset.version, folder, split=split)
+
+
+def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, logs: Path) -> None:
+    """Play the bags to a student node and record what it publishes; UserError as soon as one of the three fails."""
+    seconds = sum(_duration_s(bag) for bag in bags) / rate
+    say(f"play to the student node over DDS, {seconds:.0f} s at rate {rate:g}")
+    shutil.rmtree(published, ignore_errors=True)
+    logs.mkdir(parents=True, exist_ok=True)
+    with Children(os.environ | local_dds()) as children:
+        children.start("student_node", _module(
+            "student_node", "--ros-args", "-r", "points:=/lidar/points", "-p", f"model:={student.resolve()}",
+            "-p", "autostart:=true", "-p", "input_reliability:=reliable"), logs / "student_node.log")
+        children.start("bag_recorder", _module("bags.recorder", *TOPICS, "/diagnostics", "--out", str(published)),
+                       logs / "bag_recorder.log")
+        children.start("bag_player", _module("bags.player", *map(str, bags), "--rate", str(rate),
+                                             "--wait-for-subscribers", "/lidar/points", *TOPICS))
+        children.watch(START_S + 2 * seconds, until_end_of="bag_player")
+        children.stop("bag_player")
+        children.watch(LAST_FRAME_S)
+        children.stop("bag_recorder")
+        children.stop("student_node")
+
+
+def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
+    """The keyframe with the most annotated boxes, from above."""
+    fullest = max(range(len(index)), key=lambda i: len(index[i].boxes))
+    sample, record = load_sample(index, fullest, sweeps=1), index[fullest]
+    bev_figure(path, sample.frame.points, sample.boxes, evaluation.predictions[fullest], index.map_mask(fullest),
+               f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
+
+
+def local_dds() -> dict[str, str]:
+    """Environment that keeps DDS on this machine, in a domain where nobody is."""
+    names = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(_free_domain())}
+    return names | ({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {})
+
+
+def say(step: str) -> None:
+    """Announce a step."""
+    print(f"demo: {step}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; UserError where another demo is at work in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another demo is running in it; wait for it or choose another --out") from None
+        yield
+
+
+def _duration_s(bag: Path) -> float:
+    with open_bag(bag) as reader:
+        return reader.duration * 1e-9
+
+
+def _free_domain() -> int:
+    """A domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
+    for domain in random.sample(range(1, 101), 100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))
+                return domain
+            except OSError:
+                continue
+    raise UserError("ROS_DOMAIN_ID: all domains from 1 to 100 are in use on this machine")
+
+
+def _module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"vexkd_ros.{name}", *arguments]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m vexkd_ros.demo", description=HELP, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for everything (default: out/demo)")
+    parser.add_argument("--dataroot", type=Path, help="nuScenes folder (default: synthetic scenes)")
+    parser.add_argument("--version", help="v1.0-mini or v1.0-trainval; with --dataroot")
+    parser.add_argument("--rate", type=float, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
+                        f"{DEFAULT_RATES[1]} where the node does not keep up)")
+    parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT})")
+
+    def command(arguments: argparse.Namespace) -> None:
+        if bool(arguments.dataroot) != bool(arguments.version):
+            parser.error("--dataroot and --version go together")
+        if arguments.rate is not None and not arguments.rate > 0:
+            parser.error("--rate must be positive")
+        for number in STOPPING:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, signal.default_int_handler)
+        dataset = Dataset(arguments.dataroot, arguments.version) if arguments.dataroot else None
+        rates = DEFAULT_RATES if arguments.rate is None else (arguments.rate,)
+        start = time.monotonic()
+        with sole_user(arguments.out):
+            demo(arguments.out, dataset, arguments.student or share_path(STUDENT), rates)
+        say(f"done in {time.monotonic() - start:.0f} s")
+
+    return run_command(parser, command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
