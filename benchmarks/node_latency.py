@@ -21,11 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.progress import progress
+from vexkd_ros.dds import free_domain, this_machine
 
 RESULT_TIMEOUT_S = 10.0
-DDS_PROFILE = Path(__file__).parents[1] / "config" / "dds" / "fastdds.xml"  # it says why
-BEFORE_KILTED = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-DDS_PROFILE_VARIABLE = f"{'FASTRTPS' if BEFORE_KILTED else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 READY_TIMEOUT_S = 60.0
 SPEED = 8.0  # of the vehicle [m/s]
 STAGES = ("wait_ms", "convert_ms", "infer_ms", "publish_ms")
@@ -180,10 +178,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="of the student (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     arguments = parser.parse_args()
-    os.environ |= {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
-                   DDS_PROFILE_VARIABLE: str(DDS_PROFILE)}
-    if os.environ.get("ROS_DISTRO") == "humble":
-        os.environ["ROS_LOCALHOST_ONLY"] = "1"
+    os.environ |= this_machine(free_domain())
     described = machine()
     node = subprocess.Popen([
         sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", "-p", f"model:={arguments.model}",

@@ -11,19 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from vexkd_ros.dds import DOMAINS, this_machine
+
 RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-DOMAINS = range(1, 102)  # 0 is everybody's; above 101 the ports reach into those that Linux hands out to anyone
-
-os.environ["ROS_DOMAIN_ID"] = str(DOMAINS[(zlib.crc32(RUN.encode()) + WORKER) % len(DOMAINS)])
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-DISTRO = os.environ.get("ROS_DISTRO")
-if DISTRO == "humble":
-    os.environ["ROS_LOCALHOST_ONLY"] = "1"
-
-# A whole point cloud does not fit into the shared memory that Fast DDS takes by itself.
-FAST_DDS = "FASTRTPS" if DISTRO in {"humble", "jazzy"} else "FASTDDS"
-os.environ[f"{FAST_DDS}_DEFAULT_PROFILES_FILE"] = str(Path(__file__).resolve().parents[1] / "config/dds/fastdds.xml")
+os.environ |= this_machine(DOMAINS[(zlib.crc32(RUN.encode()) + WORKER) % len(DOMAINS)])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,10 +7,8 @@ import argparse
 import fcntl
 import hashlib
 import os
-import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -35,6 +33,7 @@ from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluat
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.children import STOPPING, Children
+from vexkd_ros.dds import free_domain, this_machine
 from vexkd_ros.share import share_path
 
 STUDENT = "models/lidar_pillar_small"
@@ -167,7 +166,7 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
     say(f"play to the student node over DDS, {seconds:.0f} s at rate {rate:g}")
     shutil.rmtree(published, ignore_errors=True)
     logs.mkdir(parents=True, exist_ok=True)
-    with Children(os.environ | local_dds()) as children:
+    with Children(os.environ | this_machine(free_domain())) as children:
         children.start("student_node", _module(
             "student_node", "--ros-args", "-r", "points:=/lidar/points", "-p", f"model:={student.resolve()}",
             "-p", "autostart:=true", "-p", "input_reliability:=reliable"), logs / "student_node.log")
@@ -190,12 +189,6 @@ def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation,
                f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
 
 
-def local_dds() -> dict[str, str]:
-    """Environment that keeps DDS on this machine, in a domain where nobody is."""
-    names = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(_free_domain())}
-    return names | ({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {})
-
-
 def say(step: str) -> None:
     """Announce a step."""
     print(f"demo: {step}", file=sys.stderr, flush=True)
@@ -216,18 +209,6 @@ def sole_user(folder: Path) -> Iterator[None]:
 def _duration_s(bag: Path) -> float:
     with open_bag(bag) as reader:
         return reader.duration * 1e-9
-
-
-def _free_domain() -> int:
-    """A domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
-    for domain in random.sample(range(1, 101), 100):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7410 + 250 * domain))
-                return domain
-            except OSError:
-                continue
-    raise UserError("ROS_DOMAIN_ID: all domains from 1 to 100 are in use on this machine")
 
 
 def _module(name: str, *arguments: str) -> list[str]:

@@ -24,7 +24,7 @@ from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.qos import rclpy_profile
 from vexkd_ros.bags.reading import open_bag
-from vexkd_ros.share import share_path
+from vexkd_ros.dds import large_messages
 
 LATE_S = 0.05  # a message later than this counts as behind real time
 PAUSE_S = 0.5  # between bags, so that the last message of one is not overtaken by the first of the next
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help="start only when each of these topics has a subscriber")
 
     def command(arguments: argparse.Namespace) -> None:
-        _make_room_for_point_clouds()
+        os.environ |= large_messages() | os.environ  # whoever has settings of their own keeps them
         # Python's own handlers, so that Ctrl-C ends the loop above and not the DDS context under it.
         rclpy.init(args=sys.argv if argv is None else ["bag_player", *argv],
                    signal_handler_options=SignalHandlerOptions.NO)
@@ -197,13 +197,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             rclpy.shutdown()
 
     return run_command(parser, command, argv)
-
-
-def _make_room_for_point_clouds() -> None:
-    """Enlarge Fast DDS' shared memory, in which two sweeps would not fit, unless the user has settings of their own."""
-    kilted_or_later = os.environ.get("ROS_DISTRO") not in ("humble", "jazzy")
-    variable = f"{'FASTDDS' if kilted_or_later else 'FASTRTPS'}_DEFAULT_PROFILES_FILE"
-    os.environ.setdefault(variable, str(share_path("config/dds/fastdds.xml")))
 
 
 def _positive(text: str) -> float:

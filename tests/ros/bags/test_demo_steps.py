@@ -1,7 +1,6 @@
 """The demo's steps one by one: what is kept, what is made anew, and where it is allowed to write."""
 
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
@@ -81,13 +80,6 @@ def test_a_version_without_official_splits_is_one_line(dataset: Dataset) -> None
     (dataset.dataroot / "v1.0-mini").rename(dataset.dataroot / "my-own")
     with pytest.raises(UserError, match=r"no scene of an official split of my-own; --version must be one of v1\.0-"):
         split_with_scenes(Dataset(dataset.dataroot, "my-own"))
-
-
-def test_a_domain_where_somebody_listens_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
-        somebody.bind(("", 7410 + 250 * 93))
-        monkeypatch.setattr(demo.random, "sample", lambda domains, count: [93, 94])
-        assert demo.local_dds()["ROS_DOMAIN_ID"] != "93"
 
 
 def test_a_second_demo_in_the_same_folder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture,

@@ -1,0 +1,35 @@
+"""Environment variables for DDS: room for point clouds, and a demo or test that stays on this machine."""
+
+import os
+import random
+import socket
+
+from vexkd_model.errors import UserError
+from vexkd_ros.share import share_path
+
+DOMAINS = range(1, 102)  # 0 is everybody's; above 101 the ports reach into those that Linux hands out to anyone
+
+
+def large_messages() -> dict[str, str]:
+    """Fast DDS with shared memory in which more than one point cloud fits; config/dds/fastdds.xml says why."""
+    before_kilted = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
+    return {f"{'FASTRTPS' if before_kilted else 'FASTDDS'}_DEFAULT_PROFILES_FILE":
+            str(share_path("config/dds/fastdds.xml"))}
+
+
+def this_machine(domain: int) -> dict[str, str]:
+    """DDS that neither disturbs nor sees a robot on the same network, with room for point clouds."""
+    names = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(domain)} | large_messages()
+    return names | ({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {})
+
+
+def free_domain() -> int:
+    """A domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
+    for domain in random.sample(DOMAINS, len(DOMAINS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7410 + 250 * domain))
+                return domain
+            except OSError:
+                continue
+    raise UserError("ROS_DOMAIN_ID: all domains from 1 to 101 are in use on this machine")
