@@ -11,6 +11,14 @@ from pathlib import Path
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
+TOUR = """\
+a first tour:
+  vexkd synth data --preset demo --seed 1
+  vexkd prepare data --version v1.0-mini
+  vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run
+  vexkd evaluate run --dataroot data --version v1.0-mini
+  vexkd export run student"""
+
 # Imports of torch and of the devkit stand inside the commands: `vexkd --help` must answer at once.
 
 
@@ -112,10 +120,8 @@ def _open_index(arguments: argparse.Namespace, default_split: str):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vexkd", description="Train, evaluate and export bird's-eye-view students.",
-        epilog="A first tour: vexkd synth data --preset demo --seed 1; vexkd prepare data --version v1.0-mini; "
-               "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run; "
-               "vexkd evaluate run --dataroot data --version v1.0-mini; vexkd export run student")
+        prog="vexkd", description="Train, evaluate and export bird's-eye-view students.", epilog=TOUR,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -163,7 +169,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(commands: argparse._SubParsersAction, run, text: str, example: str) -> argparse.ArgumentParser:
     command = commands.add_parser(run.__name__, help=text, description=text[0].upper() + text[1:] + ".",
-                                  epilog=f"Example: {example}")
+                                  epilog=f"example:\n  {example}",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     command.set_defaults(command=run)
     return command
 
