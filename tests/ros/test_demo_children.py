@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,14 @@ def test_a_child_that_ignores_ctrl_c_is_killed(tmp_path: Path, monkeypatch: pyte
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A signal that is not ignored, though whoever runs the tests in the background ignores SIGINT or SIGHUP."""
+    before = signal.signal(request.param, signal.default_int_handler)
+    yield request.param
+    signal.signal(request.param, before)
+
+
 def test_signals_end_the_watch_and_the_children(tmp_path: Path, number: int) -> None:
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), Children(os.environ) as children:
