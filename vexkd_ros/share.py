@@ -1,4 +1,4 @@
-"""Where the package's config/, launch/ and models/ lie."""
+"""Where files of packages lie: in the source tree, or installed below a prefix."""
 
 import os
 import sys
@@ -6,12 +6,18 @@ from pathlib import Path
 
 from vexkd_model.errors import UserError
 
+REPOSITORY = Path(__file__).parents[1]
+
+
+def installed_shares(package: str) -> list[Path]:
+    """Where the share folder of a ROS package would be, nearest overlay first."""
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    return [Path(prefix) / "share" / package for prefix in prefixes if prefix]
+
 
 def share_path(relative: str) -> Path:
     """`relative` in the source tree or in an installation's share/vexkd_ros; UserError where it is in neither."""
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    shares = [Path(prefix) / "share" / "vexkd_ros" for prefix in prefixes if prefix]
-    for root in (Path(__file__).parents[1], *shares):
+    for root in (REPOSITORY, *installed_shares("vexkd_ros")):
         if (root / relative).exists():
             return root / relative
     raise UserError(f"{relative}: neither in the source tree nor in share/vexkd_ros; install the package again")

@@ -55,11 +55,3 @@ def tiny_settings():
 @pytest.fixture(scope="session")
 def tiny_config(config_path, tiny_settings):
     return load_config(config_path, tiny_settings)
-
-
-@pytest.fixture(scope="session")
-def keyframe_dataroot():
-    folder = REPOSITORY.parent / "shared" / "nuscenes_keyframe"
-    if not folder.is_dir():
-        pytest.skip("the real keyframe is not on this machine")
-    return folder

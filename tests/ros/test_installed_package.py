@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from diagnostic_msgs.msg import DiagnosticArray
 
-rclpy = pytest.importorskip("rclpy")
-
-from ament_index_python.packages import get_package_prefix, get_package_share_directory  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-
-from vexkd_model.config import load_config  # noqa: E402
-from vexkd_model.deploy.package import save_package  # noqa: E402
-from vexkd_model.student import build_student  # noqa: E402
+from vexkd_model.config import load_config
+from vexkd_model.deploy.package import save_package
+from vexkd_model.student import build_student
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"student_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator", "vexkd"}

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
-from vexkd_model.data.sweeps import Sweep
+from vexkd_model.data.sweeps import Sweep, read_lidar_file
 from vexkd_model.errors import UserError
 from vexkd_model.types import MAP_CLASSES, Boxes
 
@@ -45,14 +45,7 @@ class SweepRecord:
 
     def load(self) -> Sweep:
         """Read the sweep's points: float32 (N, 4) in the sensor frame."""
-        try:
-            values = np.fromfile(self.path, dtype=np.float32)
-        except FileNotFoundError:
-            raise UserError(f"{self.path}: LiDAR sweep is missing; run `vexkd prepare` again") from None
-        if len(values) % 5:
-            raise UserError(f"{self.path}: truncated LiDAR sweep, {4 * len(values)} bytes are not whole points; "
-                            "download it again")
-        return Sweep(values.reshape(-1, 5)[:, :4], self.stamp_ns, self.base_from_sensor, self.odom_from_base)
+        return Sweep(read_lidar_file(self.path)[:, :4], self.stamp_ns, self.base_from_sensor, self.odom_from_base)
 
 
 @dataclass(frozen=True)

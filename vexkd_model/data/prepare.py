@@ -15,9 +15,10 @@ from nuscenes.utils.splits import create_splits_scenes
 from vexkd_model.data.index import FORMAT, SCHEMA
 from vexkd_model.data.map_masks import MapRasteriser
 from vexkd_model.errors import UserError
-from vexkd_model.geometry.transforms import apply, inverse, matrix_from_pose, yaw_of
+from vexkd_model.geometry.boxes import values_from_nuscenes
+from vexkd_model.geometry.transforms import inverse, matrix_from_pose
 from vexkd_model.progress import progress
-from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES
+from vexkd_model.types import DETECTION_CLASSES
 
 SWEEPS = 10  # the most that any published student reads
 SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
@@ -153,18 +154,13 @@ def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
 
 
 def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[str, list | np.ndarray]:
-    values, labels, lidar_points = [], [], []
-    for token in sample["anns"]:
-        annotation = nusc.get("sample_annotation", token)
-        name = category_to_detection_name(annotation["category_name"])
-        if name is None:
-            continue
-        centre = apply(base_from_global, np.array([annotation["translation"]]))[0]
-        heading = base_from_global @ matrix_from_pose([0, 0, 0], annotation["rotation"])
-        velocity = base_from_global[:3, :3] @ nusc.box_velocity(token)
-        width, length, height = annotation["size"]
-        values.append([*centre, length, width, height, yaw_of(heading), *velocity[:2]])
-        labels.append(DETECTION_CLASSES.index(name))
-        lidar_points.append(annotation["num_lidar_pts"])
-    return {"boxes": np.array(values, np.float32).reshape(-1, len(BOX_FIELDS)).ravel(), "labels": labels,
-            "lidar_points": lidar_points}  # fmt: skip
+    names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
+             for token in sample["anns"]}
+    annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
+    values = values_from_nuscenes(
+        base_from_global, *([annotation[key] for annotation in annotations]
+                            for key in ("translation", "size", "rotation")),
+        np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3)))
+    return {"boxes": values.astype(np.float32).ravel(),
+            "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
+            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations]}  # fmt: skip

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import apply, inverse
 
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
@@ -23,6 +25,17 @@ class Sweep:
     stamp_ns: int
     base_from_sensor: np.ndarray
     odom_from_base: np.ndarray
+
+
+def read_lidar_file(path: Path) -> np.ndarray:
+    """A nuScenes `.pcd.bin`: float32 (N, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: LiDAR file is missing; complete the download") from None
+    if len(content) % 20:
+        raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
+    return np.frombuffer(content, np.float32).reshape(-1, 5)
 
 
 def accumulate_sweeps(sweeps: Sequence[Sweep]) -> np.ndarray:

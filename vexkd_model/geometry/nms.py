@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Signs of (length, width) at the corners, counter-clockwise from above.
-CORNER_SIGNS = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))
+from vexkd_model.geometry.boxes import CORNER_SIGNS
 
 
 def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
@@ -106,7 +105,7 @@ def _pair_intersection(a: Tensor, b: Tensor) -> Tensor:
 
 def _corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """x and y (P, 4) of the corners of each box a, counter-clockwise, in the frame of the box b of its pair."""
-    signs = torch.tensor(CORNER_SIGNS, dtype=a.dtype, device=a.device)
+    signs = torch.as_tensor(CORNER_SIGNS, dtype=a.dtype, device=a.device)
     along, across = (a[:, 3:5, None] / 2 * signs.T).unbind(1)
     dx, dy = (a[:, :2] - b[:, :2]).unbind(1)
     cos_b, sin_b = b[:, 6].cos(), b[:, 6].sin()

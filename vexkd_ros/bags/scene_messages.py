@@ -13,7 +13,7 @@ from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 from rosbags.interfaces import Qos
 
-from vexkd_model.errors import UserError
+from vexkd_model.data.sweeps import read_lidar_file
 from vexkd_model.geometry.transforms import inverse, matrix_from_pose, quaternion_from_matrix
 from vexkd_ros.bags.qos import LATCHED, STREAM, TRANSFORMS
 from vexkd_ros.bags.typestore import bag_typestore
@@ -68,14 +68,7 @@ def scene_messages(nusc: NuScenes, scene: dict) -> Iterator[tuple[Topic, int, ob
 
 def point_cloud(path: Path, stamp_ns: int) -> object:
     """A nuScenes `.pcd.bin` (float32 x, y, z, intensity 0 … 255, ring) as PointCloud2 in the frame lidar_top."""
-    try:
-        values = np.fromfile(path, np.float32)
-    except FileNotFoundError:
-        raise UserError(f"{path}: LiDAR file is missing; complete the download") from None
-    if len(values) % 5 or path.stat().st_size % 4:
-        raise UserError(f"{path}: truncated LiDAR file, {path.stat().st_size} bytes are not whole points; "
-                        "download it again")
-    values = values.reshape(-1, 5)
+    values = read_lidar_file(path)
     records = np.empty(len(values), LIDAR_RECORD)
     for column, name in enumerate(LIDAR_RECORD.names):
         records[name] = values[:, column]

@@ -1,7 +1,5 @@
 """Format and message types of our bags for `rosbags`: those of ROS 2 and vision_msgs. Needs no ROS."""
 
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -9,9 +7,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from vexkd_model.errors import UserError
+from vexkd_ros.share import REPOSITORY, installed_shares
 
 BAG_FORMAT = 8  # read by rosbag2 of Humble and of everything later; Humble cannot read 9
-REPOSITORY_INTERFACES = Path(__file__).parents[2] / "interfaces"
 
 
 @cache
@@ -26,10 +24,8 @@ def bag_typestore() -> Typestore:
 
 
 def _vision_msgs_folder() -> Path:
-    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
-    candidates = [*(Path(prefix) / "share" / "vision_msgs" / "msg" for prefix in prefixes if prefix),
-                  REPOSITORY_INTERFACES / "vision_msgs" / "msg"]
-    for folder in candidates:
+    for share in (*installed_shares("vision_msgs"), REPOSITORY / "interfaces" / "vision_msgs"):
+        folder = share / "msg"
         if (folder / "Detection3DArray.msg").is_file():
             return folder
     raise UserError("vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "

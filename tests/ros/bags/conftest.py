@@ -131,14 +131,6 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def keyframe_dataset() -> Path:
-    folder = Path(__file__).parents[4] / "shared" / "nuscenes_keyframe"
-    if not folder.is_dir():
-        pytest.skip(f"the real keyframe is not at {folder}")
-    return folder
-
-
-@pytest.fixture(scope="session")
 def tiny_index(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FrameIndex:
     """The tiny dataset's index, with map masks drawn at random in place of a map expansion."""
     folder, = prepare(tiny_dataset, VERSION, tmp_path_factory.mktemp("index"), [SPLIT])

@@ -71,9 +71,9 @@ def test_the_dataset_itself_is_left_as_it_is(dataset: Dataset, tmp_path: Path) -
     assert state() == before
 
 
-def test_the_split_is_the_one_that_has_scenes(dataset: Dataset, keyframe_dataset: Path) -> None:
+def test_the_split_is_the_one_that_has_scenes(dataset: Dataset, keyframe_dataroot: Path) -> None:
     assert split_with_scenes(dataset) == "mini_val"
-    assert split_with_scenes(Dataset(keyframe_dataset, "v1.0-mini")) == "mini_train"
+    assert split_with_scenes(Dataset(keyframe_dataroot, "v1.0-mini")) == "mini_train"
 
 
 def test_a_version_without_official_splits_is_one_line(dataset: Dataset) -> None:

@@ -55,7 +55,7 @@ def pose_matrix(record: dict) -> np.ndarray:
                 ids=lambda pair: "-".join(pair))
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[NuScenes, dict]:
     data, storage = request.param
-    root = request.getfixturevalue("tiny_dataset" if data == "tiny" else "keyframe_dataset")
+    root = request.getfixturevalue("tiny_dataset" if data == "tiny" else "keyframe_dataroot")
     nusc = NuScenes("v1.0-mini", str(root), verbose=False)
     bag, = convert(root, "v1.0-mini", tmp_path_factory.mktemp("bags"), storage=storage)
     assert len(list(bag.glob("*.mcap" if storage == "mcap" else "*.db3"))) == 1

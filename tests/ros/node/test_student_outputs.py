@@ -1,5 +1,6 @@
 """Prediction → messages: geometry as RViz and other nodes will read it."""
 
+import cv_bridge
 import numpy as np
 import pytest
 from std_msgs.msg import Header
@@ -50,7 +51,6 @@ def test_a_cell_of_the_grid_lies_where_the_model_says():
 
 
 def test_the_picture_shows_what_is_ahead_on_top_and_what_is_left_on_the_left():
-    cv_bridge = pytest.importorskip("cv_bridge")
     picture = cv_bridge.CvBridge().imgmsg_to_cv2(image_message(prediction(), Header()), "rgb8")
     assert picture.shape == (6, 4, 3)
     assert tuple(picture[0, 0]) == MAP_COLOURS["drivable_area"]
