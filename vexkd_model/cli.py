@@ -25,11 +25,17 @@ def synth(arguments: argparse.Namespace) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.index import MANIFEST, read_manifest
     from vexkd_model.data.prepare import prepare
 
     splits = [arguments.split] if arguments.split else None
-    for folder in prepare(arguments.dataroot, arguments.version, _index_dir(arguments), splits, arguments.force):
-        print(f"{folder}: index complete")
+    for folder in prepare(arguments.dataroot, arguments.version, _index_dir(arguments), splits, arguments.force,
+                          arguments.workers, arguments.skip_bad):
+        made = read_manifest(folder / MANIFEST)
+        print(f"{folder}: index complete, {made['frames']} frames")
+        if made["skipped_files"]:
+            print(f"{folder}: {made['skipped_files']} files and {made['skipped_frames']} frames left out, see "
+                  f"{folder}_problems.txt")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -107,7 +113,8 @@ def _index_dir(arguments: argparse.Namespace) -> Path:
 def _open_index(arguments: argparse.Namespace, default_split: str):
     from vexkd_model.data.index import FrameIndex
 
-    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split)
+    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split, arguments.dataroot,
+                           arguments.version)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder that holds samples/, sweeps/, maps/")
     _dataset_arguments(command)
     command.add_argument("--force", action="store_true", help="write a complete index anew")
+    command.add_argument("--workers", type=int, default=1,
+                         help="processes that check files and draw map masks (default: 1)")
+    command.add_argument("--skip-bad", action="store_true",
+                         help="go on without missing and unreadable files; INDEX/SPLIT_problems.txt lists them")
 
     command = _command(commands, train, "train a student",
                        "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run")
