@@ -9,7 +9,7 @@ LIDAR_TRANSLATION = (0.94, 0.0, 1.84)  # [m] in base_link
 # Standard deviations of what distinguishes one vehicle's rig from another's; drawn within two of them.
 SHIFT_M, TURN, TILT = 0.02, np.deg2rad(0.5), np.deg2rad(0.25)
 FOCAL_SHARE, CENTRE_PX = 0.01, 10.0
-TRIGGER_JITTER_US = 2000  # a camera fires this much before or after its turn, at most
+TRIGGER_JITTER_US = 1000  # a camera fires this much before or after its turn, at most
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ _CAMERAS = (
     ("CAM_FRONT_RIGHT", (1.55, -0.49, 1.50), -55, 1260.0, -27),
     ("CAM_BACK_RIGHT", (1.01, -0.48, 1.56), -110, 1260.0, -20),
     ("CAM_BACK", (0.03, 0.0, 1.58), 180, 810.0, -10),
-    ("CAM_BACK_LEFT", (1.03, 0.48, 1.59), 110, 1260.0, -2),
-    ("CAM_FRONT_LEFT", (1.52, 0.49, 1.51), 55, 1260.0, -38),
+    ("CAM_BACK_LEFT", (1.03, 0.48, 1.59), 110, 1260.0, -1),
+    ("CAM_FRONT_LEFT", (1.52, 0.49, 1.51), 55, 1260.0, -39),
 )
 CHANNELS = tuple(camera[0] for camera in _CAMERAS)
 
