@@ -207,7 +207,8 @@ def main() -> int:
     arguments = parser.parse_args()
     split = arguments.split or {"v1.0-mini": "mini_val"}.get(arguments.version, "val")
     try:
-        index = FrameIndex.open(arguments.index or arguments.dataroot / "vexkd" / arguments.version, split)
+        folder = arguments.index or arguments.dataroot / "vexkd" / arguments.version
+        index = FrameIndex.open(folder, split, arguments.dataroot, arguments.version)
         synthetic, real = read_sweeps(index, arguments.sweeps), read_keyframe(arguments.real)
     except UserError as error:
         sys.exit(f"error: {error}")

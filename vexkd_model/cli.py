@@ -86,6 +86,23 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: student package complete")
 
 
+def plot(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.index import FrameIndex
+    from vexkd_model.evaluation.plot import frame_at, frame_with, plot, prepared_splits
+
+    folder = _index_dir(arguments)
+    splits = [arguments.split] if arguments.split else prepared_splits(folder)
+    indices = [FrameIndex.open(folder, split, arguments.dataroot, arguments.version) for split in splits]
+    if arguments.token:
+        index, i = frame_with(indices, "token", arguments.token)
+    elif arguments.scene:
+        index, i = frame_with(indices, "scene", arguments.scene)
+    else:
+        index, i = frame_at(indices[0], arguments.frame)
+    plot(arguments.out, index, i)
+    print(f"{arguments.out}: frame {i} of {index.split}, {index[i].scene}, sample {index[i].token}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exit code 0, 1 for a failure in one line, 2 for wrong use."""
     arguments = _parser().parse_args(argv)
@@ -169,6 +186,16 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+
+    command = _command(commands, plot, "draw a frame from above and through its cameras, with boxes and map",
+                       "vexkd plot data --version v1.0-mini --scene scene-0103 --out frame.png")
+    command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
+    _dataset_arguments(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--frame", type=int, default=0, metavar="N", help="number in the split (default: 0)")
+    which.add_argument("--token", help="of the sample, in any prepared split")
+    which.add_argument("--scene", metavar="NAME", help="the first frame of this scene, for example scene-0103")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write")
     return parser
 
 

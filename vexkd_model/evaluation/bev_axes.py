@@ -53,7 +53,7 @@ def draw_velocities(axes: Axes, values: np.ndarray) -> None:
     """Arrows from the centres of boxes (M, 9) to where they are a second later; none where velocity is unknown."""
     moving = values[np.hypot(values[:, 7], values[:, 8]) >= SHOWN_SPEED]
     axes.quiver(*moving[:, [0, 1, 7, 8]].T, color=INK, angles="xy", scale_units="xy", scale=1, width=0.0022,
-                headwidth=5, headlength=5, headaxislength=5, zorder=5)
+                headwidth=4, headlength=4.5, headaxislength=4, zorder=5)
 
 
 def draw_map(axes: Axes, masks: np.ndarray, grid: BevGrid, title: str, opacity: float = 1.0) -> None:
