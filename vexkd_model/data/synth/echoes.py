@@ -14,7 +14,7 @@ RANGE_NOISE_M = 0.02
 DROPPED = 0.02  # of all returns, at random
 GLASS_PASSES = 0.55  # of the rays that meet a window
 WEAKEST_ECHO = 1.5e-4  # intensity · cos(incidence) / range²: a return is detected above about this
-INTENSITY_NOISE = 0.25  # standard deviation of the logarithm
+INTENSITY_NOISE = 0.40  # standard deviation of the logarithm
 # The own roof below the sensor [m]: how far it reaches ahead, back and to the sides, and how deep it lies. Measured
 # on nuScenes' scene-0061, like the two numbers below.
 ROOF_AHEAD_M, ROOF_BACK_M, ROOF_SIDE_M, ROOF_DROP_M = 0.8, 1.2, 0.6, 0.42

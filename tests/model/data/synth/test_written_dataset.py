@@ -117,12 +117,12 @@ def test_the_map_expansion_has_road_below_the_vehicle_and_every_layer_somewhere(
     assert filled.all()
 
 
-def test_the_devkit_draws_lidar_on_the_map_mask_and_boxes_on_images(nusc, tmp_path):
+def test_the_devkit_draws_a_sample_of_all_seven_sensors_and_lidar_on_the_map(nusc, tmp_path):
     sample = nusc.sample[2]
-    for channel in ("LIDAR_TOP", "CAM_FRONT"):
-        path = tmp_path / f"{channel}.png"
-        nusc.render_sample_data(sample["data"][channel], out_path=str(path), verbose=False)
-        assert path.stat().st_size > 10_000
+    nusc.render_sample(sample["token"], out_path=str(tmp_path / "sample.png"), verbose=False)
+    nusc.render_sample_data(sample["data"]["LIDAR_TOP"], out_path=str(tmp_path / "map.png"), verbose=False)
+    for name in ("sample.png", "map.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
 
 
 def test_perfect_predictions_score_an_average_precision_of_one(nusc, tmp_path):
