@@ -11,8 +11,8 @@ from vexkd_model.config import AugmentConfig, ImageConfig, ModelConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.batch import Batch, collate
 from vexkd_model.data.image_augment import ImageAugmentation
-from vexkd_model.data.images import load_view
-from vexkd_model.data.index import CameraRecord, FrameIndex, FrameRecord
+from vexkd_model.data.images import load_views
+from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
@@ -34,8 +34,8 @@ class Sample:
 def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None) -> Frame:
     """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
     images of `images.cameras`. Without `sweeps` or `images` those files are not read."""
-    views = [load_view(camera, images) for camera in _wanted(record, images)]
-    return Frame(_points(record, sweeps), record.stamp_ns, record.token, tuple(views))
+    views = load_views(record.cameras, images) if images is not None else ()
+    return Frame(_points(record, sweeps), record.stamp_ns, record.token, views)
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
@@ -48,10 +48,6 @@ def _points(record: FrameRecord, sweeps: int) -> np.ndarray:
     if not sweeps:
         return np.empty((0, len(POINT_FIELDS)), np.float32)
     return accumulate_sweeps([sweep.load() for sweep in record.sweeps[:sweeps]])
-
-
-def _wanted(record: FrameRecord, images: ImageConfig | None) -> list[CameraRecord]:
-    return [camera for camera in record.cameras if images is not None and camera.name in images.cameras]
 
 
 def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) -> Sample:
@@ -88,9 +84,11 @@ class TrainingSet(Dataset[Sample]):
 
     def _views(self, record: FrameRecord, rng: np.random.Generator) -> tuple[CameraImage, ...]:
         """Every camera has a stream of its own too: one that is absent does not change the others."""
-        streams = dict(zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True))
-        return tuple(load_view(camera, self.images, ImageAugmentation.draw(streams[camera.name], self.images.augment))
-                     for camera in _wanted(record, self.images))
+        if self.images is None:
+            return ()
+        augmentations = {name: ImageAugmentation.draw(stream, self.images.augment)
+                         for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)}
+        return load_views(record.cameras, self.images, augmentations)
 
 
 def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> Sample:
