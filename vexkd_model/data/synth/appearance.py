@@ -12,8 +12,6 @@ from vexkd_model.data.synth.world import World
 STOREY_M, WINDOW_PITCH_M = 3.1, 2.4
 STRIPE_WHITE = (0.88, 0.88, 0.86)
 HEADLAMP, TAIL_LAMP, NUMBER_PLATE = (0.90, 0.90, 0.82), (0.62, 0.05, 0.05), (0.80, 0.80, 0.78)
-
-
 PANE, LIT_PANE = (0.16, 0.20, 0.25), (0.95, 0.80, 0.50)
 LIT_WINDOWS = 0.25  # of all windows, once the lamps are on
 LAMP_GLOW, PANE_GLOW = 1.6, 0.55  # light that a lamp and a lit window give off, in units of a white surface's
@@ -28,6 +26,13 @@ def sky_colour(directions: torch.Tensor, weather: Weather) -> torch.Tensor:
     return overhead + (horizon - overhead) * (1 - up) ** 6
 
 
+def _hash(number: torch.Tensor) -> torch.Tensor:
+    """int64 (N,) in [0, 65535], the same on every device."""
+    number = number & 0xFFFFFFFF
+    number = ((number ^ (number >> 13)) * 1_274_126_177) & 0xFFFFFFFF
+    return (number ^ (number >> 16)) & 0xFFFF
+
+
 def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
     """Smooth noise in [−1, 1] fixed to the place: hashed at the corners of cells, bilinear between."""
     x, y = x / cell_m, y / cell_m
@@ -36,9 +41,7 @@ def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
     ix, iy = x0.long(), y0.long()
 
     def corner(dx: int, dy: int) -> torch.Tensor:
-        h = ((ix + dx) * 374_761_393 + (iy + dy) * 668_265_263) & 0xFFFFFFFF
-        h = ((h ^ (h >> 13)) * 1_274_126_177) & 0xFFFFFFFF
-        return ((h ^ (h >> 16)) & 0xFFFF).float() / 32767.5 - 1
+        return _hash((ix + dx) * 374_761_393 + (iy + dy) * 668_265_263).float() / 32767.5 - 1
 
     low = corner(0, 0) * (1 - fx) + corner(1, 0) * fx
     high = corner(0, 1) * (1 - fx) + corner(1, 1) * fx
@@ -104,8 +107,9 @@ def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, 
     window = (material == FACADE) & upright & pane & (height > 0.8)
     paint(window, PANE)
     if lamps:
-        room = torch.floor(height / STOREY_M) * 31 + torch.floor(across / WINDOW_PITCH_M) * 17 + index * 7.0
-        paint(window & (torch.frac(torch.sin(room) * 43758.5453).abs() < LIT_WINDOWS), LIT_PANE, PANE_GLOW * lamps)
+        storey, column = (height / STOREY_M).floor().long(), (across / WINDOW_PITCH_M).floor().long()
+        room = _hash(storey * 374_761_393 + column * 668_265_263 + index * 1_013_904_223)
+        paint(window & (room < LIT_WINDOWS * 65536), LIT_PANE, PANE_GLOW * lamps)
     bus = material == BUS_BODY
     post = torch.remainder(across, 1.5) < 0.12
     paint(bus & upright & (unit[:, 2] > -0.05) & (unit[:, 2] < 0.62) & ~post, GLASS_COLOUR)

@@ -19,13 +19,14 @@ INTENSITY_NOISE = 0.40  # standard deviation of the logarithm
 # on nuScenes' scene-0061, like the two numbers below.
 ROOF_AHEAD_M, ROOF_BACK_M, ROOF_SIDE_M, ROOF_DROP_M = 0.8, 1.2, 0.6, 0.42
 ROOF_INTENSITY = 16.0
-SILENT_TYPICAL = 0.85  # of the rays without return report their ring's usual intensity, the others anything up to …
+SILENT_TYPICAL = 0.85  # of the rays without return report their ring's usual intensity, the others up to the strongest
 SILENT_INTENSITY = np.array([9, 5, 4, 2, 1, 0, 1, 2, 1, 0, 2, 5, 4, 4, 3, 6, 16, 5, 3, 2,
                              8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32)  # fmt: skip
 SILENT_STRONGEST = 145.0
 TURN_ENDS_AT = np.deg2rad(110.0)  # the azimuth at which a revolution begins and, turning clockwise, ends
 # In the heaviest rain: more returns are lost, light is lost on the way there and back, and drops answer themselves.
 RAIN_DROPPED, RAIN_LOSS_PER_M, DROP_ECHOES, DROP_RANGE_M = 0.07, 0.006, 0.006, (1.5, 12.0)
+DROP_INTENSITY = 2.0
 RAIN_DIMMED = 0.3  # share of the intensity that a wet sensor window takes
 
 
@@ -51,29 +52,42 @@ def returns(surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, s
     a return is reported at range zero. Motion compensation, which knows nothing of that, then moves it back by what
     the vehicle (speed [m/s]) drove until the revolution was complete.
     """
+    chances = rng.random((4, len(surfaces.depth)), dtype=np.float32)
+    range_noise, intensity_noise = rng.standard_normal((2, len(surfaces.depth)), dtype=np.float32)
+    distance, value = _echoes(surfaces, weather, chances[0], chances[1])
+    distance, value = _add_rain(distance, value, surfaces.depth, weather, chances[2], chances[3])
+    roof = _roof_range().reshape(-1)
+    distance, value = np.where(np.isfinite(roof), roof, distance), np.where(np.isfinite(roof), ROOF_INTENSITY, value)
+    silent = distance == 0
+    distance = distance + ~silent * RANGE_NOISE_M * range_noise
+    value = np.where(silent, _silent_value(chances[1], chances[3]), value * np.exp(INTENSITY_NOISE * intensity_noise))
+    return _in_firing_order(*(a.reshape(BEAMS, COLUMNS) for a in (distance, value, silent)), base_from_lidar, speed)
+
+
+def _echoes(surfaces: Surfaces, weather: Weather, chance: np.ndarray,
+            threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Range [m], zero without a return, and intensity (R,) of what answers. chance, threshold: (R,) in [0, 1)."""
     depth, intensity, cosine = surfaces.depth, surfaces.intensity, surfaces.cosine
-    chance, threshold, drop, place = rng.random((4, len(depth)), dtype=np.float32)
-    noise_range, noise_intensity = rng.standard_normal((2, len(depth)), dtype=np.float32)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        echo = intensity * cosine / depth**2 * np.exp(-2 * RAIN_LOSS_PER_M * weather.rain * depth)
+    echo = intensity * cosine / np.maximum(depth, MIN_RANGE_M) ** 2
+    echo *= np.exp(-2 * RAIN_LOSS_PER_M * weather.rain * np.minimum(depth, MAX_RANGE_M))
     # Around the detection threshold the chance of a return falls smoothly from one to none.
     detected = (echo > WEAKEST_ECHO * np.exp(2.4 * (threshold - 0.5))) & (depth > MIN_RANGE_M) & (depth < MAX_RANGE_M)
     detected &= chance > np.where(surfaces.window, GLASS_PASSES, DROPPED + RAIN_DROPPED * weather.rain)
     value = intensity * (0.55 + 0.45 * cosine) * (1 - RAIN_DIMMED * weather.rain)
-    distance = np.where(detected, depth, 0.0)
-    rain_range = DROP_RANGE_M[0] + place * (DROP_RANGE_M[1] - DROP_RANGE_M[0])
-    in_drop = (drop < DROP_ECHOES * weather.rain) & (rain_range < depth)
-    distance, value = np.where(in_drop, rain_range, distance), np.where(in_drop, 2.0, value)
-    roof = _roof_range().reshape(-1)
-    distance, value = np.where(np.isfinite(roof), roof, distance), np.where(np.isfinite(roof), ROOF_INTENSITY, value)
-    answered = distance > 0
-    distance = (distance + answered * RANGE_NOISE_M * noise_range).reshape(BEAMS, COLUMNS)
-    value = (value * np.exp(INTENSITY_NOISE * noise_intensity)).reshape(BEAMS, COLUMNS)
-    silent = ~answered.reshape(BEAMS, COLUMNS)
-    unusual = silent & (threshold.reshape(BEAMS, COLUMNS) > SILENT_TYPICAL)
-    value = np.where(silent, SILENT_INTENSITY[:, None], value)
-    value = np.where(unusual, place.reshape(BEAMS, COLUMNS) * SILENT_STRONGEST, value)
-    return _in_firing_order(distance, value, silent, base_from_lidar, speed)
+    return np.where(detected, depth, 0.0), value
+
+
+def _add_rain(distance: np.ndarray, value: np.ndarray, depth: np.ndarray, weather: Weather, chance: np.ndarray,
+              place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Some rays end in a drop before they meet anything else."""
+    drop_range = DROP_RANGE_M[0] + place * (DROP_RANGE_M[1] - DROP_RANGE_M[0])
+    in_drop = (chance < DROP_ECHOES * weather.rain) & (drop_range < depth)
+    return np.where(in_drop, drop_range, distance), np.where(in_drop, DROP_INTENSITY, value)
+
+
+def _silent_value(chance: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Intensity (R,) that is reported for rays without a return: what their ring usually says, now and then any."""
+    return np.where(chance > SILENT_TYPICAL, share * SILENT_STRONGEST, np.repeat(SILENT_INTENSITY, COLUMNS))
 
 
 def _vehicle_azimuth() -> np.ndarray:

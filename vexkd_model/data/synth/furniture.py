@@ -11,12 +11,12 @@ from vexkd_model.data.synth.shapes import BARK, CLOTH, CONCRETE, FOLIAGE, METAL,
 _LEAVES, _TRUNK, _POLE = (0.16, 0.33, 0.10), (0.25, 0.18, 0.12), (0.38, 0.39, 0.40)
 _PAINTS = ((0.10, 0.18, 0.42), (0.60, 0.12, 0.10), (0.14, 0.30, 0.16), (0.30,) * 3)
 LAMP_HEIGHT_M, CAR_PARK_LAMP_HEIGHT_M = 8.0, 7.0
-# Along the kerb. Of its own place's size and shape, each of the last eight is easily taken for a detection class by
-# one of the sensors: a post, a slim bush or a mailbox for a pedestrian, a hydrant or a delineator for a traffic cone,
-# a planter or a board for a barrier.
+# Shares along the kerb. Much of it is easily taken for a detection class by one of the sensors: a meter, a post, a slim
+# bush or a mailbox for a pedestrian; a hydrant, a bollard or a delineator for a cone; a planter or a board for a
+# barrier.
 AT_KERB = {"none": 0.16, "tree": 0.22, "lamp": 0.18, "sign": 0.06, "bin": 0.05, "bollard": 0.07, "hydrant": 0.05,
            "mailbox": 0.05, "meter": 0.06, "delineator": 0.05, "slim_bush": 0.03, "planter": 0.02}  # fmt: skip
-# Along the walkway's far edge, where pedestrians stand too.
+# Shares along the walkway's far edge, where pedestrians stand too.
 AT_FRONTS = {"none": 0.48, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "board": 0.07, "planter": 0.06,
              "bin": 0.06}  # fmt: skip
 LONGEST_M = {"planter": 1.9, "board": 0.7}  # of things that are not round; along the road
