@@ -66,8 +66,9 @@ def view_of(received: CameraImage, images: ImageConfig) -> CameraImage:
     image_from_stored = ImageAugmentation(images.zoom).image_from_stored(stored.shape[1::-1], size)
     reduction = reduction_of(image_from_stored)
     if reduction > 1:
-        smaller = tuple(-(-edge // reduction) for edge in stored.shape[1::-1])
-        stored = cv2.resize(stored, smaller, interpolation=cv2.INTER_AREA)
+        rows, columns = (edge // reduction for edge in stored.shape[:2])
+        whole = stored[: rows * reduction, : columns * reduction]
+        stored = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
     pixels = warp(stored, image_from_stored, size, reduction)
     return CameraImage(received.name, pixels, received.stamp_ns, received.intrinsics, image_from_stored,
                        received.base_from_camera)
@@ -98,8 +99,7 @@ def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
     pixels = None if truncated or not len(content) else cv2.imdecode(content, flags)
     if pixels is None:
         raise UserError(f"{record.path}: {'truncated' if truncated else 'corrupt'} image; download it again")
-    expected = tuple(-(-edge // reduction) for edge in record.size)
-    if pixels.shape[1::-1] != expected:
+    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
         raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
                         f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
     return pixels if reduction == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)

@@ -5,9 +5,11 @@ expansion) and `index.json`. The folder appears whole, by one renaming.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -190,11 +192,18 @@ class FrameIndex:
 
     @cached_property
     def _table(self) -> pa.Table:
-        return pa.ipc.open_file(pa.memory_map(str(self.folder / FRAMES))).read_all()
+        return self._mapped(FRAMES, lambda path: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
 
     @cached_property
     def _map_masks(self) -> np.ndarray:
-        return np.load(self.folder / MASKS, mmap_mode="r")
+        return self._mapped(MASKS, lambda path: np.load(path, mmap_mode="r"))
+
+    def _mapped(self, name: str, open_file: Callable[[Path], Any]) -> Any:
+        try:
+            return open_file(self.folder / name)
+        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `vexkd prepare "
+                            "--force`") from None
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.

@@ -109,9 +109,17 @@ def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
         np.save(partial / "boxes.npy", np.array(boxes, np.float32))
         np.save(partial / "labels.npy", np.array(labels, np.int64))
         np.save(partial / "ends.npy", np.cumsum(counts, dtype=np.int64))
-        os.replace(partial, folder)
+        _put_in_place(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process of the same training was faster, with the same content
+            raise
 
 
 def _jobs(index: FrameIndex, sweeps: int) -> Iterator[_Job]:

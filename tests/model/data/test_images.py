@@ -114,15 +114,17 @@ def written(tiny_index, tmp_path, pixels):
     return replace(tiny_index[0].cameras[1], path=path, size=pixels.shape[1::-1])
 
 
-@pytest.mark.parametrize("zoom", [1.09, 0.9, 2.0])
-def test_a_view_is_the_same_from_a_file_and_from_a_topic(tiny_index, tmp_path, zoom):
-    """Decoded small from JPEG offline, shrunk from the whole image on a vehicle."""
-    record = written(tiny_index, tmp_path, smooth_picture(1600, 900))
+@pytest.mark.parametrize(("zoom", "size"), [(1.09, (1600, 900)), (0.9, (1600, 900)), (2.0, (1600, 900)),
+                                            (1.09, (1601, 901))])  # fmt: skip
+def test_a_view_is_the_same_from_a_file_and_from_a_topic(tiny_index, tmp_path, zoom, size):
+    """Decoded small from JPEG offline, shrunk from the whole image on a vehicle; but for an odd edge's last pixels."""
+    record = written(tiny_index, tmp_path, smooth_picture(*size))
     images = IMAGES.model_copy(update={"zoom": zoom})
     offline, there = load_view(record, images), view_of(load_image(record), images)
     np.testing.assert_array_equal(offline.image_from_stored, there.image_from_stored)
     assert offline.pixels.shape == (256, 704, 3)
-    difference = np.abs(offline.pixels.astype(int) - there.pixels)
+    difference = np.abs(offline.pixels.astype(int) - there.pixels)[:-2]
+    difference = difference[:, (offline.pixels.sum(axis=(0, 2)) > 0) & (there.pixels.sum(axis=(0, 2)) > 0)]
     assert difference.mean() < 1 and np.percentile(difference, 99.9) <= 8
 
 
