@@ -146,8 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, synth, "write a synthetic dataset in the official nuScenes schema",
                        "vexkd synth data --preset demo --seed 1")
     command.add_argument("out", type=Path, metavar="OUT", help="folder to write; an interrupted run is resumed")
-    command.add_argument("--preset", default="demo", choices=("demo", "bench-small"),
-                         help="demo: v1.0-mini; bench-small: v1.0-trainval, for experiments on two CPU cores")
+    command.add_argument("--preset", default="demo", choices=("demo", "bench-small", "bench-small-x4", "bench"),
+                         help="demo: v1.0-mini; bench-small: v1.0-trainval, for experiments on two CPU cores; "
+                              "bench-small-x4: the same with 700 train scenes; bench: for a GPU machine, 50 GB")
     command.add_argument("--seed", type=int, default=1, help="other seeds give other streets (default: 1)")
     command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
     command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from vexkd_model.data.synth.maps import canvas_of, map_expansion, write_mask
+from vexkd_model.data.synth.map_mask_image import write_mask
+from vexkd_model.data.synth.maps import canvas_of, map_expansion
 from vexkd_model.data.synth.presets import PRESETS, Preset
 from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_scene
 from vexkd_model.data.synth.tables import TABLES, shared_tables, token
