@@ -33,11 +33,17 @@ def synth(arguments: argparse.Namespace) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.index import MANIFEST, read_manifest
     from vexkd_model.data.prepare import prepare
 
     splits = [arguments.split] if arguments.split else None
-    for folder in prepare(arguments.dataroot, arguments.version, _index_dir(arguments), splits, arguments.force):
-        print(f"{folder}: index complete")
+    for folder in prepare(arguments.dataroot, arguments.version, _index_dir(arguments), splits, arguments.force,
+                          arguments.workers, arguments.skip_bad):
+        made = read_manifest(folder / MANIFEST)
+        print(f"{folder}: index complete, {made['frames']} frames")
+        if made["skipped_files"]:
+            print(f"{folder}: {made['skipped_files']} files and {made['skipped_frames']} frames left out, see "
+                  f"{folder}_problems.txt")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -88,6 +94,23 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: student package complete")
 
 
+def plot(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.index import FrameIndex
+    from vexkd_model.evaluation.plot import frame_at, frame_with, plot, prepared_splits
+
+    folder = _index_dir(arguments)
+    splits = [arguments.split] if arguments.split else prepared_splits(folder)
+    indices = [FrameIndex.open(folder, split, arguments.dataroot, arguments.version) for split in splits]
+    if arguments.token:
+        index, i = frame_with(indices, "token", arguments.token)
+    elif arguments.scene:
+        index, i = frame_with(indices, "scene", arguments.scene)
+    else:
+        index, i = frame_at(indices[0], arguments.frame)
+    plot(arguments.out, index, i)
+    print(f"{arguments.out}: frame {i} of {index.split}, {index[i].scene}, sample {index[i].token}")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command; exit code 0, 1 for a failure in one line, 2 for wrong use."""
     arguments = _parser().parse_args(argv)
@@ -115,7 +138,8 @@ def _index_dir(arguments: argparse.Namespace) -> Path:
 def _open_index(arguments: argparse.Namespace, default_split: str):
     from vexkd_model.data.index import FrameIndex
 
-    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split)
+    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split, arguments.dataroot,
+                           arguments.version)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,8 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, synth, "write a synthetic dataset in the official nuScenes schema",
                        "vexkd synth data --preset demo --seed 1")
     command.add_argument("out", type=Path, metavar="OUT", help="folder to write; an interrupted run is resumed")
-    command.add_argument("--preset", default="demo", choices=("demo", "bench-small"),
-                         help="demo: v1.0-mini; bench-small: v1.0-trainval, for experiments on two CPU cores")
+    command.add_argument("--preset", default="demo", choices=("demo", "bench-small", "bench-small-x4", "bench"),
+                         help="demo: v1.0-mini; bench-small: v1.0-trainval, for experiments on two CPU cores; "
+                              "bench-small-x4: the same with 700 train scenes; bench: for a GPU machine, 50 GB")
     command.add_argument("--seed", type=int, default=1, help="other seeds give other streets (default: 1)")
     command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
     command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")
@@ -141,6 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder that holds samples/, sweeps/, maps/")
     _dataset_arguments(command)
     command.add_argument("--force", action="store_true", help="write a complete index anew")
+    command.add_argument("--workers", type=int, default=1,
+                         help="processes that check files and draw map masks (default: 1)")
+    command.add_argument("--skip-bad", action="store_true",
+                         help="go on without missing and unreadable files; INDEX/SPLIT_problems.txt lists them")
 
     command = _command(commands, train, "train a student",
                        "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run")
@@ -164,6 +193,16 @@ def _parser() -> argparse.ArgumentParser:
     command = _command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+
+    command = _command(commands, plot, "draw a frame from above and through its cameras, with boxes and map",
+                       "vexkd plot data --version v1.0-mini --scene scene-0103 --out frame.png")
+    command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
+    _dataset_arguments(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--frame", type=int, default=0, metavar="N", help="number in the split (default: 0)")
+    which.add_argument("--token", help="of the sample, in any prepared split")
+    which.add_argument("--scene", metavar="NAME", help="the first frame of this scene, for example scene-0103")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write")
     return parser
 
 

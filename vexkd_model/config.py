@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vexkd_model.errors import UserError
-from vexkd_model.types import DETECTION_CLASSES, BevGrid
+from vexkd_model.types import CAMERAS, DETECTION_CLASSES, BevGrid
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -102,6 +102,48 @@ class AugmentConfig(_Section):
     flip: bool
 
 
+class ImageAugmentConfig(_Section):
+    """Image augmentation, drawn anew for every image; the crop's place is drawn where the image is wider than it."""
+
+    zoom: tuple[Positive, Positive] = Field(description="least and most, as ImageConfig.zoom")
+    rotation: Annotated[float, Field(ge=0, description="± [rad]")]
+    flip: bool
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "ImageAugmentConfig":
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom is written as [least, most], not {list(self.zoom)}")
+        return self
+
+
+class ImageConfig(_Section):
+    """What a student reads of its cameras: each image resized, then cropped at its bottom to width × height.
+
+    BEVDet's and BEVFusion's for nuScenes' 1600×900: 704×256, zoom 0.48/0.44 = 1.09; in training a zoom of
+    0.38/0.44 = 0.864 to 0.55/0.44 = 1.25, a rotation of ±5.4° = 0.0942, and flips.
+    """
+
+    width: Count
+    height: Count
+    zoom: Positive = Field(description="1 shows the whole width of the image, 2 half of it")
+    cameras: tuple[Literal[CAMERAS], ...] = Field(CAMERAS, min_length=1)  # type: ignore[valid-type]
+    augment: ImageAugmentConfig
+
+    @model_validator(mode="after")
+    def _each_camera_once(self) -> "ImageConfig":
+        if list(self.cameras) != [name for name in CAMERAS if name in self.cameras]:
+            raise ValueError(f"cameras must be some of {', '.join(CAMERAS)}, each once, in this order")
+        return self
+
+
+class PasteConfig(_Section):
+    """Objects of other frames, pasted with their LiDAR points until each class has its number."""
+
+    objects: dict[Literal[DETECTION_CLASSES], Count]  # type: ignore[valid-type]
+    min_points: Count = Field(description="LiDAR points, of all sweeps, of an object worth pasting")
+    off_for_last_epochs: Annotated[int, Field(ge=0)]
+
+
 class TrainingConfig(_Section):
     epochs: Count
     batch_size: Count
@@ -111,6 +153,8 @@ class TrainingConfig(_Section):
     precision: Literal["32-true", "bf16-mixed"]
     seed: int
     augment: AugmentConfig
+    class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
+    paste: PasteConfig | None = None
 
 
 class ModelConfig(_Section):
@@ -123,6 +167,13 @@ class ModelConfig(_Section):
     detection: DetectionConfig
     segmentation: SegmentationConfig
     training: TrainingConfig
+    images: ImageConfig | None = Field(None, description="what is read of the cameras; a LiDAR student reads nothing")
+
+    @model_validator(mode="after")
+    def _nothing_pasted_into_images(self) -> "ModelConfig":
+        if self.images is not None and self.training.paste is not None:
+            raise ValueError("training.paste puts objects into points only, not into images; remove one of the two")
+        return self
 
     @model_validator(mode="after")
     def _pillars_fill_cells(self) -> "ModelConfig":

@@ -14,6 +14,12 @@ DETECTION_CLASSES = (
     "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
 )  # fmt: skip
 MAP_CLASSES = ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider")
+# nuScenes' channels; the order of every list and batch of cameras. Left to right in front, then behind.
+CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
+ATTRIBUTE_NAMES = (
+    "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
+    "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
+)  # fmt: skip
 POINT_FIELDS = ("x", "y", "z", "intensity", "dt")
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
 
@@ -63,6 +69,34 @@ class Boxes:
 
 
 @dataclass(frozen=True)
+class CameraImage:
+    """What one camera sees, and where each of its pixels looks.
+
+    Pixel (column i, row j) covers [i, i + 1) × [j, j + 1): its centre is at (i + 0.5, j + 0.5). The camera's axes are x
+    right, y down, z along the view.
+
+    pixels: uint8 (H, W, 3) RGB, as the student reads them: resized, cropped, augmented.
+    stamp_ns: the camera's own.
+    intrinsics: float64 (3, 3) of the image as it was stored or received.
+    image_from_stored: float64 (3, 3), the one affine map of that image's coordinates to those of `pixels`.
+    base_from_camera: float64 (4, 4), from the camera at its own stamp to base_link at the frame's. Rigid offline and on
+        a vehicle; in training it carries the BEV augmentation too, which scales and mirrors: invert it as a matrix.
+    """
+
+    name: str
+    pixels: np.ndarray
+    stamp_ns: int
+    intrinsics: np.ndarray
+    image_from_stored: np.ndarray
+    base_from_camera: np.ndarray
+
+    @property
+    def image_from_camera(self) -> np.ndarray:
+        """float64 (3, 3): a point (x, y, z) of the camera's frame → (u · z, v · z, z) in `pixels`."""
+        return self.image_from_stored @ self.intrinsics
+
+
+@dataclass(frozen=True)
 class Frame:
     """What a student sees at one moment.
 
@@ -70,11 +104,13 @@ class Frame:
         dt ≥ 0 [s], the age of the sweep that the point came from.
     stamp_ns: reference time, that of the newest sweep.
     token: the nuScenes sample token, empty on a vehicle.
+    cameras: the images that are there, in the order of CAMERAS; empty for a student that reads none.
     """
 
     points: np.ndarray
     stamp_ns: int
     token: str = ""
+    cameras: tuple[CameraImage, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {"vexkd_model", "vexkd_ros", "tests"}
 
 # Where the name to import is not the name to install.
-REQUIREMENT_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "nuscenes": "nuscenes-devkit"}
+REQUIREMENT_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "nuscenes": "nuscenes-devkit", "PIL": "pillow"}
 ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 
 # For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,

@@ -8,7 +8,7 @@ import pytest
 
 from vexkd_model.cli import main
 
-COMMANDS = ("synth", "prepare", "train", "evaluate", "export")
+COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot")
 
 
 def exit_of(*argv):

@@ -9,11 +9,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 ORIGIN, HEADING, EGO_SPEED = np.array([600.0, 1600.0]), 0.6, 5.0
 LOCATION = "singapore-onenorth"
 KEYFRAME_S, SWEEP_S = 0.5, 0.05
+# Cameras: place in base_link [m], direction of view [rad], delay behind the keyframe's LiDAR stamp [s].
+CAMERAS = {
+    "CAM_FRONT": ((1.7, 0.0, 1.5), 0.0, -0.035), "CAM_FRONT_RIGHT": ((1.5, -0.5, 1.5), -0.96, -0.028),
+    "CAM_BACK_RIGHT": ((1.0, -0.5, 1.6), -1.92, -0.02), "CAM_BACK": ((0.0, 0.0, 1.6), np.pi, -0.01),
+    "CAM_BACK_LEFT": ((1.0, 0.5, 1.6), 1.92, 0.0), "CAM_FRONT_LEFT": ((1.5, 0.5, 1.5), 0.96, -0.043),
+}  # fmt: skip
+IMAGE_SIZE, FOCAL, SQUARE = (320, 180), 250.0, 9  # width and height [px]; edge of the white squares [px]
 SENSOR_XYZ, SENSOR_YAW = np.array([0.9, 0.1, 1.8]), -np.pi / 2
 SCENES = {"scene-0061": 3, "scene-0103": 2}  # name → keyframes; the first is mini_train's, the second mini_val's
 START_US = 1_500_000_000_000_000
@@ -97,6 +105,23 @@ def boxes_in_base(keyframe: int) -> list[tuple[Thing, list[float]]]:
     return found
 
 
+def base_from_camera(camera: str, keyframe: int) -> np.ndarray:
+    """(4, 4) from the camera at its own stamp to base_link at the keyframe's: its mounting, and how far it drove."""
+    place, yaw, delay = CAMERAS[camera]
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation(yaw) @ np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    matrix[:3, 3] = place
+    matrix[0, 3] += EGO_SPEED * delay
+    return matrix
+
+
+def pixels_of(camera: str, keyframe: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) u, v [px] and depths (N,) [m] in the stored image of points (N, 3) in base_link at the keyframe."""
+    placed = base_from_camera(camera, keyframe)
+    x, y, z = ((np.asarray(points) - placed[:3, 3]) @ placed[:3, :3]).T
+    return np.column_stack([FOCAL * x / z + IMAGE_SIZE[0] / 2, FOCAL * y / z + IMAGE_SIZE[1] / 2]), z
+
+
 def sweep_points(seconds: float, things: list[Thing], rng: np.random.Generator) -> np.ndarray:
     """float32 (N, 5) in the sensor's frame: points inside the things, on the ground and on the ego's own roof."""
     ground = rng.uniform(-45, 45, (1500, 2)) + np.array([EGO_SPEED * seconds, 0])
@@ -111,12 +136,15 @@ def sweep_points(seconds: float, things: list[Thing], rng: np.random.Generator) 
     return np.column_stack([in_sensor, intensity, np.zeros(len(in_sensor))]).astype(np.float32)
 
 
-def write_tiny_nuscenes(root: Path, scenes: dict[str, int] = SCENES, with_map: bool = True) -> Path:
-    """Write the dataset, version v1.0-mini, and return `root`."""
+def write_tiny_nuscenes(root: Path, scenes: dict[str, int] = SCENES, with_map: bool = True,
+                        version: str = "v1.0-mini") -> Path:
+    """Write the dataset and return `root`; v1.0-test comes without annotations, as the official one does."""
     tables = _common_tables()
     for number, (scene, keyframes) in enumerate(scenes.items()):
         _write_scene(root, tables, scene, keyframes, START_US + number * 10**9)
-    folder = root / "v1.0-mini"
+    if version == "v1.0-test":
+        tables |= {"instance": [], "sample_annotation": []}
+    folder = root / version
     folder.mkdir(parents=True)
     for name, rows in tables.items():
         (folder / f"{name}.json").write_text(json.dumps(rows))
@@ -135,14 +163,27 @@ def _common_tables() -> dict[str, list[dict]]:
         "category": [{"token": name, "name": name, "description": ""} for name in sorted(categories)],
         "attribute": [{"token": name, "name": name, "description": ""} for name in sorted(attributes - {""})],
         "visibility": [{"token": "4", "level": "v80-100", "description": ""}],
-        "sensor": [{"token": "lidar", "channel": "LIDAR_TOP", "modality": "lidar"}],
+        "sensor": [{"token": "lidar", "channel": "LIDAR_TOP", "modality": "lidar"},
+                   *({"token": name, "channel": name, "modality": "camera"} for name in CAMERAS)],
         "calibrated_sensor": [{"token": "lidar", "sensor_token": "lidar", "translation": SENSOR_XYZ.tolist(),
-                               "rotation": quaternion(SENSOR_YAW), "camera_intrinsic": []}],
+                               "rotation": quaternion(SENSOR_YAW), "camera_intrinsic": []},
+                              *(_camera_calibration(name) for name in CAMERAS)],
         "log": [{"token": "log", "logfile": "tiny", "vehicle": "v", "date_captured": "2017-07-14",
                  "location": LOCATION}],
         "map": [{"token": "map", "category": "semantic_prior", "filename": "maps/mask.png", "log_tokens": ["log"]}],
         **{name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "instance", "sample_annotation")},
     }  # fmt: skip
+
+
+def _camera_calibration(name: str) -> dict:
+    """Camera axes are x right, y down, z along the view: the yaw of the view after the optical rotation."""
+    place, yaw, _ = CAMERAS[name]
+    cos, sin = np.cos(yaw / 2) / 2, np.sin(yaw / 2) / 2
+    # (cos, 0, 0, sin) of the yaw times (1, −1, 1, −1) / 2, the rotation from optical axes to x forward, y left, z up
+    wxyz = [cos + sin, -cos - sin, cos - sin, -cos + sin]
+    width, height = IMAGE_SIZE
+    return {"token": name, "sensor_token": name, "translation": list(place), "rotation": wxyz,
+            "camera_intrinsic": [[FOCAL, 0, width / 2], [0, FOCAL, height / 2], [0, 0, 1]]}
 
 
 def _write_scene(root: Path, tables: dict[str, list[dict]], scene: str, keyframes: int, start_us: int) -> None:
@@ -153,6 +194,7 @@ def _write_scene(root: Path, tables: dict[str, list[dict]], scene: str, keyframe
         tables["sample"].append({"token": token, "timestamp": start_us + round(k * KEYFRAME_S * 1e6),
                                  "scene_token": scene, "prev": before, "next": after})
     counts = _write_sweeps(root, tables, scene, samples, start_us)
+    _write_images(root, tables, samples, start_us)
     for number, thing in enumerate(THINGS):
         _annotate(tables, f"{scene}-{number}", thing, samples, counts)
 
@@ -183,6 +225,36 @@ def _write_sweeps(root: Path, tables: dict[str, list[dict]], scene: str, samples
             before = token
         counts |= {(sample, thing): thing.points for thing in things}
     return counts
+
+
+def _write_images(root: Path, tables: dict[str, list[dict]], samples: list[str], start_us: int) -> None:
+    """Grey images with a white square where each thing's centre is seen."""
+    for k, sample in enumerate(samples):
+        for name, (_, _, delay) in CAMERAS.items():
+            token, path = f"{sample}-{name}", Path("samples") / name / f"{sample}.jpg"
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / path), picture(name, k))
+            seconds = k * KEYFRAME_S + delay
+            position = to_global(np.array([EGO_SPEED * seconds, 0.0, 0.0]))
+            stamp = start_us + round(seconds * 1e6)
+            tables["ego_pose"].append({"token": token, "timestamp": stamp, "translation": position.tolist(),
+                                       "rotation": quaternion(HEADING)})
+            tables["sample_data"].append({
+                "token": token, "sample_token": sample, "ego_pose_token": token, "calibrated_sensor_token": name,
+                "timestamp": stamp, "fileformat": "jpg", "is_key_frame": True, "width": IMAGE_SIZE[0],
+                "height": IMAGE_SIZE[1], "filename": str(path), "prev": "", "next": ""})
+
+
+def picture(camera: str, keyframe: int) -> np.ndarray:
+    """uint8 (H, W, 3): a white square around each visible thing's centre on grey."""
+    image = np.full((IMAGE_SIZE[1], IMAGE_SIZE[0], 3), 90, np.uint8)
+    rows = np.array([row[:3] for _, row in boxes_in_base(keyframe)])
+    centres, depths = pixels_of(camera, keyframe, rows)
+    for u, v in centres[depths > 1]:
+        column, row = int(np.floor(u)), int(np.floor(v))
+        half = SQUARE // 2
+        image[max(row - half, 0):max(row + half + 1, 0), max(column - half, 0):max(column + half + 1, 0)] = 255
+    return image
 
 
 def _annotate(tables: dict[str, list[dict]], instance: str, thing: Thing, samples: list[str],

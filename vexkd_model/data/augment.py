@@ -1,11 +1,11 @@
-"""BEV augmentation: one similarity transform for points, boxes, velocities and map masks alike."""
+"""BEV augmentation: one similarity transform for points, cameras, boxes, velocities and map masks alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from vexkd_model.types import BevGrid, Boxes
+from vexkd_model.types import BevGrid, Boxes, CameraImage
 
 UNKNOWN = 255
 
@@ -37,6 +37,17 @@ class BevAugmentation:
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
         flips = np.diag([-1.0 if self.flip_x else 1.0, -1.0 if self.flip_y else 1.0])
         return flips @ (self.scale * np.array([[cos, -sin], [sin, cos]]))
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """float64 (4, 4) new_from_old; a similarity, mirrored where one coordinate is flipped."""
+        matrix = np.diag([1.0, 1.0, self.scale, 1.0])
+        matrix[:2, :2], matrix[:3, 3] = self.linear, self.translation
+        return matrix
+
+    def camera(self, image: CameraImage) -> CameraImage:
+        """The same pixels, looking at the moved world: depths along the view stay those of the real one."""
+        return replace(image, base_from_camera=self.matrix @ image.base_from_camera)
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """float32 (N, ≥ 3): x, y, z change, the rest stays."""

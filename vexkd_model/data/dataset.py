@@ -1,19 +1,24 @@
 """Frames of a prepared dataset, as a student sees them, and the batches made of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from vexkd_model.config import AugmentConfig
+from vexkd_model.config import AugmentConfig, ImageConfig, ModelConfig
 from vexkd_model.data.augment import BevAugmentation
+from vexkd_model.data.batch import Batch, collate
+from vexkd_model.data.image_augment import ImageAugmentation
+from vexkd_model.data.images import load_views
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.paste import ObjectPaster
+from vexkd_model.data.point_database import PointDatabase
+from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
-from vexkd_model.types import MAP_CLASSES, Boxes, Frame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, CameraImage, Frame
 
 
 @dataclass(frozen=True)
@@ -26,88 +31,93 @@ class Sample:
     map_known: np.ndarray
 
 
-@dataclass
-class Batch:
-    """points (N, 5) of all samples with their sample's number (N,); boxes (M, 9) and labels (M,) a sample;
-    map_masks float (B, 6, Y, X); map_known bool (B, Y, X); tokens of the samples."""
-
-    points: Tensor
-    sample: Tensor
-    boxes: list[Tensor]
-    labels: list[Tensor]
-    map_masks: Tensor
-    map_known: Tensor
-    tokens: list[str]
-
-    def __len__(self) -> int:
-        return len(self.boxes)
+def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None) -> Frame:
+    """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
+    images of `images.cameras`. Without `sweeps` or `images` those files are not read."""
+    views = load_views(record.cameras, images) if images is not None else ()
+    return Frame(_points(record, sweeps), record.stamp_ns, record.token, views)
 
 
-def load_frame(record: FrameRecord, sweeps: int) -> Frame:
-    """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated."""
-    points = accumulate_sweeps([sweep.load() for sweep in record.sweeps[:sweeps]])
-    return Frame(points, record.stamp_ns, record.token)
-
-
-def load_sample(index: FrameIndex, i: int, sweeps: int) -> Sample:
+def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
     """A frame with its ground truth; boxes without a LiDAR point are left out, as the devkit's metric does."""
-    record, masks = index[i], index.map_mask(i)
-    seen = record.lidar_points > 0
+    record = index[i]
+    return _with_truth(index, i, record, load_frame(record, sweeps, images))
+
+
+def _points(record: FrameRecord, sweeps: int) -> np.ndarray:
+    if not sweeps:
+        return np.empty((0, len(POINT_FIELDS)), np.float32)
+    return accumulate_sweeps([sweep.load() for sweep in record.sweeps[:sweeps]])
+
+
+def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) -> Sample:
+    masks, seen = index.map_mask(i), record.lidar_points > 0
     boxes = Boxes(record.boxes.values[seen], record.boxes.labels[seen])
     known = np.full(SEGMENTATION_GRID.shape, masks is not None)
     if masks is None:
         masks = np.zeros((len(MAP_CLASSES), *SEGMENTATION_GRID.shape), bool)
-    return Sample(load_frame(record, sweeps), boxes, masks, known)
+    return Sample(frame, boxes, masks, known)
 
 
 class TrainingSet(Dataset[Sample]):
-    """Augmented samples. An item is asked for by (epoch, i), and its random numbers depend on nothing else, so that
-    the same seed gives the same batches for any number of workers."""
+    """Augmented samples. An item is asked for by a Draw, (epoch, frame[, repeat]), and its random numbers depend on
+    nothing else, so that the same seed gives the same batches for any number of workers."""
 
-    def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int) -> None:
+    def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
+                 images: ImageConfig | None = None, paster: ObjectPaster | None = None) -> None:
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
+        self.images, self.paster = images, paster
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, i = key
-        rng = np.random.default_rng((self.seed, epoch, i))
-        augmentation = BevAugmentation.draw(rng, **self.augment.model_dump())
-        return _augmented(load_sample(self.index, i, self.sweeps), augmentation)
+    def __getitem__(self, key: Draw | tuple[int, int]) -> Sample:
+        draw = Draw(*key)
+        # Streams of their own: whether objects are pasted does not change how images are cropped.
+        for_bev, for_images, for_objects = np.random.default_rng((self.seed, *draw)).spawn(3)
+        record = self.index[draw.frame]
+        frame = Frame(_points(record, self.sweeps), record.stamp_ns, record.token, self._views(record, for_images))
+        sample = _with_truth(self.index, draw.frame, record, frame)
+        if self.paster is not None and draw.epoch < self.paster.until_epoch:
+            sample = _pasted(sample, self.paster, for_objects)
+        return _augmented(sample, BevAugmentation.draw(for_bev, **self.augment.model_dump()))
+
+    def _views(self, record: FrameRecord, rng: np.random.Generator) -> tuple[CameraImage, ...]:
+        """Every camera has a stream of its own too: one that is absent does not change the others."""
+        if self.images is None:
+            return ()
+        augmentations = {name: ImageAugmentation.draw(stream, self.images.augment)
+                         for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)}
+        return load_views(record.cameras, self.images, augmentations)
+
+
+def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> Sample:
+    points, boxes = paster.paste(sample.frame.points, sample.boxes, rng)
+    return replace(sample, frame=replace(sample.frame, points=points), boxes=boxes)
 
 
 def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     masks, covered = augmentation.masks(sample.map_masks, SEGMENTATION_GRID)
-    frame = Frame(augmentation.points(sample.frame.points), sample.frame.stamp_ns, sample.frame.token)
+    frame = replace(sample.frame, points=augmentation.points(sample.frame.points),
+                    cameras=tuple(map(augmentation.camera, sample.frame.cameras)))
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, i) for every frame, in an order drawn from seed and epoch; Lightning calls `set_epoch`."""
-
-    def __init__(self, frames: int, seed: int) -> None:
-        self.frames, self.seed, self.epoch = frames, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.frames
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.frames)
-        return ((self.epoch, int(i)) for i in order)
+def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> DataLoader[Batch]:
+    """Batches as `config.training` wants them; what is pasted is taken from the same split."""
+    settings = config.training
+    paster = None
+    if settings.paste is not None:
+        database = PointDatabase.of(index, config.sweeps, max(workers, 1))
+        paster = ObjectPaster(database, settings.paste, settings.epochs)
+    samples = TrainingSet(index, config.sweeps, settings.augment, settings.seed, config.images, paster)
+    sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
+               else EpochSampler(len(index), settings.seed))
+    return DataLoader(samples, settings.batch_size, sampler=sampler, collate_fn=partial(collate, images=config.images),
+                      num_workers=workers, drop_last=True, persistent_workers=workers > 0,
+                      worker_init_fn=_use_one_thread)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    numbers = [np.full(len(sample.frame.points), i) for i, sample in enumerate(samples)]
-    return Batch(
-        points=torch.from_numpy(np.concatenate([sample.frame.points for sample in samples])),
-        sample=torch.from_numpy(np.concatenate(numbers)),
-        boxes=[torch.from_numpy(sample.boxes.values) for sample in samples],
-        labels=[torch.from_numpy(sample.boxes.labels) for sample in samples],
-        map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in samples])).float(),
-        map_known=torch.from_numpy(np.stack([sample.map_known for sample in samples])),
-        tokens=[sample.frame.token for sample in samples],
-    )
+def _use_one_thread(_: int) -> None:
+    """In a worker: the workers share the cores already."""
+    cv2.setNumThreads(1)

@@ -1,13 +1,15 @@
 """The frame index: what training, evaluation and replay know of a dataset, memory-mapped.
 
 A folder `INDEX/SPLIT/` holds `frames.arrow` (one row a keyframe), `map_masks.npy` (bits; absent without a map
-expansion) and `index.json`, which is written last: an index without it is incomplete.
+expansion) and `index.json`. The folder appears whole, by one renaming.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,11 @@ import pyarrow as pa
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import Sweep, read_lidar_file
 from vexkd_model.errors import UserError
+from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import MAP_CLASSES, Boxes
 
-FORMAT = 1
+FORMAT = 2
+FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
 SCHEMA = pa.schema([
     ("token", pa.string()),
@@ -28,10 +32,20 @@ SCHEMA = pa.schema([
     ("sweep_stamp_ns", pa.list_(pa.int64())),
     ("base_from_sensor", pa.list_(MATRIX)),
     ("odom_from_base", pa.list_(MATRIX)),
+    ("camera_name", pa.list_(pa.string())),
+    ("camera_path", pa.list_(pa.string())),
+    ("camera_stamp_ns", pa.list_(pa.int64())),
+    ("camera_size", pa.list_(pa.list_(pa.int32(), 2))),
+    ("camera_intrinsics", pa.list_(pa.list_(pa.float64(), 9))),
+    ("camera_base_from_sensor", pa.list_(MATRIX)),
+    ("camera_odom_from_base", pa.list_(MATRIX)),
     ("boxes", pa.list_(pa.float32())),
+    ("box_up", pa.list_(pa.float32())),
     ("labels", pa.list_(pa.int8())),
+    ("attributes", pa.list_(pa.int8())),
     ("lidar_points", pa.list_(pa.int32())),
 ])
+LIST_COLUMNS = tuple(field.name for field in SCHEMA if pa.types.is_list(field.type))
 
 
 @dataclass(frozen=True)
@@ -49,10 +63,34 @@ class SweepRecord:
 
 
 @dataclass(frozen=True)
-class FrameRecord:
-    """One keyframe. sweeps: newest (the keyframe's own) first. boxes are in base_link at `stamp_ns`.
+class CameraRecord:
+    """Where one camera's image lies and how it looks at the world; matrices are float64.
 
+    size: (width, height) [px] and intrinsics: (3, 3) of the stored file. base_from_sensor: (4, 4), the mounting.
+    odom_from_base: (4, 4), the ego pose at `stamp_ns`, the camera's own. base_from_camera: (4, 4), from the camera at
+    its own stamp to base_link at the keyframe's LiDAR stamp: mounting and ego motion in between, the chain by which
+    the devkit projects a box or a LiDAR point into the image.
+    """
+
+    name: str
+    path: Path
+    stamp_ns: int
+    size: tuple[int, int]
+    intrinsics: np.ndarray
+    base_from_sensor: np.ndarray
+    odom_from_base: np.ndarray
+    base_from_camera: np.ndarray
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """One keyframe. sweeps: newest (the keyframe's own) first. cameras: those that are there, in the order of
+    types.CAMERAS. boxes are in base_link at `stamp_ns`, the LiDAR's.
+
+    box_up: float32 (M, 3), the unit vectors along the boxes' heights: annotations stand upright in the world, while
+        base_link tilts with the vehicle.
     lidar_points: int32 (M,), the annotation's own count of LiDAR points in each box.
+    attributes: int8 (M,), index into types.ATTRIBUTE_NAMES, −1 for none.
     """
 
     token: str
@@ -60,7 +98,10 @@ class FrameRecord:
     location: str
     stamp_ns: int
     sweeps: tuple[SweepRecord, ...]
+    cameras: tuple[CameraRecord, ...]
     boxes: Boxes
+    box_up: np.ndarray
+    attributes: np.ndarray
     lidar_points: np.ndarray
 
     @property
@@ -80,41 +121,46 @@ class FrameIndex:
         self.has_maps: bool = manifest["has_maps"]
 
     @classmethod
-    def open(cls, index_dir: Path, split: str) -> "FrameIndex":
-        """Open `index_dir/split`; UserError names the file where it is absent, incomplete or of another format."""
-        path = Path(index_dir) / split / "index.json"
-        try:
-            manifest = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such index; run `vexkd prepare` first") from None
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: not a frame index ({error}); run `vexkd prepare --force`") from None
-        if manifest.get("format") != FORMAT:
-            raise UserError(f"{path}: index format {manifest.get('format')}, this version reads {FORMAT}; "
-                            "run `vexkd prepare --force`")
+    def open(cls, index_dir: Path, split: str, dataroot: Path | None = None,
+             version: str | None = None) -> "FrameIndex":
+        """Open `index_dir/split`.
+
+        dataroot, version: what the index must have been made of, where the caller knows. UserError names the file where
+        the index is absent, incomplete, of another format, version or place, or where its data has moved.
+        """
+        path = Path(index_dir) / split / MANIFEST
+        manifest = read_manifest(path)
+        again = f"run `vexkd prepare {dataroot or 'DATAROOT'} --version {version or manifest['version']}`"
+        if version is not None and manifest["version"] != version:
+            raise UserError(f"{path}: index of version {manifest['version']}, not {version}; {again}")
+        if dataroot is not None and Path(dataroot).resolve() != Path(manifest["dataroot"]):
+            raise UserError(f"{path}: index of the data in {manifest['dataroot']}, not in {dataroot}; {again}")
+        if not Path(manifest["dataroot"]).is_dir():
+            raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; {again} where it is now")
         return cls(path.parent, manifest)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def __getitem__(self, i: int) -> FrameRecord:
-        def column(name: str) -> np.ndarray:
-            return np.asarray(self._table[name][i].values)
-
-        matrices = {name: self._table[name][i].values.flatten().to_numpy().reshape(-1, 4, 4)
-                    for name in ("base_from_sensor", "odom_from_base")}
-        sweeps = tuple(
-            SweepRecord(self.dataroot / path, stamp, base_from_sensor, odom_from_base)
-            for path, stamp, base_from_sensor, odom_from_base in zip(
-                self._table["sweep_path"][i].as_py(), self._table["sweep_stamp_ns"][i].as_py(),
-                matrices["base_from_sensor"], matrices["odom_from_base"], strict=True)
-        )
+        values = {name: self._table[name][i].values for name in LIST_COLUMNS}
+        token, scene, location, stamp_ns = (self._table[name][i].as_py() for name in SCHEMA.names[:4])
+        sweeps = tuple(map(
+            SweepRecord, self._paths(values["sweep_path"]), values["sweep_stamp_ns"].to_pylist(),
+            _matrices(values["base_from_sensor"]), _matrices(values["odom_from_base"])))
+        camera_odom_from_base = _matrices(values["camera_odom_from_base"])
+        camera_base_from_sensor = _matrices(values["camera_base_from_sensor"])
+        base_from_odom = inverse(sweeps[0].odom_from_base)
+        cameras = tuple(map(
+            CameraRecord, values["camera_name"].to_pylist(), self._paths(values["camera_path"]),
+            values["camera_stamp_ns"].to_pylist(), map(tuple, values["camera_size"].to_pylist()),
+            _matrices(values["camera_intrinsics"], 3), camera_base_from_sensor, camera_odom_from_base,
+            base_from_odom @ camera_odom_from_base @ camera_base_from_sensor))
+        boxes = np.array(values["boxes"], np.float32).reshape(-1, 9)
         return FrameRecord(
-            *(self._table[name][i].as_py() for name in ("token", "scene", "location", "stamp_ns")),
-            sweeps=sweeps,
-            boxes=Boxes(column("boxes").reshape(-1, 9).astype(np.float32), column("labels").astype(np.int64)),
-            lidar_points=column("lidar_points"),
-        )
+            token, scene, location, stamp_ns, sweeps, cameras, Boxes(boxes, np.array(values["labels"], np.int64)),
+            box_up=np.array(values["box_up"], np.float32).reshape(-1, 3),
+            attributes=np.asarray(values["attributes"]), lidar_points=np.asarray(values["lidar_points"]))
 
     def map_mask(self, i: int) -> np.ndarray | None:
         """bool (6, 200, 200) of MAP_CLASSES on the segmentation grid; None without a map expansion."""
@@ -123,14 +169,54 @@ class FrameIndex:
         shape = (len(MAP_CLASSES), *SEGMENTATION_GRID.shape)
         return np.unpackbits(self._map_masks[i], count=int(np.prod(shape))).reshape(shape).astype(bool)
 
+    def taught_objects(self) -> tuple[np.ndarray, np.ndarray]:
+        """Frame number and label, int64 (N,) each, of every box of the split that holds a LiDAR point."""
+        labels, points = (self._table[name].combine_chunks() for name in ("labels", "lidar_points"))
+        seen = points.flatten().to_numpy() > 0
+        frames = np.repeat(np.arange(len(self)), np.diff(labels.offsets.to_numpy()))
+        return frames[seen], labels.flatten().to_numpy()[seen].astype(np.int64)
+
+    def column(self, name: str) -> list:
+        """The values of one column of SCHEMA, such as token or scene, of all frames."""
+        return self._table[name].to_pylist()
+
+    def _paths(self, relative: pa.Array) -> list[Path]:
+        return [self.dataroot / path for path in relative.to_pylist()]
+
     @cached_property
     def _table(self) -> pa.Table:
-        return pa.ipc.open_file(pa.memory_map(str(self.folder / "frames.arrow"))).read_all()
+        return self._mapped(FRAMES, lambda path: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
 
     @cached_property
     def _map_masks(self) -> np.ndarray:
-        return np.load(self.folder / "map_masks.npy", mmap_mode="r")
+        return self._mapped(MASKS, lambda path: np.load(path, mmap_mode="r"))
+
+    def _mapped(self, name: str, open_file: Callable[[Path], Any]) -> Any:
+        try:
+            return open_file(self.folder / name)
+        except (OSError, EOFError, ValueError, pa.ArrowException) as error:
+            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `vexkd prepare "
+                            "--force`") from None
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
         return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_map_masks")}
+
+
+def read_manifest(path: Path) -> dict:
+    """What `index.json` says; UserError where it is absent, damaged or of another format."""
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such index; run `vexkd prepare` first") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a frame index ({error}); run `vexkd prepare --force`") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: index format {found}, this version reads {FORMAT}; run `vexkd prepare` again")
+    return manifest
+
+
+def _matrices(values: pa.Array, size: int = 4) -> np.ndarray:
+    """float64 (N, size, size)."""
+    return values.flatten().to_numpy().reshape(-1, size, size)

@@ -1,5 +1,6 @@
 """Bird's-eye-view masks of the six map classes from the nuScenes map expansion."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -27,10 +28,14 @@ class MapRasteriser:
     """
 
     def __init__(self, dataroot: Path, location: str, grid: BevGrid = SEGMENTATION_GRID) -> None:
-        path = dataroot / "maps" / "expansion" / f"{location}.json"
+        path = Path(dataroot) / "maps" / "expansion" / f"{location}.json"
         if not path.is_file():
-            raise UserError(f"{path}: map expansion is missing; unpack nuScenes-map-expansion into {dataroot / 'maps'}")
-        town = NuScenesMap(dataroot=str(dataroot), map_name=location)
+            raise UserError(f"{path}: map expansion is missing; unpack nuScenes-map-expansion into "
+                            f"{path.parents[1]}")
+        try:
+            town = NuScenesMap(dataroot=str(dataroot), map_name=location)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, AssertionError) as error:
+            raise UserError(f"{path}: not a map expansion ({error}); unpack it again") from None
         self.grid = grid
         self._geometries = {layer: _layer_geometries(town, layer)
                             for layers in LAYERS_OF_CLASS.values() for layer in layers}

@@ -1,52 +1,45 @@
-"""`vexkd prepare`: nuScenes tables → frame index. The only reader of the devkit's tables for training."""
+"""`vexkd prepare`: nuScenes folder → frame index, scene by scene, so that an interrupted run is resumed."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import create_splits_scenes
 
-from vexkd_model.data.index import FORMAT, SCHEMA
+from vexkd_model.data.file_checks import Problem, check_row
+from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser
+from vexkd_model.data.tables import open_nuscenes, scene_rows
 from vexkd_model.errors import UserError
-from vexkd_model.geometry.boxes import values_from_nuscenes
-from vexkd_model.geometry.transforms import inverse, matrix_from_pose
+from vexkd_model.files import whole_file, write_json
+from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
-from vexkd_model.types import DETECTION_CLASSES
 
-SWEEPS = 10  # the most that any published student reads
 SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
                      "v1.0-test": ("test",)}  # fmt: skip
-CHUNK_ROWS = 256
-
-
-def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
-    """The devkit's tables, or a UserError that names what is missing."""
-    folder = Path(dataroot) / version
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; DATAROOT must hold the nuScenes tables of --version {version}")
-    try:
-        return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
-    except (FileNotFoundError, AssertionError, json.JSONDecodeError, KeyError) as error:
-        raise UserError(f"{folder}: not a complete nuScenes dataset ({error})") from None
 
 
 def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str] | None = None,
-            force: bool = False) -> list[Path]:
+            force: bool = False, workers: int = 1, skip_bad: bool = False) -> list[Path]:
     """Write the index of every split that has scenes in the dataset; return their folders.
 
-    A split whose index is complete and holds the scenes that are there is kept unless `force`. An interrupted run
-    leaves only a `.partial` folder.
+    A split whose index was made of the same tables is kept unless `force`. An interrupted run leaves a `.partial`
+    folder, from which the next one goes on. Every file is looked at; what is missing or unreadable is listed in
+    `SPLIT_problems.txt`, and is an error (UserError, no index) unless skip_bad, which leaves out those files and counts
+    them in the index's manifest.
     """
     if version not in SPLITS_OF_VERSION:
         raise UserError(f"--version {version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
     nusc = open_nuscenes(dataroot, version)
+    made_of = _made_of(nusc)
     scenes_of_split = create_splits_scenes()
     present = {scene["name"]: scene for scene in nusc.scene}
     folders = []
@@ -54,113 +47,161 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
         if split not in scenes_of_split:
             raise UserError(f"--split {split}: no official split of that name")
         scenes = [present[name] for name in scenes_of_split[split] if name in present]
-        folder = Path(index_dir) / split
         if not scenes:
             if splits:
                 raise UserError(f"{dataroot}: holds no scene of split {split}")
             continue
+        folder = Path(index_dir) / split
         folders.append(folder)
-        if force or not _covers(folder, scenes):
-            _write_split(nusc, scenes, split, folder)
+        wanted = {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes]}
+        if force or not _is_current(folder, wanted, skip_bad):
+            _write_split(nusc, scenes, folder, wanted, workers, skip_bad)
     if not folders:
         raise UserError(f"{dataroot}: holds no scene of {version}'s splits {', '.join(SPLITS_OF_VERSION[version])}")
     return folders
 
 
-def _covers(folder: Path, scenes: list[dict]) -> bool:
-    """Whether a complete index holds exactly these scenes: a dataset may have grown since."""
-    manifest = folder / "index.json"
-    return manifest.is_file() and json.loads(manifest.read_text())["scenes"] == [scene["name"] for scene in scenes]
+def _made_of(nusc: NuScenes) -> dict:
+    """What an index depends on beside its split: place, tables, and whether there is a map expansion."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted((Path(nusc.dataroot) / nusc.version).glob("*.json")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return {"format": FORMAT, "dataroot": str(Path(nusc.dataroot).resolve()), "version": nusc.version,
+            "tables": digest.hexdigest(), "has_maps": (Path(nusc.dataroot) / "maps" / "expansion").is_dir()}
 
 
-def _write_split(nusc: NuScenes, scenes: list[dict], split: str, folder: Path) -> None:
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    tokens = [token for scene in scenes for token in _sample_tokens(nusc, scene)]
-    rasterisers = _rasterisers(nusc, scenes)
-    rows, masks = [], []
-    with pa.OSFile(str(partial / "frames.arrow"), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for token in progress(tokens, f"prepare {split}", unit="frames"):
-            row = _frame_row(nusc, token)
-            rows.append(row)
-            if rasterisers:
-                pose = np.reshape(row["odom_from_base"][0], (4, 4))
-                masks.append(np.packbits(rasterisers[row["location"]].masks(pose)))
-            if len(rows) == CHUNK_ROWS:
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-                rows = []
-        if rows:
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
-    if masks:
-        np.save(partial / "map_masks.npy", np.stack(masks))
-    manifest = {"format": FORMAT, "dataroot": str(Path(nusc.dataroot).resolve()), "version": nusc.version,
-                "split": split, "frames": len(tokens), "scenes": [scene["name"] for scene in scenes],
-                "has_maps": bool(masks)}  # fmt: skip
-    (partial / "index.json").write_text(json.dumps(manifest, indent=1))
+def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
+    """Whether the index in `folder` is complete and made of `wanted`; one with gaps does only where gaps may be."""
+    try:
+        manifest = read_manifest(folder / MANIFEST)
+    except UserError:
+        return False
+    return wanted.items() <= manifest.items() and (skip_bad or not manifest["skipped_files"])
+
+
+def _write_split(nusc: NuScenes, scenes: list[dict], folder: Path, wanted: dict, workers: int, skip_bad: bool) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    _begin_or_resume(partial, {**wanted, "skip_bad": skip_bad})
+    jobs = _jobs(nusc, scenes, partial, wanted["has_maps"], skip_bad)
+    for _ in progress(in_parallel(_write_part, jobs, workers), f"prepare {wanted['split']}", len(scenes), "scenes"):
+        pass
+    # Sweeps belong to the keyframes on both sides: each file counts once.
+    problems = list(dict.fromkeys(problem for scene in scenes for problem in _part(partial, scene["name"])[1]))
+    report = folder.with_name(f"{folder.name}_problems.txt")
+    _report(problems, report)
+    if problems and not skip_bad:
+        for scene in scenes:
+            if _part(partial, scene["name"])[1]:
+                _part_path(partial, scene["name"]).unlink()  # to be looked at again, once it was mended
+        more = f" (and {len(problems) - 1} more, see {report})" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0]}{more}; complete the dataset, or leave such files out by --skip-bad")
+    frames = _merge(partial, [scene["name"] for scene in scenes], wanted["has_maps"])
+    if not frames:
+        raise UserError(f"{problems[0]}; no keyframe of {wanted['split']} can be read, see {report}")
+    expected = sum(scene["nbr_samples"] for scene in scenes)
+    write_json(partial / "index" / MANIFEST, {**wanted, "frames": frames, "skipped_files": len(problems),
+                                              "skipped_frames": expected - frames})
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    os.replace(partial / "index", folder)
+    shutil.rmtree(partial)
 
 
-def _rasterisers(nusc: NuScenes, scenes: list[dict]) -> dict[str, MapRasteriser]:
-    """One a location; none when the dataset came without the map expansion, which detection does not need."""
-    if not (Path(nusc.dataroot) / "maps" / "expansion").is_dir():
-        return {}
-    locations = {nusc.get("log", scene["log_token"])["location"] for scene in scenes}
-    return {location: MapRasteriser(Path(nusc.dataroot), location) for location in sorted(locations)}
+def _begin_or_resume(partial: Path, wanted: dict) -> None:
+    """Keep the finished scenes of an interrupted run that wanted the same; of any other, nothing."""
+    manifest = partial / MANIFEST
+    if not manifest.is_file() or json.loads(manifest.read_text()) != wanted:
+        shutil.rmtree(partial, ignore_errors=True)
+        write_json(manifest, wanted)
 
 
-def _sample_tokens(nusc: NuScenes, scene: dict) -> list[str]:
-    tokens, token = [], scene["first_sample_token"]
-    while token:
-        tokens.append(token)
-        token = nusc.get("sample", token)["next"]
-    return tokens
+@dataclass(frozen=True)
+class _Job:
+    """One scene's part of an index: what a worker needs, without the tables."""
+
+    part: Path
+    rows: list[dict]
+    dataroot: Path
+    version: str
+    has_maps: bool
+    skip_bad: bool
 
 
-def _frame_row(nusc: NuScenes, token: str) -> dict:
-    sample = nusc.get("sample", token)
-    scene = nusc.get("scene", sample["scene_token"])
-    keyframe = nusc.get("sample_data", sample["data"]["LIDAR_TOP"])
-    sweeps = _sweeps(nusc, keyframe)
-    boxes = _boxes(nusc, sample, inverse(np.reshape(sweeps["odom_from_base"][0], (4, 4))))
-    return {"token": token, "scene": scene["name"], "location": nusc.get("log", scene["log_token"])["location"],
-            "stamp_ns": keyframe["timestamp"] * 1000, **sweeps, **boxes}  # fmt: skip
+def _jobs(nusc: NuScenes, scenes: list[dict], partial: Path, has_maps: bool, skip_bad: bool) -> Iterator[_Job | None]:
+    """One for each scene, in order; None where an interrupted run has finished it."""
+    for scene in scenes:
+        part = _part_path(partial, scene["name"])
+        yield None if part.is_file() else _Job(part, scene_rows(nusc, scene), Path(nusc.dataroot), nusc.version,
+                                               has_maps, skip_bad)  # fmt: skip
 
 
-def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
-    columns: dict[str, list] = {name: [] for name in ("sweep_path", "sweep_stamp_ns", "base_from_sensor",
-                                                      "odom_from_base")}
-    record = keyframe
-    while len(columns["sweep_path"]) < SWEEPS:
-        path = Path(nusc.dataroot) / record["filename"]
-        if not path.is_file():
-            raise UserError(f"{path}: LiDAR file of sample_data {record['token']} is missing; complete the download")
-        if path.stat().st_size % 20:
-            raise UserError(f"{path}: truncated LiDAR file; download it again")
-        sensor = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
-        pose = nusc.get("ego_pose", record["ego_pose_token"])
-        for name, value in (("base_from_sensor", sensor), ("odom_from_base", pose)):
-            matrix = matrix_from_pose(value["translation"], value["rotation"])
-            if not np.isfinite(matrix).all():
-                raise UserError(f"{nusc.version}: {name} of sample_data {record['token']} is not finite")
-            columns[name].append(matrix.ravel())
-        columns["sweep_path"].append(record["filename"])
-        columns["sweep_stamp_ns"].append(record["timestamp"] * 1000)
-        if not record["prev"]:
-            break
-        record = nusc.get("sample_data", record["prev"])
-    return columns
+def _part_path(partial: Path, scene: str) -> Path:
+    return partial / f"{scene}.arrow"
 
 
-def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[str, list | np.ndarray]:
-    names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
-             for token in sample["anns"]}
-    annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
-    values = values_from_nuscenes(
-        base_from_global, *([annotation[key] for annotation in annotations]
-                            for key in ("translation", "size", "rotation")),
-        np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3)))
-    return {"boxes": values.astype(np.float32).ravel(),
-            "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
-            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations]}  # fmt: skip
+def _write_part(job: _Job | None) -> None:
+    """Check a scene's files, draw its map masks, write both; the Arrow file comes last and says what was wrong."""
+    if job is None:
+        return
+    checked = [check_row(row, job.dataroot, job.version) for row in job.rows]
+    rows = [row for row, _ in checked if row is not None]
+    problems = [asdict(problem) for _, found in checked for problem in found]
+    if job.has_maps and (job.skip_bad or not problems):
+        poses = [np.reshape(row["odom_from_base"][0], (4, 4)) for row in rows]
+        masks = [np.packbits(_rasteriser(job.dataroot, row["location"]).masks(pose))
+                 for row, pose in zip(rows, poses, strict=True)]  # fmt: skip
+        np.save(job.part.with_suffix(".npy"), np.array(masks, np.uint8))
+    schema = SCHEMA.with_metadata({"problems": json.dumps(problems)})
+    with whole_file(job.part) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+
+@lru_cache
+def _rasteriser(dataroot: Path, location: str) -> MapRasteriser:
+    return MapRasteriser(dataroot, location)
+
+
+def _part(partial: Path, scene: str) -> tuple[list[pa.RecordBatch], list[Problem]]:
+    with pa.memory_map(str(_part_path(partial, scene))) as source:
+        reader = pa.ipc.open_file(source)
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+        problems = [Problem(**problem) for problem in json.loads(reader.schema.metadata[b"problems"])]
+    return batches, problems
+
+
+def _report(problems: list[Problem], path: Path) -> None:
+    """Write every problem, one a line; no problem, no file."""
+    if not problems:
+        path.unlink(missing_ok=True)
+        return
+    with whole_file(path) as partial:
+        partial.write_text("".join(f"{problem}\n" for problem in problems))
+
+
+def _merge(partial: Path, scenes: list[str], has_maps: bool) -> int:
+    """Put the parts together in `partial/index`; returns the number of frames."""
+    folder = partial / "index"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    frames = 0
+    with pa.OSFile(str(folder / FRAMES), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for scene in scenes:
+            for batch in _part(partial, scene)[0]:
+                frames += len(batch)
+                writer.write_batch(batch.replace_schema_metadata(None))
+    if has_maps and frames:
+        parts = (np.load(_part_path(partial, scene).with_suffix(".npy"), mmap_mode="r") for scene in scenes)
+        _write_rows(folder / MASKS, frames, (part for part in parts if len(part)))
+    return frames
+
+
+def _write_rows(path: Path, count: int, parts: Iterator[np.ndarray]) -> None:
+    """Concatenate arrays (n, K) uint8 into one file without holding more than one of them."""
+    target, start = None, 0
+    for part in parts:
+        if target is None:
+            target = np.lib.format.open_memmap(path, "w+", np.uint8, (count, part.shape[1]))
+        target[start : start + len(part)] = part
+        start += len(part)

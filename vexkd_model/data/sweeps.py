@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.errors import UserError
-from vexkd_model.geometry.transforms import apply, inverse
+from vexkd_model.geometry.transforms import inverse
 
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
 
@@ -46,15 +46,32 @@ def accumulate_sweeps(sweeps: Sequence[Sweep]) -> np.ndarray:
     """
     reference = sweeps[0]
     base_from_odom = inverse(reference.odom_from_base)
-    parts = []
-    for sweep in sweeps:
-        points = sweep.points
-        if sweep is not reference:
-            points = points[(np.abs(points[:, :2]) >= EGO_HALF_SIZE_M).any(axis=1)]
-        base_from_sensor = base_from_odom @ sweep.odom_from_base @ sweep.base_from_sensor
-        accumulated = np.empty((len(points), 5), dtype=np.float32)
-        accumulated[:, :3] = apply(base_from_sensor, points[:, :3])
-        accumulated[:, 3] = points[:, 3]
-        accumulated[:, 4] = (reference.stamp_ns - sweep.stamp_ns) * 1e-9
-        parts.append(accumulated)
-    return np.concatenate(parts)
+    kept = [None if sweep is reference else np.flatnonzero(_beyond_own_roof(sweep.points)) for sweep in sweeps]
+    counts = [len(sweep.points) if rows is None else len(rows) for sweep, rows in zip(sweeps, kept, strict=True)]
+    accumulated = np.empty((sum(counts), 5), dtype=np.float32)
+    whole_sweep = np.empty((max(len(sweep.points) for sweep in sweeps), 5), np.float32)
+    start = 0
+    for sweep, rows, count in zip(sweeps, kept, counts, strict=True):
+        part, age = accumulated[start : start + count], (reference.stamp_ns - sweep.stamp_ns) * 1e-9
+        if rows is None:
+            _place(sweep, base_from_odom, age, part)
+        else:
+            placed = whole_sweep[: len(sweep.points)]
+            _place(sweep, base_from_odom, age, placed)
+            placed.take(rows, axis=0, out=part, mode="clip")  # the mode that writes without a buffer
+        start += count
+    return accumulated
+
+
+def _beyond_own_roof(points: np.ndarray) -> np.ndarray:
+    """bool (N,)."""
+    return (np.abs(points[:, 0]) >= EGO_HALF_SIZE_M) | (np.abs(points[:, 1]) >= EGO_HALF_SIZE_M)
+
+
+def _place(sweep: Sweep, base_from_odom: np.ndarray, age: float, target: np.ndarray) -> None:
+    """Fill float32 (N, 5): one product for all columns is several times faster than writing them one by one."""
+    base_from_sensor = base_from_odom @ sweep.odom_from_base @ sweep.base_from_sensor
+    columns = np.zeros((4, 5), np.float32)
+    columns[:3, :3], columns[3, 3] = base_from_sensor[:3, :3].T, 1
+    np.matmul(sweep.points, columns, out=target)
+    target += np.array([*base_from_sensor[:3, 3], 0, age], np.float32)

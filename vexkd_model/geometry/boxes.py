@@ -32,6 +32,23 @@ def corners(values: np.ndarray) -> np.ndarray:
     return np.concatenate([footprint, (values[:, 2:3] + half_height)[..., None].astype(values.dtype)], axis=2)
 
 
+def tilted_corners(values: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """(M, 8, 3) like `corners`, of boxes whose heights stand along the unit vectors `up` (M, 3) instead of z.
+
+    Annotations stand upright in the world, while base_link pitches and rolls with the vehicle: a degree of it moves
+    the corners of a near car by many pixels. Yaw is the heading's projection onto the ground plane, as always.
+    """
+    values = np.asarray(values)
+    precise, up = values.astype(np.float64), np.asarray(up, np.float64)
+    cos, sin = np.cos(precise[:, 6]), np.sin(precise[:, 6])
+    # the one direction over this yaw that is square to `up`
+    heading = np.stack([cos, sin, -(cos * up[:, 0] + sin * up[:, 1]) / up[:, 2]], axis=1)
+    heading /= np.linalg.norm(heading, axis=1, keepdims=True)
+    axes = np.stack([heading, np.cross(up, heading), up], axis=1)
+    signs = np.column_stack([np.tile(CORNER_SIGNS, (2, 1)), np.repeat([-1, 1], 4)])
+    return (precise[:, None, :3] + (signs * precise[:, None, 3:6] / 2) @ axes).astype(values.dtype)
+
+
 def wrap_angle(angle: np.ndarray) -> np.ndarray:
     """The same angles in (−π, π]."""
     return np.pi - (np.pi - np.asarray(angle)) % (2 * np.pi)

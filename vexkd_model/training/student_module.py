@@ -53,7 +53,4 @@ class StudentModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
-        moved = {name: [t.to(device) for t in value] if name in ("boxes", "labels") else value
-                 for name, value in vars(batch).items()}
-        moved |= {name: value.to(device) for name, value in moved.items() if isinstance(value, Tensor)}
-        return Batch(**moved)
+        return batch.to(device)

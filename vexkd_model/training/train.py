@@ -7,10 +7,9 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.dataset import EpochSampler, TrainingSet, collate
+from vexkd_model.data.dataset import training_loader
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
 from vexkd_model.training.log_progress import LogProgress
@@ -27,10 +26,7 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
     checkpoint = run / LAST_CHECKPOINT
     settings = config.training
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
-    loader = DataLoader(
-        TrainingSet(index, config.sweeps, settings.augment, settings.seed), settings.batch_size,
-        sampler=EpochSampler(len(index), settings.seed), collate_fn=collate, num_workers=workers, drop_last=True,
-        persistent_workers=workers > 0)
+    loader = training_loader(config, index, workers)
     if not len(loader):
         raise UserError(f"{index.folder}: {len(index)} frames do not fill one batch of {settings.batch_size}; "
                         "lower training.batch_size")

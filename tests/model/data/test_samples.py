@@ -104,7 +104,7 @@ def test_every_epoch_has_every_frame_once_in_an_order_and_with_augmentations_of_
     orders = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
-        orders.append([i for _, i in sampler])
+        orders.append([draw.frame for draw in sampler])
         assert sorted(orders[-1]) == list(range(50))
     assert orders[0] != orders[1] != orders[2]
     data = TrainingSet(tiny_index, 1, AUGMENT, 0)

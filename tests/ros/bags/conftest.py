@@ -20,6 +20,7 @@ VERSION, SPLIT, SCENE = "v1.0-mini", "mini_val", "scene-0103"
 START_US = 1_533_000_000_000_000
 SWEEP_US = 50_000
 SWEEPS, KEYFRAME_EVERY, FIRST_KEYFRAME = 9, 3, 2  # keyframes are the sweeps 2, 5 and 8
+IMAGE_SIZE = (32, 18)  # width, height [px]
 CLASSES = {  # category: attribute, (width, length, height); animals are not scored
     "vehicle.car": ("vehicle.moving", (1.9, 4.6, 1.7)), "movable_object.barrier": ("", (2.0, 0.5, 1.0)),
     "human.pedestrian.adult": ("pedestrian.moving", (0.7, 0.7, 1.8)), "animal": ("", (0.4, 0.8, 0.6))}  # fmt: skip
@@ -35,7 +36,7 @@ def ego_pose_at(time_us: int) -> dict:
 
 
 def write_tiny_dataset(root: Path) -> Path:
-    """One scene, 9 LiDAR sweeps at 20 Hz, 3 keyframes, one camera's poses, four objects that move evenly."""
+    """One scene, 9 LiDAR sweeps at 20 Hz, 3 keyframes, one camera's images, four objects that move evenly."""
     tables: dict[str, list[dict]] = {name: [] for name in (
         "attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map", "sample",
         "sample_annotation", "sample_data", "scene", "sensor", "visibility")}
@@ -78,7 +79,7 @@ def _write_surroundings(tables: dict, samples: list[str], root: Path) -> None:
 
 def _write_sensor_data(tables: dict, keyframes: range, root: Path) -> None:
     random = np.random.default_rng(3)
-    for folder in ("samples/LIDAR_TOP", "sweeps/LIDAR_TOP"):
+    for folder in ("samples/LIDAR_TOP", "sweeps/LIDAR_TOP", "samples/CAM_FRONT"):
         (root / folder).mkdir(parents=True)
     for sweep in range(SWEEPS):
         is_key = sweep in keyframes
@@ -90,7 +91,9 @@ def _write_sensor_data(tables: dict, keyframes: range, root: Path) -> None:
         _append_data(tables, "LIDAR_TOP", sweep, SWEEPS, stamp, _sample_of(sweep), is_key, file)
     for i, sweep in enumerate(keyframes):
         stamp = START_US + sweep * SWEEP_US + 12_000
-        _append_data(tables, "CAM_FRONT", i, len(keyframes), stamp, i, True, f"samples/CAM_FRONT/{stamp}.jpg")
+        file = f"samples/CAM_FRONT/{stamp}.jpg"
+        cv2.imwrite(str(root / file), np.full((*IMAGE_SIZE[::-1], 3), 90, np.uint8))
+        _append_data(tables, "CAM_FRONT", i, len(keyframes), stamp, i, True, file, IMAGE_SIZE)
 
 
 def _sample_of(sweep: int) -> int:
@@ -98,13 +101,13 @@ def _sample_of(sweep: int) -> int:
 
 
 def _append_data(tables: dict, channel: str, i: int, count: int, stamp: int, sample: int, is_key: bool,
-                 file: str) -> None:
+                 file: str, size: tuple[int, int] = (0, 0)) -> None:
     token = f"{channel}{i}"
     tables["ego_pose"].append({"token": token, **ego_pose_at(stamp)})
     tables["sample_data"].append({
         "token": token, "sample_token": f"sample{sample}", "ego_pose_token": token,
         "calibrated_sensor_token": channel, "timestamp": stamp, "fileformat": "pcd", "is_key_frame": is_key,
-        "height": 0, "width": 0, "filename": file, "prev": f"{channel}{i - 1}" if i else "",
+        "width": size[0], "height": size[1], "filename": file, "prev": f"{channel}{i - 1}" if i else "",
         "next": f"{channel}{i + 1}" if i + 1 < count else ""})
 
 

@@ -1,45 +1,36 @@
-"""How surfaces look to a camera: albedo, texture, markings, daylight. All colours are RGB in [0, 1]."""
+"""How surfaces look to a camera: albedo, texture, markings, wetness. All colours are RGB in [0, 1]."""
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
 
 from vexkd_model.data.synth.ground import GRASS, GROUND_COLOUR
+from vexkd_model.data.synth.lighting import Lighting
 from vexkd_model.data.synth.raycast import Primitives, normals
 from vexkd_model.data.synth.shapes import BUS_BODY, CAR_BODY, FACADE, FOLIAGE, GLASS_COLOUR, STRIPED
+from vexkd_model.data.synth.weather import Weather
 from vexkd_model.data.synth.world import World
 
 STOREY_M, WINDOW_PITCH_M = 3.1, 2.4
 STRIPE_WHITE = (0.88, 0.88, 0.86)
 HEADLAMP, TAIL_LAMP, NUMBER_PLATE = (0.90, 0.90, 0.82), (0.62, 0.05, 0.05), (0.80, 0.80, 0.78)
+PANE, LIT_PANE = (0.16, 0.20, 0.25), (0.95, 0.80, 0.50)
+LIT_WINDOWS = 0.25  # of all windows, once the lamps are on
+LAMP_GLOW, PANE_GLOW = 1.6, 0.55  # light that a lamp and a lit window give off, in units of a white surface's
+WET_ALBEDO, WET_MIRROR = 0.45, 0.55  # what rain takes from the ground's albedo, and how much sky a wet road mirrors
 
 
-@dataclass(frozen=True)
-class Daylight:
-    """One scene's light. sun: unit vector towards it, float32 (3,). direct, ambient: strengths. sky: RGB overhead."""
-
-    sun: tuple[float, float, float]
-    direct: float
-    ambient: float
-    sky: tuple[float, float, float]
-    exposure: float
-
-
-def draw_daylight(rng: np.random.Generator) -> Daylight:
-    """Sunny or overcast, morning to evening."""
-    azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.35, 1.2)
-    clear = float(rng.uniform(0.0, 1.0))
-    sun = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
-    sky = tuple((1 - clear) * np.array([0.74, 0.76, 0.78]) + clear * np.array([0.45, 0.63, 0.86]))
-    return Daylight(sun, 0.15 + 0.55 * clear, 0.80 - 0.30 * clear, sky, float(rng.uniform(0.85, 1.12)))
-
-
-def sky_colour(directions: torch.Tensor, light: Daylight) -> torch.Tensor:
+def sky_colour(directions: torch.Tensor, weather: Weather) -> torch.Tensor:
     """(R, 3): paler towards the horizon."""
     up = torch.nn.functional.normalize(directions, dim=-1)[:, 2].clamp(0, 1)[:, None]
-    overhead = torch.tensor(light.sky, dtype=torch.float32, device=directions.device)
-    return overhead + (0.90 - overhead) * (1 - up) ** 6
+    overhead, horizon = (torch.tensor(rgb, dtype=torch.float32, device=directions.device)
+                         for rgb in (weather.sky, weather.horizon))
+    return overhead + (horizon - overhead) * (1 - up) ** 6
+
+
+def _hash(number: torch.Tensor) -> torch.Tensor:
+    """int64 (N,) in [0, 65535], the same on every device."""
+    number = number & 0xFFFFFFFF
+    number = ((number ^ (number >> 13)) * 1_274_126_177) & 0xFFFFFFFF
+    return (number ^ (number >> 16)) & 0xFFFF
 
 
 def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
@@ -50,65 +41,86 @@ def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
     ix, iy = x0.long(), y0.long()
 
     def corner(dx: int, dy: int) -> torch.Tensor:
-        h = ((ix + dx) * 374_761_393 + (iy + dy) * 668_265_263) & 0xFFFFFFFF
-        h = ((h ^ (h >> 13)) * 1_274_126_177) & 0xFFFFFFFF
-        return ((h ^ (h >> 16)) & 0xFFFF).float() / 32767.5 - 1
+        return _hash((ix + dx) * 374_761_393 + (iy + dy) * 668_265_263).float() / 32767.5 - 1
 
     low = corner(0, 0) * (1 - fx) + corner(1, 0) * fx
     high = corner(0, 1) * (1 - fx) + corner(1, 1) * fx
     return low * (1 - fy) + high * fy
 
 
-def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, light: Daylight) -> torch.Tensor:
-    """(N, 3) of the ground of a kind (N,) at points (N, 3) [m]. Fine grain fades with the distance that blurs it."""
+def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, directions: torch.Tensor,
+                  light: Lighting) -> torch.Tensor:
+    """(N, 3) of the ground of a kind (N,) at points (N, 3) [m], seen along directions (N, 3).
+
+    Fine grain fades with the distance that blurs it. Rain darkens the ground, and makes it mirror the sky the more,
+    the flatter one looks at it.
+    """
     albedo = torch.from_numpy(GROUND_COLOUR).to(points.device)[kind]
     x, y = points[:, 0], points[:, 1]
     rough = torch.where(kind == GRASS, 0.20, 0.08)
     grain = 1 + rough * _noise(x, y, 0.15) * torch.exp(-depth / 15) + 0.10 * _noise(x, y, 3.0)
-    return albedo * grain[:, None] * (light.ambient + light.direct * light.sun[2])
+    rain = light.weather.rain
+    colour = albedo * grain[:, None] * (1 - WET_ALBEDO * rain) * light.on_ground(points)
+    if rain:
+        steep = -torch.nn.functional.normalize(directions, dim=-1)[:, 2]
+        mirror = WET_MIRROR * rain * (1 - steep.clamp(0, 1))[:, None] ** 4 * (1 + 0.5 * _noise(x, y, 1.3))[:, None]
+        colour = colour * (1 - mirror) + mirror * torch.tensor(light.weather.horizon, device=points.device)
+    return colour
 
 
 def solid_colour(world: World, primitives: Primitives, index: torch.Tensor, points: torch.Tensor,
-                 light: Daylight) -> torch.Tensor:
+                 light: Lighting) -> torch.Tensor:
     """(N, 3) of the primitives `index` (N,) at surface points (N, 3) [m]."""
     device = points.device
     normal, unit = normals(primitives, index, points)
     material = torch.from_numpy(world.materials).to(device)[index]
     albedo = torch.from_numpy(world.colours).to(device)[index]
     metres = unit * primitives.half[index]
-    albedo = _markings(albedo, material, unit, metres, primitives.half[index], points[:, 2])
+    albedo, glow = _markings(albedo, material, unit, metres, primitives.half[index], points[:, 2], index,
+                             light.weather.lamps)
+    glow = glow * torch.from_numpy(world.lights_on).to(device)[index]
     leaf = (material == FOLIAGE).float() * 0.35
     along = points[:, 0] + points[:, 1]
     grain = 1 + (0.04 + leaf) * _noise(along, points[:, 2], 0.35)
-    sun = torch.tensor(light.sun, dtype=torch.float32, device=device)
-    # Light from above and, weaker, back from the ground.
-    ambient = light.ambient * (0.80 + 0.20 * normal[:, 2])
-    return albedo * (grain * (ambient + light.direct * (normal @ sun).clamp_min(0)))[:, None]
+    return albedo * (grain[:, None] * light.on_solids(points, normal) + glow[:, None])
 
 
 def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, metres: torch.Tensor,
-              half: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-    """What is drawn on surfaces: windows of houses and buses, lamps of vehicles, stripes of cones and barriers."""
-    def paint(where: torch.Tensor, colour: tuple) -> None:
-        nonlocal albedo
+              half: torch.Tensor, height: torch.Tensor, index: torch.Tensor,
+              lamps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is drawn on surfaces: windows of houses and buses, lamps of vehicles, stripes of cones and barriers.
+
+    Returns albedo (N, 3) and the light that the surface gives off itself (N,), of which there is none by day (lamps 0).
+    """
+    glow = torch.zeros_like(height)
+
+    def paint(where: torch.Tensor, colour: tuple, light: float = 0.0) -> None:
+        nonlocal albedo, glow
         albedo = torch.where(where[:, None], torch.tensor(colour, device=albedo.device), albedo)
+        if light:
+            glow = torch.where(where, light, glow)
 
     upright = unit[:, 2].abs() < 0.995
     across = torch.where(unit[:, 0].abs() > 0.995, metres[:, 1], metres[:, 0])
     in_storey, in_pitch = torch.remainder(height, STOREY_M), torch.remainder(across, WINDOW_PITCH_M)
     pane = (in_storey > 1.0) & (in_storey < 2.5) & (in_pitch > 0.6) & (in_pitch < 1.9)
-    paint((material == FACADE) & upright & pane & (height > 0.8), (0.16, 0.20, 0.25))
+    window = (material == FACADE) & upright & pane & (height > 0.8)
+    paint(window, PANE)
+    if lamps:
+        storey, column = (height / STOREY_M).floor().long(), (across / WINDOW_PITCH_M).floor().long()
+        room = _hash(storey * 374_761_393 + column * 668_265_263 + index * 1_013_904_223)
+        paint(window & (room < LIT_WINDOWS * 65536), LIT_PANE, PANE_GLOW * lamps)
     bus = material == BUS_BODY
     post = torch.remainder(across, 1.5) < 0.12
     paint(bus & upright & (unit[:, 2] > -0.05) & (unit[:, 2] < 0.62) & ~post, GLASS_COLOUR)
     body = bus | (material == CAR_BODY)
     lamp = (unit[:, 1].abs() > 0.62) & (unit[:, 1].abs() < 0.95) & (height > 0.45) & (height < 0.95)
-    paint(body & (unit[:, 0] > 0.985) & lamp, HEADLAMP)
-    paint(body & (unit[:, 0] < -0.985) & lamp, TAIL_LAMP)
+    paint(body & (unit[:, 0] > 0.985) & lamp, HEADLAMP, LAMP_GLOW * lamps)
+    paint(body & (unit[:, 0] < -0.985) & lamp, TAIL_LAMP, LAMP_GLOW * lamps)
     plate = (unit[:, 1].abs() < 0.26) & (height > 0.35) & (height < 0.55)
     paint(body & (unit[:, 0].abs() > 0.985) & plate, NUMBER_PLATE)
     slanted = torch.remainder(metres[:, 1] + metres[:, 2], 0.5) < 0.25
     cone = half[:, 1] < 0.3
     band = (unit[:, 2] > -0.25) & (unit[:, 2] < 0.25)
     paint((material == STRIPED) & torch.where(cone, band, slanted), STRIPE_WHITE)
-    return albedo
+    return albedo, glow

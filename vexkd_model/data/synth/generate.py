@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from vexkd_model.data.synth.maps import canvas_of, map_expansion, write_mask
+from vexkd_model.data.synth.map_mask_image import write_mask
+from vexkd_model.data.synth.maps import canvas_of, map_expansion
 from vexkd_model.data.synth.presets import PRESETS, Preset
 from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_scene
 from vexkd_model.data.synth.tables import TABLES, shared_tables, token
@@ -22,7 +23,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 
-GENERATOR = 1  # grows whenever the same preset and seed give other files
+GENERATOR = 2  # grows whenever the same preset and seed give other files
 MANIFEST = "synth.json"
 
 
@@ -126,7 +127,7 @@ def _end_with_parent() -> None:
 def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> None:
     """Tables and maps of every finished scene, in official order whatever the order in which they were written."""
     names = [name for name in preset.scene_names if record_path(out, name).is_file()]
-    tables = {name: [] for name in TABLES} | shared_tables(preset.image_width, preset.image_height)
+    tables = {name: [] for name in TABLES} | shared_tables()
     towns: dict[str, dict[str, dict]] = {}
     slots: dict[str, list[int]] = {}
     for name in names:

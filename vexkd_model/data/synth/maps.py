@@ -1,8 +1,5 @@
-"""The map expansion (JSON, version 1.3) and the map mask (PNG) of one town, from the plans of its scenes."""
+"""The map expansion (JSON, version 1.3) of one town, from the plans of its scenes."""
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 from shapely.geometry import LineString, Polygon
 
@@ -14,8 +11,6 @@ POLYGON_LAYERS = ("drivable_area", "road_segment", "road_block", "lane", "ped_cr
                   "carpark_area")  # fmt: skip
 LINE_LAYERS = ("road_divider", "lane_divider")
 EMPTY_LAYERS = ("traffic_light", "lane_connector")
-MASK_CELL_M = 0.1  # nuScenes' own resolution
-MASK_LAYERS = ("drivable_area", "walkway")
 
 
 def scene_geometry(layout: Layout, offset: np.ndarray) -> dict[str, list[list]]:
@@ -102,18 +97,3 @@ def _polygon_record(layer: str, polygon: str) -> dict:
 def canvas_of(slots: list[int]) -> tuple[float, float]:
     """Width and height [m] of a map that holds the patches of these slots, eight to a row."""
     return (max(slot % 8 for slot in slots) + 1) * PATCH_EDGE_M, (max(slot // 8 for slot in slots) + 1) * PATCH_EDGE_M
-
-
-def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tuple[float, float]) -> None:
-    """nuScenes' semantic prior: 255 where there is road or walkway, row 0 in the north."""
-    width, height = (round(edge / MASK_CELL_M) for edge in canvas_edge)
-    mask = np.zeros((height, width), np.uint8)
-    for geometry in scenes.values():
-        for layer in MASK_LAYERS:
-            for rings in geometry[layer]:
-                pixels = [np.round(np.array(ring) / MASK_CELL_M * [1, -1] + [0, height]).astype(np.int32)
-                          for ring in rings]
-                cv2.fillPoly(mask, pixels, 255)
-    ok, encoded = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    assert ok
-    path.write_bytes(encoded.tobytes())

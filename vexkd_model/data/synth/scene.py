@@ -10,15 +10,17 @@ import numpy as np
 import torch
 
 from vexkd_model.data.synth.actors import Actor
-from vexkd_model.data.synth.appearance import draw_daylight
-from vexkd_model.data.synth.cameras import RIG, render
-from vexkd_model.data.synth.lidar import base_from_lidar, scan
+from vexkd_model.data.synth.cameras import render
+from vexkd_model.data.synth.lidar import scan
+from vexkd_model.data.synth.lighting import LightSource
 from vexkd_model.data.synth.maps import scene_geometry
 from vexkd_model.data.synth.presets import KEYFRAME_INTERVAL_US, MAP_NAMES, SWEEP_INTERVAL_US, Preset
+from vexkd_model.data.synth.rig import camera_stamp_us
 from vexkd_model.data.synth.tables import LIDAR, SceneTables
 from vexkd_model.data.synth.world import (
     CAMERA_STREAM,
     LIDAR_STREAM,
+    TRIGGER_STREAM,
     World,
     build_world,
     patch_origin,
@@ -42,19 +44,22 @@ def record_path(out: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class _Drive:
-    """One scene while it is recorded: files go to `folder`, rows to `tables`; time 0 is at start_us."""
+    """One scene while it is recorded: files go to `folder`, rows to `tables`; time 0 is at start_us.
+
+    number: the scene's own, see `Preset.scene_number`.
+    """
 
     folder: Path
     world: World
     tables: SceneTables
     preset: Preset
     seed: int
-    index: int
+    number: int
     device: str
 
     @property
     def start_us(self) -> int:
-        return FIRST_STAMP_US + self.index * SCENE_SPACING_US
+        return FIRST_STAMP_US + self.number * SCENE_SPACING_US
 
     @property
     def keyframes(self) -> list[int]:
@@ -76,12 +81,13 @@ class _Drive:
 def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> str:
     """Write one scene and return its name. Files move into place when all are there, the record last of all."""
     torch.set_num_threads(1)  # the last bits of a sum may depend on the number of threads
-    index = preset.scene_names.index(name)
-    slot, town = divmod(index, len(MAP_NAMES))
+    number = preset.scene_number(name)
+    slot, town = divmod(preset.scene_names.index(name), len(MAP_NAMES))
     partial = out / WORK / PARTIAL / name
     shutil.rmtree(partial, ignore_errors=True)
-    drive = _Drive(partial, build_world(seed, index, preset.duration_s, device),
-                   SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)), preset, seed, index, device)
+    drive = _Drive(partial, build_world(seed, number, preset.duration_s, device),
+                   SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)), preset, seed, number, device)
+    drive.tables.add_calibration(drive.world.rig, preset.image_width, preset.image_height)
     drive.tables.add_scene(drive.keyframes, _describe(drive.world))
     _write_lidar(drive)
     _write_images(drive)
@@ -111,14 +117,14 @@ def _write_lidar(drive: _Drive) -> None:
     world, counts, visible = drive.world, [], []
     for number, (stamp, keyframe) in enumerate(sweep_stamps(drive.preset, drive.keyframes)):
         time_s = drive.seconds(stamp)
-        rng = random_stream(drive.seed, drive.index, LIDAR_STREAM, number)
+        rng = random_stream(drive.seed, drive.number, LIDAR_STREAM, number)
         revolution = scan(world, time_s, rng, drive.device)
         world_from_base = world_from_ego(world.ego, time_s)
         name, path = drive.file(LIDAR, stamp, stamp == keyframe, "pcd.bin")
         revolution.points.tofile(path)
         drive.tables.add_sample_data(LIDAR, stamp, keyframe, name, world_from_base)
         if stamp == keyframe:
-            points = apply(world_from_base @ base_from_lidar(), revolution.points[:, :3].astype(np.float64))
+            points = apply(world_from_base @ world.rig.base_from_lidar, revolution.points[:, :3].astype(np.float64))
             counts.append([points_inside(points, actor, time_s) for actor in world.actors])
             visible.append(revolution.visible)
     times = [drive.seconds(stamp) for stamp in drive.keyframes]
@@ -137,22 +143,25 @@ def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
 
 
 def _write_images(drive: _Drive) -> None:
-    """Six images a keyframe, all at the keyframe's time."""
+    """Six images a keyframe, each at its own time. Shadows and lamps are drawn once a keyframe, at the LiDAR's time."""
     size = (drive.preset.image_width, drive.preset.image_height)
-    light = draw_daylight(random_stream(drive.seed, drive.index, CAMERA_STREAM))
     quality = [cv2.IMWRITE_JPEG_QUALITY, drive.preset.jpeg_quality]
-    for number, camera in enumerate(RIG):
-        for k, stamp in enumerate(drive.keyframes):
+    source = LightSource(drive.world, drive.device)
+    for k, keyframe in enumerate(drive.keyframes):
+        light = source.at(drive.seconds(keyframe))
+        trigger = random_stream(drive.seed, drive.number, TRIGGER_STREAM, k)
+        for number, camera in enumerate(drive.world.rig.cameras):
+            stamp = camera_stamp_us(camera, keyframe, trigger)
             time_s = drive.seconds(stamp)
-            rng = random_stream(drive.seed, drive.index, CAMERA_STREAM, 1 + k, number)
+            rng = random_stream(drive.seed, drive.number, CAMERA_STREAM, k, number)
             image = render(drive.world, camera, time_s, size, light, rng, drive.device)
             name, path = drive.file(camera.channel, stamp, True, "jpg")
             path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
-            drive.tables.add_sample_data(camera.channel, stamp, stamp, name, world_from_ego(drive.world.ego, time_s),
-                                         size)
+            drive.tables.add_sample_data(camera.channel, stamp, keyframe, name,
+                                         world_from_ego(drive.world.ego, time_s), size)
 
 
 def _describe(world: World) -> str:
     kinds = sorted({actor.name.replace("_", " ") for actor in world.actors})
     place = "junction" if world.layout.cross is not None else "street"
-    return f"Synthetic {place}: {', '.join(kinds)}"
+    return f"Synthetic {place}, {world.weather.words}: {', '.join(kinds)}"

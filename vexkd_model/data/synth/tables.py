@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vexkd_model.data.synth.actors import CATEGORIES, Actor
-from vexkd_model.data.synth.cameras import RIG
-from vexkd_model.data.synth.lidar import base_from_lidar
+from vexkd_model.data.synth.rig import CHANNELS, Rig
 from vexkd_model.geometry.transforms import quaternion_from_matrix
 
 TABLES = ("category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log",
@@ -32,26 +31,16 @@ def token(*name: object) -> str:
     return hashlib.md5("/".join(map(str, name)).encode(), usedforsecurity=False).hexdigest()
 
 
-def shared_tables(width: int, height: int) -> dict[str, list[dict]]:
-    """Categories, attributes, visibilities, sensors and their calibration for images of this size."""
-    sensors = [{"token": token("sensor", LIDAR), "channel": LIDAR, "modality": "lidar"}]
-    sensors += [{"token": token("sensor", c.channel), "channel": c.channel, "modality": "camera"} for c in RIG]
-    calibrated = [_calibration(LIDAR, base_from_lidar(), [])]
-    calibrated += [_calibration(c.channel, c.base_from_camera(), c.intrinsics(width, height).tolist()) for c in RIG]
+def shared_tables() -> dict[str, list[dict]]:
+    """Categories, attributes, visibilities and sensors."""
     return {
         "category": [{"token": token("category", name), "name": name, "description": ""}
                      for name in OFFICIAL_CATEGORIES],
         "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTES],
         "visibility": [{"token": key, "level": level, "description": ""} for key, level in VISIBILITIES.items()],
-        "sensor": sensors,
-        "calibrated_sensor": calibrated,
-    }
-
-
-def _calibration(channel: str, base_from_sensor: np.ndarray, intrinsic: list) -> dict:
-    return {"token": token("calibrated_sensor", channel), "sensor_token": token("sensor", channel),
-            "translation": base_from_sensor[:3, 3].tolist(),
-            "rotation": quaternion_from_matrix(base_from_sensor).tolist(), "camera_intrinsic": intrinsic}  # fmt: skip
+        "sensor": [{"token": token("sensor", channel), "channel": channel,
+                    "modality": "lidar" if channel == LIDAR else "camera"} for channel in (LIDAR, *CHANNELS)],
+    }  # fmt: skip
 
 
 @dataclass
@@ -89,6 +78,16 @@ class SceneTables:
             self.rows["sample"].append({"token": samples[i], "timestamp": stamp, "scene_token": scene,
                                         "prev": samples[i - 1] if i else "", "next": (*samples, "")[i + 1]})
 
+    def add_calibration(self, rig: Rig, width: int, height: int) -> None:
+        """The vehicle's sensors, for images of this size."""
+        sensors = [(LIDAR, rig.base_from_lidar, [])]
+        sensors += [(c.channel, c.base_from_camera, c.intrinsics(width, height).tolist()) for c in rig.cameras]
+        for channel, base_from_sensor, intrinsic in sensors:
+            self.rows["calibrated_sensor"].append({
+                "token": self.token("calibrated_sensor", channel), "sensor_token": token("sensor", channel),
+                "translation": base_from_sensor[:3, 3].tolist(),
+                "rotation": quaternion_from_matrix(base_from_sensor).tolist(), "camera_intrinsic": intrinsic})
+
     def add_sample_data(self, channel: str, stamp_us: int, sample_stamp_us: int, filename: str,
                         world_from_base: np.ndarray, size: tuple[int, int] = (0, 0)) -> None:
         """One file of a sensor and the ego pose at its time. sample_stamp_us: the keyframe that it belongs to."""
@@ -98,8 +97,9 @@ class SceneTables:
                                       "rotation": quaternion_from_matrix(world_from_base).tolist()})
         self.rows["sample_data"].append({
             "token": own, "sample_token": self.token("sample", sample_stamp_us), "ego_pose_token": own,
-            "calibrated_sensor_token": token("calibrated_sensor", channel), "timestamp": stamp_us,
-            "fileformat": "pcd" if channel == LIDAR else "jpg", "is_key_frame": stamp_us == sample_stamp_us,
+            "calibrated_sensor_token": self.token("calibrated_sensor", channel), "timestamp": stamp_us,
+            "fileformat": "pcd" if channel == LIDAR else "jpg",
+            "is_key_frame": channel != LIDAR or stamp_us == sample_stamp_us,
             "width": size[0], "height": size[1], "filename": filename, "prev": "", "next": ""})  # fmt: skip
 
     def link_sample_data(self) -> None:

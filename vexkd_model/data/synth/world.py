@@ -11,12 +11,15 @@ from vexkd_model.data.synth.ground import Ground, draw_ground
 from vexkd_model.data.synth.layout import Layout, make_layout
 from vexkd_model.data.synth.presets import PATCH_EDGE_M
 from vexkd_model.data.synth.raycast import Primitives
+from vexkd_model.data.synth.rig import Rig, draw_rig
 from vexkd_model.data.synth.scenery import build_scenery
 from vexkd_model.data.synth.shapes import Solids
 from vexkd_model.data.synth.traffic import drive_ego, ego_corridor, populate
+from vexkd_model.data.synth.weather import Weather, draw_weather
 
 SCENERY = -1
-WORLD_STREAM, LIDAR_STREAM, CAMERA_STREAM = range(3)
+DARK = ("vehicle.parked", "cycle.without_rider")
+WORLD_STREAM, LIDAR_STREAM, CAMERA_STREAM, WEATHER_STREAM, RIG_STREAM, TRIGGER_STREAM = range(6)
 
 
 def random_stream(seed: int, scene_index: int, stream: int, *step: int) -> np.random.Generator:
@@ -26,13 +29,19 @@ def random_stream(seed: int, scene_index: int, stream: int, *step: int) -> np.ra
 
 @dataclass(frozen=True)
 class World:
-    """A scene in its own frame [m]: origin at the middle of its patch of the map, z = 0 on the road."""
+    """A scene in its own frame [m]: origin at the middle of its patch of the map, z = 0 on the road.
+
+    lamps: float64 (L, 3), street lamps. rig: the sensors of the vehicle that drives here.
+    """
 
     layout: Layout
     ground: Ground
     ego: Track
     actors: list[Actor]
     scenery: Solids
+    lamps: np.ndarray
+    weather: Weather
+    rig: Rig
 
     @cached_property
     def owner(self) -> np.ndarray:
@@ -54,6 +63,12 @@ class World:
     def colours(self) -> np.ndarray:
         """float32 (Q, 3)."""
         return self._at_rest.colour
+
+    @cached_property
+    def lights_on(self) -> np.ndarray:
+        """bool (Q,): whether lamps and windows on a solid shine once it is dark; those of parked vehicles do not."""
+        awake = np.array([actor.attribute not in DARK for actor in self.actors] + [True])  # index −1: the scenery
+        return awake[self.owner]
 
     def primitives(self, time_s: float, device: torch.device | str = "cpu") -> Primitives:
         """All solids where they are at a time."""
@@ -77,7 +92,10 @@ def build_world(seed: int, scene_index: int, duration_s: float, device: str = "c
     site = Site()
     site.take(ego_corridor(ego, duration_s))
     actors = populate(layout, rng, site, ego, lane, duration_s)
-    return World(layout, draw_ground(layout, device), ego, actors, build_scenery(layout, rng, site))
+    scenery, lamps = build_scenery(layout, rng, site)
+    weather = draw_weather(random_stream(seed, scene_index, WEATHER_STREAM))
+    rig = draw_rig(random_stream(seed, scene_index, RIG_STREAM))
+    return World(layout, draw_ground(layout, device), ego, actors, scenery, lamps, weather, rig)
 
 
 def world_from_ego(ego: Track, time_s: float) -> np.ndarray:

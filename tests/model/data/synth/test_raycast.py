@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from vexkd_model.data.synth.cameras import RIG, _pixel_rays, camera_windows
-from vexkd_model.data.synth.lidar import BEAMS, COLUMNS, _directions, lidar_windows
+from vexkd_model.data.synth.cameras import _pixel_rays, camera_windows
+from vexkd_model.data.synth.echoes import BEAMS, COLUMNS
+from vexkd_model.data.synth.lidar import lidar_windows, ray_directions
 from vexkd_model.data.synth.raycast import BOX, CONE, CYLINDER, ELLIPSOID, NO_HIT, Primitives, cast, normals
+from vexkd_model.data.synth.rig import draw_rig
 
 ORIGIN = np.array([3.0, -2.0, 1.8])
 STEP_M = 0.02
@@ -25,6 +27,15 @@ def _solids(count: int = 60) -> Primitives:
     centre[kind == CONE, 2] = half[kind == CONE, 2] - 1.0
     as_float = [torch.tensor(a, dtype=torch.float32) for a in (centre, half, rng.uniform(-np.pi, np.pi, count))]
     return Primitives(torch.from_numpy(kind), *as_float)
+
+
+def _turned(yaw: float, roll: float = 0.0) -> np.ndarray:
+    """(4, 4) world_from_lidar at the origin: column 0 looks along `yaw`, the axis leans by `roll`."""
+    matrix = np.eye(4)
+    c, s = np.cos(yaw - np.pi / 2), np.sin(yaw - np.pi / 2)
+    lean = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
+    matrix[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ lean
+    return matrix
 
 
 def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
@@ -62,11 +73,11 @@ def _assert_first_hits(solids: Primitives, directions: torch.Tensor, hits, rays:
 def test_a_ray_ends_where_it_first_enters_a_solid(sensor):
     solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
     if sensor == "lidar":
-        directions, grid = _directions(0.7, "cpu"), (BEAMS, COLUMNS)
+        directions, grid = ray_directions(_turned(0.7), "cpu"), (BEAMS, COLUMNS)
         windows = lidar_windows(solids, origin, 0.7)
     else:
-        size, camera = (96, 54), RIG[1]
-        rotation = torch.tensor(camera.base_from_camera()[:3, :3], dtype=torch.float32)
+        size, camera = (96, 54), draw_rig(np.random.default_rng(0)).cameras[1]
+        rotation = torch.tensor(camera.base_from_camera[:3, :3], dtype=torch.float32)
         directions, grid = _pixel_rays(camera.intrinsics(*size), size, "cpu") @ rotation.T, size[::-1]
         windows = camera_windows(solids, origin, rotation, camera.intrinsics(*size), size)
     hits = cast(solids, origin, directions, windows, grid)
@@ -78,11 +89,13 @@ def test_a_ray_ends_where_it_first_enters_a_solid(sensor):
     _assert_first_hits(solids, directions, hits, rng.choice(missed, 60, replace=False))
 
 
-def test_windows_lose_no_hit_against_testing_every_ray():
+@pytest.mark.parametrize("roll", [0.0, 0.01])
+def test_windows_lose_no_hit_against_testing_every_ray(roll):
     solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
-    directions = _directions(-2.0, "cpu")
+    pose = _turned(-2.0, roll)
+    directions, ahead = ray_directions(pose, "cpu"), float(np.arctan2(pose[1, 1], pose[0, 1]))
     every = torch.tensor([[0, BEAMS, 0, COLUMNS]]).expand(len(solids), 4)
-    windowed = cast(solids, origin, directions, lidar_windows(solids, origin, -2.0), (BEAMS, COLUMNS))
+    windowed = cast(solids, origin, directions, lidar_windows(solids, origin, ahead, roll), (BEAMS, COLUMNS))
     exhaustive = cast(solids, origin, directions, every, (BEAMS, COLUMNS))
     assert torch.equal(windowed.depth, exhaustive.depth)
     assert torch.equal(windowed.primitive, exhaustive.primitive)
@@ -100,7 +113,7 @@ def test_a_box_straight_ahead_is_hit_at_its_front_face():
 
 def test_normals_point_outwards_at_right_angles_to_the_surface():
     solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
-    directions = _directions(0.0, "cpu")
+    directions = ray_directions(_turned(0.0), "cpu")
     hits = cast(solids, origin, directions, lidar_windows(solids, origin, 0.0), (BEAMS, COLUMNS))
     ray = torch.nonzero(hits.primitive != NO_HIT).squeeze(1)[::7]
     points = origin + hits.depth[ray, None] * directions[ray]

@@ -8,41 +8,75 @@ from scipy.spatial import cKDTree
 from shapely import contains_xy
 
 from vexkd_model.data.synth.actors import Actor
-from vexkd_model.data.synth.appearance import draw_daylight
-from vexkd_model.data.synth.cameras import RIG, Camera, render
+from vexkd_model.data.synth.cameras import render
+from vexkd_model.data.synth.echoes import BEAMS, COLUMNS, ELEVATION
 from vexkd_model.data.synth.ground import FIRST_RAISED
-from vexkd_model.data.synth.lidar import ELEVATION, base_from_lidar, scan
+from vexkd_model.data.synth.lidar import scan
+from vexkd_model.data.synth.lighting import LightSource
+from vexkd_model.data.synth.rig import Camera
 from vexkd_model.data.synth.scene import points_inside
+from vexkd_model.data.synth.weather import DAY, make_weather
 from vexkd_model.data.synth.world import World, build_world, random_stream, world_from_ego
 from vexkd_model.geometry.transforms import apply, inverse
 
 SEED, SCENE, TIME_S = 5, 2, 1.5
 SIZE = (256, 144)
+OWN_M = 2.0  # nothing nearer than this is part of the street
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return build_world(SEED, SCENE, 4.0)
+    """A scene on a dry day."""
+    return dataclasses.replace(build_world(SEED, SCENE, 4.0), weather=make_weather(DAY, 0.0, np.random.default_rng(0)))
 
 
 def _world_points(world: World, time_s: float, number: int = 0) -> np.ndarray:
+    """The points that are farther away than the own vehicle."""
     points = scan(world, time_s, random_stream(SEED, SCENE, 1, number)).points
-    return apply(world_from_ego(world.ego, time_s) @ base_from_lidar(), points[:, :3].astype(np.float64))
+    points = points[np.linalg.norm(points[:, :3], axis=1) > OWN_M]
+    return apply(world_from_ego(world.ego, time_s) @ world.rig.base_from_lidar, points[:, :3].astype(np.float64))
 
 
 def test_a_revolution_looks_like_one_of_a_32_beam_lidar(world):
     points = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).points
     assert points.dtype == np.float32
-    assert 15_000 < len(points) < 34_688
-    # The steepest beams end on the vehicle's own roof, as most of nuScenes' do.
-    assert set(range(6, 32)) <= set(points[:, 4]) <= set(range(32))
+    assert len(points) == BEAMS * COLUMNS == 34_688  # nuScenes: one for every ray
+    assert np.array_equal(np.bincount(points[:, 4].astype(int)), np.full(BEAMS, COLUMNS))
     assert np.array_equal(points[:, 3], np.round(points[:, 3]))
     assert points[:, 3].min() >= 0
     assert points[:, 3].max() <= 255
-    assert 8 < np.median(points[:, 3]) < 30  # nuScenes: 12
     distance = np.linalg.norm(points[:, :3], axis=1)
     assert distance.max() < 100.2
-    assert np.allclose(np.arcsin(points[:, 2] / distance), ELEVATION[points[:, 4].astype(int)], atol=1e-5)
+    street = points[distance > OWN_M]
+    assert len(street) == pytest.approx(26_160, rel=0.2)  # nuScenes' scene-0061
+    assert 8 < np.median(street[:, 3]) < 30  # nuScenes: 12
+    above = np.arcsin(street[:, 2] / distance[distance > OWN_M])
+    assert np.allclose(above, ELEVATION[street[:, 4].astype(int)], atol=1e-5)
+
+
+def test_the_own_roof_answers_below_the_sensor_and_a_silent_ray_lies_on_the_track_behind_it(world):
+    points = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).points.astype(np.float64)
+    own = points[np.linalg.norm(points[:, :3], axis=1) <= OWN_M]
+    in_base = own[:, :3] @ world.rig.base_from_lidar[:3, :3].T
+    roof = in_base[in_base[:, 2] < -0.3]
+    silent = in_base[in_base[:, 2] >= -0.3]
+    assert 2_000 < len(roof) < 4_500  # nuScenes' scene-0061: about 3,200
+    assert np.abs(roof[:, 2] + 0.42).max() < 0.1
+    assert roof[:, 0].min() > -1.3
+    assert np.abs(roof[:, 1]).max() < 0.7
+    # What a revolution of 50 ms covers, at the vehicle's speed; compensation moves the earliest rays farthest back.
+    assert np.abs(silent[:, 1:]).max() < 1e-6
+    assert silent[:, 0].max() <= 0
+    assert silent[:, 0].min() == pytest.approx(-0.05 * world.ego.speed, rel=0.02)
+
+
+def test_points_are_in_firing_order_and_the_turn_is_clockwise(world):
+    points = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).points
+    assert np.array_equal(points[:64, 4], [*range(32), *range(32)])
+    far = points[np.linalg.norm(points[:, :2], axis=1) > OWN_M]
+    turn = np.diff(np.unwrap(np.arctan2(far[:, 1], far[:, 0])))
+    assert (turn < 1e-3).all()
+    assert turn.sum() == pytest.approx(-2 * np.pi, abs=0.1)
 
 
 def test_the_flat_road_is_measured_flat_to_within_the_range_noise(world):
@@ -112,16 +146,16 @@ def test_the_seen_share_of_an_actor_falls_when_something_stands_before_it(world)
 
 
 def test_removing_an_actor_changes_only_the_pixels_inside_its_projected_box(world):
-    light = draw_daylight(random_stream(SEED, SCENE, 2))
     shares = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).visible
     tested = 0
-    for camera in RIG:
+    for camera in world.rig.cameras:
         projected = {i: _projected(world.actors[i], world, camera) for i in np.flatnonzero(shares > 0.8)}
         projected = {i: bounds for i, bounds in projected.items() if bounds is not None}
         if not projected:
             continue
         i = max(projected, key=lambda i: np.prod(projected[i][1] - projected[i][0]))
         rest = dataclasses.replace(world, actors=world.actors[:i] + world.actors[i + 1:])
+        light = LightSource(rest).at(TIME_S)  # without its shadow
         whole, without = (render(w, camera, TIME_S, SIZE, light, np.random.default_rng(0)) for w in (world, rest))
         row, column = np.nonzero((whole != without).any(-1))
         (left, top), (right, bottom) = projected[i]
@@ -139,7 +173,7 @@ def _projected(actor: Actor, world: World, camera: Camera) -> tuple[np.ndarray, 
     centre, yaw = actor.box(TIME_S)
     rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
-    camera_from_world = inverse(world_from_ego(world.ego, TIME_S) @ camera.base_from_camera())
+    camera_from_world = inverse(world_from_ego(world.ego, TIME_S) @ camera.base_from_camera)
     corners = apply(camera_from_world, signs * actor.size / 2 @ rotation.T + centre)
     if corners[:, 2].min() < 1 or corners[:, 2].max() > 30:
         return None
@@ -149,8 +183,8 @@ def _projected(actor: Actor, world: World, camera: Camera) -> tuple[np.ndarray, 
 
 
 def test_sky_is_above_and_road_below_in_every_image(world):
-    light = draw_daylight(random_stream(SEED, SCENE, 2))
-    image = render(world, RIG[0], TIME_S, SIZE, light, np.random.default_rng(0)).astype(float)
+    light = LightSource(world).at(TIME_S)
+    image = render(world, world.rig.cameras[0], TIME_S, SIZE, light, np.random.default_rng(0)).astype(float)
     assert image.shape == (144, 256, 3)
     assert image[:20].mean() > image[-20:].mean()
     assert image.std() > 20

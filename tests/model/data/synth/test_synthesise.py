@@ -51,7 +51,7 @@ def test_a_complete_dataset_is_left_as_it_is(dataset):
 
 def test_the_manifest_says_how_the_data_were_made(dataset):
     manifest = json.loads((dataset / "synth.json").read_text())
-    assert manifest == {"preset": PRESET, "seed": SEED, "generator": 1, "scenes": [TRAIN_SCENE, VAL_SCENE]}
+    assert manifest == {"preset": PRESET, "seed": SEED, "generator": 2, "scenes": [TRAIN_SCENE, VAL_SCENE]}
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,0 +1,191 @@
+"""Loading speed beside the devkit's on the same files, and the memory of a worker on an index as long as nuScenes'.
+
+A keyframe of the nuScenes folder DATAROOT is repeated, by links to its own files, as a scene in which every frame has
+ten sweeps and six images. Frame by frame, in one process, it is then loaded by the devkit's
+`LidarPointCloud.from_file_multisweep` with PIL, and by `load_frame`, which gives ten sweeps in base_link and six images
+of 704×256 with their calibration. Memory is that of a DataLoader's workers on an index of 28,130 samples, as many as
+nuScenes' train split has.
+
+    python benchmarks/loading.py ../shared/nuscenes_keyframe
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.data_classes import LidarPointCloud
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from vexkd_model.config import AugmentConfig, ImageAugmentConfig, ImageConfig
+from vexkd_model.data.dataset import TrainingSet, collate, load_frame
+from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex
+from vexkd_model.data.prepare import prepare
+from vexkd_model.data.sampling import EpochSampler
+from vexkd_model.files import write_json
+from vexkd_model.progress import progress
+from vexkd_model.types import CAMERAS
+
+SWEEPS, SWEEP_US, SPEED = 10, 50_000, 5.0  # sweeps a frame; µs between them; of the vehicle [m/s]
+VERSION, SPLIT, SCENE = "v1.0-mini", "mini_train", "scene-0061"
+RESIZED, CROP = (768, 432), (32, 176, 736, 432)  # the published test view of 1600×900: 0.48, then 704×256 at the bottom
+IMAGES = ImageConfig(width=704, height=256, zoom=0.48 / 0.44,
+                     augment=ImageAugmentConfig(zoom=(0.38 / 0.44, 0.55 / 0.44), rotation=0.0942, flip=True))
+AUGMENT = AugmentConfig(rotation=0.3925, scale=0.05, translation=0.5, flip=True)
+
+
+def repeat_keyframe(dataroot: Path, root: Path, frames: int) -> None:
+    """Write `root`, a dataset whose frames all are the first keyframe of `dataroot`, on a straight drive."""
+    nusc = NuScenes(VERSION, str(dataroot), verbose=False)
+    tables = {path.stem: json.loads(path.read_text()) for path in (dataroot / VERSION).glob("*.json")}
+    sample = nusc.sample[0]
+    annotations = [row for row in tables["sample_annotation"] if row["sample_token"] == sample["token"]]
+    for name in ("sample", "sample_data", "sample_annotation", "ego_pose"):
+        tables[name] = []
+    for k in range(frames):
+        token, stamp = f"sample{k}", sample["timestamp"] + k * SWEEPS * SWEEP_US
+        tables["sample"].append({**sample, "token": token, "timestamp": stamp, "prev": f"sample{k - 1}" if k else "",
+                                 "next": f"sample{k + 1}" if k + 1 < frames else ""})
+        tables["sample_annotation"] += [{**row, "token": f"{token}-{row['token']}", "sample_token": token, "prev": "",
+                                         "next": ""} for row in annotations]
+    for channel in ("LIDAR_TOP", *CAMERAS):
+        _add_files(tables, root, nusc, sample["data"][channel], channel, frames)
+    tables["scene"] = [{**tables["scene"][0], "name": SCENE, "nbr_samples": frames, "first_sample_token": "sample0",
+                        "last_sample_token": f"sample{frames - 1}"}]
+    for row in tables["sample"]:
+        for key in ("data", "anns"):
+            row.pop(key, None)
+    for name, rows in tables.items():
+        write_json(root / VERSION / f"{name}.json", rows, indent=None)
+    os.symlink(dataroot.resolve() / "maps", root / "maps")
+
+
+def _add_files(tables: dict, root: Path, nusc: NuScenes, first: str, channel: str, frames: int) -> None:
+    """Records and links of one sensor's files: ten for each frame of the LiDAR, the last of them its keyframe's."""
+    record = nusc.get("sample_data", first)
+    pose = nusc.get("ego_pose", record["ego_pose_token"])
+    file = Path(nusc.dataroot) / record["filename"]
+    every = SWEEPS if channel == "LIDAR_TOP" else 1
+    count = frames * every
+    for n in range(count):
+        token, is_key = f"{channel}{n}", n % every == every - 1
+        stamp = record["timestamp"] + (n - every + 1) * SWEEPS // every * SWEEP_US
+        path = Path("samples" if is_key else "sweeps") / channel / f"{n}{file.suffix}"
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(file.resolve(), root / path)
+        moved = SPEED * (stamp - record["timestamp"]) * 1e-6
+        translation = [pose["translation"][0] + moved, *pose["translation"][1:]]
+        tables["ego_pose"].append({**pose, "token": token, "timestamp": stamp, "translation": translation})
+        tables["sample_data"].append({
+            "token": token, "sample_token": f"sample{n // every}", "ego_pose_token": token, "filename": str(path),
+            "calibrated_sensor_token": record["calibrated_sensor_token"], "timestamp": stamp, "is_key_frame": is_key,
+            "fileformat": record["fileformat"], "width": record["width"], "height": record["height"],
+            "prev": f"{channel}{n - 1}" if n else "", "next": f"{channel}{n + 1}" if n + 1 < count else ""})
+
+
+def devkit_frame(nusc: NuScenes, i: int, fit: bool) -> tuple:
+    """Ten sweeps and six images; fit: resized and cropped, too, as the published pipelines do with PIL."""
+    sample = nusc.sample[i]
+    points = LidarPointCloud.from_file_multisweep(nusc, sample, "LIDAR_TOP", "LIDAR_TOP", SWEEPS)
+    images = [Image.open(nusc.get_sample_data_path(sample["data"][name])) for name in CAMERAS]
+    return points, [np.asarray(image.resize(RESIZED).crop(CROP) if fit else image) for image in images]
+
+
+def speeds(loaders: dict[str, Callable[[int], object]], frames: int) -> dict[str, float]:
+    """Frames a second of each, taken in turn so that whatever else the machine does meets all of them alike."""
+    seconds = {name: [] for name in loaders}
+    for i in progress([0, *range(frames)], "loading", unit="frames"):  # the first frame warms up
+        for name, load in loaders.items():
+            start = time.perf_counter()
+            load(i)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: round(1 / float(np.median(values[1:])), 2) for name, values in seconds.items()}
+
+
+def lengthen(index: FrameIndex, folder: Path, samples: int) -> FrameIndex:
+    """An index of `samples` rows that repeat those of `index`, with empty map masks."""
+    target = folder / SPLIT
+    target.mkdir(parents=True)
+    rows = pa.ipc.open_file(pa.memory_map(str(index.folder / FRAMES))).read_all().combine_chunks()
+    with pa.OSFile(str(target / FRAMES), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for start in range(0, samples, len(rows)):
+            writer.write_table(rows.slice(0, min(len(rows), samples - start)))
+    np.lib.format.open_memmap(target / MASKS, "w+", np.uint8, (samples, 6 * 200 * 200 // 8))
+    manifest = json.loads((index.folder / MANIFEST).read_text())
+    write_json(target / MANIFEST, {**manifest, "frames": samples, "has_maps": True})
+    return FrameIndex.open(folder, SPLIT)
+
+
+def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, float]:
+    """MiB a worker after `batches` batches, on average: its own (private), and with its part of what is shared."""
+    data = TrainingSet(index, SWEEPS, AUGMENT, 0, IMAGES)
+    loader = DataLoader(data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES),
+                        num_workers=workers)  # fmt: skip
+    iterator = iter(loader)
+    for _ in progress(itertools.islice(iterator, batches), f"{workers} workers", batches, "batches"):
+        pass
+    found = [_memory(worker.pid) for worker in multiprocessing.active_children()]
+    return {key: round(float(np.mean([memory[key] for memory in found])), 1) for key in found[0]}
+
+
+def _memory(pid: int) -> dict[str, float]:
+    lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    mib = {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines}
+    return {"private": mib["Private_Clean"] + mib["Private_Dirty"], "proportional": mib["Pss"]}
+
+
+def machine() -> str:
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), platform.processor())
+    return f"{len(os.sched_getaffinity(0))} cores, {model}, load {os.getloadavg()[0]:.2f} before the start"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataroot", type=Path, help="nuScenes folder, version v1.0-mini, of 1600×900 images")
+    parser.add_argument("--frames", type=int, default=40, help="loaded by each (default: 40)")
+    parser.add_argument("--samples", type=int, default=28_130, help="in the long index (default: 28130)")
+    parser.add_argument("--workers", type=int, default=4, help="whose memory is measured (default: 4)")
+    parser.add_argument("--batches", type=int, default=60, help="that they load before (default: 60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    arguments = parser.parse_args()
+    figures: dict[str, object] = {"machine": machine(), "frames": arguments.frames}
+    with tempfile.TemporaryDirectory() as temporary:
+        root, cores = Path(temporary) / "data", os.sched_getaffinity(0)
+        repeat_keyframe(arguments.dataroot, root, arguments.frames)
+        prepare(root, VERSION, Path(temporary) / "index", [SPLIT])
+        index, nusc = FrameIndex.open(Path(temporary) / "index", SPLIT), NuScenes(VERSION, str(root), verbose=False)
+        loaders = {"devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
+                   "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
+                   "load_frame": lambda i: load_frame(index[i], SWEEPS, IMAGES)}  # fmt: skip
+        for name, used in (("all cores", cores), ("one core", {min(cores)})):
+            os.sched_setaffinity(0, used)
+            cv2.setNumThreads(len(used))
+            figures[f"frames/s, {name}"] = found = speeds(loaders, arguments.frames)
+            figures[f"times as fast, {name}"] = {other: round(found["load_frame"] / found[other], 2)
+                                                 for other in found if other != "load_frame"}
+        os.sched_setaffinity(0, cores)
+        long_index = lengthen(index, Path(temporary) / "long", arguments.samples)
+        figures["samples in the index"] = len(long_index)
+        figures[f"MiB a worker, of {arguments.workers}"] = worker_memory(long_index, arguments.workers,
+                                                                         arguments.batches)
+    for key, value in figures.items():
+        print(f"{key:26} {value}")
+    if arguments.json:
+        write_json(arguments.json, figures)
+
+
+if __name__ == "__main__":
+    main()

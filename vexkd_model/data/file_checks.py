@@ -1,0 +1,94 @@
+"""What is wrong with the files of a dataset, found before a training runs into it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+POINT_BYTES = 20  # five float32
+JPEG_END = b"\xff\xd9"
+SWEEP_COLUMNS = ("sweep_path", "sweep_stamp_ns", "base_from_sensor", "odom_from_base")
+CAMERA_COLUMNS = ("camera_name", "camera_path", "camera_stamp_ns", "camera_size", "camera_intrinsics",
+                  "camera_base_from_sensor", "camera_odom_from_base")  # fmt: skip
+TABLE_OF_COLUMN = {"base_from_sensor": "calibrated_sensor", "camera_base_from_sensor": "calibrated_sensor",
+                   "camera_intrinsics": "calibrated_sensor", "odom_from_base": "ego_pose",
+                   "camera_odom_from_base": "ego_pose"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file, and in a few words what is wrong with it."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def check_row(row: dict, dataroot: Path, version: str) -> tuple[dict | None, list[Problem]]:
+    """A row of the frame index without the sensors that cannot be read, and why.
+
+    An older sweep or a camera is left out alone; without the keyframe's own sweep nothing remains (None).
+    """
+    tables = dataroot / version
+    sweep_problems = [_sweep_problem(dataroot / path) or _calibration_problem(row, SWEEP_COLUMNS, i, tables)
+                      for i, path in enumerate(row["sweep_path"])]
+    camera_problems = [_image_problem(dataroot / path, size) or _calibration_problem(row, CAMERA_COLUMNS, i, tables)
+                       for i, (path, size) in enumerate(zip(row["camera_path"], row["camera_size"], strict=True))]
+    problems = [problem for problem in (*sweep_problems, *camera_problems) if problem]
+    if sweep_problems[0]:
+        return None, problems
+    return row | _without(row, SWEEP_COLUMNS, sweep_problems) | _without(row, CAMERA_COLUMNS, camera_problems), problems
+
+
+def _without(row: dict, columns: Sequence[str], problems: list[Problem | None]) -> dict[str, list]:
+    """The columns without the entries that have a problem."""
+    return {name: [value for value, problem in zip(row[name], problems, strict=True) if not problem]
+            for name in columns}  # fmt: skip
+
+
+def _sweep_problem(path: Path) -> Problem | None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        return Problem(str(path), _unreadable("LiDAR file", error))
+    if size == 0 or size % POINT_BYTES:
+        return Problem(str(path), f"truncated LiDAR file, {size} bytes are not whole points")
+    return None
+
+
+def _image_problem(path: Path, size: tuple[int, int]) -> Problem | None:
+    """Looks at an image's header and end, not at what lies between: a whole dataset is checked in minutes."""
+    try:
+        with Image.open(path) as image:
+            kind, found = image.format, image.size
+            image.fp.seek(-len(JPEG_END), 2)
+            end = image.fp.read()
+    except UnidentifiedImageError:
+        return Problem(str(path), "not an image")
+    except OSError as error:
+        return Problem(str(path), _unreadable("image", error))
+    if kind == "JPEG" and end != JPEG_END:
+        return Problem(str(path), "truncated image")
+    if found != tuple(size):
+        return Problem(str(path), f"image of {found[0]}×{found[1]} px where sample_data.json says {size[0]}×{size[1]}")
+    return None
+
+
+def _unreadable(what: str, error: OSError) -> str:
+    return f"{what} is missing" if isinstance(error, FileNotFoundError) else f"{what} cannot be read ({error})"
+
+
+def _calibration_problem(row: dict, columns: Sequence[str], i: int, tables: Path) -> Problem | None:
+    for name in columns:
+        if name not in TABLE_OF_COLUMN:
+            continue
+        path, what = tables / f"{TABLE_OF_COLUMN[name]}.json", name.removeprefix("camera_")
+        if not np.isfinite(row[name][i]).all():
+            return Problem(str(path), f"{what} of sample {row['token']} is not finite")
+        if what == "intrinsics" and np.size(row[name][i]) != 9:
+            return Problem(str(path), f"camera_intrinsic of sample {row['token']} is not a 3×3 matrix")
+    return None

@@ -1,0 +1,105 @@
+"""Camera images as a student reads them: decoded, and resampled once by one affine map.
+
+Decoding a JPEG at half, a quarter or an eighth of its size costs less than half of decoding it whole, and is the
+low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from torch.utils.data import get_worker_info
+
+from vexkd_model.config import ImageConfig
+from vexkd_model.data.image_augment import ImageAugmentation
+from vexkd_model.data.index import CameraRecord
+from vexkd_model.errors import UserError
+from vexkd_model.types import CameraImage
+
+REDUCED = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
+           8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+HALF_PIXEL = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from the first pixel's middle
+
+
+def load_image(record: CameraRecord) -> CameraImage:
+    """The image as it is stored. UserError names a file that is missing or cannot be decoded."""
+    return CameraImage(record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3),
+                       record.base_from_camera)
+
+
+def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugmentation | None = None) -> CameraImage:
+    """What a student reads of a stored image: `images.width` × `images.height`, augmented in training."""
+    size = (images.width, images.height)
+    augmentation = augmentation or ImageAugmentation(images.zoom)
+    image_from_stored = augmentation.image_from_stored(record.size, size)
+    reduction = reduction_of(image_from_stored)
+    pixels = warp(_decode(record, reduction), image_from_stored, size, reduction)
+    return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
+                       record.base_from_camera)
+
+
+def load_views(records: Sequence[CameraRecord], images: ImageConfig,
+               augmentations: Mapping[str, ImageAugmentation] | None = None) -> tuple[CameraImage, ...]:
+    """What a student reads of the cameras of `images.cameras`, decoded side by side where the machine has cores left.
+
+    augmentations: by camera, in training.
+    """
+    wanted = [record for record in records if record.name in images.cameras]
+
+    def load(record: CameraRecord) -> CameraImage:
+        return load_view(record, images, augmentations[record.name] if augmentations else None)
+
+    # A DataLoader's workers share the cores already.
+    threads = 1 if get_worker_info() else min(len(wanted), len(os.sched_getaffinity(0)))
+    if threads <= 1:
+        return tuple(map(load, wanted))
+    with ThreadPoolExecutor(threads) as pool:
+        return tuple(pool.map(load, wanted))
+
+
+def view_of(received: CameraImage, images: ImageConfig) -> CameraImage:
+    """The same of an image in memory, uint8 (H, W, 3): what a vehicle does with an image that it received."""
+    size, stored = (images.width, images.height), received.pixels
+    image_from_stored = ImageAugmentation(images.zoom).image_from_stored(stored.shape[1::-1], size)
+    reduction = reduction_of(image_from_stored)
+    if reduction > 1:
+        rows, columns = (edge // reduction for edge in stored.shape[:2])
+        whole = stored[: rows * reduction, : columns * reduction]
+        stored = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    pixels = warp(stored, image_from_stored, size, reduction)
+    return CameraImage(received.name, pixels, received.stamp_ns, received.intrinsics, image_from_stored,
+                       received.base_from_camera)
+
+
+def reduction_of(image_from_stored: np.ndarray) -> int:
+    """By how much an image may be shrunk before the affine map (3, 3) without having to grow again: 1, 2, 4 or 8."""
+    scale = np.sqrt(abs(np.linalg.det(image_from_stored[:2, :2])))
+    return max(reduction for reduction in REDUCED if reduction * scale <= 1 + 1e-6 or reduction == 1)
+
+
+def warp(pixels: np.ndarray, image_from_stored: np.ndarray, size: tuple[int, int], reduction: int = 1) -> np.ndarray:
+    """Resample uint8 (h, w, 3), the stored image shrunk by `reduction`, to size (width, height); black outside it."""
+    shrunk = np.diag([reduction, reduction, 1.0])
+    opencv_from_opencv = np.linalg.inv(HALF_PIXEL) @ image_from_stored @ shrunk @ HALF_PIXEL
+    return cv2.warpAffine(pixels, opencv_from_opencv[:2], size, flags=cv2.INTER_LINEAR)
+
+
+def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
+    """uint8 (h, w, 3) RGB, shrunk by `reduction`; as stored, whatever an EXIF orientation says."""
+    try:
+        content = np.fromfile(record.path, np.uint8)
+    except FileNotFoundError:
+        raise UserError(f"{record.path}: image is missing; run `vexkd prepare` again") from None
+    # libjpeg fills what a truncated file lacks with grey and only warns.
+    truncated = content[:2].tobytes() == JPEG_START and content[-2:].tobytes() != JPEG_END
+    flags = REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = None if truncated or not len(content) else cv2.imdecode(content, flags)
+    if pixels is None:
+        raise UserError(f"{record.path}: {'truncated' if truncated else 'corrupt'} image; download it again")
+    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
+        raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
+                        f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
+    return pixels if reduction == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)

@@ -1,0 +1,140 @@
+"""The LiDAR points of every annotated object of a split, memory-mapped: what ground-truth pasting draws from."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.errors import UserError
+from vexkd_model.geometry.boxes import points_in_boxes
+from vexkd_model.parallel import in_parallel
+from vexkd_model.progress import progress
+from vexkd_model.types import POINT_FIELDS
+
+FRAMES_PER_JOB = 40
+
+
+class PointDatabase:
+    """Objects k = 0 … K − 1, each in base_link of the keyframe that it was seen in.
+
+    boxes: float32 (K, 9). labels: int64 (K,). ends: int64 (K,), where each object's points end in `all_points`
+    float32 (N, 5), whose dt column tells the sweeps apart.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, index: FrameIndex, sweeps: int, workers: int = 1) -> "PointDatabase":
+        """The database beside an index; made on first use, whole or not at all."""
+        folder = index.folder / f"objects_of_{sweeps}_sweeps"
+        if not folder.is_dir():
+            _write(index, sweeps, folder, workers)
+        return cls(folder)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def points(self, k: int) -> np.ndarray:
+        """float32 (n, 5) of one object, in the order of POINT_FIELDS."""
+        return np.array(self.all_points[self.ends[k - 1] if k else 0 : self.ends[k]])
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 (K,) points of each object."""
+        return np.diff(self.ends, prepend=0)
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        return np.load(self.folder / "boxes.npy", mmap_mode="r")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return np.load(self.folder / "labels.npy", mmap_mode="r")
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        return np.load(self.folder / "ends.npy", mmap_mode="r")
+
+    @cached_property
+    def all_points(self) -> np.ndarray:
+        return np.memmap(self.folder / "points.bin", np.float32, "r").reshape(-1, len(POINT_FIELDS))
+
+    def __getstate__(self) -> dict:
+        # A worker process opens its own memory maps; the pages are shared by the system.
+        return {"folder": self.folder}
+
+
+def crops(points: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+    """For each box (M, ≥ 7), the numbers of the points (N, ≥ 3) in it, ascending; same frame for both.
+
+    The same answer as `points_in_boxes`, for many points: those that are far along x are not looked at.
+    """
+    order = np.argsort(points[:, 0], kind="stable")
+    x = points[order, 0]
+    reach = np.hypot(boxes[:, 3], boxes[:, 4]) / 2 + 1e-3  # rounding of float32
+    starts, ends = np.searchsorted(x, boxes[:, 0] - reach), np.searchsorted(x, boxes[:, 0] + reach, side="right")
+    near = [np.sort(order[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [chosen[points_in_boxes(points[chosen], box[None])[0]] for chosen, box in zip(near, boxes, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Job:
+    index: FrameIndex
+    sweeps: int
+    frames: range
+
+
+def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        boxes, labels, counts = [], [], []
+        jobs = list(_jobs(index, sweeps))
+        with (partial / "points.bin").open("wb") as file:
+            for found in progress(in_parallel(_objects, jobs, workers), "objects to paste", len(jobs), "parts"):
+                for row, label, points in found:
+                    boxes.append(row)
+                    labels.append(label)
+                    counts.append(len(points))
+                    file.write(points.tobytes())
+        if not labels:
+            raise UserError(f"{index.folder}: no annotated object holds a LiDAR point; remove training.paste")
+        np.save(partial / "boxes.npy", np.array(boxes, np.float32))
+        np.save(partial / "labels.npy", np.array(labels, np.int64))
+        np.save(partial / "ends.npy", np.cumsum(counts, dtype=np.int64))
+        _put_in_place(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    try:
+        os.replace(partial, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process of the same training was faster, with the same content
+            raise
+
+
+def _jobs(index: FrameIndex, sweeps: int) -> Iterator[_Job]:
+    for start in range(0, len(index), FRAMES_PER_JOB):
+        yield _Job(index, sweeps, range(start, min(start + FRAMES_PER_JOB, len(index))))
+
+
+def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
+    """Box (9,), label and points (n, 5) of every object with a point, frame by frame."""
+    found = []
+    for i in job.frames:
+        record = job.index[i]
+        points = accumulate_sweeps([sweep.load() for sweep in record.sweeps[: job.sweeps]])
+        seen = record.lidar_points > 0
+        boxes, labels = record.boxes.values[seen], record.boxes.labels[seen]
+        found += [(row, label, points[chosen]) for row, label, chosen
+                  in zip(boxes, labels, crops(points, boxes), strict=True) if len(chosen)]
+    return found

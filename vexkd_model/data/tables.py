@@ -1,0 +1,110 @@
+"""nuScenes tables → rows of the frame index. The only reader of the devkit's tables for training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from nuscenes.eval.detection.utils import category_to_detection_name
+from nuscenes.nuscenes import NuScenes
+
+from vexkd_model.errors import UserError
+from vexkd_model.geometry.boxes import values_from_nuscenes
+from vexkd_model.geometry.transforms import inverse, matrix_from_pose
+from vexkd_model.types import ATTRIBUTE_NAMES, CAMERAS, DETECTION_CLASSES
+
+SWEEPS = 10  # the most that any published student reads
+LIDAR = "LIDAR_TOP"
+
+
+def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
+    """The devkit's tables, or a UserError that names what is missing."""
+    folder = Path(dataroot) / version
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; DATAROOT must hold the nuScenes tables of --version {version}")
+    try:
+        return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
+    except (FileNotFoundError, AssertionError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise UserError(f"{folder}: not a complete nuScenes dataset ({error})") from None
+
+
+def scene_rows(nusc: NuScenes, scene: dict) -> list[dict]:
+    """One row of the frame index for each keyframe of a scene, in time order; no file has been looked at yet."""
+    rows, token = [], scene["first_sample_token"]
+    try:
+        location = nusc.get("log", scene["log_token"])["location"]
+        while token:
+            sample = nusc.get("sample", token)
+            rows.append({"token": token, "scene": scene["name"], "location": location, **_frame_columns(nusc, sample)})
+            token = sample["next"]
+    except KeyError as error:
+        raise UserError(f"{Path(nusc.dataroot) / nusc.version}: {scene['name']}: the tables hold no {error}; unpack "
+                        "them again") from None
+    return rows
+
+
+def _frame_columns(nusc: NuScenes, sample: dict) -> dict:
+    keyframe = nusc.get("sample_data", sample["data"][LIDAR])
+    sweeps = _sweeps(nusc, keyframe)
+    base_from_global = inverse(np.reshape(sweeps["odom_from_base"][0], (4, 4)))
+    return {"stamp_ns": keyframe["timestamp"] * 1000, **sweeps, **_cameras(nusc, sample),
+            **_boxes(nusc, sample, base_from_global)}  # fmt: skip
+
+
+def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
+    """The keyframe's sweep and up to nine before it, newest first."""
+    records = [keyframe]
+    while len(records) < SWEEPS and records[-1]["prev"]:
+        records.append(nusc.get("sample_data", records[-1]["prev"]))
+    placed = [_placed(nusc, record) for record in records]
+    return {
+        "sweep_path": [record["filename"] for record in records],
+        "sweep_stamp_ns": [record["timestamp"] * 1000 for record in records],
+        "base_from_sensor": [base_from_sensor for base_from_sensor, _ in placed],
+        "odom_from_base": [odom_from_base for _, odom_from_base in placed],
+    }
+
+
+def _cameras(nusc: NuScenes, sample: dict) -> dict[str, list]:
+    """The keyframe's images, each with its own calibration and ego pose."""
+    names = [name for name in CAMERAS if name in sample["data"]]
+    records = [nusc.get("sample_data", sample["data"][name]) for name in names]
+    sensors = [nusc.get("calibrated_sensor", record["calibrated_sensor_token"]) for record in records]
+    placed = [_placed(nusc, record) for record in records]
+    return {
+        "camera_name": names,
+        "camera_path": [record["filename"] for record in records],
+        "camera_stamp_ns": [record["timestamp"] * 1000 for record in records],
+        "camera_size": [(record["width"], record["height"]) for record in records],
+        "camera_intrinsics": [np.array(sensor["camera_intrinsic"], np.float64).ravel() for sensor in sensors],
+        "camera_base_from_sensor": [base_from_sensor for base_from_sensor, _ in placed],
+        "camera_odom_from_base": [odom_from_base for _, odom_from_base in placed],
+    }
+
+
+def _placed(nusc: NuScenes, record: dict) -> tuple[np.ndarray, np.ndarray]:
+    """base_from_sensor and odom_from_base of a sample_data record, row by row: float64 (16,) each."""
+    sensor = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
+    pose = nusc.get("ego_pose", record["ego_pose_token"])
+    return tuple(matrix_from_pose(some["translation"], some["rotation"]).ravel() for some in (sensor, pose))
+
+
+def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[str, list | np.ndarray]:
+    """Annotations of the ten detection classes in base_link; none in a split without annotations."""
+    names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
+             for token in sample["anns"]}
+    annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
+    values = values_from_nuscenes(
+        base_from_global, *([annotation[key] for annotation in annotations]
+                            for key in ("translation", "size", "rotation")),
+        np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3)))
+    up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], annotation["rotation"])[:3, 2]
+          for annotation in annotations]
+    return {"boxes": values.astype(np.float32).ravel(), "box_up": np.array(up, np.float32).ravel(),
+            "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
+            "attributes": [_attribute(nusc, annotation) for annotation in annotations],
+            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations]}  # fmt: skip
+
+
+def _attribute(nusc: NuScenes, annotation: dict) -> int:
+    names = [nusc.get("attribute", token)["name"] for token in annotation["attribute_tokens"]]
+    return ATTRIBUTE_NAMES.index(names[0]) if names and names[0] in ATTRIBUTE_NAMES else -1

@@ -1,0 +1,105 @@
+"""A bird's-eye view on matplotlib's axes: what stands in base_link, x forward to the right and y left upwards."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
+from vexkd_model.files import whole_file
+from vexkd_model.geometry.boxes import corners_bev
+from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes
+
+POINT_COLOURS = LinearSegmentedColormap.from_list("height", ["#c5ccd5", "#7f8b9a", "#1f3a5f"])
+POINT_HEIGHTS_M = (-0.3, 2.5)  # from the road, faint, to the roofs of cars, dark
+EGO = np.array([[1.0, 0.0, 0.8, 4.1, 1.8, 1.6, 0.0]])  # base_link is the middle of the rear axle
+INK, FAINT = "#20262e", "#c3cad3"
+SHOWN_SPEED = 0.5  # of an arrow [m/s]; slower is the noise of an annotation
+
+
+def boxes_inside(boxes: Boxes, grid: BevGrid) -> Boxes:
+    """The boxes whose centres lie on the grid."""
+    x, y = boxes.values[:, 0], boxes.values[:, 1]
+    inside = (x >= grid.x_min) & (x < grid.x_max) & (y >= grid.y_min) & (y < grid.y_max)
+    return Boxes(boxes.values[inside], boxes.labels[inside])
+
+
+def draw_points(axes: Axes, points: np.ndarray, size: float = 0.7) -> None:
+    """Points (N, ≥ 3) [m], the darker the higher; size: of a dot [pt²]."""
+    axes.scatter(points[:, 0], points[:, 1], s=size, c=points[:, 2], cmap=POINT_COLOURS, vmin=POINT_HEIGHTS_M[0],
+                 vmax=POINT_HEIGHTS_M[1], linewidths=0, zorder=2)
+
+
+def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
+    """Outlines with a line from the centre out over the front."""
+    for lines in (LineCollection(_headings(values)), PolyCollection(corners_bev(values), facecolors="none")):
+        lines.set(edgecolors=colours, linewidths=linewidth, zorder=4)
+        axes.add_collection(lines)
+
+
+def _headings(values: np.ndarray) -> np.ndarray:
+    """(M, 2, 2) lines from the centres to a little beyond the fronts."""
+    reach = values[:, 3] / 2 + np.clip(0.35 * values[:, 3], 0.4, 1.2)
+    tip = values[:, :2] + reach[:, None] * np.stack([np.cos(values[:, 6]), np.sin(values[:, 6])], axis=1)
+    return np.stack([values[:, :2], tip], axis=1)
+
+
+def draw_velocities(axes: Axes, values: np.ndarray) -> None:
+    """Arrows from the centres of boxes (M, 9) to where they are a second later; none where velocity is unknown."""
+    moving = values[np.hypot(values[:, 7], values[:, 8]) >= SHOWN_SPEED]
+    axes.quiver(*moving[:, [0, 1, 7, 8]].T, color=INK, angles="xy", scale_units="xy", scale=1, width=0.0022,
+                headwidth=4, headlength=4.5, headaxislength=4, zorder=5)
+
+
+def draw_map(axes: Axes, masks: np.ndarray, grid: BevGrid, title: str, opacity: float = 1.0) -> None:
+    """bool (6, Y, X); later classes of MAP_CLASSES are painted over earlier ones, lines over areas."""
+    image = np.full((*masks.shape[1:], 3), 255, np.uint8)
+    for name, mask in zip(MAP_CLASSES, masks, strict=True):
+        image[mask] = MAP_COLOURS[name]
+    axes.imshow(image, origin="lower", extent=(grid.x_min, grid.x_max, grid.y_min, grid.y_max), interpolation="nearest",
+                alpha=opacity)
+    axes.grid(False)  # explicit, as below: importing the devkit's map API switches matplotlib's style for everybody
+    frame_axes(axes, grid, title)
+
+
+def frame_axes(axes: Axes, grid: BevGrid, title: str) -> None:
+    """Equal metre axes over the grid, and the ego vehicle."""
+    axes.add_collection(PolyCollection(corners_bev(EGO), facecolors=INK, edgecolors="white", linewidths=0.6, zorder=5))
+    axes.set(xlim=(grid.x_min, grid.x_max), ylim=(grid.y_min, grid.y_max), aspect="equal")
+    axes.set_title(title, fontsize=10, color=INK)
+    axes.set_xlabel("x forward [m]", fontsize=8, color=INK)
+    axes.set_ylabel("y left [m]", fontsize=8, color=INK)
+    axes.tick_params(labelsize=8, length=0, color=FAINT, labelcolor=INK)
+    axes.spines[:].set_color(FAINT)
+
+
+def class_colours(labels: np.ndarray) -> list[str]:
+    """The palette's colour of each of labels (M,)."""
+    return [hexadecimal(DETECTION_COLOURS[DETECTION_CLASSES[label]]) for label in labels]
+
+
+def class_swatches(labels: np.ndarray) -> list[Patch]:
+    """Legend entries of the detection classes that occur among labels (M,)."""
+    shown = np.unique(labels)
+    return [Patch(facecolor="none", edgecolor=colour, linewidth=1.6, label=DETECTION_CLASSES[label].replace("_", " "))
+            for label, colour in zip(shown, class_colours(shown), strict=True)]
+
+
+def map_swatches(opacity: float = 1.0) -> list[Patch]:
+    """Legend entries of all map classes."""
+    return [Patch(color=hexadecimal(MAP_COLOURS[name]), alpha=opacity, label=name.replace("_", " "))
+            for name in MAP_CLASSES]
+
+
+def hexadecimal(colour: Rgb) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    with whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=130, facecolor="white")
