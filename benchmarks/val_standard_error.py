@@ -1,7 +1,8 @@
 """How certain a val mAP is: its standard error by bootstrap over scenes, and what it would be with more or fewer.
 
 The claim: on the val split of `bench-small` the standard error is below one point; exit code 1 where not. Scenes are
-drawn, not keyframes, because the keyframes of one scene show the same objects. `vexkd evaluate` writes submission.json.
+drawn, not keyframes, because the keyframes of one scene show the same objects. What a model found is written by
+`vexkd evaluate … --submission submission.json`.
 
     python benchmarks/val_standard_error.py --dataroot data --version v1.0-trainval --split val \\
         --submission submission.json
@@ -18,7 +19,7 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.common.loaders import add_center_dist, filter_eval_boxes, load_gt, load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
 
-from vexkd_model.data.prepare import open_nuscenes
+from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import DETECTION_CLASSES
@@ -32,7 +33,7 @@ def read_boxes(dataroot: Path, version: str, split: str, submission: Path) -> tu
     """Ground truth and predictions as `DetectionEval` filters them, and sample token → scene token."""
     nusc, config = open_nuscenes(dataroot, version), config_factory("detection_cvpr_2019")
     if not submission.is_file():
-        raise UserError(f"{submission}: not there; `vexkd evaluate` writes it")
+        raise UserError(f"{submission}: not there; `vexkd evaluate --submission {submission}` writes it")
     predicted, _ = load_prediction(str(submission), config.max_boxes_per_sample, DetectionBox)
     both = [filter_eval_boxes(nusc, add_center_dist(nusc, boxes), config.class_range)
             for boxes in (load_gt(nusc, split, DetectionBox), predicted)]

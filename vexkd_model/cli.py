@@ -48,8 +48,10 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
+    from vexkd_model.process import set_up_process
     from vexkd_model.training.train import quiet_lightning, train
 
+    set_up_process()
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
     index = _open_index(arguments, default_split={"v1.0-mini": "mini_train"}.get(arguments.version, "train"))
@@ -61,15 +63,21 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.predictor import Predictor
     from vexkd_model.evaluation.report import metrics_table
-    from vexkd_model.evaluation.split import predict_split, score_split
+    from vexkd_model.evaluation.split import predict_split, score_split, write_submission
+    from vexkd_model.process import set_up_process
     from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
 
+    set_up_process()
     target: Path = arguments.run_or_student
     is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
     predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
                  else Predictor.load(target, arguments.device))
     index = _open_index(arguments, default_split={"v1.0-mini": "mini_val"}.get(arguments.version, "val"))
-    result = score_split(predict_split(predictor, index), index)
+    predictions = predict_split(predictor, index)
+    if arguments.submission:
+        write_submission(arguments.submission, predictions, index)
+        print(f"{arguments.submission}: written")
+    result = score_split(predictions, index)
     print(metrics_table(result.detection, result.maps))
     report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]),
               "detection": result.detection.to_dict(), "map": result.maps and result.maps.to_dict()}  # fmt: skip
@@ -189,6 +197,8 @@ def _parser() -> argparse.ArgumentParser:
     _dataset_arguments(command)
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    command.add_argument("--submission", type=Path, metavar="FILE",
+                         help="also write the detections here, in nuScenes' submission format")
 
     command = _command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")

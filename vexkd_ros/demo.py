@@ -5,7 +5,6 @@ Node, player and recorder are separate processes that talk over DDS, as on a veh
 
 import argparse
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -21,8 +20,9 @@ from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.prepare import SPLITS_OF_VERSION, open_nuscenes, prepare
+from vexkd_model.data.prepare import SPLITS_OF_VERSION, prepare
 from vexkd_model.data.synth import synthesise
+from vexkd_model.data.tables import open_nuscenes, tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.figures import bev_figure
@@ -41,7 +41,6 @@ SEED = 7  # never a seed that the student was trained on
 DEFAULT_RATES = (0.25, 0.1)  # 20 Hz sweeps come at 5 Hz, for two idle cores; at 2 Hz where those were too busy
 START_S = 120.0  # the most that the node may take until it listens
 LAST_FRAME_S = 1.0  # for the node to finish what came last, and for the recorder to write it
-CHUNK = 1 << 20
 TOPICS = [f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}" for name in MAP_CLASSES),
                                         "debug/latency")]
 HELP = """\
@@ -123,12 +122,8 @@ def split_with_scenes(dataset: Dataset) -> str:
 
 def forget_other_data(out: Path, dataset: Dataset) -> None:
     """Remove index and bags in OUT unless they were made from the very tables that the dataset has now."""
-    digest = hashlib.sha256()
-    for table in sorted((dataset.dataroot / dataset.version).glob("*.json")):
-        with table.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    source, record = f"{dataset.dataroot.resolve()} {dataset.version} {digest.hexdigest()}\n", out / "source.txt"
+    digest, record = tables_digest(dataset.dataroot, dataset.version), out / "source.txt"
+    source = f"{dataset.dataroot.resolve()} {dataset.version} {digest}\n"
     if not record.is_file() or record.read_text() != source:
         for folder in (out / "index", out / "bags"):
             shutil.rmtree(folder, ignore_errors=True)

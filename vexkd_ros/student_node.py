@@ -30,6 +30,7 @@ from tf2_msgs.msg import TFMessage
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
+from vexkd_model.process import set_up_process
 from vexkd_model.types import Frame
 from vexkd_ros.inputs.newest import Newest
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
@@ -255,6 +256,7 @@ def main(args: list[str] | None = None) -> int:
     """Exit code: 0 after SIGINT or SIGTERM, 1 where the node cannot start (the reason is one line), 2 for wrong use."""
     # Threads inherit the mask: signals wait for sigtimedwait below, however busy or nested the code is just then.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    set_up_process()
     args = sys.argv if args is None else args
     parser = argparse.ArgumentParser(
         prog="student_node", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,

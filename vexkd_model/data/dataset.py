@@ -1,24 +1,28 @@
 """Frames of a prepared dataset, as a student sees them, and the batches made of them."""
 
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-import cv2
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vexkd_model.config import AugmentConfig, ImageConfig, ModelConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.batch import Batch, collate
 from vexkd_model.data.image_augment import ImageAugmentation
-from vexkd_model.data.images import load_views
+from vexkd_model.data.images import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
-from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, CameraImage, Frame
+from vexkd_model.process import set_up_process
+from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,7 @@ class Sample:
 def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None) -> Frame:
     """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
     images of `images.cameras`. Without `sweeps` or `images` those files are not read."""
-    views = load_views(record.cameras, images) if images is not None else ()
-    return Frame(_points(record, sweeps), record.stamp_ns, record.token, views)
+    return _read(record, sweeps, images)
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
@@ -44,10 +47,30 @@ def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | No
     return _with_truth(index, i, record, load_frame(record, sweeps, images))
 
 
+def _read(record: FrameRecord, sweeps: int, images: ImageConfig | None,
+          augmentations: Mapping[str, ImageAugmentation] | None = None) -> Frame:
+    """augmentations: of the images, by camera."""
+    cameras = [camera for camera in record.cameras if images is not None and camera.name in images.cameras]
+    points, *views = _side_by_side([
+        partial(_points, record, sweeps),
+        *(partial(load_view, camera, images, augmentations and augmentations[camera.name]) for camera in cameras)])
+    return Frame(points, record.stamp_ns, record.token, tuple(views))
+
+
+def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """The results of tasks that read files, in threads where this process has cores left."""
+    # A DataLoader's workers share the cores already.
+    threads = 1 if get_worker_info() else min(len(tasks), len(os.sched_getaffinity(0)))
+    if threads == 1:
+        return [task() for task in tasks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda task: task(), tasks))
+
+
 def _points(record: FrameRecord, sweeps: int) -> np.ndarray:
     if not sweeps:
         return np.empty((0, len(POINT_FIELDS)), np.float32)
-    return accumulate_sweeps([sweep.load() for sweep in record.sweeps[:sweeps]])
+    return accumulate_sweeps(sweep.load() for sweep in record.sweeps[:sweeps])
 
 
 def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) -> Sample:
@@ -76,19 +99,18 @@ class TrainingSet(Dataset[Sample]):
         # Streams of their own: whether objects are pasted does not change how images are cropped.
         for_bev, for_images, for_objects = np.random.default_rng((self.seed, *draw)).spawn(3)
         record = self.index[draw.frame]
-        frame = Frame(_points(record, self.sweeps), record.stamp_ns, record.token, self._views(record, for_images))
+        frame = _read(record, self.sweeps, self.images, self._image_augmentations(for_images))
         sample = _with_truth(self.index, draw.frame, record, frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
         return _augmented(sample, BevAugmentation.draw(for_bev, **self.augment.model_dump()))
 
-    def _views(self, record: FrameRecord, rng: np.random.Generator) -> tuple[CameraImage, ...]:
-        """Every camera has a stream of its own too: one that is absent does not change the others."""
+    def _image_augmentations(self, rng: np.random.Generator) -> dict[str, ImageAugmentation] | None:
+        """Every camera has a stream of its own: one that is absent does not change the others."""
         if self.images is None:
-            return ()
-        augmentations = {name: ImageAugmentation.draw(stream, self.images.augment)
-                         for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)}
-        return load_views(record.cameras, self.images, augmentations)
+            return None
+        return {name: ImageAugmentation.draw(stream, self.images.augment)
+                for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)}
 
 
 def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> Sample:
@@ -115,9 +137,8 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> Dat
                else EpochSampler(len(index), settings.seed))
     return DataLoader(samples, settings.batch_size, sampler=sampler, collate_fn=partial(collate, images=config.images),
                       num_workers=workers, drop_last=True, persistent_workers=workers > 0,
-                      worker_init_fn=_use_one_thread)
+                      worker_init_fn=_in_worker)
 
 
-def _use_one_thread(_: int) -> None:
-    """In a worker: the workers share the cores already."""
-    cv2.setNumThreads(1)
+def _in_worker(_: int) -> None:
+    set_up_process()

@@ -4,13 +4,8 @@ Decoding a JPEG at half, a quarter or an eighth of its size costs less than half
 low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
 """
 
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-
 import cv2
 import numpy as np
-from torch.utils.data import get_worker_info
 
 from vexkd_model.config import ImageConfig
 from vexkd_model.data.image_augment import ImageAugmentation
@@ -39,25 +34,6 @@ def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugm
     pixels = warp(_decode(record, reduction), image_from_stored, size, reduction)
     return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
                        record.base_from_camera)
-
-
-def load_views(records: Sequence[CameraRecord], images: ImageConfig,
-               augmentations: Mapping[str, ImageAugmentation] | None = None) -> tuple[CameraImage, ...]:
-    """What a student reads of the cameras of `images.cameras`, decoded side by side where the machine has cores left.
-
-    augmentations: by camera, in training.
-    """
-    wanted = [record for record in records if record.name in images.cameras]
-
-    def load(record: CameraRecord) -> CameraImage:
-        return load_view(record, images, augmentations[record.name] if augmentations else None)
-
-    # A DataLoader's workers share the cores already.
-    threads = 1 if get_worker_info() else min(len(wanted), len(os.sched_getaffinity(0)))
-    if threads <= 1:
-        return tuple(map(load, wanted))
-    with ThreadPoolExecutor(threads) as pool:
-        return tuple(pool.map(load, wanted))
 
 
 def view_of(received: CameraImage, images: ImageConfig) -> CameraImage:

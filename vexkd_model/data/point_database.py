@@ -132,7 +132,7 @@ def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
     found = []
     for i in job.frames:
         record = job.index[i]
-        points = accumulate_sweeps([sweep.load() for sweep in record.sweeps[: job.sweeps]])
+        points = accumulate_sweeps(sweep.load() for sweep in record.sweeps[: job.sweeps])
         seen = record.lidar_points > 0
         boxes, labels = record.boxes.values[seen], record.boxes.labels[seen]
         found += [(row, label, points[chosen]) for row, label, chosen

@@ -1,6 +1,5 @@
 """`vexkd prepare`: nuScenes folder → frame index, scene by scene, so that an interrupted run is resumed."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from nuscenes.utils.splits import create_splits_scenes
 from vexkd_model.data.file_checks import Problem, check_row
 from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser
-from vexkd_model.data.tables import open_nuscenes, scene_rows
+from vexkd_model.data.tables import open_nuscenes, scene_rows, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file, write_json
 from vexkd_model.parallel import in_parallel
@@ -39,7 +38,7 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
     if version not in SPLITS_OF_VERSION:
         raise UserError(f"--version {version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
     nusc = open_nuscenes(dataroot, version)
-    made_of = _made_of(nusc)
+    made_of = _made_of(dataroot, version)
     scenes_of_split = create_splits_scenes()
     present = {scene["name"]: scene for scene in nusc.scene}
     folders = []
@@ -61,16 +60,10 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
     return folders
 
 
-def _made_of(nusc: NuScenes) -> dict:
+def _made_of(dataroot: Path, version: str) -> dict:
     """What an index depends on beside its split: place, tables, and whether there is a map expansion."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted((Path(nusc.dataroot) / nusc.version).glob("*.json")):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    return {"format": FORMAT, "dataroot": str(Path(nusc.dataroot).resolve()), "version": nusc.version,
-            "tables": digest.hexdigest(), "has_maps": (Path(nusc.dataroot) / "maps" / "expansion").is_dir()}
+    return {"format": FORMAT, "dataroot": str(Path(dataroot).resolve()), "version": version,
+            "tables": tables_digest(dataroot, version), "has_maps": (Path(dataroot) / "maps" / "expansion").is_dir()}
 
 
 def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:

@@ -1,5 +1,6 @@
 """nuScenes tables → rows of the frame index. The only reader of the devkit's tables for training."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vexkd_model.types import ATTRIBUTE_NAMES, CAMERAS, DETECTION_CLASSES
 
 SWEEPS = 10  # the most that any published student reads
 LIDAR = "LIDAR_TOP"
+CHUNK = 1 << 20  # bytes
 
 
 def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
@@ -25,6 +27,17 @@ def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
         return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
     except (FileNotFoundError, AssertionError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
         raise UserError(f"{folder}: not a complete nuScenes dataset ({error})") from None
+
+
+def tables_digest(dataroot: Path, version: str) -> str:
+    """A short hash of all tables: equal for the same dataset, other when anything in them has changed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted((Path(dataroot) / version).glob("*.json")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def scene_rows(nusc: NuScenes, scene: dict) -> list[dict]:

@@ -16,7 +16,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split, is_predefined_split
 
-from vexkd_model.data.prepare import open_nuscenes
+from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values

@@ -12,7 +12,7 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import create_splits_scenes
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vexkd_model.data.prepare import open_nuscenes
+from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from nuscenes.eval.common.loaders import load_prediction
+from nuscenes.eval.detection.data_classes import DetectionBox
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
@@ -196,7 +198,8 @@ def test_train_evaluate_export_and_the_vehicle_agree(
           "--set", "detection.score_threshold=0.02"])
     main(["evaluate", str(run), *data])
     main(["export", str(run), str(package)])
-    main(["evaluate", str(package), *data, "--json", str(tmp_path / "figures.json")])
+    submitted = tmp_path / "submission.json"
+    main(["evaluate", str(package), *data, "--json", str(tmp_path / "figures.json"), "--submission", str(submitted)])
 
     of_run, of_package = (json.loads(path.read_text()) for path in (run / "evaluation.json", tmp_path / "figures.json"))
     assert of_run["detection"] == of_package["detection"] and of_run["map"] == of_package["map"]
@@ -211,6 +214,9 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     predictions = predict_split(predictor, index)
     assert [p.token for p in predictions] == ["scene-0103-0", "scene-0103-1"]
     assert any(len(p.boxes) for p in predictions)
+    read_by_devkit, _ = load_prediction(str(submitted), 500, DetectionBox)
+    assert {p.token: len(p.boxes) for p in predictions} == {
+        token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
 

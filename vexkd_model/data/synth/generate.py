@@ -1,15 +1,10 @@
 """`vexkd synth`: which scenes are written, by how many processes, and the tables and maps of all of them."""
 
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +16,7 @@ from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_scene
 from vexkd_model.data.synth.tables import TABLES, shared_tables, token
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
+from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 
 GENERATOR = 2  # grows whenever the same preset and seed give other files
@@ -94,34 +90,10 @@ def _open_manifest(out: Path, preset: str, seed: int) -> None:
 
 def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: str, workers: int) -> Iterator[str]:
     """Yield the names of scenes as they are finished."""
-    if workers == 1:
-        threads = torch.get_num_threads()
-        for name in names:
-            yield write_scene(out, PRESETS[preset], seed, name, device)
-        torch.set_num_threads(threads)
-        return
-    # Spawned, not forked: torch's threads and CUDA do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(names)), context, initializer=_end_with_parent) as pool:
-        tasks = [pool.submit(write_scene, out, PRESETS[preset], seed, name, device) for name in names]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        except BrokenProcessPool:
-            raise UserError("--workers: a process was killed, perhaps for memory; the same command continues") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and no worker outlives a parent that was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    threads = torch.get_num_threads()
+    yield from in_parallel(partial(write_scene, out, PRESETS[preset], seed, device=device), names,
+                           min(workers, len(names)))
+    torch.set_num_threads(threads)  # which write_scene changes, with one worker in this process
 
 
 def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> None:
@@ -144,11 +116,11 @@ def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> No
         canvas = canvas_of(slots[town])
         write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas), indent=None)
         write_mask(out / filename, scenes, canvas)
-    partial = out / WORK / "tables"
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = out / WORK / "tables"
+    shutil.rmtree(unfinished, ignore_errors=True)
     for table, rows in tables.items():
-        write_json(partial / f"{table}.json", rows, indent=None)
+        write_json(unfinished / f"{table}.json", rows, indent=None)
     shutil.rmtree(out / preset.version, ignore_errors=True)
-    os.replace(partial, out / preset.version)
+    os.replace(unfinished, out / preset.version)
     manifest = {"preset": preset_name, "seed": seed, "generator": GENERATOR, "scenes": names}
     write_json(out / MANIFEST, manifest, indent=None)
