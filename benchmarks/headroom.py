@@ -25,7 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vexkd_model.config import load_config
-from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, FrameIndex
+from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, FrameIndex, index_folder, read_manifest
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.bev_axes import save_png
@@ -42,10 +42,9 @@ STEPS = 1048  # four epochs of bench-small, one of bench-small-x4
 
 def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:
     """The index of the first `count` train scenes, written to `folder`."""
-    whole = FrameIndex.open(dataroot / "vexkd" / VERSION, "train", dataroot, VERSION)
-    target = folder / "train"
-    if not target.is_dir():
-        manifest = json.loads((whole.folder / MANIFEST).read_text())
+    whole = FrameIndex.open(index_folder(dataroot, VERSION), "train", dataroot, VERSION)
+    target, manifest = folder / "train", read_manifest(whole.folder / MANIFEST)
+    if not target.is_dir() or read_manifest(target / MANIFEST)["tables"] != manifest["tables"]:
         if count > len(manifest["scenes"]):
             raise UserError(f"{whole.folder}: holds {len(manifest['scenes'])} scenes, not {count}; use bench-small-x4")
         scenes = manifest["scenes"][:count]
@@ -58,6 +57,7 @@ def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:
             writer.write_table(table.take(rows))
         np.save(partial / MASKS, np.load(whole.folder / MASKS, mmap_mode="r")[rows])
         write_json(partial / MANIFEST, {**manifest, "scenes": scenes, "frames": len(rows)})
+        shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     return FrameIndex.open(folder, "train", dataroot, VERSION)
 
@@ -74,10 +74,10 @@ def measure(config_path: Path, dataroot: Path, count: int, steps: int, folder: P
     train(config, index, run, 1, resume=(run / CONFIG).is_file(), interactive=sys.stderr.isatty())
     student, config, _ = load_run(run)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    val = FrameIndex.open(dataroot / "vexkd" / VERSION, "val", dataroot, VERSION)
+    val = FrameIndex.open(index_folder(dataroot, VERSION), "val", dataroot, VERSION)
     result = score_split(predict_split(Predictor(student, config, card=None, device=device), val), val)
     report = {"scenes": count, "frames": len(index), "epochs": epochs, "steps": epochs * steps_an_epoch,
-              "detection": result.detection.to_dict(), "map": result.maps and result.maps.to_dict()}  # fmt: skip
+              **result.to_dict()}  # fmt: skip
     write_json(run / EVALUATION, report)
 
 

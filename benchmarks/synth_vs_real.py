@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file
@@ -207,7 +207,7 @@ def main() -> int:
     arguments = parser.parse_args()
     split = arguments.split or {"v1.0-mini": "mini_val"}.get(arguments.version, "val")
     try:
-        folder = arguments.index or arguments.dataroot / "vexkd" / arguments.version
+        folder = arguments.index or index_folder(arguments.dataroot, arguments.version)
         index = FrameIndex.open(folder, split, arguments.dataroot, arguments.version)
         synthetic, real = read_sweeps(index, arguments.sweeps), read_keyframe(arguments.real)
     except UserError as error:

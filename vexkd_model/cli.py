@@ -19,6 +19,8 @@ a first tour:
   vexkd evaluate run --dataroot data --version v1.0-mini
   vexkd export run student"""
 
+DEBUG_HELP = "show the traceback of an error"
+
 # Imports of torch and of the devkit stand inside the commands: `vexkd --help` must answer at once.
 
 
@@ -54,7 +56,7 @@ def train(arguments: argparse.Namespace) -> None:
     set_up_process()
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
-    index = _open_index(arguments, default_split={"v1.0-mini": "mini_train"}.get(arguments.version, "train"))
+    index = _open_index(arguments, default=0)
     train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty())
     print(f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
           f"--version {arguments.version}")
@@ -63,7 +65,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.predictor import Predictor
     from vexkd_model.evaluation.report import metrics_table
-    from vexkd_model.evaluation.split import predict_split, score_split, write_submission
+    from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
     from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
 
@@ -72,15 +74,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
     predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
                  else Predictor.load(target, arguments.device))
-    index = _open_index(arguments, default_split={"v1.0-mini": "mini_val"}.get(arguments.version, "val"))
-    predictions = predict_split(predictor, index)
+    index = _open_index(arguments, default=-1)
+    result = score_split(predict_split(predictor, index), index, arguments.submission)
     if arguments.submission:
-        write_submission(arguments.submission, predictions, index)
         print(f"{arguments.submission}: written")
-    result = score_split(predictions, index)
-    print(metrics_table(result.detection, result.maps))
-    report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]),
-              "detection": result.detection.to_dict(), "map": result.maps and result.maps.to_dict()}  # fmt: skip
+    print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
+    report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
     for path in filter(None, (arguments.json, target / EVALUATION if is_run else None)):
         write_json(path, report)
         print(f"{path}: written")
@@ -140,21 +139,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _index_dir(arguments: argparse.Namespace) -> Path:
-    return arguments.index or arguments.dataroot / "vexkd" / arguments.version
+    from vexkd_model.data.index import index_folder
+
+    return arguments.index or index_folder(arguments.dataroot, arguments.version)
 
 
-def _open_index(arguments: argparse.Namespace, default_split: str):
-    from vexkd_model.data.index import FrameIndex
+def _open_index(arguments: argparse.Namespace, default: int):
+    """default: which of the version's splits, the first one is for training and the last one for evaluation."""
+    from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 
-    return FrameIndex.open(_index_dir(arguments), arguments.split or default_split, arguments.dataroot,
-                           arguments.version)
+    if arguments.version not in SPLITS_OF_VERSION:
+        raise UserError(f"--version {arguments.version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
+    split = arguments.split or SPLITS_OF_VERSION[arguments.version][default]
+    return FrameIndex.open(_index_dir(arguments), split, arguments.dataroot, arguments.version)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vexkd", description="Train, evaluate and export bird's-eye-view students.", epilog=TOUR,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = _command(commands, synth, "write a synthetic dataset in the official nuScenes schema",
@@ -221,6 +225,7 @@ def _command(commands: argparse._SubParsersAction, run, text: str, example: str)
                                   epilog=f"example:\n  {example}",
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     command.set_defaults(command=run)
+    command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
     return command
 
 

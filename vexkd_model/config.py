@@ -151,10 +151,16 @@ class TrainingConfig(_Section):
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Positive
     precision: Literal["32-true", "bf16-mixed"]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
     paste: PasteConfig | None = None
+
+    @model_validator(mode="after")
+    def _pastes_at_all(self) -> "TrainingConfig":
+        if self.paste is not None and self.paste.off_for_last_epochs >= self.epochs:
+            raise ValueError(f"paste.off_for_last_epochs must be less than epochs, {self.epochs}, or nothing is pasted")
+        return self
 
 
 class ModelConfig(_Section):

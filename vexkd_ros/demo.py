@@ -19,8 +19,8 @@ import pyarrow as pa
 from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.dataset import load_sample
-from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.prepare import SPLITS_OF_VERSION, prepare
+from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
+from vexkd_model.data.prepare import prepare
 from vexkd_model.data.synth import synthesise
 from vexkd_model.data.tables import open_nuscenes, tables_digest
 from vexkd_model.deploy.package import load_package

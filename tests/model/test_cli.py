@@ -52,6 +52,9 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r"], "vexkd prepare"),
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set", "a=1"],
      "--set a"),
+    (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set",
+      "training.seed=-1"], "training.seed"),
+    (["evaluate", "models/lidar_pillar_small", "--dataroot", "{data}", "--version", "v2"], "v1.0-test"),
     (["evaluate", "{tmp}/none", "--dataroot", "{data}", "--version", "v1.0-mini"], "{tmp}/none"),
     (["export", "{tmp}/none", "{tmp}/out"], "{tmp}/none"),
 ])  # fmt: skip
@@ -64,9 +67,10 @@ def test_a_failure_is_one_line_that_names_its_cause(argv, named, tiny_dataroot, 
 
 def test_a_failing_process_exits_with_1_and_prints_no_traceback_unless_asked(tmp_path):
     argv = ["prepare", str(tmp_path / "none"), "--version", "v1.0-mini"]
-    quiet, loud = (subprocess.run([sys.executable, "-m", "vexkd_model.cli", *flags, *argv], capture_output=True,
-                                  text=True) for flags in ([], ["--debug"]))  # fmt: skip
-    assert quiet.returncode == loud.returncode == 1
+    quiet, loud, asked_last = (
+        subprocess.run([sys.executable, "-m", "vexkd_model.cli", *words], capture_output=True, text=True)
+        for words in (argv, ["--debug", *argv], [*argv, "--debug"]))
+    assert quiet.returncode == loud.returncode == 1 and asked_last.stderr == loud.stderr
     assert quiet.stderr.count("\n") == 1 and quiet.stderr.startswith("vexkd: ") and not quiet.stdout
     assert "Traceback" in loud.stderr and loud.stderr.endswith(quiet.stderr)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vexkd_model.config import ImageConfig
+from vexkd_model.errors import UserError
 from vexkd_model.types import CameraImage, Frame
 
 if TYPE_CHECKING:
@@ -67,8 +68,10 @@ def _on_device(value: object, device: torch.device | str) -> object:
     return value
 
 
-def collate(samples: Sequence["Sample"], images: ImageConfig | None = None) -> Batch:
-    """images: what the student reads of its cameras, if it has any."""
+def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None = None) -> Batch | UserError:
+    """images: what the student reads of its cameras, if it has any. An error among the samples takes their place."""
+    if errors := [sample for sample in samples if isinstance(sample, UserError)]:
+        return errors[0]
     numbers = [np.full(len(sample.frame.points), i) for i, sample in enumerate(samples)]
     return Batch(
         points=torch.from_numpy(np.concatenate([sample.frame.points for sample in samples])),

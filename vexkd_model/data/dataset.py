@@ -21,6 +21,7 @@ from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
 from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame
 
@@ -35,26 +36,21 @@ class Sample:
     map_known: np.ndarray
 
 
-def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None) -> Frame:
+def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None,
+               augmentations: Mapping[str, ImageAugmentation] | None = None) -> Frame:
     """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
-    images of `images.cameras`. Without `sweeps` or `images` those files are not read."""
-    return _read(record, sweeps, images)
+    images of `images.cameras`, augmented in training. Without `sweeps` or `images` those files are not read."""
+    cameras = [camera for camera in record.cameras if images is not None and camera.name in images.cameras]
+    points, *views = _side_by_side([
+        partial(_points, record, sweeps),
+        *(partial(load_view, camera, images, augmentations and augmentations[camera.name]) for camera in cameras)])
+    return Frame(points, record.stamp_ns, record.token, tuple(views))
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
     """A frame with its ground truth; boxes without a LiDAR point are left out, as the devkit's metric does."""
     record = index[i]
     return _with_truth(index, i, record, load_frame(record, sweeps, images))
-
-
-def _read(record: FrameRecord, sweeps: int, images: ImageConfig | None,
-          augmentations: Mapping[str, ImageAugmentation] | None = None) -> Frame:
-    """augmentations: of the images, by camera."""
-    cameras = [camera for camera in record.cameras if images is not None and camera.name in images.cameras]
-    points, *views = _side_by_side([
-        partial(_points, record, sweeps),
-        *(partial(load_view, camera, images, augmentations and augmentations[camera.name]) for camera in cameras)])
-    return Frame(points, record.stamp_ns, record.token, tuple(views))
 
 
 def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -82,7 +78,7 @@ def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) ->
     return Sample(frame, boxes, masks, known)
 
 
-class TrainingSet(Dataset[Sample]):
+class TrainingSet(Dataset[Sample | UserError]):
     """Augmented samples. An item is asked for by a Draw, (epoch, frame[, repeat]), and its random numbers depend on
     nothing else, so that the same seed gives the same batches for any number of workers."""
 
@@ -94,12 +90,19 @@ class TrainingSet(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, key: Draw | tuple[int, int]) -> Sample:
-        draw = Draw(*key)
+    def __getitem__(self, key: Draw | tuple[int, int]) -> Sample | UserError:
+        """A file that cannot be read is returned as an error, which `collate` passes on: raised in a worker process, it
+        would reach the user as a page of traceback."""
+        try:
+            return self._sample(Draw(*key))
+        except UserError as error:
+            return error
+
+    def _sample(self, draw: Draw) -> Sample:
         # Streams of their own: whether objects are pasted does not change how images are cropped.
         for_bev, for_images, for_objects = np.random.default_rng((self.seed, *draw)).spawn(3)
         record = self.index[draw.frame]
-        frame = _read(record, self.sweeps, self.images, self._image_augmentations(for_images))
+        frame = load_frame(record, self.sweeps, self.images, self._image_augmentations(for_images))
         sample = _with_truth(self.index, draw.frame, record, frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
@@ -125,9 +128,14 @@ def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
 
 
-def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> DataLoader[Batch]:
-    """Batches as `config.training` wants them; what is pasted is taken from the same split."""
+def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> DataLoader[Batch | UserError]:
+    """Batches as `config.training` wants them; what is pasted is taken from the same split. An error is to be raised by
+    whoever takes it: see TrainingSet."""
     settings = config.training
+    if config.segmentation.grid.grid() != SEGMENTATION_GRID:
+        raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
+    if workers < 0:
+        raise UserError(f"--workers {workers}: must be at least 0")
     paster = None
     if settings.paste is not None:
         database = PointDatabase.of(index, config.sweeps, max(workers, 1))

@@ -67,8 +67,8 @@ def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
     """uint8 (h, w, 3) RGB, shrunk by `reduction`; as stored, whatever an EXIF orientation says."""
     try:
         content = np.fromfile(record.path, np.uint8)
-    except FileNotFoundError:
-        raise UserError(f"{record.path}: image is missing; run `vexkd prepare` again") from None
+    except OSError as error:
+        raise UserError(f"{record.path}: image cannot be read ({error.strerror}); complete the download") from None
     # libjpeg fills what a truncated file lacks with grey and only warns.
     truncated = content[:2].tobytes() == JPEG_START and content[-2:].tobytes() != JPEG_END
     flags = REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION

@@ -20,6 +20,8 @@ from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import MAP_CLASSES, Boxes
 
+SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
+                     "v1.0-test": ("test",)}  # fmt: skip
 FORMAT = 2
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
@@ -119,6 +121,7 @@ class FrameIndex:
         self.version: str = manifest["version"]
         self.split: str = manifest["split"]
         self.has_maps: bool = manifest["has_maps"]
+        self.skipped_frames: int = manifest["skipped_frames"]
 
     @classmethod
     def open(cls, index_dir: Path, split: str, dataroot: Path | None = None,
@@ -201,6 +204,11 @@ class FrameIndex:
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
         return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_map_masks")}
+
+
+def index_folder(dataroot: Path, version: str) -> Path:
+    """Where `vexkd prepare` writes unless it is told otherwise."""
+    return Path(dataroot) / "vexkd" / version
 
 
 def read_manifest(path: Path) -> dict:

@@ -14,16 +14,13 @@ from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.file_checks import Problem, check_row
-from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, read_manifest
+from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, SPLITS_OF_VERSION, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser
 from vexkd_model.data.tables import open_nuscenes, scene_rows, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
-
-SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
-                     "v1.0-test": ("test",)}  # fmt: skip
 
 
 def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str] | None = None,

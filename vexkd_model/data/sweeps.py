@@ -31,8 +31,8 @@ def read_lidar_file(path: Path) -> np.ndarray:
     """A nuScenes `.pcd.bin`: float32 (N, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: LiDAR file is missing; complete the download") from None
+    except OSError as error:
+        raise UserError(f"{path}: LiDAR file cannot be read ({error.strerror}); complete the download") from None
     if len(content) % 20:
         raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
     return np.frombuffer(content, np.float32).reshape(-1, 5)

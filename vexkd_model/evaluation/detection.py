@@ -85,26 +85,33 @@ def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str,
     return {"meta": meta, "results": results}
 
 
-def evaluate_detections(dataroot: Path, version: str, split: str, predictions: Iterable[Prediction],
-                        global_from_base: Mapping[str, np.ndarray], work_dir: Path) -> DetectionResult:
-    """Score predictions on every sample of an official split of the dataset; the devkit prints nothing.
+def score_submission(dataroot: Path, version: str, split: str, document: dict, work_dir: Path,
+                     unreadable: int = 0) -> DetectionResult | None:
+    """Score a submission on every sample of an official split; the devkit prints nothing. None without annotations.
 
-    `work_dir` is made where absent and receives `submission.json`.
-    UserError: samples of the split without a prediction, predictions of other samples, a split that the dataset's
-    version does not have, and whatever `submission` refuses.
+    `work_dir` is made where absent and receives `submission.json`. unreadable: so many samples may be missing, and
+    count as samples without detections.
+    UserError: more samples of the split without a prediction, predictions of other samples, a split that the dataset's
+    version does not have.
     """
-    document = submission(predictions, global_from_base)
     nusc = open_nuscenes(dataroot, version)
     tokens = _split_tokens(nusc, split)
-    _check_complete(document["results"].keys(), tokens, split)
+    results = document["results"]
+    missing = [token for token in tokens if token not in results]
+    if len(missing) == unreadable:
+        results = {**results, **{token: [] for token in missing}}
+    _check_complete(results.keys(), tokens, split)
+    if not nusc.sample_annotation:
+        return None
+    note = f"{unreadable} keyframes could not be read and count as empty" if unreadable else ""
     path = Path(work_dir) / "submission.json"
-    write_json(path, document)
+    write_json(path, {**document, "results": results})
     config = config_factory("detection_cvpr_2019")
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             counted = _counted_ground_truth(nusc, split, config)
             # The devkit cannot tell the box type of an empty set and raises; the figures are known all the same.
-            if not any(document["results"].values()):
+            if not any(results.values()):
                 return _zero_result(counted, len(tokens), "no detections at all")
             if not counted:
                 return _zero_result(counted, len(tokens), "no ground truth in range in this split")
@@ -119,6 +126,7 @@ def evaluate_detections(dataroot: Path, version: str, split: str, predictions: I
         tp_errors={name: float(metrics.tp_errors[name]) for name in TP_METRICS},
         ground_truth={name: counted[name] for name in DETECTION_CLASSES},
         samples=len(tokens),
+        note=note,
     )
 
 

@@ -1,15 +1,14 @@
 """Offline evaluation: a student on every frame of a split → official detection metrics and map mIoU."""
 
 import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.predictor import Predictor
-from vexkd_model.evaluation.detection import DetectionResult, evaluate_detections, submission
+from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
 from vexkd_model.evaluation.map_iou import MapIou, MapResult
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
@@ -18,38 +17,46 @@ from vexkd_model.types import Prediction
 
 @dataclass(frozen=True)
 class SplitResult:
-    """maps is None for a dataset without the map expansion."""
+    """detection is None for a split without annotations (test), maps for a dataset without the map expansion."""
 
-    detection: DetectionResult
+    detection: DetectionResult | None
     maps: MapResult | None
 
+    def to_dict(self) -> dict:
+        """Plain dictionaries and numbers, for JSON; null for what is absent."""
+        return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict()}
 
-def predict_split(predictor: Predictor, index: FrameIndex) -> list[Prediction]:
-    """One Prediction a keyframe, in the order of the index."""
+
+def predict_split(predictor: Predictor, index: FrameIndex) -> Iterator[Prediction]:
+    """One Prediction a keyframe, in the order of the index, as they are asked for: a map is a megabyte."""
     predictor.warm_up()
-    return [predictor.predict(load_frame(index[i], predictor.sweeps))
-            for i in progress(range(len(index)), f"predict {index.split}", unit="frames")]
+    for i in progress(range(len(index)), f"predict {index.split}", unit="frames"):
+        yield predictor.predict(load_frame(index[i], predictor.sweeps))
 
 
-def write_submission(path: Path, predictions: list[Prediction], index: FrameIndex) -> None:
-    """Write nuScenes' submission format, which its evaluation server takes; the split needs no annotations."""
-    write_json(path, submission(predictions, _poses(index)))
+def score_split(predictions: Iterable[Prediction], index: FrameIndex,
+                submission_file: Path | None = None) -> SplitResult:
+    """Score predictions for the frames of an index, whoever made them; every token of the index must be there.
 
-
-def score_split(predictions: list[Prediction], index: FrameIndex) -> SplitResult:
-    """Score predictions for the frames of an index, whoever made them; every token of the split must be there."""
+    submission_file: also written, in the format that nuScenes' evaluation server takes. Keyframes that the index leaves
+    out (`vexkd prepare --skip-bad`) count as frames without detections.
+    """
+    records = (index[i] for i in range(len(index)))
+    iou, poses = MapIou(), {record.token: record.global_from_base for record in records}
+    document = submission(_counting_maps(predictions, index, iou), poses)
+    if submission_file:
+        write_json(submission_file, document)
     with tempfile.TemporaryDirectory() as work_dir:
-        detection = evaluate_detections(
-            index.dataroot, index.version, index.split, predictions, _poses(index), Path(work_dir))
-    if not index.has_maps:
-        return SplitResult(detection, None)
-    prediction_of = {prediction.token: prediction for prediction in predictions}
-    iou = MapIou()
-    for i, token in enumerate(index.column("token")):
-        iou.update(prediction_of[token].map_probabilities, index.map_mask(i))
-    return SplitResult(detection, iou.result())
+        detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
+                                     unreadable=index.skipped_frames)
+    return SplitResult(detection, iou.result() if index.has_maps else None)
 
 
-def _poses(index: FrameIndex) -> dict[str, np.ndarray]:
-    """Sample token → float64 (4, 4) ego pose."""
-    return {record.token: record.global_from_base for record in (index[i] for i in range(len(index)))}
+def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou) -> Iterator[Prediction]:
+    """The same predictions; each one's map is compared with the truth once it has been taken."""
+    row_of = {token: i for i, token in enumerate(index.column("token"))}
+    for prediction in predictions:
+        yield prediction
+        mask = index.map_mask(row_of[prediction.token])
+        if mask is not None:
+            iou.update(prediction.map_probabilities, mask)

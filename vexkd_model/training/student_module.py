@@ -52,5 +52,7 @@ class StudentModule(lightning.LightningModule):
                               div_factor=10, final_div_factor=1e3)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, _: int) -> Batch:
+    def transfer_batch_to_device(self, batch: Batch | UserError, device: torch.device, _: int) -> Batch:
+        if isinstance(batch, UserError):
+            raise batch
         return batch.to(device)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
-from vexkd_model.data.prepare import SPLITS_OF_VERSION
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import latency_table, metrics_table
 from vexkd_model.evaluation.split import SplitResult, score_split
@@ -53,8 +52,7 @@ class Evaluation:
 
     def to_dict(self) -> dict:
         """The figures for programs."""
-        return {"keyframes": len(self.predictions), "detection": self.result.detection.to_dict(),
-                "map": self.result.maps and self.result.maps.to_dict(),
+        return {"keyframes": len(self.predictions), **self.result.to_dict(),
                 "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()}}
 
 
@@ -96,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
-        index_dir = arguments.index or arguments.dataroot / "vexkd" / arguments.version
+        index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
         split = arguments.split or SPLITS_OF_VERSION.get(arguments.version, ("val",))[-1]
         evaluation = evaluate_bag(arguments.bag, FrameIndex.open(index_dir, split), arguments.node)
         print(evaluation.tables())

@@ -8,7 +8,7 @@ from tiny_nuscenes import SCENES, THINGS
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.detection import evaluate_detections, submission
+from vexkd_model.evaluation.detection import score_submission, submission
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
 
 GRID = BevGrid(-50.0, 50.0, -50.0, 50.0, 50.0)
@@ -37,7 +37,8 @@ def records(tiny_index):
 def score(tiny_index, records, tmp_path):
     def run(predictions):
         poses = {record.token: record.global_from_base for record in records}
-        return evaluate_detections(tiny_index.dataroot, tiny_index.version, "mini_train", predictions, poses, tmp_path)
+        return score_submission(tiny_index.dataroot, tiny_index.version, "mini_train",
+                                submission(predictions, poses), tmp_path)
 
     return run
 
@@ -173,7 +174,7 @@ def test_a_split_of_another_version_is_one_clear_error(tiny_index, tmp_path):
     def empty(tokens, split):
         poses = {token: np.eye(4) for token in tokens}
         predictions = [prediction(token, [], [], []) for token in tokens]
-        return evaluate_detections(tiny_index.dataroot, "v1.0-mini", split, predictions, poses, tmp_path)
+        return score_submission(tiny_index.dataroot, "v1.0-mini", split, submission(predictions, poses), tmp_path)
 
     with pytest.raises(UserError, match=r"no sample of split 'test'"):
         empty([], "test")
@@ -193,9 +194,8 @@ def test_a_real_keyframe_scores_its_own_annotations_perfectly(keyframe_dataroot,
 
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
     record = FrameIndex.open(tmp_path, "mini_train")[0]
-    result = evaluate_detections(
-        keyframe_dataroot, "v1.0-mini", "mini_train", [prediction(record.token, *perfect(record))],
-        {record.token: record.global_from_base}, tmp_path)  # fmt: skip
+    document = submission([prediction(record.token, *perfect(record))], {record.token: record.global_from_base})
+    result = score_submission(keyframe_dataroot, "v1.0-mini", "mini_train", document, tmp_path)
     found = {name for name, count in result.ground_truth.items() if count}
     assert {"car", "pedestrian", "barrier"} <= found
     assert all(result.class_ap[name] == pytest.approx(1.0) for name in found)

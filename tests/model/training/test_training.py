@@ -9,6 +9,7 @@ import pytest
 import torch
 from nuscenes.eval.common.loaders import load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox
+from tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
@@ -211,7 +212,7 @@ def test_train_evaluate_export_and_the_vehicle_agree(
 
     index = FrameIndex.open(tiny_index_dir, "mini_val")
     predictor = Predictor.load(package)
-    predictions = predict_split(predictor, index)
+    predictions = list(predict_split(predictor, index))
     assert [p.token for p in predictions] == ["scene-0103-0", "scene-0103-1"]
     assert any(len(p.boxes) for p in predictions)
     read_by_devkit, _ = load_prediction(str(submitted), 500, DetectionBox)
@@ -219,6 +220,19 @@ def test_train_evaluate_export_and_the_vehicle_agree(
         token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
+
+
+def test_a_file_that_went_bad_is_one_line_though_a_worker_process_found_it(config_path, tiny_settings, tmp_path):
+    root = write_tiny_nuscenes(tmp_path / "data", {"scene-0061": 4})
+    data = ["--dataroot", str(root), "--version", "v1.0-mini"]
+    main(["prepare", str(root), "--version", "v1.0-mini"])
+    bad = next((root / "samples" / "LIDAR_TOP").glob("*.bin"))
+    bad.write_bytes(b"short")
+    settings = [word for key in tiny_settings for word in ("--set", key)]
+    with pytest.raises(SystemExit) as error:
+        main(["train", str(config_path), *data, "--out", str(tmp_path / "run"), "--workers", "1", *settings])
+    message = error.value.code
+    assert message.startswith(f"vexkd: {bad}: truncated LiDAR file") and "\n" not in message
 
 
 def test_a_real_keyframe_can_be_trained_on(keyframe_dataroot, tiny_config, tmp_path):

@@ -105,7 +105,7 @@ def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_
     assert processes_of(out) == {}
 
     index = FrameIndex.open(out / "index", "mini_val")
-    offline = predict_split(Predictor.load(student), index)
+    offline = list(predict_split(Predictor.load(student), index))
     online = read_published(out / "published", "/student_node", {record.stamp_ns for record in offline}).predictions
     assert sum(len(prediction.boxes) for prediction in offline) > 10
     for expected in offline:
