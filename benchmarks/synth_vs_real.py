@@ -18,12 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vexkd_model.data.index import FrameIndex, index_folder
+from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.progress import progress
+from vexkd_model.training.run import describe_data
 from vexkd_model.types import DETECTION_CLASSES
 
 KEYFRAME = Path(__file__).resolve().parents[2] / "shared" / "nuscenes_keyframe"
@@ -205,15 +206,15 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, metavar="FILE.png",
                         help="draw, too; shows real data, so it is never to be committed")
     arguments = parser.parse_args()
-    split = arguments.split or {"v1.0-mini": "mini_val"}.get(arguments.version, "val")
+    split = arguments.split or SPLITS_OF_VERSION.get(arguments.version, ("val",))[-1]
     try:
         folder = arguments.index or index_folder(arguments.dataroot, arguments.version)
         index = FrameIndex.open(folder, split, arguments.dataroot, arguments.version)
         synthetic, real = read_sweeps(index, arguments.sweeps), read_keyframe(arguments.real)
     except UserError as error:
         sys.exit(f"error: {error}")
-    page, holds = report(real, synthetic, f"{arguments.dataroot.name}, {arguments.version}, {split}",
-                         " ".join(["python", *sys.argv]))  # fmt: skip
+    data = ", ".join(f"{key} {value}" for key, value in describe_data(index).items())
+    page, holds = report(real, synthetic, data, " ".join(["python", *sys.argv]))
     print(page)
     if arguments.out:
         with whole_file(arguments.out) as partial:
