@@ -213,6 +213,7 @@ def draw(path: Path, val: Objects, scores: dict[str, np.ndarray]) -> None:
         for (row, column), value in np.ndenumerate(share.round().astype(int)):
             if value:
                 axes.text(column, row, value, ha="center", va="center", color="white" if value > 55 else INK)
+        axes.grid(False)  # which the devkit's import turns on
         axes.set_xticks(range(len(NAMES)), NAMES, rotation=45, ha="right")
         axes.set_yticks(range(len(NAMES)), NAMES)
         axes.set(xlabel="called", title=f"{name}: {100 * balanced_accuracy(val.labels, said):.1f} % balanced accuracy")
@@ -237,7 +238,8 @@ def report(objects: dict[str, Objects], scores: dict[str, np.ndarray], facts: st
     counts = ["| objects | " + " | ".join(NAMES) + " |", "| --- |" + " ---: |" * len(NAMES)]
     for split, some in objects.items():
         counts.append(f"| {split} | " + " | ".join(map(str, np.bincount(some.labels, minlength=len(NAMES)))) + " |")
-    return "\n\n".join(["# Which classes one sensor alone confuses", facts, "![confusion matrices](class_confusion.png)",
+    picture = "![confusion matrices](class_confusion.png)"
+    return "\n\n".join(["# Which classes one sensor alone confuses", facts, picture,
                         scores_table(objects["val"], scores), pairs_tables(objects["val"], scores),
                         "\n".join(counts)]) + "\n"  # fmt: skip
 
