@@ -3,17 +3,16 @@
 Two small classifiers of the ten detection classes see the same annotated objects, one as LiDAR points and one as pixels
 (`class_crops.py`), learn for the same number of steps from the same draws, every class equally often, and are asked
 about objects of the val scenes. The claim behind it: sensors complement each other, so each of them tells some pairs
-of classes apart that the other one does not, and at night it is the LiDAR. With --ablations, a LiDAR without intensity
-and a camera without colour show what these two are worth.
+of classes apart that the other one does not, and at night it is the LiDAR. docs/results/class_confusion.md holds the
+tables that this prints.
 
-    python benchmarks/class_confusion.py data --version v1.0-trainval --out docs/results
+    python benchmarks/class_confusion.py data --version v1.0-trainval --figure docs/results/class_confusion.png
 """
 
 import argparse
 import itertools
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from vexkd_model.data.synth.weather import LIGHTS
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.bev_axes import INK, save_png
-from vexkd_model.files import whole_file
 from vexkd_model.progress import progress
 from vexkd_model.types import DETECTION_CLASSES
 
@@ -48,17 +46,14 @@ PAIRS = list(itertools.combinations(range(len(NAMES)), 2))
 class PointClassifier(nn.Module):
     """A PointNet (Qi et al., 2017) without its learned rotations: (B, P, 5) of `Objects.points` → (B, 10)."""
 
-    def __init__(self, intensity: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.intensity = intensity
         self.each = nn.Sequential(*_dense(5, 64), *_dense(64, 64), *_dense(64, 256))
         self.all = nn.Sequential(*_dense(512, 128), nn.Dropout(0.3), nn.Linear(128, len(NAMES)))
 
     def forward(self, points: Tensor) -> Tensor:
         order = torch.randperm(points.shape[1]) if self.training else torch.arange(points.shape[1])
         points = points[:, order[:SEEN_POINTS]] / torch.tensor([2.0, 2.0, 2.0, 64.0, 0.25])
-        if not self.intensity:
-            points[..., 3] = 0
         features = self.each(points.flatten(0, 1)).unflatten(0, points.shape[:2])
         return self.all(torch.cat([features.amax(dim=1), features.mean(dim=1)], dim=1))
 
@@ -70,16 +65,15 @@ class PointClassifier(nn.Module):
 class ImageClassifier(nn.Module):
     """Four convolutions: (B, P, P, 3) of `Objects.images` → (B, 10)."""
 
-    def __init__(self, colour: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.colour = colour
         self.local = nn.Sequential(*_convolution(3, 24), *_convolution(24, 48), *_convolution(48, 96),
                                    *_convolution(96, 128))  # fmt: skip
         self.all = nn.Sequential(nn.Flatten(), *_dense(128 * 36, 128), nn.Dropout(0.3), nn.Linear(128, len(NAMES)))
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.permute(0, 3, 1, 2).float() / 128 - 1
-        return self.all(self.local(pixels if self.colour else pixels.mean(dim=1, keepdim=True).expand_as(pixels)))
+        return self.all(self.local(pixels))
 
     @staticmethod
     def mirror(images: Tensor) -> Tensor:
@@ -96,12 +90,7 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
 
 
 # What each classifier is, and what of an object it is shown.
-CLASSIFIERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    LIDAR: (PointClassifier, "points"),
-    CAMERA: (ImageClassifier, "images"),
-    "LiDAR without intensity": (lambda: PointClassifier(intensity=False), "points"),
-    "camera without colour": (lambda: ImageClassifier(colour=False), "images"),
-}
+CLASSIFIERS = {LIDAR: (PointClassifier, "points"), CAMERA: (ImageClassifier, "images")}
 
 
 def train(name: str, objects: Objects, steps: int, seed: int) -> nn.Module:
@@ -238,10 +227,8 @@ def report(objects: dict[str, Objects], scores: dict[str, np.ndarray], facts: st
     counts = ["| objects | " + " | ".join(NAMES) + " |", "| --- |" + " ---: |" * len(NAMES)]
     for split, some in objects.items():
         counts.append(f"| {split} | " + " | ".join(map(str, np.bincount(some.labels, minlength=len(NAMES)))) + " |")
-    picture = "![confusion matrices](class_confusion.png)"
-    return "\n\n".join(["# Which classes one sensor alone confuses", facts, picture,
-                        scores_table(objects["val"], scores), pairs_tables(objects["val"], scores),
-                        "\n".join(counts)]) + "\n"  # fmt: skip
+    return "\n\n".join([facts, scores_table(objects["val"], scores), pairs_tables(objects["val"], scores),
+                        "\n".join(counts)])  # fmt: skip
 
 
 def main() -> None:
@@ -249,9 +236,8 @@ def main() -> None:
     parser.add_argument("dataroot", type=Path, help="prepared synthetic dataset with train and val scenes")
     parser.add_argument("--version", required=True, help="v1.0-trainval")
     parser.add_argument("--steps", type=int, default=400, help=f"of {BATCH} objects (default: 400)")
-    parser.add_argument("--ablations", action="store_true", help="train without intensity and without colour, too")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write class_confusion.md and .png there, too")
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the confusion matrices, too")
     arguments = parser.parse_args()
     start = time.monotonic()
     try:
@@ -259,18 +245,15 @@ def main() -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     scores = {}
-    for name in list(CLASSIFIERS) if arguments.ablations else [LIDAR, CAMERA]:
+    for name in CLASSIFIERS:
         model = train(name, objects["train"], arguments.steps, arguments.seed)
         scores[name] = log_probabilities(model, name, objects["val"])
     scores[BOTH] = scores[LIDAR] + scores[CAMERA]
     facts = (f"Made by `{' '.join(['python', *sys.argv])}` in {time.monotonic() - start:.0f} s: "
              f"{arguments.steps} steps of {BATCH} objects, each class equally often.")
-    page = report(objects, scores, facts)
-    print(page)
-    if arguments.out:
-        with whole_file(arguments.out / "class_confusion.md") as partial:
-            partial.write_text(page)
-        draw(arguments.out / "class_confusion.png", objects["val"], scores)
+    print(report(objects, scores, facts))
+    if arguments.figure:
+        draw(arguments.figure, objects["val"], scores)
 
 
 if __name__ == "__main__":
