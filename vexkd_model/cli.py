@@ -44,8 +44,8 @@ def prepare(arguments: argparse.Namespace) -> None:
         made = read_manifest(folder / MANIFEST)
         print(f"{folder}: index complete, {made['frames']} frames")
         if made["skipped_files"]:
-            print(f"{folder}: {made['skipped_files']} files and {made['skipped_frames']} frames left out, see "
-                  f"{folder}_problems.txt")
+            print(f"{folder}: {made['skipped_files']} problems, {made['skipped_frames']} frames left out, "
+                  f"{made['frames_with_damaged_map']} frames without their map, see {folder}_problems.txt")
 
 
 def train(arguments: argparse.Namespace) -> None:

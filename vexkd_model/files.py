@@ -1,10 +1,14 @@
-"""Files that are there whole or not at all, whenever the process is killed."""
+"""Files and folders that are there whole or not at all, whenever the process is killed, and locks on their places."""
 
+import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from vexkd_model.errors import UserError
 
 
 @contextmanager
@@ -31,3 +35,35 @@ def write_json(path: Path, document: object, indent: int | None = 1) -> None:
     separators = (",", ": ") if indent else (",", ":")
     with whole_file(path) as partial:
         partial.write_text(json.dumps(document, indent=indent, separators=separators, allow_nan=False) + "\n")
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Move the finished folder `new` to `folder`, in place of what is there.
+
+    Killed at any moment, `folder` is the old one, the new one or absent, never a part of one: the old one is removed
+    only beside `new`, as `NEW.replaced`.
+    """
+    replaced = new.with_name(f"{new.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.is_dir():
+        os.replace(folder, replaced)
+    os.replace(new, folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; it ends with the process, however that ends.
+
+    Where another process holds it: UserError(busy), or without `busy` wait until it is free.
+    """
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(path.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError as error:
+            raise UserError(f"{path.parent}: cannot be locked ({error.strerror}); give another folder") from None
+        yield

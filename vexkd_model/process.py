@@ -5,7 +5,7 @@ import os
 import cv2
 from threadpoolctl import ThreadpoolController
 
-CACHED_PRIMITIVES = "256"
+CACHED_PRIMITIVES = "32"
 
 
 def set_up_process() -> None:

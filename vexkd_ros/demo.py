@@ -4,14 +4,13 @@ Node, player and recorder are separate processes that talk over DDS, as on a veh
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from vexkd_model.data.tables import open_nuscenes, tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.figures import bev_figure
-from vexkd_model.files import write_json
+from vexkd_model.files import locked, write_json
 from vexkd_model.types import MAP_CLASSES
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag
@@ -189,16 +188,9 @@ def say(step: str) -> None:
     print(f"demo: {step}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def sole_user(folder: Path) -> Iterator[None]:
+def sole_user(folder: Path) -> AbstractContextManager[None]:
     """Hold `folder` for this process; UserError where another demo is at work in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another demo is running in it; wait for it or choose another --out") from None
-        yield
+    return locked(folder / ".lock", f"{folder}: another demo is running in it; wait for it or choose another --out")
 
 
 def _duration_s(bag: Path) -> float:

@@ -1,10 +1,17 @@
-"""Files that are whole or absent."""
+"""Files and folders that are whole or absent, and places that one process has to itself."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 
-from vexkd_model.files import whole_file, write_json
+from vexkd_model.errors import UserError
+from vexkd_model.files import locked, replace_folder, whole_file, write_json
 
 
 def names(folder):
@@ -28,3 +35,54 @@ def test_a_file_whose_writer_fails_half_way_keeps_its_old_content(tmp_path):
         partial.write_text("half of the n")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def folder_with(path, content):
+    path.mkdir()
+    for name in ("a", "b"):
+        (path / name).write_text(content)
+    return path
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_folder_is_old_or_new_or_absent_wherever_its_replacement_is_killed(tmp_path, monkeypatch, steps):
+    folder, new = folder_with(tmp_path / "folder", "old"), folder_with(tmp_path / "new", "new")
+    left = iter(range(steps))
+
+    def killed_at_last(function):
+        def step(*arguments, **options):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+        return step
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        for module, name in ((os, "replace"), (os, "unlink"), (shutil, "rmtree")):
+            patch.setattr(module, name, killed_at_last(getattr(module, name)))
+        replace_folder(new, folder)
+    assert not folder.exists() or {(folder / name).read_text() for name in ("a", "b")} in ({"old"}, {"new"})
+    if not new.exists():
+        folder_with(new, "new")
+    replace_folder(new, folder)
+    assert (folder / "a").read_text() == "new" and names(tmp_path) == ["folder"]
+
+
+def test_a_lock_is_free_again_when_its_holder_was_killed(tmp_path):
+    path = tmp_path / "new" / "lock"
+    code = (f"import time; from pathlib import Path; from vexkd_model.files import locked\n"
+            f"with locked(Path({str(path)!r})): print('held', flush=True); time.sleep(60)")
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match=r"^somebody is here$"), locked(path, "somebody is here"):
+        pass
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    with locked(path, "somebody is here"), pytest.raises(UserError, match="busy"), locked(path, "busy"):
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file: cannot be locked \(File exists\); give another folder"), \
+            locked(tmp_path / "file" / "lock"):
+        pass

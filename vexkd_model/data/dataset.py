@@ -48,7 +48,10 @@ def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
-    """A frame with its ground truth; boxes without a LiDAR point are left out, as the devkit's metric does."""
+    """A frame with its ground truth, without the boxes in which no LiDAR point lies.
+
+    The official metrics look for boxes that only a radar saw, too; no student here could learn from points to find them.
+    """
     record = index[i]
     return _with_truth(index, i, record, load_frame(record, sweeps, images))
 

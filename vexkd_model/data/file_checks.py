@@ -12,6 +12,7 @@ JPEG_END = b"\xff\xd9"
 SWEEP_COLUMNS = ("sweep_path", "sweep_stamp_ns", "base_from_sensor", "odom_from_base")
 CAMERA_COLUMNS = ("camera_name", "camera_path", "camera_stamp_ns", "camera_size", "camera_intrinsics",
                   "camera_base_from_sensor", "camera_odom_from_base")  # fmt: skip
+BOX_COLUMNS = {"boxes": 9, "box_up": 3, "labels": 1, "attributes": 1, "lidar_points": 1, "radar_points": 1}  # width
 TABLE_OF_COLUMN = {"base_from_sensor": "calibrated_sensor", "camera_base_from_sensor": "calibrated_sensor",
                    "camera_intrinsics": "calibrated_sensor", "odom_from_base": "ego_pose",
                    "camera_odom_from_base": "ego_pose"}  # fmt: skip
@@ -29,9 +30,9 @@ class Problem:
 
 
 def check_row(row: dict, dataroot: Path, version: str) -> tuple[dict | None, list[Problem]]:
-    """A row of the frame index without the sensors that cannot be read, and why.
+    """A row of the frame index without the sensors that cannot be read and the boxes that are none, and why.
 
-    An older sweep or a camera is left out alone; without the keyframe's own sweep nothing remains (None).
+    An older sweep, a camera or a box is left out alone; without the keyframe's own sweep nothing remains (None).
     """
     tables = dataroot / version
     sweep_problems = [_sweep_problem(dataroot / path) or _calibration_problem(row, SWEEP_COLUMNS, i, tables)
@@ -41,13 +42,30 @@ def check_row(row: dict, dataroot: Path, version: str) -> tuple[dict | None, lis
     problems = [problem for problem in (*sweep_problems, *camera_problems) if problem]
     if sweep_problems[0]:
         return None, problems
-    return row | _without(row, SWEEP_COLUMNS, sweep_problems) | _without(row, CAMERA_COLUMNS, camera_problems), problems
+    box_problems = _box_problems(row, tables)
+    row = row | _without(row, SWEEP_COLUMNS, sweep_problems) | _without(row, CAMERA_COLUMNS, camera_problems)
+    return row | _without_boxes(row, box_problems), problems + [problem for problem in box_problems if problem]
 
 
 def _without(row: dict, columns: Sequence[str], problems: list[Problem | None]) -> dict[str, list]:
     """The columns without the entries that have a problem."""
     return {name: [value for value, problem in zip(row[name], problems, strict=True) if not problem]
             for name in columns}  # fmt: skip
+
+
+def _box_problems(row: dict, tables: Path) -> list[Problem | None]:
+    """For each annotated box; an unknown (NaN) velocity is none."""
+    boxes, up = np.reshape(row["boxes"], (-1, 9)), np.reshape(row["box_up"], (-1, 3))
+    good = np.isfinite(boxes[:, :7]).all(axis=1) & np.isfinite(up).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
+    return [None if fine else Problem(str(tables / "sample_annotation.json"),
+                                      f"annotation {token} is not finite or has no volume")
+            for token, fine in zip(row["annotation_token"], good, strict=True)]  # fmt: skip
+
+
+def _without_boxes(row: dict, problems: list[Problem | None]) -> dict[str, np.ndarray]:
+    """The boxes' columns, some of which are flat, without the boxes that have a problem."""
+    good = np.array([problem is None for problem in problems], bool)
+    return {name: np.reshape(row[name], (-1, width))[good].ravel() for name, width in BOX_COLUMNS.items()}
 
 
 def _sweep_problem(path: Path) -> Problem | None:

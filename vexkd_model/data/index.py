@@ -1,7 +1,7 @@
 """The frame index: what training, evaluation and replay know of a dataset, memory-mapped.
 
 A folder `INDEX/SPLIT/` holds `frames.arrow` (one row a keyframe), `map_masks.npy` (bits; absent without a map
-expansion) and `index.json`. The folder appears whole, by one renaming.
+expansion, zeros where `map_damaged`) and `index.json`. The folder appears whole, by one renaming.
 """
 
 import json
@@ -22,7 +22,7 @@ from vexkd_model.types import MAP_CLASSES, Boxes
 
 SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
                      "v1.0-test": ("test",)}  # fmt: skip
-FORMAT = 2
+FORMAT = 3
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
 SCHEMA = pa.schema([
@@ -46,6 +46,8 @@ SCHEMA = pa.schema([
     ("labels", pa.list_(pa.int8())),
     ("attributes", pa.list_(pa.int8())),
     ("lidar_points", pa.list_(pa.int32())),
+    ("radar_points", pa.list_(pa.int32())),
+    ("map_damaged", pa.bool_()),
 ])
 LIST_COLUMNS = tuple(field.name for field in SCHEMA if pa.types.is_list(field.type))
 
@@ -91,7 +93,8 @@ class FrameRecord:
 
     box_up: float32 (M, 3), the unit vectors along the boxes' heights: annotations stand upright in the world, while
         base_link tilts with the vehicle.
-    lidar_points: int32 (M,), the annotation's own count of LiDAR points in each box.
+    lidar_points, radar_points: int32 (M,), the annotation's own counts of points in each box. The official detection
+        metrics look for boxes that hold any of either.
     attributes: int8 (M,), index into types.ATTRIBUTE_NAMES, −1 for none.
     """
 
@@ -105,6 +108,7 @@ class FrameRecord:
     box_up: np.ndarray
     attributes: np.ndarray
     lidar_points: np.ndarray
+    radar_points: np.ndarray
 
     @property
     def global_from_base(self) -> np.ndarray:
@@ -113,14 +117,17 @@ class FrameRecord:
 
 
 class FrameIndex:
-    """Read access to one split of a prepared dataset; rows are decoded only when asked for."""
+    """Read access to one split of a prepared dataset; rows are decoded only when asked for.
+
+    has_maps: whether the map is known in any frame.
+    """
 
     def __init__(self, folder: Path, manifest: dict) -> None:
         self.folder = folder
         self.dataroot = Path(manifest["dataroot"])
         self.version: str = manifest["version"]
         self.split: str = manifest["split"]
-        self.has_maps: bool = manifest["has_maps"]
+        self.has_maps: bool = manifest["has_maps"] and manifest["frames_with_damaged_map"] < manifest["frames"]
         self.skipped_frames: int = manifest["skipped_frames"]
 
     @classmethod
@@ -163,11 +170,13 @@ class FrameIndex:
         return FrameRecord(
             token, scene, location, stamp_ns, sweeps, cameras, Boxes(boxes, np.array(values["labels"], np.int64)),
             box_up=np.array(values["box_up"], np.float32).reshape(-1, 3),
-            attributes=np.asarray(values["attributes"]), lidar_points=np.asarray(values["lidar_points"]))
+            attributes=np.asarray(values["attributes"]), lidar_points=np.asarray(values["lidar_points"]),
+            radar_points=np.asarray(values["radar_points"]))
 
     def map_mask(self, i: int) -> np.ndarray | None:
-        """bool (6, 200, 200) of MAP_CLASSES on the segmentation grid; None without a map expansion."""
-        if not self.has_maps:
+        """bool (6, 200, 200) of MAP_CLASSES on the segmentation grid; None where the map is unknown: without a map
+        expansion, or where `vexkd prepare --skip-bad` could not read this town's."""
+        if not self.has_maps or self._table["map_damaged"][i].as_py():
             return None
         shape = (len(MAP_CLASSES), *SEGMENTATION_GRID.shape)
         return np.unpackbits(self._map_masks[i], count=int(np.prod(shape))).reshape(shape).astype(bool)

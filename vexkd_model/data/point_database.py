@@ -1,6 +1,5 @@
 """The LiDAR points of every annotated object of a split, memory-mapped: what ground-truth pasting draws from."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.errors import UserError
+from vexkd_model.files import locked
 from vexkd_model.geometry.boxes import points_in_boxes
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
@@ -32,10 +32,15 @@ class PointDatabase:
 
     @classmethod
     def of(cls, index: FrameIndex, sweeps: int, workers: int = 1) -> "PointDatabase":
-        """The database beside an index; made on first use, whole or not at all."""
+        """The database beside an index; made on first use, whole or not at all.
+
+        Where another process is making it, wait for that one.
+        """
         folder = index.folder / f"objects_of_{sweeps}_sweeps"
         if not folder.is_dir():
-            _write(index, sweeps, folder, workers)
+            with locked(folder.with_name(f".{folder.name}.lock")):
+                if not folder.is_dir():
+                    _write(index, sweeps, folder, workers)
         return cls(folder)
 
     def __len__(self) -> int:
@@ -92,7 +97,10 @@ class _Job:
 
 
 def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    """For the holder of the lock: what lies unfinished here is a killed process's."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    for stale in folder.parent.glob(f"{folder.name}.*partial"):
+        shutil.rmtree(stale)
     partial.mkdir()
     try:
         boxes, labels, counts = [], [], []
@@ -109,17 +117,9 @@ def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
         np.save(partial / "boxes.npy", np.array(boxes, np.float32))
         np.save(partial / "labels.npy", np.array(labels, np.int64))
         np.save(partial / "ends.npy", np.cumsum(counts, dtype=np.int64))
-        _put_in_place(partial, folder)
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    try:
-        os.replace(partial, folder)
-    except OSError:
-        if not folder.is_dir():  # else another process of the same training was faster, with the same content
-            raise
 
 
 def _jobs(index: FrameIndex, sweeps: int) -> Iterator[_Job]:

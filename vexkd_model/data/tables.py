@@ -41,7 +41,10 @@ def tables_digest(dataroot: Path, version: str) -> str:
 
 
 def scene_rows(nusc: NuScenes, scene: dict) -> list[dict]:
-    """One row of the frame index for each keyframe of a scene, in time order; no file has been looked at yet."""
+    """One row of the frame index for each keyframe of a scene, in time order; no file has been looked at yet.
+
+    annotation_token: no column of the index; it names a box in which something is wrong.
+    """
     rows, token = [], scene["first_sample_token"]
     try:
         location = nusc.get("log", scene["log_token"])["location"]
@@ -115,7 +118,9 @@ def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[s
     return {"boxes": values.astype(np.float32).ravel(), "box_up": np.array(up, np.float32).ravel(),
             "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
             "attributes": [_attribute(nusc, annotation) for annotation in annotations],
-            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations]}  # fmt: skip
+            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations],
+            "radar_points": [annotation["num_radar_pts"] for annotation in annotations],
+            "annotation_token": [annotation["token"] for annotation in annotations]}  # fmt: skip
 
 
 def _attribute(nusc: NuScenes, annotation: dict) -> int:

@@ -4,7 +4,6 @@ Loading checks everything that it reads and never unpickles.
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import save as save_safetensors
 
 from vexkd_model.config import ModelConfig, dump_config, parse_config
 from vexkd_model.errors import UserError
+from vexkd_model.files import replace_folder
 from vexkd_model.student import LidarStudent, build_student
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
@@ -68,8 +68,7 @@ def save_package(folder: Path, student: LidarStudent, config: ModelConfig, train
     (partial / WEIGHTS).write_bytes(weights)
     (partial / CONFIG).write_text(text)
     (partial / CARD).write_text(card.model_dump_json(indent=1) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    replace_folder(partial, folder)
     return card
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_nuscenes import write_tiny_nuscenes
 
+from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.errors import UserError
@@ -81,6 +82,120 @@ def test_a_calibration_that_is_no_number_is_named_by_its_table(tmp_path, table, 
     assert (len(record.cameras), len(record.sweeps)) == (cameras, sweeps)
 
 
+def test_files_mended_after_an_interrupted_run_are_named_no_more(tmp_path, monkeypatch):
+    root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2, "scene-0916": 1})
+    first, *_ = bad_files(root)
+    whole = first.read_bytes()
+
+    def interrupted(row, *rest):
+        if row["scene"] == "scene-0916":
+            raise KeyboardInterrupt
+        return check_row(row, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vexkd_model.data.prepare.check_row", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(root, "v1.0-mini", tmp_path / "index")
+    first.write_bytes(whole * 100)
+    with pytest.raises(UserError, match=r"\(and 3 more, see "):
+        prepare(root, "v1.0-mini", tmp_path / "index")
+    assert str(first) not in (tmp_path / "index" / "mini_val_problems.txt").read_text()
+
+
+def test_skip_bad_after_a_refusal_looks_only_at_the_scenes_with_bad_files_again(tmp_path, monkeypatch):
+    root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2, "scene-0916": 1})
+    bad_files(root)
+    with pytest.raises(UserError, match="--skip-bad"):
+        prepare(root, "v1.0-mini", tmp_path / "index")
+    looked_at = []
+    monkeypatch.setattr("vexkd_model.data.prepare.check_row", lambda row, *_: looked_at.append(row["token"])
+                        or check_row(row, *_))
+    prepare(root, "v1.0-mini", tmp_path / "index", skip_bad=True)
+    assert looked_at == ["scene-0103-0", "scene-0103-1"]
+    index = FrameIndex.open(tmp_path / "index", "mini_val")
+    assert index.column("token") == ["scene-0103-0", "scene-0916-0"] and index.map_mask(1).any()
+
+
+def change_table(root, table, change):
+    path = root / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(path.read_text())
+    change(rows)
+    path.write_text(json.dumps(rows))
+
+
+@pytest.mark.parametrize(("key", "value"), [("translation", np.nan), ("size", np.nan), ("size", np.inf),
+                                            ("rotation", np.nan)])
+def test_an_annotation_that_is_no_number_is_named_and_left_out(tmp_path, key, value):
+    root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}), tmp_path / "index"
+    prepare(root, "v1.0-mini", index)
+    before = FrameIndex.open(index, "mini_val")[0]
+    change_table(root, "sample_annotation", lambda rows: rows[1][key].__setitem__(0, value))
+    with pytest.raises(UserError, match=r"sample_annotation\.json: annotation scene-0103-1-0 is not finite"):
+        prepare(root, "v1.0-mini", index)
+    prepare(root, "v1.0-mini", index, skip_bad=True)
+    after = FrameIndex.open(index, "mini_val")[0]
+    others = np.arange(len(before.boxes)) != 1
+    np.testing.assert_array_equal(after.boxes.values[:, :7], before.boxes.values[others, :7])
+    np.testing.assert_array_equal(after.boxes.labels, before.boxes.labels[others])
+    for name in ("box_up", "attributes", "lidar_points", "radar_points"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name)[others])
+
+
+def test_a_box_without_volume_is_no_box_and_one_of_unknown_velocity_is(tmp_path):
+    root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})
+    change_table(root, "sample_annotation", lambda rows: rows[0]["size"].__setitem__(2, 0.0))
+    prepare(root, "v1.0-mini", tmp_path / "index", skip_bad=True)
+    boxes = FrameIndex.open(tmp_path / "index", "mini_val")[0].boxes.values
+    assert len(boxes) == 8 and np.isnan(boxes[:, 7:]).all()  # one keyframe shows no motion
+
+
+def other_town(root, scene):
+    """Let a scene of the tiny dataset lie in a town of its own, with a map like the first one's."""
+    def move(rows):
+        next(row for row in rows if row["name"] == scene)["log_token"] = "there"
+
+    change_table(root, "log", lambda rows: rows.append({**rows[0], "token": "there", "location": "boston-seaport"}))
+    change_table(root, "map", lambda rows: rows[0]["log_tokens"].append("there"))
+    change_table(root, "scene", move)
+    expansion = root / "maps" / "expansion"
+    shutil.copy(next(expansion.iterdir()), expansion / "boston-seaport.json")
+    return expansion / "boston-seaport.json"
+
+
+@pytest.mark.parametrize(("damage", "expected"), [
+    (lambda path: path.unlink(), "map expansion is missing"),
+    (lambda path: path.write_text("{"), "not a map expansion"),
+    (lambda path: path.write_text("[]"), "not a map expansion"),
+    (lambda path: path.write_text(path.read_text().replace('"node3"', '"nobody"', 1)), "not a map expansion"),
+    (lambda path: path.write_text(path.read_text().replace("1.3", "1.0")), "not a map expansion .*outdated"),
+])  # fmt: skip
+def test_a_town_whose_map_cannot_be_read_is_named_and_its_frames_go_on_without(tmp_path, damage, expected):
+    root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2, "scene-0916": 1}), tmp_path / "index"
+    town = other_town(root, "scene-0103")
+    whole = town.read_text()
+    damage(town)
+    with pytest.raises(UserError, match=rf"^{town}: {expected}") as error:
+        prepare(root, "v1.0-mini", index)
+    assert "\n" not in str(error.value) and not (index / "mini_val").exists()
+    prepare(root, "v1.0-mini", index, skip_bad=True)
+    frames = FrameIndex.open(index, "mini_val")
+    assert frames.map_mask(0) is None and frames.map_mask(1) is None and frames.map_mask(2).any() and frames.has_maps
+    manifest = json.loads((index / "mini_val" / "index.json").read_text())
+    assert (manifest["skipped_files"], manifest["frames"], manifest["frames_with_damaged_map"]) == (1, 3, 2)
+    assert [line.split(": ")[0] for line in (index / "mini_val_problems.txt").read_text().splitlines()] == [str(town)]
+    town.write_text(whole)
+    prepare(root, "v1.0-mini", index)
+    assert FrameIndex.open(index, "mini_val").map_mask(0).any()
+
+
+def test_where_no_map_at_all_can_be_read_the_index_has_no_maps(tmp_path):
+    root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}), tmp_path / "index"
+    next((root / "maps" / "expansion").iterdir()).write_text("{")
+    prepare(root, "v1.0-mini", index, skip_bad=True)
+    frames = FrameIndex.open(index, "mini_val")
+    assert not frames.has_maps and frames.map_mask(0) is None and len(frames[0].cameras) == 6
+
+
 def test_where_nothing_can_be_read_even_skip_bad_gives_up(tmp_path):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})
     shutil.rmtree(root / "samples")
@@ -139,7 +254,7 @@ def test_an_index_of_another_kind_is_refused(tmp_path, text, expected):
 
 
 @pytest.mark.parametrize("name", ["frames.arrow", "map_masks.npy"])
-def test_an_index_file_that_is_cut_or_gone_is_named(tmp_path, name):
+def test_an_index_file_that_is_cut_or_gone_is_named_and_prepare_writes_it_anew(tmp_path, name):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})
     (folder,) = prepare(root, "v1.0-mini", tmp_path / "index")
     whole = (folder / name).read_bytes()
@@ -149,6 +264,8 @@ def test_an_index_file_that_is_cut_or_gone_is_named(tmp_path, name):
         with pytest.raises(UserError, match=rf"{name}: damaged index .*--force") as error:
             _ = index[0], index.map_mask(0)
         assert "\n" not in str(error.value)
+        prepare(root, "v1.0-mini", tmp_path / "index")
+        assert (folder / name).read_bytes() == whole
 
 
 def test_a_sweep_that_vanished_or_was_cut_after_prepare_is_named(tmp_path):

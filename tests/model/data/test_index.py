@@ -106,7 +106,9 @@ def test_the_manifest_says_where_the_data_lies(tiny_dataroot, tiny_index_dir):
     assert manifest["dataroot"] == str(tiny_dataroot) and manifest["scenes"] == ["scene-0061"]
 
 
-def test_a_real_keyframe_holds_the_points_that_its_annotations_count(keyframe_dataroot, tmp_path):
+def test_a_real_keyframe_holds_the_points_that_its_annotations_count_in_66_of_68_boxes_within_a_point_or_5_percent(
+        keyframe_dataroot, tmp_path):
+    """62 agree exactly; of the devkit's own `points_in_box`, 60 do."""
     from vexkd_model.data.dataset import load_frame
     from vexkd_model.geometry.boxes import points_in_boxes
 
@@ -115,3 +117,4 @@ def test_a_real_keyframe_holds_the_points_that_its_annotations_count(keyframe_da
     counted = points_in_boxes(load_frame(record, 1).points, record.boxes.values).sum(axis=1)
     agree = np.abs(counted - record.lidar_points) <= np.maximum(1, 0.05 * record.lidar_points)
     assert len(counted) == 68 and agree.sum() >= 66
+    assert (counted == record.lidar_points).sum() >= 60

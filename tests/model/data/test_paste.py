@@ -1,5 +1,9 @@
 """Pasted objects stand free, bring their points along, and cover what was behind them."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +13,7 @@ from hypothesis import strategies as st
 from vexkd_model.config import PasteConfig
 from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
 from vexkd_model.data.paste import ObjectPaster
-from vexkd_model.data.point_database import PointDatabase, crops
+from vexkd_model.data.point_database import PointDatabase, _objects, crops
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.boxes import points_in_boxes
 from vexkd_model.geometry.nms import rotated_iou_bev
@@ -71,6 +75,36 @@ def test_an_interrupted_database_does_not_exist(tiny_index, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         PointDatabase.of(tiny_index, sweeps=7)
     assert not list(tiny_index.folder.glob("objects_of_7_sweeps*"))
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tiny_index):
+    for name in (f"objects_of_3_sweeps.{os.getpid()}.partial", "objects_of_3_sweeps.1.partial",
+                 "objects_of_3_sweeps.partial"):
+        (tiny_index.folder / name).mkdir()
+        (tiny_index.folder / name / "points.bin").write_bytes(b"half of it")
+    assert len(PointDatabase.of(tiny_index, sweeps=3))
+    assert [path.name for path in tiny_index.folder.glob("objects_of_3_sweeps*")] == ["objects_of_3_sweeps"]
+
+
+def test_of_two_processes_one_makes_the_database_and_the_other_waits_for_it(tiny_index, tiny_index_dir, monkeypatch):
+    code = ("from pathlib import Path; from vexkd_model.data.index import FrameIndex; "
+            "from vexkd_model.data.point_database import PointDatabase; print('started', flush=True); "
+            f"print(len(PointDatabase.of(FrameIndex.open(Path({str(tiny_index_dir)!r}), 'mini_train'), sweeps=5)))")
+    other = None
+
+    def while_another_starts(job):
+        nonlocal other
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "started\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.5)
+        return _objects(job)
+
+    monkeypatch.setattr("vexkd_model.data.point_database._objects", while_another_starts)
+    database = PointDatabase.of(tiny_index, sweeps=5)
+    made = (database.folder / "points.bin").stat().st_mtime_ns
+    assert other.communicate()[0] == f"{len(database)}\n" and other.returncode == 0
+    assert (database.folder / "points.bin").stat().st_mtime_ns == made
 
 
 def test_a_split_without_objects_has_nothing_to_paste(tiny_index, monkeypatch):

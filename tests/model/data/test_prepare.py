@@ -1,6 +1,11 @@
 """An index is whole or absent, made once, and resumed where a run was interrupted."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 from tiny_nuscenes import SCENES, write_tiny_nuscenes
@@ -9,6 +14,8 @@ from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.errors import UserError
+from vexkd_model.evaluation.plot import prepared_splits
+from vexkd_model.files import locked
 
 
 def test_a_complete_index_is_kept_and_force_writes_it_anew(tiny_dataroot, tmp_path):
@@ -28,8 +35,11 @@ def test_an_interrupted_run_leaves_no_index_and_the_next_run_completes(tiny_data
         patch.setattr("vexkd_model.data.tables._boxes", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
-    with pytest.raises(UserError, match="vexkd prepare"):
-        FrameIndex.open(tmp_path, "mini_val")
+    for name in ("mini_val", "mini_val.partial"):
+        with pytest.raises(UserError, match="no such index; run `vexkd prepare`"):
+            FrameIndex.open(tmp_path, name)
+    with pytest.raises(UserError, match="no split of the dataset is prepared"):
+        prepared_splits(tmp_path)
     prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
     assert len(FrameIndex.open(tmp_path, "mini_val")) == SCENES["scene-0103"]
 
@@ -80,9 +90,76 @@ def test_other_tables_or_a_new_map_make_a_new_index(tmp_path):
     prepare(root, "v1.0-mini", index)
     assert FrameIndex.open(index, "mini_val").map_mask(0).any()
     table = root / "v1.0-mini" / "sample_annotation.json"
-    table.write_text(json.dumps([row | {"num_lidar_pts": 7} for row in json.loads(table.read_text())]))
+    counts = {"num_lidar_pts": 7, "num_radar_pts": 3}
+    table.write_text(json.dumps([row | counts for row in json.loads(table.read_text())]))
     prepare(root, "v1.0-mini", index)
-    assert (FrameIndex.open(index, "mini_val")[0].lidar_points == 7).all()
+    record = FrameIndex.open(index, "mini_val")[0]
+    assert (record.lidar_points == 7).all() and (record.radar_points == 3).all()
+
+
+def test_an_index_whose_replacement_is_killed_is_whole_or_is_written_again(tiny_dataroot, tmp_path, monkeypatch):
+    (folder,) = prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
+
+    def killed_half_way(path, **_):
+        if (path / "frames.arrow").is_file():
+            (path / "frames.arrow").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"], force=True)
+    assert prepared_splits(tmp_path) == ["mini_val"]
+    prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
+    index = FrameIndex.open(tmp_path, "mini_val")
+    assert index[0].token == "scene-0103-0" and index.map_mask(0).any() and index.folder == folder
+
+
+def test_a_second_run_on_the_same_folder_ends_in_one_line(tiny_dataroot, tmp_path, monkeypatch):
+    def while_another_comes(*_):
+        with pytest.raises(UserError, match=rf"^{tmp_path}: another vexkd prepare is writing it; wait for it .*$"):
+            prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_train"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vexkd_model.data.prepare.check_row", while_another_comes)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
+
+
+def test_a_complete_index_needs_no_lock(tiny_dataroot, tmp_path):
+    folders = prepare(tiny_dataroot, "v1.0-mini", tmp_path)
+    with locked(tmp_path / ".lock"):
+        assert prepare(tiny_dataroot, "v1.0-mini", tmp_path) == folders
+
+
+def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_in_the_same_bytes(tmp_path):
+    scenes = dict.fromkeys(("scene-0061", "scene-0553", "scene-0655", "scene-0757"), 2)
+    root, index = write_tiny_nuscenes(tmp_path / "data", scenes), tmp_path / "index"
+    prepare(root, "v1.0-mini", tmp_path / "uninterrupted")
+    image = root / "samples" / "CAM_BACK" / "scene-0757-1.jpg"
+    content = image.read_bytes()
+    image.unlink()
+    os.mkfifo(image)  # who opens it waits for ever
+    process = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "prepare", str(root), "--version", "v1.0-mini",
+                                "--index", str(index), "--workers", "2"], stderr=subprocess.DEVNULL)
+    parts, deadline = index / "mini_train.partial", time.monotonic() + 100
+    while len(list(parts.glob("*.arrow"))) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    for name in ("mini_train", "mini_train.partial"):
+        with pytest.raises(UserError, match="no such index"):
+            FrameIndex.open(index, name)
+    with pytest.raises(UserError, match="no split of the dataset is prepared"):
+        prepared_splits(index)
+    image.unlink()
+    image.write_bytes(content)
+    prepare(root, "v1.0-mini", index)
+    for name in ("frames.arrow", "map_masks.npy", "index.json"):
+        assert (index / "mini_train" / name).read_bytes() == (tmp_path / "uninterrupted" / "mini_train" / name
+                                                              ).read_bytes()
+    assert not parts.exists()
 
 
 @pytest.mark.parametrize(("version", "splits", "expected"), [

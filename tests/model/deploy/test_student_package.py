@@ -220,3 +220,20 @@ def test_a_package_loads_from_a_read_only_place(original, tmp_path):
         load_package(package)
     finally:
         package.chmod(0o755)
+
+
+def test_a_package_whose_replacement_is_killed_is_whole_and_can_be_replaced_again(student, tiny_config, package,
+                                                                                  monkeypatch):
+    def killed_half_way(folder, **_):
+        if (folder / CARD).is_file():
+            (folder / CARD).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            save_package(package, student, tiny_config, {"dataset": "tiny"}, {"mean_ap": 0.6}, "def456")
+    assert load_package(package)[2].source_revision == "def456"
+    save_package(package, student, tiny_config, {"dataset": "tiny"}, {"mean_ap": 0.7}, "789abc")
+    assert load_package(package)[2].source_revision == "789abc"
+    assert [path.name for path in package.parent.iterdir()] == [package.name]

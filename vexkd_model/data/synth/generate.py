@@ -1,7 +1,6 @@
 """`vexkd synth`: which scenes are written, by how many processes, and the tables and maps of all of them."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,12 +14,13 @@ from vexkd_model.data.synth.presets import PRESETS, Preset
 from vexkd_model.data.synth.scene import PARTIAL, WORK, record_path, write_scene
 from vexkd_model.data.synth.tables import TABLES, shared_tables, token
 from vexkd_model.errors import UserError
-from vexkd_model.files import write_json
+from vexkd_model.files import locked, replace_folder, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 
 GENERATOR = 2  # grows whenever the same preset and seed give other files
 MANIFEST = "synth.json"
+LOCK = "lock"  # inside OUT/.synth
 
 
 def synthesise(out: Path, preset: str, seed: int, split: str | None = None, scenes: Sequence[str] | None = None,
@@ -28,19 +28,24 @@ def synthesise(out: Path, preset: str, seed: int, split: str | None = None, scen
     """Write a synthetic dataset in the official nuScenes schema to `out`, or complete the one that is there.
 
     split, scenes: only these scenes; a later call adds others. The files of a scene depend on preset, seed and its
-    name alone, not on `workers` or on what else is written. Raises UserError for a wrong name or a folder that holds
-    something else.
+    name alone, not on `workers` or on what else is written. Raises UserError for a wrong name, for a folder that holds
+    something else, and where another process is writing to it.
     """
     out = Path(out)
     names = _chosen_scenes(preset, split, scenes)
     _check_arguments(seed, device, workers)
-    _open_manifest(out, preset, seed)
-    missing = [name for name in names if not record_path(out, name).is_file()]
-    if missing:
-        for _ in progress(_write_scenes(out, preset, seed, missing, device, workers), "synth", len(missing), "scenes"):
-            pass
-    _write_dataset(out, PRESETS[preset], preset, seed)
-    shutil.rmtree(out / WORK / PARTIAL, ignore_errors=True)
+    made_of = {"preset": preset, "seed": seed, "generator": GENERATOR}
+    _is_begun(out, made_of)  # before a lock is left in a folder that is somebody else's
+    with locked(out / WORK / LOCK, f"{out}: another vexkd synth is writing it; wait for it or give another folder"):
+        if not _is_begun(out, made_of):
+            write_json(out / MANIFEST, {**made_of, "scenes": []}, indent=None)
+        missing = [name for name in names if not record_path(out, name).is_file()]
+        if missing:
+            written = _write_scenes(out, preset, seed, missing, device, workers)
+            for _ in progress(written, "synth", len(missing), "scenes"):
+                pass
+        _write_dataset(out, PRESETS[preset], made_of)
+        shutil.rmtree(out / WORK / PARTIAL, ignore_errors=True)
 
 
 def _chosen_scenes(preset: str, split: str | None, scenes: Sequence[str] | None) -> list[str]:
@@ -67,25 +72,21 @@ def _check_arguments(seed: int, device: str, workers: int) -> None:
         raise UserError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); use cpu") from None
 
 
-def _open_manifest(out: Path, preset: str, seed: int) -> None:
-    """Begin a dataset, or make sure that the one in `out` is the same one."""
+def _is_begun(out: Path, made_of: dict) -> bool:
+    """Whether `out` holds this very dataset, or a part of it; UserError where it holds anything else."""
     path = out / MANIFEST
-    wanted = {"preset": preset, "seed": seed, "generator": GENERATOR}
-    if out.is_dir() and any(out.iterdir()):
-        if not path.is_file():
-            raise UserError(f"{out}: not empty and without {MANIFEST}; give an empty or new folder")
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: not readable ({error}); delete the folder and start again") from None
-        for key, value in wanted.items():
-            if found.get(key) != value:
-                raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
-        return
+    if not out.is_dir() or all(entry.name == WORK for entry in out.iterdir()):
+        return False
+    if not path.is_file():
+        raise UserError(f"{out}: not empty and without {MANIFEST}; give an empty or new folder")
     try:
-        write_json(path, {**wanted, "scenes": []}, indent=None)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); give another folder") from None
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not readable ({error}); delete the folder and start again") from None
+    for key, value in made_of.items():
+        if found.get(key) != value:
+            raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
+    return True
 
 
 def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: str, workers: int) -> Iterator[str]:
@@ -96,7 +97,7 @@ def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: s
     torch.set_num_threads(threads)  # which write_scene changes, with one worker in this process
 
 
-def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> None:
+def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
     """Tables and maps of every finished scene, in official order whatever the order in which they were written."""
     names = [name for name in preset.scene_names if record_path(out, name).is_file()]
     tables = {name: [] for name in TABLES} | shared_tables()
@@ -120,7 +121,5 @@ def _write_dataset(out: Path, preset: Preset, preset_name: str, seed: int) -> No
     shutil.rmtree(unfinished, ignore_errors=True)
     for table, rows in tables.items():
         write_json(unfinished / f"{table}.json", rows, indent=None)
-    shutil.rmtree(out / preset.version, ignore_errors=True)
-    os.replace(unfinished, out / preset.version)
-    manifest = {"preset": preset_name, "seed": seed, "generator": GENERATOR, "scenes": names}
-    write_json(out / MANIFEST, manifest, indent=None)
+    replace_folder(unfinished, out / preset.version)
+    write_json(out / MANIFEST, {**made_of, "scenes": names}, indent=None)

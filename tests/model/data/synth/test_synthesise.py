@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,47 @@ def test_a_killed_run_leaves_no_half_scene_and_two_workers_complete_it_to_the_sa
     assert not (out / PRESETS[PRESET].version).exists()
     assert len(list(out.glob("samples/LIDAR_TOP/*"))) == len(complete) * PRESETS[PRESET].keyframes
     synthesise(out, PRESET, SEED, scenes=[TRAIN_SCENE, VAL_SCENE], workers=2)
+    assert _files(out) == _files(dataset)
+
+
+def test_a_second_run_leaves_the_first_one_alone(tmp_path, monkeypatch):
+    out = tmp_path / "dataset"
+
+    def while_another_comes(*_):
+        with pytest.raises(UserError, match=rf"^{out}: another vexkd synth is writing it; wait for it .*$"):
+            synthesise(out, PRESET, SEED, scenes=[TRAIN_SCENE])
+        assert (out / ".synth" / "partial" / VAL_SCENE).is_dir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vexkd_model.data.synth.scene._write_images", while_another_comes)
+    monkeypatch.setattr("vexkd_model.data.synth.scene._write_lidar",
+                        lambda drive: drive.file("LIDAR_TOP", 0, True, "pcd.bin"))
+    with pytest.raises(KeyboardInterrupt):
+        synthesise(out, PRESET, SEED, scenes=[VAL_SCENE])
+
+
+def test_a_run_that_was_killed_before_its_manifest_can_be_begun_again(tmp_path):
+    out = tmp_path / "dataset"
+    (out / ".synth").mkdir(parents=True)
+    (out / ".synth" / "lock").write_text("")
+    synthesise(out, PRESET, SEED, scenes=[])
+    assert json.loads((out / "synth.json").read_text())["scenes"] == []
+
+
+def test_tables_whose_replacement_is_killed_are_whole(dataset, tmp_path, monkeypatch):
+    out = shutil.copytree(dataset, tmp_path / "dataset")
+
+    def killed_half_way(folder, **_):
+        if (folder / "scene.json").is_file():
+            (folder / "scene.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            synthesise(out, PRESET, SEED, scenes=[VAL_SCENE])
+    assert (out / PRESETS[PRESET].version / "scene.json").is_file()
+    synthesise(out, PRESET, SEED, scenes=[VAL_SCENE])
     assert _files(out) == _files(dataset)
 
 

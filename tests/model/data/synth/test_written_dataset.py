@@ -125,7 +125,7 @@ def test_the_devkit_draws_a_sample_of_all_seven_sensors_and_lidar_on_the_map(nus
         assert (tmp_path / name).stat().st_size > 10_000
 
 
-def test_perfect_predictions_score_an_average_precision_of_one(nusc, tmp_path):
+def test_perfect_predictions_of_all_ten_classes_score_a_mean_average_precision_of_one(nusc, tmp_path):
     scene = next(s for s in nusc.scene if s["name"] == VAL_SCENE)
     results = {}
     for token in _chain(nusc, "sample", scene["first_sample_token"]):
@@ -142,9 +142,11 @@ def test_perfect_predictions_score_an_average_precision_of_one(nusc, tmp_path):
     evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(path), "val", str(tmp_path), False)
     metrics, _ = evaluation.evaluate()
     present = {box.detection_name for boxes in evaluation.gt_boxes.boxes.values() for box in boxes}
-    assert len(present) >= 8
-    for name in present & set(DETECTION_CLASSES):
-        assert metrics.mean_dist_aps[name] == pytest.approx(1.0, abs=1e-6), name
+    assert present == set(DETECTION_CLASSES)
+    assert metrics.mean_ap == pytest.approx(1.0, abs=1e-9)
+    assert metrics.tp_errors["vel_err"] == pytest.approx(0.0, abs=1e-9)
+    assert metrics.tp_errors["attr_err"] == pytest.approx(0.0, abs=1e-9)
+    for name in DETECTION_CLASSES:
         for error in ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err"):
             value = metrics.get_label_tp(name, error)  # not a number where the metric leaves it out: cones, barriers
             assert np.isnan(value) or value == pytest.approx(0.0, abs=1e-6), (name, error)
