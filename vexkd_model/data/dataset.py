@@ -50,7 +50,7 @@ def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
     """A frame with its ground truth, without the boxes in which no LiDAR point lies.
 
-    The official metrics look for boxes that only a radar saw, too; no student here could learn from points to find them.
+    The official metrics look for boxes that only a radar saw, too; from points nobody could learn to find them.
     """
     record = index[i]
     return _with_truth(index, i, record, load_frame(record, sweeps, images))

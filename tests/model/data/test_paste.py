@@ -78,12 +78,12 @@ def test_an_interrupted_database_does_not_exist(tiny_index, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_in_nobodys_way(tiny_index):
-    for name in (f"objects_of_3_sweeps.{os.getpid()}.partial", "objects_of_3_sweeps.1.partial",
-                 "objects_of_3_sweeps.partial"):
+    for name in (f"objects_of_9_sweeps.{os.getpid()}.partial", "objects_of_9_sweeps.1.partial",
+                 "objects_of_9_sweeps.partial"):
         (tiny_index.folder / name).mkdir()
         (tiny_index.folder / name / "points.bin").write_bytes(b"half of it")
-    assert len(PointDatabase.of(tiny_index, sweeps=3))
-    assert [path.name for path in tiny_index.folder.glob("objects_of_3_sweeps*")] == ["objects_of_3_sweeps"]
+    assert len(PointDatabase.of(tiny_index, sweeps=9))
+    assert [path.name for path in tiny_index.folder.glob("objects_of_9_sweeps*")] == ["objects_of_9_sweeps"]
 
 
 def test_of_two_processes_one_makes_the_database_and_the_other_waits_for_it(tiny_index, tiny_index_dir, monkeypatch):
