@@ -37,7 +37,7 @@ from vexkd_model.training.train import quiet_lightning, train
 
 VERSION = "v1.0-trainval"
 SCENES = (44, 88, 175, 700)  # 25, 50, 100 and 400 % of bench-small
-STEPS = 1048  # four epochs of bench-small, one of bench-small-x4
+STEPS = 1048  # four epochs of bench-small, one of bench-small-x4; also try three times as many
 
 
 def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:
