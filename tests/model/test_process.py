@@ -1,31 +1,51 @@
-"""What a process is told is what its libraries then do; asked in a process of its own."""
+"""What a process is told is what its libraries then do; asked in processes of their own."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-MEASURE = """
-import json
+ASK = """
+import json, os
+import cv2
 import numpy as np
 from threadpoolctl import threadpool_info
 from vexkd_model.process import set_up_process
-{limit}
-print(json.dumps([pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]))
+set_up_process()
+print(json.dumps([[pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"],
+                  cv2.getNumThreads(), os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]]))
+"""
+FORK = """
+import os, sys
+import cv2
+import numpy as np
+from vexkd_model.process import set_up_process
+image = np.zeros((900, 1600, 3), np.uint8)
+cv2.setNumThreads(2)
+cv2.GaussianBlur(image, (9, 9), 2)  # starts OpenCV's threads
+child = os.fork()
+if child == 0:
+    set_up_process()
+    cv2.GaussianBlur(image, (9, 9), 2)
+    os._exit(7)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def openblas_threads(limit: str) -> list[int]:
-    output = subprocess.run([sys.executable, "-c", MEASURE.format(limit=limit)], capture_output=True, text=True,
-                            check=True, env={"OPENBLAS_NUM_THREADS": "2", "PATH": ""}).stdout  # fmt: skip
-    return json.loads(output)
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={"PATH": os.environ["PATH"], "OPENBLAS_NUM_THREADS": "2", **environment})  # fmt: skip
 
 
-def test_openblas_keeps_to_one_thread():
-    without = openblas_threads("")
-    if not without:
-        pytest.skip("this NumPy does not use OpenBLAS")
-    if set(without) == {1}:
-        pytest.skip("this machine has one core")
-    assert set(openblas_threads("set_up_process()")) == {1}
+@pytest.mark.parametrize(("given", "cached"), [({}, "32"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, "8")])
+def test_numpy_and_opencv_keep_to_one_thread_and_onednn_to_a_small_cache(given, cached):
+    openblas, opencv, capacity = json.loads(python(ASK, **given).stdout)
+    assert set(openblas) <= {1}
+    assert opencv == 1
+    assert capacity == cached
+
+
+def test_a_worker_forked_from_a_process_with_threads_does_not_wait_for_them():
+    assert python(FORK).returncode == 7
