@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from nuscenes.eval.common.config import config_factory
 from torch import Tensor, nn
 
-from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.synth.weather import LIGHTS
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
@@ -216,7 +216,7 @@ def read_objects(dataroot: Path, version: str, seed: int) -> dict[str, Objects]:
     nusc, objects = open_nuscenes(dataroot, version), {}
     ranges_m = config_factory("detection_cvpr_2019").class_range
     for split, most in (("train", MOST_TRAIN), ("val", MOST_VAL)):
-        index = FrameIndex.open(dataroot / "vexkd" / version, split, dataroot, version)
+        index = FrameIndex.open(index_folder(dataroot, version), split, dataroot, version)
         rng = np.random.default_rng(seed)
         places = choose(index, nusc, ranges_m, EVERY, most, rng)
         objects[split] = crop_objects(index, places, light_of_scenes(nusc), rng)

@@ -117,7 +117,7 @@ def crop_objects(index: FrameIndex, places: Mapping[int, list[Place]], lights: M
     points, images, facts = [], [], []
     for i in progress(places, f"crop {index.split}", unit="frames"):
         record = index[i]
-        sweeps = accumulate_sweeps([sweep.load() for sweep in record.sweeps])
+        sweeps = accumulate_sweeps(sweep.load() for sweep in record.sweeps)
         sweeps = sweeps[np.argsort(sweeps[:, 0])]
         pictures = {k: load_image(record.cameras[k]).pixels for k in {place.camera for place in places[i]}}
         for place in places[i]:

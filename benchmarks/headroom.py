@@ -12,7 +12,6 @@ teacher can pass on. An interrupted study goes on with the same command; several
 
 import argparse
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -30,14 +29,14 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.bev_axes import save_png
 from vexkd_model.evaluation.split import predict_split, score_split
-from vexkd_model.files import write_json
+from vexkd_model.files import replace_folder, write_json
 from vexkd_model.process import set_up_process
 from vexkd_model.training.run import CONFIG, EVALUATION, load_run
 from vexkd_model.training.train import quiet_lightning, train
 
 VERSION = "v1.0-trainval"
 SCENES = (44, 88, 175, 700)  # 25, 50, 100 and 400 % of bench-small
-STEPS = 1048  # four epochs of bench-small, one of bench-small-x4; also try three times as many
+STEPS = 3144  # twelve epochs of bench-small, three of bench-small-x4
 
 
 def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:
@@ -57,8 +56,7 @@ def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:
             writer.write_table(table.take(rows))
         np.save(partial / MASKS, np.load(whole.folder / MASKS, mmap_mode="r")[rows])
         write_json(partial / MANIFEST, {**manifest, "scenes": scenes, "frames": len(rows)})
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
+        replace_folder(partial, target)
     return FrameIndex.open(folder, "train", dataroot, VERSION)
 
 

@@ -17,7 +17,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from machine import machine
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import LidarPointCloud
 from PIL import Image
@@ -161,12 +161,6 @@ def _memory(pid: int) -> tuple[float, float]:
     lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     mib = {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines}
     return mib["Private_Clean"] + mib["Private_Dirty"], mib["Pss"]
-
-
-def machine() -> str:
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.processor())
-    return f"{len(os.sched_getaffinity(0))} cores, {model}, load {os.getloadavg()[0]:.2f} before the start"
 
 
 def main() -> int:

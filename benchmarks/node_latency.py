@@ -10,7 +10,6 @@ reading, transforms, accumulation of sweeps, inference and every message of the 
 import argparse
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 from vexkd_model.progress import progress
 from vexkd_ros.dds import free_domain, this_machine
@@ -53,13 +53,6 @@ def street_sweep(rng: np.random.Generator, points: int) -> np.ndarray:
         intensity = rng.gamma(2.0, 8.0, len(hits)).clip(0, 255)
         sweep = np.concatenate([sweep, np.column_stack([hits, intensity]).astype(np.float32)])
     return sweep[:points]
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.processor())
-    return f"{len(os.sched_getaffinity(0))} cores, {model}, load {os.getloadavg()[0]:.2f} before the start"
 
 
 class Client:

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
+from vexkd_model.evaluation.bev_axes import save_png
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.progress import progress
@@ -179,8 +180,7 @@ def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
         axes.scatter(sweeps.distance[hit], sweeps.hits[hit], s=size, color=colour, label=name, linewidths=0)
     axes.set(yscale="log", xlim=(0, 60), xlabel="distance of the box [m]", ylabel="points", title="points a box")
     axes.legend(frameon=False)
-    with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=110, facecolor="white")
+    save_png(figure, path)
 
 
 def draw_profile(axes: Axes, real: Sweeps, synthetic: Sweeps, bins: np.ndarray, figure) -> None:

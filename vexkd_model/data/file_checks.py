@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-POINT_BYTES = 20  # five float32
-JPEG_END = b"\xff\xd9"
+from vexkd_model.data.images import JPEG_END
+from vexkd_model.data.sweeps import POINT_BYTES
+
 SWEEP_COLUMNS = ("sweep_path", "sweep_stamp_ns", "base_from_sensor", "odom_from_base")
 CAMERA_COLUMNS = ("camera_name", "camera_path", "camera_stamp_ns", "camera_size", "camera_intrinsics",
                   "camera_base_from_sensor", "camera_odom_from_base")  # fmt: skip

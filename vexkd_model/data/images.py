@@ -1,7 +1,7 @@
 """Camera images as a student reads them: decoded, and resampled once by one affine map.
 
-Decoding a JPEG at half, a quarter or an eighth of its size costs less than half of decoding it whole, and is the
-low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
+Decoding a JPEG at half, a quarter or an eighth of its size costs less than decoding it whole (two thirds, at half
+size), and is the low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
 """
 
 import cv2

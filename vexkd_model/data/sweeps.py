@@ -9,6 +9,7 @@ import numpy as np
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 
+POINT_BYTES = 20  # five float32
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
 
 
@@ -33,7 +34,7 @@ def read_lidar_file(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: LiDAR file cannot be read ({error.strerror}); complete the download") from None
-    if len(content) % 20:
+    if len(content) % POINT_BYTES:
         raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
     return np.frombuffer(content, np.float32).reshape(-1, 5)
 
@@ -62,8 +63,7 @@ def _beyond_own_roof(points: np.ndarray) -> np.ndarray:
 
 
 def _placed(sweep: Sweep, points: np.ndarray, base_from_odom: np.ndarray, age: float) -> np.ndarray:
-    """float32 (N, 5) of the sweep's points (N, 4): one product for all columns is several times faster than column by
-    column."""
+    """float32 (N, 5) of the sweep's points (N, 4): one product takes half the time of column by column."""
     base_from_sensor = base_from_odom @ sweep.odom_from_base @ sweep.base_from_sensor
     columns = np.zeros((4, 5), np.float32)
     columns[:3, :3], columns[3, 3] = base_from_sensor[:3, :3].T, 1
