@@ -6,6 +6,8 @@ from torch import Tensor
 
 from vexkd_model.geometry.boxes import CORNER_SIGNS
 
+NMS_BLOCK = 128
+
 
 def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
     """(N, M) intersection over union of the footprints of boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
@@ -18,17 +20,40 @@ def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
     return iou
 
 
+def iou_3d(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) intersection over union of the volumes of upright boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
+
+    The shared volume is the footprints' shared area times the shared height. Exact up to rounding, computed in float64
+    and returned in a's dtype. A box without volume has IoU 0.
+    """
+    rows, columns = torch.nonzero(_circles_meet(a, b), as_tuple=True)
+    one, other = a[rows].double(), b[columns].double()
+    top = torch.minimum(one[:, 2] + one[:, 5] / 2, other[:, 2] + other[:, 5] / 2)
+    bottom = torch.maximum(one[:, 2] - one[:, 5] / 2, other[:, 2] - other[:, 5] / 2)
+    shared = _pair_intersection(one, other) * (top - bottom).clamp(min=0)
+    iou = torch.zeros(len(a), len(b), dtype=a.dtype, device=a.device)
+    iou[rows, columns] = _share_of_union(shared, one[:, 3:6].prod(1), other[:, 3:6].prod(1)).to(a.dtype)
+    return iou
+
+
 def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int) -> Tensor:
     """int64 (K,) indices of the boxes (N, ≥ 7) to keep, best score first, K ≤ max_keep.
 
     A box goes when its BEV IoU with a kept, better one exceeds `iou_threshold`. Equal scores keep their order.
     """
     order = torch.argsort(scores, descending=True, stable=True)
-    ranked = boxes[order]
-    better, worse = torch.nonzero(torch.triu(_circles_meet(ranked, ranked), diagonal=1), as_tuple=True)
-    excludes = torch.zeros(len(boxes), len(boxes), dtype=torch.bool, device=boxes.device)
-    excludes[better, worse] = _pair_iou(ranked[better], ranked[worse]) > iou_threshold
-    return order[_greedy(excludes, max_keep)]
+    kept = order[:0]
+    # In blocks, because most of a block falls to what is kept already: far fewer pairs than all with all.
+    for block in order.split(NMS_BLOCK):
+        if len(kept):
+            near = _circles_meet(boxes[kept], boxes[block])
+            block = block[~_exceeds(boxes[kept], boxes[block], near, iou_threshold).any(dim=0)]
+        ranked = boxes[block]
+        excludes = _exceeds(ranked, ranked, _circles_meet(ranked, ranked).triu(1), iou_threshold)
+        kept = torch.cat([kept, block[_greedy(excludes, max_keep - len(kept))]])
+        if len(kept) == max_keep:
+            break
+    return kept
 
 
 def circle_nms(centres: Tensor, scores: Tensor, radius: float, max_keep: int) -> Tensor:
@@ -70,12 +95,24 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def _exceeds(a: Tensor, b: Tensor, asked: Tensor, iou_threshold: float) -> Tensor:
+    """(N, M) bool: which of the `asked` pairs (N, M) of boxes a and b have a BEV IoU above the threshold."""
+    rows, columns = torch.nonzero(asked, as_tuple=True)
+    table = torch.zeros_like(asked)
+    table[rows, columns] = _pair_iou(a[rows], b[columns]) > iou_threshold
+    return table
+
+
 def _pair_iou(a: Tensor, b: Tensor) -> Tensor:
     """(P,) float64 IoU of the footprints of P pairs of boxes (P, ≥ 7)."""
     a, b = a.double(), b.double()
-    intersection = _pair_intersection(a, b)
-    union = a[:, 3] * a[:, 4] + b[:, 3] * b[:, 4] - intersection
-    return torch.where(union > 0, intersection / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
+    return _share_of_union(_pair_intersection(a, b), a[:, 3] * a[:, 4], b[:, 3] * b[:, 4])
+
+
+def _share_of_union(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """What two areas or volumes share, as a share of their union; 0 where there is no union."""
+    union = a + b - shared
+    return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
 
 
 def _pair_intersection(a: Tensor, b: Tensor) -> Tensor:

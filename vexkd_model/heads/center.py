@@ -34,13 +34,18 @@ class TaskMaps(NamedTuple):
 
 
 class CenterHead(nn.Module):
-    """(B, C, Y, X) → one TaskMaps a task."""
+    """(B, C, Y, X) → one TaskMaps a task.
+
+    separate: False, one hidden convolution of `task_channels` a task and 1×1 outputs: cheap. True, as published: a
+    branch of two 3×3 convolutions for each field of each task, `task_channels` wide.
+    """
 
     def __init__(self, in_channels: int, shared_channels: int, task_channels: int,
-                 classes_of_task: Sequence[int]) -> None:
+                 classes_of_task: Sequence[int], separate: bool = False) -> None:
         super().__init__()
         self.shared = conv_bn_relu(in_channels, shared_channels)
-        self.tasks = nn.ModuleList(_TaskHead(shared_channels, task_channels, classes) for classes in classes_of_task)
+        task_head = _SeparateTaskHead if separate else _TaskHead
+        self.tasks = nn.ModuleList(task_head(shared_channels, task_channels, classes) for classes in classes_of_task)
 
     def forward(self, high: Tensor) -> list[TaskMaps]:
         shared = self.shared(high)
@@ -57,3 +62,17 @@ class _TaskHead(nn.Module):
 
     def forward(self, shared: Tensor) -> TaskMaps:
         return TaskMaps(*torch.split(self.out(self.hidden(shared)), self.split, dim=1))
+
+
+class _SeparateTaskHead(nn.Module):
+    """Source: mmdetection3d's SeparateHead, CenterPoint's SepHead."""
+
+    def __init__(self, in_channels: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict({
+            name: nn.Sequential(conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1))
+            for name, out_channels in {"heatmap": classes, **REGRESSION_CHANNELS}.items()})
+        nn.init.constant_(self.branches["heatmap"][-1].bias, HEATMAP_BIAS)
+
+    def forward(self, shared: Tensor) -> TaskMaps:
+        return TaskMaps(**{name: branch(shared) for name, branch in self.branches.items()})

@@ -1,40 +1,101 @@
-"""CenterHead maps → boxes: the inverse of center_loss.center_targets, then non-maximum suppression."""
+"""CenterHead maps → boxes: the inverse of center_loss.center_targets, then non-maximum suppression within each task."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vexkd_model.geometry.nms import rotated_nms
+from vexkd_model.geometry.nms import circle_nms, rotated_nms
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.types import BevGrid
 
-TASK_SPACING_M = 1000.0  # moves the boxes of different tasks out of each other's reach, so that one NMS serves all
+# As published: on the grid of ±54 m, boxes are kept whose centre lies within ±61.2 m and ±10 m of height.
+BEYOND_GRID_M = 7.2
+MAX_HEIGHT_M = 10.0
+
+
+@dataclass(frozen=True)
+class RotatedNms:
+    """A box goes when its footprint's IoU with a kept, better one of its task exceeds `iou`.
+
+    scale: factors on length and width in that comparison, one a class of the task; None: all 1. Small objects, whose
+    footprints never meet, need larger ones.
+    Source: scale-NMS of BEVDet (Huang et al. 2021).
+    """
+
+    iou: float
+    scale: tuple[float, ...] | None = None
+
+    def keep(self, boxes: Tensor, scores: Tensor, channel: Tensor, max_keep: int) -> Tensor:
+        """int64 (K,) indices of the boxes (M, 9) to keep, best first; channel (M,): the class's place in the task."""
+        if self.scale is not None:
+            boxes = boxes.clone()
+            boxes[:, 3:5] *= boxes.new_tensor(self.scale)[channel, None]
+        return rotated_nms(boxes, scores, self.iou, max_keep)
+
+
+@dataclass(frozen=True)
+class CircleNms:
+    """A box goes when its centre lies within `radius` metres of that of a kept, better one of its task."""
+
+    radius: float
+
+    def keep(self, boxes: Tensor, scores: Tensor, channel: Tensor, max_keep: int) -> Tensor:
+        """As RotatedNms.keep; all classes of the task have the same radius."""
+        return circle_nms(boxes, scores, self.radius, max_keep)
+
+
+def decode(tasks: Sequence[TaskMaps], class_ids: Sequence[Sequence[int]], grid: BevGrid, score_threshold: float,
+           candidates: int, nms: float | Sequence[RotatedNms | CircleNms], max_detections: int,
+           max_per_task: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (M, 9), scores (M,), labels (M,) of all tasks of a batch of one, best first, M ≤ max_detections.
+
+    candidates: best cells of a task that reach its suppression, which compares all classes of the task and keeps at
+    most `max_per_task`. nms: one a task; a number is RotatedNms of that IoU for every task.
+    """
+    if isinstance(nms, float):
+        nms = [RotatedNms(nms)] * len(tasks)
+    parts = []
+    for maps, ids, task_nms in zip(tasks, class_ids, nms, strict=True):
+        boxes, scores, channel = _candidates(maps, grid, score_threshold, candidates)
+        kept = task_nms.keep(boxes, scores, channel, max_per_task or max_detections)
+        parts.append((boxes[kept], scores[kept], _labels(ids, channel[kept])))
+    boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+    best = scores.argsort(descending=True, stable=True)[:max_detections]
+    return boxes[best], scores[best], labels[best]
 
 
 def decode_task(maps: TaskMaps, class_ids: Sequence[int], grid: BevGrid, score_threshold: float,
                 candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,), labels (M,) of a batch of one: the best `candidates` cells above the threshold."""
-    columns = grid.shape[1]
+    """Boxes (M, 9), scores (M,), labels (M,) of a batch of one, duplicates included: the best `candidates` cells."""
+    boxes, scores, channel = _candidates(maps, grid, score_threshold, candidates)
+    return boxes, scores, _labels(class_ids, channel)
+
+
+def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
+    """bool (M,): whether the centres of boxes (M, ≥ 3) lie on the grid or at most a little beyond it."""
+    low = boxes.new_tensor([grid.x_min - BEYOND_GRID_M, grid.y_min - BEYOND_GRID_M, -MAX_HEIGHT_M])
+    high = boxes.new_tensor([grid.x_max + BEYOND_GRID_M, grid.y_max + BEYOND_GRID_M, MAX_HEIGHT_M])
+    return ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(dim=1)
+
+
+def _candidates(maps: TaskMaps, grid: BevGrid, score_threshold: float,
+                candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (M, 9), scores (M,) and channels of the heatmap (M,), best first."""
+    cells, columns = grid.shape[0] * grid.shape[1], grid.shape[1]
     scores = maps.heatmap[0].float().sigmoid().flatten()
     above = (scores >= score_threshold).nonzero()[:, 0]
     best = above[scores[above].topk(min(candidates, len(above))).indices]
-    channel, cell = best // (grid.shape[0] * columns), best % (grid.shape[0] * columns)
+    channel, cell = best // cells, best % cells
     offset, height, size, heading, velocity = (field[0].float().flatten(1)[:, cell].T for field in maps[1:])
     corner = torch.stack([cell % columns, cell // columns], dim=1)
     centre = (corner + offset) * grid.cell + offset.new_tensor([grid.x_min, grid.y_min])
     yaw = torch.atan2(heading[:, :1], heading[:, 1:])
-    labels = torch.as_tensor(class_ids, device=best.device)[channel]
-    return torch.cat([centre, height, size.exp(), yaw, velocity], dim=1), scores[best], labels
+    boxes = torch.cat([centre, height, size.exp(), yaw, velocity], dim=1)
+    near = near_grid(boxes, grid)
+    return boxes[near], scores[best][near], channel[near]
 
 
-def decode(tasks: Sequence[TaskMaps], class_ids: Sequence[Sequence[int]], grid: BevGrid, score_threshold: float,
-           candidates: int, nms_iou: float, max_detections: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,), labels (M,) of all tasks, best first, duplicates within a task removed."""
-    parts = [decode_task(maps, ids, grid, score_threshold, candidates)
-             for maps, ids in zip(tasks, class_ids, strict=True)]
-    boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-    apart = boxes.clone()
-    apart[:, 0] += torch.cat([boxes.new_full((len(part[0]),), TASK_SPACING_M * i) for i, part in enumerate(parts)])
-    kept = rotated_nms(apart, scores, nms_iou, max_detections)
-    return boxes[kept], scores[kept], labels[kept]
+def _labels(class_ids: Sequence[int], channel: Tensor) -> Tensor:
+    return torch.as_tensor(class_ids, device=channel.device)[channel]

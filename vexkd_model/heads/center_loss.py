@@ -38,20 +38,34 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
     rows, columns = grid.shape
     sample = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
     box, label = torch.cat(list(boxes)), torch.cat(list(labels))
-    position = (box[:, :2] - box.new_tensor([grid.x_min, grid.y_min])) / grid.cell
-    column, row = position.floor().long().unbind(dim=1)
     of_task = torch.stack([label == c for c in class_ids])
-    keep = of_task.any(dim=0) & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-    box, sample, column, row, position = box[keep], sample[keep], column[keep], row[keep], position[keep]
-    channel = of_task[:, keep].int().argmax(dim=0)
+    keep = of_task.any(dim=0) & on_grid(box, grid)
+    box, sample, channel = box[keep], sample[keep], of_task[:, keep].int().argmax(dim=0)
+    position = in_cells(box, grid)
+    column, row = position.long().unbind(dim=1)
 
     heatmap = box.new_zeros(len(boxes), len(class_ids), rows, columns)
     radius = gaussian_radius(box[:, 3] / grid.cell, box[:, 4] / grid.cell).floor().clamp(min=MIN_RADIUS).long()
     draw_gaussians(heatmap, sample, channel, row, column, radius)
-    fields = {"offset": position - torch.stack([column, row], dim=1), "height": box[:, 2:3],
-              "size": box[:, 3:6].log(), "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1),
-              "velocity": box[:, 7:9]}  # fmt: skip
+    fields = {"offset": position - torch.stack([column, row], dim=1), **shape_fields(box)}
     return TaskTargets(heatmap, sample, row * columns + column, fields)
+
+
+def on_grid(box: Tensor, grid: BevGrid) -> Tensor:
+    """bool (M,): whether the centres of boxes (M, ≥ 2) lie on the grid."""
+    column, row = in_cells(box, grid).floor().unbind(dim=1)
+    return (column >= 0) & (column < grid.shape[1]) & (row >= 0) & (row < grid.shape[0])
+
+
+def in_cells(box: Tensor, grid: BevGrid) -> Tensor:
+    """(M, 2) x and y of the centres of boxes (M, ≥ 2) in cells from the grid's minimum corner."""
+    return (box[:, :2] - box.new_tensor([grid.x_min, grid.y_min])) / grid.cell
+
+
+def shape_fields(box: Tensor) -> dict[str, Tensor]:
+    """What boxes (M, 9) are beside where they stand, as heads predict it: a name of REGRESSION_CHANNELS → (M, ·)."""
+    return {"height": box[:, 2:3], "size": box[:, 3:6].log(),
+            "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1), "velocity": box[:, 7:9]}  # fmt: skip
 
 
 def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP) -> Tensor:
@@ -90,11 +104,15 @@ def center_loss(maps: TaskMaps, targets: TaskTargets) -> dict[str, Tensor]:
     losses = {"heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap)}
     for name in REGRESSION_CHANNELS:
         at_objects = getattr(maps, name).float().flatten(2)[targets.sample, :, targets.cell]
-        target = targets.fields[name]
-        known = torch.isfinite(target)
-        error = (at_objects - torch.where(known, target, 0.0)).abs() * known
-        losses[name] = REGRESSION_WEIGHT * FIELD_WEIGHTS[name] * error.sum() / max(len(target), 1)
+        losses[name] = regression_loss(name, at_objects, targets.fields[name])
     return losses
+
+
+def regression_loss(name: str, predicted: Tensor, target: Tensor) -> Tensor:
+    """Weighted absolute error of one field, both (M, channels), a matched object; NaN in the target costs nothing."""
+    known = torch.isfinite(target)
+    error = (predicted - torch.where(known, target, 0.0)).abs() * known
+    return REGRESSION_WEIGHT * FIELD_WEIGHTS[name] * error.sum() / max(len(target), 1)
 
 
 def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

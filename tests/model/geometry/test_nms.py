@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shapely.geometry import Polygon
 
 from vexkd_model.geometry.boxes import corners_bev
-from vexkd_model.geometry.nms import circle_nms, rotated_iou_bev, rotated_nms
+from vexkd_model.geometry.nms import circle_nms, iou_3d, rotated_iou_bev, rotated_nms
 
 
 def box(x=0.0, y=0.0, length=4.0, width=2.0, yaw=0.0):
@@ -103,6 +103,57 @@ def test_iou_table_has_one_row_a_box_and_keeps_the_dtype():
 def test_iou_of_no_boxes_is_an_empty_table(shape):
     a, b = (torch.tensor(random_boxes(count, 0)) for count in shape)
     assert rotated_iou_bev(a, b).shape == shape
+
+
+def solid(footprint, z, height):
+    return [*footprint[:2], z, *footprint[3:5], height, footprint[6]]
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), [
+    (solid(box(), 0, 2), solid(box(), 0, 2), 1.0),
+    (solid(box(), 0, 2), solid(box(), 1, 2), 1 / 3),  # half a height up
+    (solid(box(), 0, 2), solid(box(x=2.0), 1, 2), 4 / 28),  # half a length and half a height
+    (solid(box(), 0, 4), solid(box(), 1, 1), 1 / 4),  # contained
+    (solid(box(), 0, 2), solid(box(), 2, 2), 0.0),  # stacked, touching
+    (solid(box(), 0, 2), solid(box(), 9, 2), 0.0),
+    (solid(box(), 0, 0), solid(box(), 0, 0), 0.0),  # flat
+])  # fmt: skip
+def test_iou_of_volumes_equals_the_hand_computed_value_in_both_orders(a, b, expected):
+    assert iou_3d(tensor(a), tensor(b)).item() == pytest.approx(expected, abs=1e-12)
+    assert iou_3d(tensor(b), tensor(a)).item() == pytest.approx(expected, abs=1e-12)
+
+
+def shapely_iou_3d(a, b):
+    one, other = (Polygon(corners_bev(np.array([row], dtype=np.float64))[0]) for row in (a, b))
+    height = max(0.0, min(a[2] + a[5] / 2, b[2] + b[5] / 2) - max(a[2] - a[5] / 2, b[2] - b[5] / 2))
+    shared = one.intersection(other).area * height
+    return shared / (one.area * a[5] + other.area * b[5] - shared)
+
+
+any_solid = st.builds(solid, any_box, st.floats(-2, 2) | st.sampled_from([0.0, 1.0]), side)
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_solid, any_solid)
+def test_iou_of_volumes_agrees_with_shapely_times_height(a, b):
+    assert iou_3d(tensor(a), tensor(b)).item() == pytest.approx(shapely_iou_3d(a, b), abs=1e-9)
+
+
+def test_iou_of_volumes_has_one_row_a_box_and_keeps_the_dtype():
+    a, b = random_boxes(40, 0, 8.0), random_boxes(30, 1, 8.0)
+    a[:, 2], b[:, 2] = np.linspace(-1, 1, 40), np.linspace(1, -1, 30)
+    iou = iou_3d(torch.tensor(a, dtype=torch.float32), torch.tensor(b, dtype=torch.float32))
+    assert iou.dtype == torch.float32
+    np.testing.assert_allclose(iou.numpy(), [[shapely_iou_3d(x, y) for y in b] for x in a], atol=1e-5)
+    assert iou_3d(torch.tensor(a), torch.tensor(b[:0])).shape == (40, 0)
+
+
+@pytest.mark.parametrize("extent", [5.0, 40.0])
+def test_a_thousand_boxes_are_suppressed_as_by_a_plain_loop(extent):
+    boxes, scores = random_boxes(1000, 3, extent), np.random.default_rng(3).random(1000)
+    table = rotated_iou_bev(torch.tensor(boxes), torch.tensor(boxes)).numpy()
+    expected = brute_force_nms(lambda i, j: table[i, j], scores, 0.2, 150)
+    assert rotated_nms(torch.tensor(boxes), torch.tensor(scores), 0.2, 150).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(5))

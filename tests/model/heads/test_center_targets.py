@@ -6,6 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
 from vexkd_model.heads.center import REGRESSION_CHANNELS, CenterHead, TaskMaps
 from vexkd_model.heads.center_decode import decode, decode_task
 from vexkd_model.heads.center_loss import (
@@ -36,15 +38,15 @@ def tensors(pairs):
     return boxes, torch.tensor([label for _, label in pairs], dtype=torch.long)
 
 
-def ideal_maps(targets, sample=0):
+def ideal_maps(targets, sample=0, grid=GRID):
     """What a perfect head would say of one sample: certain at the centres, silent elsewhere."""
     heatmap = torch.where(targets.heatmap == 1, PEAK, -PEAK)[sample : sample + 1]
     own = targets.sample == sample
     fields = {}
     for name, channels in REGRESSION_CHANNELS.items():
-        flat = torch.zeros(channels, GRID.shape[0] * GRID.shape[1])
+        flat = torch.zeros(channels, grid.shape[0] * grid.shape[1])
         flat[:, targets.cell[own]] = targets.fields[name][own].T
-        fields[name] = flat.reshape(1, channels, *GRID.shape)
+        fields[name] = flat.reshape(1, channels, *grid.shape)
     return TaskMaps(heatmap, **fields)
 
 
@@ -83,6 +85,21 @@ def test_targets_decode_back_to_the_boxes_they_were_made_from(pairs):
         np.testing.assert_allclose(match[3:6], row[3:6], rtol=1e-5)
         assert np.cos(match[6] - row[6]) == pytest.approx(1.0, abs=1e-6)
         np.testing.assert_allclose(match[7:], row[7:], atol=1e-5)  # NaN, unknown, stays NaN
+
+
+def test_targets_of_a_real_keyframe_decode_back_to_its_68_boxes(keyframe_dataroot, tmp_path):
+    prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
+    truth = FrameIndex.open(tmp_path, "mini_train")[0].boxes
+    boxes, labels = torch.from_numpy(truth.values), torch.from_numpy(truth.labels)
+    grid = BevGrid(-81.0, 81.0, -45.0, 45.0, 0.5)  # all of them, and no two of a task in one cell
+    maps = [ideal_maps(center_targets([boxes], [labels], ids, grid), grid=grid) for ids in TASKS]
+    found, scores, found_labels = decode(maps, TASKS, grid, 0.5, 200, 0.99, 500)
+    assert len(found) == 68 and (scores > 0.999).all()
+    nearest = (torch.cdist(boxes[:, :3], found[:, :3]) + 1e3 * (labels[:, None] != found_labels)).argmin(dim=1)
+    assert len(set(nearest.tolist())) == 68
+    torch.testing.assert_close(found[nearest][:, :6], boxes[:, :6], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close((found[nearest][:, 6] - boxes[:, 6]).cos(), torch.ones(68))
+    assert torch.equal(found_labels[nearest], labels)
 
 
 @settings(max_examples=60, deadline=None)
