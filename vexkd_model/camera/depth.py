@@ -1,0 +1,115 @@
+"""Depth along the view [m]: bins of it, LiDAR returns as depth images, what a depth net should say, and its loss.
+
+Depth is the camera's z, not the distance. BEV augmentation, which base_from_camera carries, leaves it as it is.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vexkd_model.data.batch import CameraBatch
+from vexkd_model.geometry.camera import NEAR_M
+
+NO_RETURN = -1
+
+
+@dataclass(frozen=True)
+class DepthBins:
+    """Bin i holds depths in [start + i · step, start + (i + 1) · step) [m] and is lifted to its middle.
+
+    Published code supervises the same intervals but lifts a bin to its left edge, half a bin too near: BEVDet's samples
+    `arange(1, 60, 1)` are the middles of DepthBins(0.5, 59.5, 1). A range that does not divide is a ValueError.
+    """
+
+    start: float
+    stop: float
+    step: float
+
+    def __post_init__(self) -> None:
+        bins = (self.stop - self.start) / self.step
+        if self.start < 0 or bins < 2 or abs(bins - round(bins)) > 1e-6:
+            raise ValueError(f"depths {self.start} … {self.stop} m do not divide into 2 or more bins of {self.step} m")
+
+    @property
+    def count(self) -> int:
+        return round((self.stop - self.start) / self.step)
+
+    def centres(self) -> Tensor:
+        """float32 (D,), metres."""
+        return (self.start + (torch.arange(self.count, dtype=torch.float64) + 0.5) * self.step).float()
+
+
+def inverse_3x3(matrix: Tensor) -> Tensor:
+    """Inverse of (..., 3, 3) by cross products of its columns: no solver that an exported graph would have to hold."""
+    a, b, c = matrix.unbind(dim=-1)
+    rows = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-2)
+    return rows / (a * rows[..., 0, :]).sum(-1)[..., None, None]
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """(..., I, J) · (..., J, K), always in the operands' precision: autocast would round `@` to bfloat16."""
+    return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)
+
+
+def image_from_base(cameras: CameraBatch) -> Tensor:
+    """(B, N, 3, 4): a point (x, y, z, 1) of base_link → (u · depth, v · depth, depth) of each camera."""
+    rotation, translation = cameras.base_from_camera[..., :3, :3], cameras.base_from_camera[..., :3, 3:]
+    linear = product(cameras.image_from_camera, inverse_3x3(rotation))
+    return torch.cat([linear, -product(linear, translation)], dim=-1)
+
+
+def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor:
+    """float32 (B, N, H, W): depth of the nearest return in each pixel [m], 0 where there is none.
+
+    points: (P, ≥ 3) in base_link [m]. sample: int64 (P,), the frame of each. What is nearer than NEAR_M, outside an
+    image or not finite is left out; an absent camera sees nothing.
+    """
+    frames, count, _, height, width = cameras.images.shape
+    matrices = image_from_base(cameras)
+    nearest = points.new_full((frames * count * height * width,), torch.inf, dtype=torch.float32)
+    elsewhere = torch.arange(points.shape[0], device=points.device) % nearest.shape[0]
+    for camera in range(count):
+        matrix = matrices[:, camera][sample]
+        scaled = (matrix[:, :, :3] * points[:, None, :3]).sum(dim=-1) + matrix[:, :, 3]
+        u, v, depth = scaled[:, 0] / scaled[:, 2], scaled[:, 1] / scaled[:, 2], scaled[:, 2]
+        seen = ((depth >= NEAR_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
+                & cameras.present[:, camera][sample])
+        pixel = ((sample * count + camera) * height + v.long()) * width + u.long()
+        # Infinity changes no minimum: unseen points go anywhere, spread so that a GPU's atomics do not queue up.
+        nearest = nearest.scatter_reduce(0, torch.where(seen, pixel, elsewhere), depth.where(seen, torch.inf), "amin")
+    return nearest.where(nearest.isfinite(), 0.0).view(frames, count, height, width)
+
+
+def depth_targets(depth: Tensor, stride: int, bins: DepthBins) -> Tensor:
+    """int64 (B, N, H / stride, W / stride): bin of the nearest return in each block of pixels, or NO_RETURN.
+
+    depth: (B, N, H, W) of `depth_images`. A block whose nearest return lies outside the bins has no target, even if a
+    farther return does not. Source: BEVDepth (Li et al., AAAI 2023), its public code.
+    """
+    blocks = depth.where(depth > 0, torch.inf).unflatten(3, (-1, stride)).unflatten(2, (-1, stride))
+    index = torch.floor((blocks.amin(dim=(3, 5)) - bins.start) / bins.step)
+    return index.where((index >= 0) & (index < bins.count), NO_RETURN).long()
+
+
+def depth_loss(logits: Tensor, target: Tensor, weight: float) -> Tensor:
+    """Binary cross-entropy of the softmax over bins, summed over bins, mean over the cells with a return, × weight.
+
+    logits: (B, N, D, h, w). target: (B, N, h, w) of `depth_targets`. 0 where no cell has a return. Source: BEVDepth,
+    which weighs it 3.0. In logits, so that it has a gradient at saturation.
+    """
+    known = target != NO_RETURN
+    logits = logits.float().movedim(2, -1)[known]
+    log_yes = functional.log_softmax(logits, dim=-1)
+    of_target = functional.one_hot(target[known], logits.shape[-1]).bool()
+    return -torch.where(of_target, log_yes, _log_complement(logits, log_yes)).sum() * weight / known.sum().clamp(min=1)
+
+
+def _log_complement(logits: Tensor, log_softmax: Tensor) -> Tensor:
+    """log(1 − softmax) of (M, D), exact where one probability rounds to 1: that one is the sum of the others."""
+    largest = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).bool()
+    others = logits.masked_fill(largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    # No probability but the largest exceeds one half; the clamp keeps the unused branch's gradient finite.
+    complement = torch.log1p(-log_softmax.exp().clamp(max=0.5))
+    return torch.where(largest, others - logits.logsumexp(dim=-1, keepdim=True), complement)

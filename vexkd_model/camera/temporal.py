@@ -1,0 +1,72 @@
+"""Past BEV maps beside the present one: each is encoded, brought into the present base_link, and concatenated.
+
+Source: BEVDet4D (Huang & Huang 2022), section 3.3 and public code; its long-term models keep 8 past frames.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vexkd_model.types import BevGrid
+
+
+class FrameEncoder(nn.Module):
+    """One residual block, (B, C, Y, X) → the same shape: what each frame's map passes before it is moved.
+
+    BEVDet4D's `pre_process_net`; its shortcut is a 3×3 convolution too.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.shortcut = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, bev: Tensor) -> Tensor:
+        return (self.layers(bev) + self.shortcut(bev)).relu()
+
+
+class TemporalFusion(nn.Module):
+    """The present map (B, C, Y, X) and `frames` past ones → (B, channels, Y, X): present first, then newest to oldest.
+
+    channels: C · (1 + frames).
+    """
+
+    def __init__(self, channels: int, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+        self.channels = channels * (1 + frames)
+
+    def forward(self, now: Tensor, past: Sequence[Tensor], present: Tensor) -> Tensor:
+        """past: maps of `align`, newest first. present: bool (B, frames).
+
+        Where a past frame is absent stands the present map: at a scene's start BEVDet4D reads the present frame again.
+        """
+        if len(past) != self.frames:
+            raise ValueError(f"{len(past)} past maps were given to a fusion of {self.frames}")
+        known = present[:, :, None, None, None]
+        return torch.cat([now, *(torch.where(known[:, i], then, now) for i, then in enumerate(past))], dim=1)
+
+
+def align(past: Tensor, now_from_then: Tensor, grid: BevGrid) -> Tensor:
+    """A past map (B, C, Y, X) in the present base_link: float32 (B, C, Y, X), bilinear, zero where it did not reach.
+
+    now_from_then: (B, 4, 4), from the base_link of the past map to the present one. What it does in the ground plane
+    counts; it may scale and mirror.
+    """
+    rows, columns = grid.shape
+    now_from_then = now_from_then.float()
+    x = grid.x_min + (torch.arange(columns, device=past.device) + 0.5) * grid.cell
+    y = grid.y_min + (torch.arange(rows, device=past.device) + 0.5) * grid.cell
+    entry = now_from_then[:, :, :, None, None]
+    dx, dy = x - entry[:, 0, 3], y[:, None] - entry[:, 1, 3]
+    a, b, c, d = entry[:, 0, 0], entry[:, 0, 1], entry[:, 1, 0], entry[:, 1, 1]
+    determinant = a * d - b * c
+    then_x, then_y = (d * dx - b * dy) / determinant, (a * dy - c * dx) / determinant
+    u = 2 * (then_x - grid.x_min) / (grid.x_max - grid.x_min) - 1
+    v = 2 * (then_y - grid.y_min) / (grid.y_max - grid.y_min) - 1
+    # In float32: bfloat16 positions would be off by up to a quarter of a metre.
+    return functional.grid_sample(past.float(), torch.stack([u, v], dim=-1), mode="bilinear", align_corners=False)
