@@ -31,6 +31,12 @@ def built(name, stages=(2, 3), **options):
     return backbone
 
 
+def assert_same(found, expected, share=1e-5):
+    """Equal but for float32's rounding, which is about 5e-7 of the largest number of a map."""
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() <= share * expected.abs().max()
+
+
 def backward(backbone, batch):
     torch.manual_seed(1)  # of stochastic depth
     maps = backbone(batch)
@@ -76,7 +82,7 @@ def test_stages_that_are_asked_alone_are_those_of_the_whole_network(name):
     whole, part = built(name, (1, 2, 3, 4)).eval(), ImageBackbone(name, (1, 3)).eval()
     part.load_state_dict({n: whole.state_dict()[n] for n in part.state_dict()})
     for found, expected in zip(part(images()), whole(images())[::2], strict=True):
-        torch.testing.assert_close(found, expected)
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -86,7 +92,7 @@ def test_a_batch_equals_its_images_one_by_one(name):
     together = backbone(images(3))
     for i in range(3):
         for alone, of_batch in zip(backbone(images(3)[i : i + 1]), together, strict=True):
-            torch.testing.assert_close(alone[0], of_batch[i], atol=1e-5, rtol=1e-4)
+            assert_same(alone[0], of_batch[i])
 
 
 @torch.no_grad()
@@ -107,7 +113,7 @@ def test_frozen_norms_neither_learn_nor_count_while_convolutions_do():
     before = copy.deepcopy(backbone.state_dict())
     expected = backbone.eval()(images())
     for found, wanted in zip(backward(backbone.train(), images()), expected, strict=True):
-        torch.testing.assert_close(found, wanted)
+        assert_same(found, wanted)
     for name, parameter in backbone.named_parameters():
         assert (parameter.grad is None) == (not parameter.requires_grad) == ("normalization" in name)
         assert parameter.grad is None or parameter.grad.abs().sum() > 0
@@ -131,13 +137,15 @@ def test_recomputing_changes_neither_maps_nor_gradients_nor_statistics(name, opt
     monkeypatch.setattr(backbone_module, "PIXELS_AT_ONCE", at_once * 70 * 90)
     monkeypatch.setattr(backbone_module, "BLOCKS_A_PIECE", 1)
     kept, again = (built(name, (1, 2), recompute=recompute, **options).train() for recompute in (False, True))
-    for found, expected in zip(backward(again, images(3)), backward(kept, images(3)), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    for (parameter_name, found), expected in zip(again.named_parameters(), kept.parameters(), strict=True):
+    for seed in (0, 1):  # the second step finds what the first one left
+        batch = images(3, seed=seed)
+        for found, expected in zip(backward(again, batch), backward(kept, batch), strict=True):
+            assert_same(found, expected)
+    for found, expected in zip(again.parameters(), kept.parameters(), strict=True):
         if expected.requires_grad:
-            torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-3, msg=parameter_name)
+            assert_same(found.grad, expected.grad, share=1e-4)
     for found, expected in zip(again.state_dict().values(), kept.state_dict().values(), strict=True):
-        torch.testing.assert_close(found, expected)
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -210,7 +218,7 @@ def test_it_is_exported(name):
     backbone = built(name, recompute=True).eval()
     exported = torch.export.export(backbone, (images(seed=1),), strict=False).module()
     for found, expected in zip(exported(images(seed=2)), backbone(images(seed=2)), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        assert_same(found, expected)
 
 
 def test_stages_that_do_not_exist_or_come_in_disorder_are_refused():

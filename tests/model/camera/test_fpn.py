@@ -122,6 +122,13 @@ def test_the_necks_have_the_published_numbers_of_weights():
         assert sum(p.numel() for p in neck.parameters()) == expected
 
 
+def test_an_fpn_begins_with_xaviers_variance_and_no_bias():
+    neck = FPN([64, 128], 96)
+    for layer in (*neck.top_down.laterals, *neck.outputs):
+        fans = layer.weight[0].numel() + layer.weight[:, 0].numel()
+        assert layer.weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.05) and not layer.bias.any()
+
+
 @NECKS
 def test_every_weight_learns(make):
     neck = make()
