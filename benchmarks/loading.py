@@ -32,7 +32,8 @@ from nuscenes.utils.data_classes import LidarPointCloud
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from vexkd_model.config import AugmentConfig, ImageAugmentConfig, ImageConfig
+from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
+from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.dataset import TrainingSet, collate, load_frame
 from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex
 from vexkd_model.data.prepare import prepare

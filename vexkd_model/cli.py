@@ -57,7 +57,8 @@ def train(arguments: argparse.Namespace) -> None:
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
     index = _open_index(arguments, default=0)
-    train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty())
+    train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty(),
+          weights=arguments.weights)
     print(f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
           f"--version {arguments.version}")
 
@@ -75,7 +76,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
                  else Predictor.load(target, arguments.device))
     index = _open_index(arguments, default=-1)
-    result = score_split(predict_split(predictor, index), index, arguments.submission)
+    result = score_split(predict_split(predictor, index), index, arguments.submission,
+                         detects=predictor.config.detection is not None)
     if arguments.submission:
         print(f"{arguments.submission}: written")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
@@ -99,6 +101,35 @@ def export(arguments: argparse.Namespace) -> None:
     trained_on = {**record["data"], "command": record["command"], "epochs": epochs}
     save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"])
     print(f"{arguments.out}: student package complete")
+
+
+def describe(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vexkd_model.config import load_config
+    from vexkd_model.describe import as_text, describe
+
+    described = describe(load_config(arguments.config, arguments.set))
+    print(as_text(described))
+    if arguments.json:
+        write_json(arguments.json, {**asdict(described), "hops": [hop._asdict() for hop in described.hops]})
+        print(f"{arguments.json}: written")
+
+
+def import_weights(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config import load_config
+    from vexkd_model.deploy.import_weights import import_weights
+    from vexkd_model.deploy.package import save_package
+    from vexkd_model.model import build_model
+    from vexkd_model.training.run import source_revision
+
+    config = load_config(arguments.config, arguments.set)
+    model = build_model(config)
+    report = import_weights(arguments.checkpoint, config, model)
+    print(report.text(lines=None if arguments.all else 5))
+    trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
+    save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
+    print(f"{arguments.out}: student package complete; next: vexkd train {arguments.config} --weights {arguments.out}")
 
 
 def plot(arguments: argparse.Namespace) -> None:
@@ -156,7 +187,7 @@ def _open_index(arguments: argparse.Namespace, default: int):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vexkd", description="Train, evaluate and export bird's-eye-view students.", epilog=TOUR,
+        prog="vexkd", description="Train, evaluate and export bird's-eye-view models.", epilog=TOUR,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -183,16 +214,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--skip-bad", action="store_true",
                          help="go on without missing and unreadable files; INDEX/SPLIT_problems.txt lists them")
 
-    command = _command(commands, train, "train a student",
+    command = _command(commands, train, "train a student or a teacher on its tasks",
                        "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run")
     command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     _dataset_arguments(command)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="change one key of CONFIG, for example training.epochs=5; may be repeated")
+    _set_argument(command)
 
     command = _command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
                        "vexkd evaluate models/lidar_pillar_small --dataroot data --version v1.0-mini")
@@ -208,6 +239,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
 
+    command = _command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
+                       "vexkd describe config/model/bevdet_r50.yaml")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    _set_argument(command)
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+    command = _command(commands, import_weights, "make a student package of weights published by others",
+                       "vexkd import-weights centerpoint.pth config/model/centerpoint_voxel.yaml imported/centerpoint")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                         help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="the model of config/model/ to load it into")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+    _set_argument(command)
+    command.add_argument("--all", action="store_true", help="name every tensor, not the first five of each group")
+
     command = _command(commands, plot, "draw a frame from above and through its cameras, with boxes and map",
                        "vexkd plot data --version v1.0-mini --scene scene-0103 --out frame.png")
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
@@ -221,12 +267,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: argparse._SubParsersAction, run, text: str, example: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(run.__name__, help=text, description=text[0].upper() + text[1:] + ".",
-                                  epilog=f"example:\n  {example}",
+    command = commands.add_parser(run.__name__.replace("_", "-"), help=text,
+                                  description=text[0].upper() + text[1:] + ".", epilog=f"example:\n  {example}",
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     command.set_defaults(command=run)
     command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
     return command
+
+
+def _set_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one key of CONFIG, for example training.epochs=5; may be repeated")
 
 
 def _dataset_arguments(command: argparse.ArgumentParser) -> None:

@@ -1,15 +1,19 @@
-"""The LiDAR student: points → low-level map → high-level map → detection and segmentation heads."""
+"""The model: sensors → low-level BEV map → high-level BEV map → task heads. Teachers and students alike."""
 
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from vexkd_model.bev.encoder import BevEncoder
+from vexkd_model.bev.build import build_bev_encoder
+from vexkd_model.camera.build import build_camera_encoder
+from vexkd_model.camera.encoder import CameraEncoder
 from vexkd_model.config import ModelConfig
-from vexkd_model.heads.center import CenterHead, TaskMaps
-from vexkd_model.heads.segmentation import SegmentationHead
-from vexkd_model.lidar.pillars import PillarEncoder
-from vexkd_model.types import DETECTION_CLASSES
+from vexkd_model.data.batch import SensorBatch
+from vexkd_model.fusion.concat import ConcatFusion
+from vexkd_model.heads.build import build_detection_head, build_segmentation_head
+from vexkd_model.heads.center import TaskMaps
+from vexkd_model.heads.transfusion import TransFusionOutput
+from vexkd_model.lidar.build import build_lidar_encoder
 
 
 class BevFeatures(NamedTuple):
@@ -19,40 +23,50 @@ class BevFeatures(NamedTuple):
     high: Tensor
 
 
-class StudentOutput(NamedTuple):
-    """features: both BEV levels. detection: one TaskMaps a task. segmentation: logits (B, 6, Y', X')."""
+class ModelOutput(NamedTuple):
+    """features: both BEV levels. detection: what its head says, one TaskMaps a task of a CenterHead. segmentation:
+    logits (B, 6, Y', X'). depth: logits (B, N, D, h, w) of each camera's pixels. None for what a model does not have.
+    """
 
     features: BevFeatures
-    detection: list[TaskMaps]
-    segmentation: Tensor
+    detection: list[TaskMaps] | TransFusionOutput | None
+    segmentation: Tensor | None
+    depth: Tensor | None
 
 
-class LidarStudent(nn.Module):
-    """Points (N, 5) in base_link with their sample's number (N,) → StudentOutput."""
+class BevModel(nn.Module):
+    """One SensorBatch → ModelOutput. `lidar`, `camera`, `detection`, `segmentation`: None where there is none."""
 
-    def __init__(self, encoder: PillarEncoder, bev: BevEncoder, detection: CenterHead,
-                 segmentation: SegmentationHead) -> None:
+    def __init__(self, lidar: nn.Module | None, camera: CameraEncoder | None, fusion: ConcatFusion | None,
+                 bev: nn.Module, detection: nn.Module | None, segmentation: nn.Module | None) -> None:
         super().__init__()
-        self.encoder, self.bev, self.detection, self.segmentation = encoder, bev, detection, segmentation
+        self.lidar, self.camera, self.fusion = lidar, camera, fusion
+        self.bev, self.detection, self.segmentation = bev, detection, segmentation
 
-    def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> StudentOutput:
-        low = self.encoder(points, sample, batch_size)
+    def forward(self, sensors: SensorBatch, geometry: object | None = None) -> ModelOutput:
+        """geometry: what `camera.geometry(sensors.cameras)` gave for the same calibration, if it was kept."""
+        low, depth = self._low(sensors, geometry)
         high = self.bev(low)
-        return StudentOutput(BevFeatures(low, high), self.detection(high), self.segmentation(high))
+        return ModelOutput(BevFeatures(low, high), self.detection and self.detection(high),
+                           self.segmentation and self.segmentation(high), depth)
+
+    def _low(self, sensors: SensorBatch, geometry: object | None) -> tuple[Tensor, Tensor | None]:
+        if self.camera is None:
+            return self.lidar(sensors.points, sensors.sample, sensors.size), None
+        seen = self.camera(sensors, geometry)
+        if self.lidar is None:
+            return seen.bev, seen.depth
+        return self.fusion(self.lidar(sensors.points, sensors.sample, sensors.size), seen.bev), seen.depth
 
 
-def build_student(config: ModelConfig) -> LidarStudent:
+def build_model(config: ModelConfig) -> BevModel:
     """The model that a configuration describes, with random weights."""
-    grid, encoder, bev = config.grid.grid(), config.encoder, config.bev
-    return LidarStudent(
-        PillarEncoder(grid, encoder.pillar, encoder.z_min, encoder.z_max, encoder.pillar_channels, encoder.channels),
-        BevEncoder(encoder.channels, bev.stage_channels, bev.stage_layers, bev.lateral_channels),
-        CenterHead(bev.channels, config.detection.shared_channels, config.detection.task_channels,
-                   [len(task) for task in config.detection.tasks]),
-        SegmentationHead(bev.channels, config.segmentation.channels, grid, config.segmentation.grid.grid()),
-    )
-
-
-def class_ids_of_tasks(config: ModelConfig) -> list[list[int]]:
-    """Indices into DETECTION_CLASSES of each detection task's classes."""
-    return [[DETECTION_CLASSES.index(name) for name in task] for task in config.detection.tasks]
+    grid = config.grid.grid()
+    lidar = config.lidar and build_lidar_encoder(config.lidar, grid)
+    camera = config.camera and build_camera_encoder(config.camera, grid)
+    fusion = config.fusion and ConcatFusion(lidar.channels, camera.channels, config.fusion.channels)
+    bev = build_bev_encoder(config.bev, (fusion or camera or lidar).channels)
+    return BevModel(
+        lidar, camera, fusion, bev,
+        config.detection and build_detection_head(config.detection, bev.channels),
+        config.segmentation and build_segmentation_head(config.segmentation, bev.channels, grid))

@@ -97,6 +97,18 @@ class CameraImage:
 
 
 @dataclass(frozen=True)
+class PastFrame:
+    """What the cameras saw at an earlier moment.
+
+    cameras: as Frame.cameras; their `base_from_camera` leads to base_link at that moment.
+    now_from_then: float64 (4, 4), from base_link at that moment to base_link at the frame's.
+    """
+
+    cameras: tuple[CameraImage, ...]
+    now_from_then: np.ndarray
+
+
+@dataclass(frozen=True)
 class Frame:
     """What a student sees at one moment.
 
@@ -105,26 +117,30 @@ class Frame:
     stamp_ns: reference time, that of the newest sweep.
     token: the nuScenes sample token, empty on a vehicle.
     cameras: the images that are there, in the order of CAMERAS; empty for a student that reads none.
+    past: earlier moments, newest first, for a student with history; fewer where there were fewer.
     """
 
     points: np.ndarray
     stamp_ns: int
     token: str = ""
     cameras: tuple[CameraImage, ...] = ()
+    past: tuple[PastFrame, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a student says about one Frame.
 
-    boxes: detections, best first. scores: float32 (M,) in [0, 1], a confidence and not a probability.
-    map_probabilities: float32 (6, Y, X) on map_grid, in the order of MAP_CLASSES.
+    boxes: detections, best first; none from a student without a detection head. scores: float32 (M,) in [0, 1], a
+        confidence and not a probability.
+    map_probabilities: float32 (6, Y, X) on map_grid, in the order of MAP_CLASSES; both None from a student without a
+        segmentation head.
     """
 
     boxes: Boxes
     scores: np.ndarray
-    map_probabilities: np.ndarray
-    map_grid: BevGrid
+    map_probabilities: np.ndarray | None
+    map_grid: BevGrid | None
     stamp_ns: int
     token: str = ""
 

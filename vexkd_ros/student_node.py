@@ -85,6 +85,8 @@ class StudentNode(LifecycleNode):
             if parameters.threads:
                 torch.set_num_threads(parameters.threads)
             predictor = Predictor.load(parameters.model, parameters.device)
+            if predictor.config.camera is not None:
+                raise UserError(f"{parameters.model}: reads cameras; this node takes LiDAR students only")
             predictor.warm_up()
         except Exception as error:  # all of them: rclpy swallows silently what a callback raises
             problem = _one_line(error)
@@ -93,7 +95,7 @@ class StudentNode(LifecycleNode):
             self._health.cannot_configure(problem)
             self.get_logger().error(problem)
             return TransitionCallbackReturn.FAILURE
-        self._settings, self._predictor, self._outputs = parameters, predictor, Publishers(self)
+        self._settings, self._predictor, self._outputs = parameters, predictor, Publishers(self, predictor.config)
         self._subscribe_transforms()
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()

@@ -17,8 +17,9 @@ settings.load_profile("repeatable")
 REPOSITORY = Path(__file__).parents[2]
 # The shipped configuration, shrunk until a training step takes tens of milliseconds.
 TINY_MODEL = (
-    "sweeps=3", "grid={extent: 54.0, cell: 1.8}", "encoder.pillar=1.8", "encoder.pillar_channels=16",
-    "encoder.channels=16", "bev={stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
+    "lidar.sweeps=3", "grid={extent: 54.0, cell: 1.8}", "lidar.encoder.pillar=1.8", "lidar.encoder.pillar_channels=16",
+    "lidar.encoder.channels=16",
+    "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
     "detection.shared_channels=16", "detection.task_channels=16", "segmentation.channels=8", "training.epochs=5",
     "training.batch_size=1", "training.precision=32-true",
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The command line: exit codes, one-line errors, help that shows how."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from vexkd_model.cli import main
 
-COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot")
+COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights")
 
 
 def exit_of(*argv):
@@ -30,7 +31,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
             "sys.exit(bool({'torch', 'nuscenes', 'matplotlib'} & set(sys.modules)))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(f"    {command} " in done.stdout for command in COMMANDS)
+    assert all(re.search(rf"^    {command}\s", done.stdout, re.MULTILINE) for command in COMMANDS)
 
 
 @pytest.mark.parametrize("argv", [
@@ -57,6 +58,8 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     (["evaluate", "models/lidar_pillar_small", "--dataroot", "{data}", "--version", "v2"], "v1.0-test"),
     (["evaluate", "{tmp}/none", "--dataroot", "{data}", "--version", "v1.0-mini"], "{tmp}/none"),
     (["export", "{tmp}/none", "{tmp}/out"], "{tmp}/none"),
+    (["describe", "{tmp}/none.yaml"], "none.yaml"),
+    (["import-weights", "{tmp}/none.pth", "{config}", "{tmp}/out"], "{tmp}/none.pth"),
 ])  # fmt: skip
 def test_a_failure_is_one_line_that_names_its_cause(argv, named, tiny_dataroot, config_path, tmp_path):
     places = {"tmp": tmp_path, "data": tiny_dataroot, "config": config_path}

@@ -35,7 +35,7 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(tiny_config):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("surprise", 1), ("training.epoch", 3), ("detection.nms", 0.2), ("training.augment.shear", 0.1),
+    ("surprise", 1), ("training.epoch", 3), ("segmentation.nms", 0.2), ("training.augment.shear", 0.1),
 ])  # fmt: skip
 def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value):
     values = yaml.safe_load(config_path.read_text())
@@ -50,13 +50,18 @@ def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value
 
 
 @pytest.mark.parametrize(("override", "key"), [
-    ("sweeps=0", "sweeps"), ("sweeps=11", "sweeps"), ("sweeps=many", "sweeps"), ("sensor=sonar", "sensor"),
+    ("lidar.sweeps=0", "lidar.sweeps"), ("lidar.sweeps=11", "lidar.sweeps"), ("lidar.sweeps=many", "lidar.sweeps"),
+    ("lidar.encoder.kind=sonar", "lidar.encoder"), ("lidar=null", "lidar and camera are both null"),
+    ("fusion={kind: concat, channels: 8}", "fusion belongs to models with"), ("bev.kind=best", "bev"),
     ("name=Has Spaces", "name"), ("grid.cell=-0.6", "grid.cell"), ("grid.cell=0.7", "grid"),
     ("training.epochs=2.5", "training.epochs"), ("training.learning_rate=0", "training.learning_rate"),
     ("training.precision=16-true", "training.precision"), ("training.augment.scale=1.0", "training.augment.scale"),
-    ("detection.score_threshold=1.0", "detection.score_threshold"), ("detection.tasks=[[car]]", "detection"),
-    ("detection.tasks=[[car, tank]]", "detection.tasks.0.1"), ("detection.max_detections=501", "max_detections"),
-    ("bev.stage_layers=[1]", "bev"), ("encoder.pillar=0.4", "encoder.pillar"), ("training=3", "training"),
+    ("detection.score_threshold=1.0", "detection.center.score_threshold"),
+    ("detection.tasks=[{classes: [car], nms: {kind: circle, radius: 1}}]", "tasks must hold each of"),
+    ("detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]", "detection.center.tasks.0.classes.1"),
+    ("detection.tasks=[{classes: [car], nms: {kind: rotated, iou: 0.2, scale: [1, 2]}}]", "2 factors for 1 classes"),
+    ("detection.max_detections=501", "max_detections"),
+    ("bev.stage_layers=[1]", "bev"), ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"), ("training=3", "training"),
 ])  # fmt: skip
 def test_a_bad_value_is_named_by_file_and_dotted_key(config_path, override, key):
     message = refused(config_path, override)
@@ -71,21 +76,21 @@ def test_a_missing_key_is_named(config_path, tmp_path):
 
 
 def test_several_mistakes_are_counted(config_path):
-    assert "(and 1 more)" in refused(config_path, "sweeps=0", "training.epochs=0")
+    assert "(and 1 more)" in refused(config_path, "lidar.sweeps=0", "training.epochs=0")
 
 
 def test_set_changes_one_key_and_nothing_else(config_path):
     plain, changed = load_config(config_path), load_config(config_path, ["training.epochs=3", "grid.cell=1.8",
-                                                                         "encoder.pillar=0.9"])  # fmt: skip
+                                                                         "lidar.encoder.pillar=0.9"])  # fmt: skip
     assert changed.training.epochs == 3 and changed.grid.cell == 1.8
-    back = changed.model_dump() | {"grid": plain.grid.model_dump(), "encoder": plain.encoder.model_dump()}
+    back = changed.model_dump() | {"grid": plain.grid.model_dump(), "lidar": plain.lidar.model_dump()}
     back["training"]["epochs"] = plain.training.epochs
     assert ModelConfig.model_validate(back) == plain
 
 
 @pytest.mark.parametrize(("override", "expected"), [
     ("training.epochs", "key=value"), ("training.nothing=1", "training.nothing"),
-    ("nothing.epochs=1", "nothing.epochs"), ("sweeps.deep=1", "sweeps.deep"),
+    ("nothing.epochs=1", "nothing.epochs"), ("name.deep=1", "name.deep"),
     ("=1", "no such key"), ("training.epochs=[1", "training.epochs"),
 ])  # fmt: skip
 def test_a_wrong_set_is_named(config_path, override, expected):
@@ -105,5 +110,17 @@ def test_an_absent_file_and_a_folder_are_named(tmp_path):
     assert refused(tmp_path).startswith(f"{tmp_path}: ")
 
 
-def test_the_high_level_map_has_the_channels_of_all_stages(tiny_config):
-    assert tiny_config.bev.channels == 2 * 16
+def test_a_head_of_its_own_and_none_at_all(config_path):
+    assert load_config(config_path, ["detection=null"]).detection is None
+    assert load_config(config_path, ["segmentation=null"]).segmentation is None
+    assert "describe at least one" in refused(config_path, "detection=null", "segmentation=null")
+
+
+@pytest.mark.parametrize(("name", "override", "expected"), [
+    ("bevdet_small", "camera.view.depth=lidar", "needs a lidar"),
+    ("bevformer_small", "camera.past_frames=2", "without history"),
+    ("bevfusion_teacher_small", "fusion=null", "fusion belongs to models with"),
+    ("lidar_voxel_small", "lidar.encoder.voxel=0.3", "4 is possible"),
+])  # fmt: skip
+def test_parts_that_do_not_fit_together_are_named(config_path, name, override, expected):
+    assert expected in refused(config_path.with_name(f"{name}.yaml"), override)

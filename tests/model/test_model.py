@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from vexkd_model.student import build_student, class_ids_of_tasks
+from vexkd_model.data.batch import SensorBatch
+from vexkd_model.model import build_model
 from vexkd_model.types import DETECTION_CLASSES
 
 
 @pytest.fixture(scope="module")
 def student(tiny_config):
     torch.manual_seed(0)
-    return build_student(tiny_config).eval()
+    return build_model(tiny_config).eval()
 
 
 def cloud(count, seed):
@@ -23,15 +24,16 @@ def cloud(count, seed):
 @torch.no_grad()
 def run(student, *clouds):
     sample = torch.cat([torch.full((len(c),), i) for i, c in enumerate(clouds)])
-    return student(torch.cat(clouds), sample, len(clouds))
+    return student(SensorBatch(torch.cat(clouds), sample, len(clouds)))
 
 
 def test_both_bev_levels_lie_on_the_models_grid_and_the_map_on_its_own(student, tiny_config):
     output = run(student, cloud(500, 0), cloud(300, 1))
-    assert output.features.low.shape == (2, tiny_config.encoder.channels, 60, 60)
-    assert output.features.high.shape == (2, tiny_config.bev.channels, 60, 60)
+    assert output.features.low.shape == (2, tiny_config.lidar.encoder.channels, 60, 60)
+    assert output.features.high.shape == (2, 2 * 16, 60, 60)
     assert output.segmentation.shape == (2, 6, 200, 200)
-    assert [maps.heatmap.shape[1] for maps in output.detection] == [len(task) for task in tiny_config.detection.tasks]
+    classes = [len(task.classes) for task in tiny_config.detection.tasks]
+    assert [maps.heatmap.shape[1] for maps in output.detection] == classes
 
 
 def test_a_batch_equals_its_samples_one_by_one(student):
@@ -51,6 +53,7 @@ def test_the_same_cloud_gives_the_same_answer_bit_for_bit(student):
 
 
 def test_tasks_name_each_class_once(tiny_config):
-    ids = [i for task in class_ids_of_tasks(tiny_config) for i in task]
+    ids = [i for task in tiny_config.detection.class_ids() for i in task]
     assert sorted(ids) == list(range(len(DETECTION_CLASSES)))
-    assert [DETECTION_CLASSES[i] for i in class_ids_of_tasks(tiny_config)[1]] == list(tiny_config.detection.tasks[1])
+    second = tiny_config.detection.tasks[1].classes
+    assert [DETECTION_CLASSES[i] for i in tiny_config.detection.class_ids()[1]] == list(second)

@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 
 from vexkd_model.config import load_config
 from vexkd_model.deploy.package import save_package
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"student_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator", "vexkd"}
@@ -43,7 +43,7 @@ def prefix(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def untrained_package(tmp_path: Path) -> Path:
     config = load_config(ROOT / "config/model/lidar_pillar_small.yaml")
     folder = tmp_path / "untrained"
-    save_package(folder, build_student(config), config, trained_on={}, metrics={}, source_revision="test")
+    save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return folder
 
 

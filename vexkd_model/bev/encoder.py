@@ -19,6 +19,7 @@ class BevEncoder(nn.Module):
     def __init__(self, in_channels: int, stage_channels: Sequence[int], stage_layers: Sequence[int],
                  lateral_channels: int) -> None:
         super().__init__()
+        self.channels = lateral_channels * len(stage_channels)
         self.stages, self.laterals = nn.ModuleList(), nn.ModuleList()
         for i, (channels, layers) in enumerate(zip(stage_channels, stage_layers, strict=True)):
             blocks = [conv_bn_relu(in_channels, channels, stride=1 if i == 0 else 2)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from vexkd_model.types import BevGrid, Boxes, CameraImage
+from vexkd_model.types import BevGrid, Boxes, CameraImage, PastFrame
 
 UNKNOWN = 255
 
@@ -48,6 +48,11 @@ class BevAugmentation:
     def camera(self, image: CameraImage) -> CameraImage:
         """The same pixels, looking at the moved world: depths along the view stay those of the real one."""
         return replace(image, base_from_camera=self.matrix @ image.base_from_camera)
+
+    def past(self, then: PastFrame) -> PastFrame:
+        """An earlier moment of the moved world: the vehicle moved by the same in both worlds."""
+        return PastFrame(tuple(map(self.camera, then.cameras)),
+                         self.matrix @ then.now_from_then @ np.linalg.inv(self.matrix))
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """float32 (N, ≥ 3): x, y, z change, the rest stays."""

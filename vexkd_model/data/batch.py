@@ -1,19 +1,22 @@
 """Batches: samples side by side, as tensors with names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vexkd_model.config import ImageConfig
+from vexkd_model.config.camera import ImageConfig
 from vexkd_model.errors import UserError
-from vexkd_model.types import CameraImage, Frame
+from vexkd_model.types import CameraImage, Frame, PastFrame
 
 if TYPE_CHECKING:
     from vexkd_model.data.dataset import Sample
+
+
+DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor noise behind a cap less
 
 
 @dataclass
@@ -37,18 +40,50 @@ class CameraBatch:
 
 
 @dataclass
-class Batch:
-    """points (N, 5) of all samples with their sample's number (N,); boxes (M, 9) and labels (M,) a sample;
-    map_masks float (B, 6, Y, X); map_known bool (B, Y, X); tokens of the samples; cameras, where they are read."""
+class PastCameras:
+    """What the cameras saw at one earlier moment of each frame.
+
+    cameras: their base_from_camera leads to base_link at that moment. now_from_then: float32 (B, 4, 4), from base_link
+    at that moment to the frame's, with the BEV augmentation on both sides. present: bool (B,), whether there was one.
+    """
+
+    cameras: CameraBatch
+    now_from_then: Tensor
+    present: Tensor
+
+    def to(self, device: torch.device | str) -> "PastCameras":
+        return _on_device(self, device)
+
+
+@dataclass
+class SensorBatch:
+    """What a model sees of B = `size` frames.
+
+    points: float32 (N, 5) of all frames in the order of POINT_FIELDS, with their frame's number `sample` int64 (N,).
+    cameras: None where none are read. past: earlier moments, newest first, as many as the configuration reads.
+    """
 
     points: Tensor
     sample: Tensor
+    size: int
+    cameras: CameraBatch | None = None
+    past: list[PastCameras] = field(default_factory=list)
+
+    def to(self, device: torch.device | str) -> "SensorBatch":
+        return _on_device(self, device)
+
+
+@dataclass
+class Batch:
+    """What a model sees, and what is true: boxes (M, 9) and labels (M,) a sample; map_masks float (B, 6, Y, X);
+    map_known bool (B, Y, X); tokens of the samples."""
+
+    sensors: SensorBatch
     boxes: list[Tensor]
     labels: list[Tensor]
     map_masks: Tensor
     map_known: Tensor
     tokens: list[str]
-    cameras: CameraBatch | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -63,33 +98,52 @@ def _on_device(value: object, device: torch.device | str) -> object:
         return value.to(device)
     if isinstance(value, list):
         return [_on_device(item, device) for item in value]
-    if isinstance(value, Batch | CameraBatch):
-        return type(value)(**{field.name: _on_device(getattr(value, field.name), device) for field in fields(value)})
+    if isinstance(value, Batch | SensorBatch | PastCameras | CameraBatch):
+        return type(value)(**{name.name: _on_device(getattr(value, name.name), device) for name in fields(value)})
     return value
 
 
-def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None = None) -> Batch | UserError:
-    """images: what the student reads of its cameras, if it has any. An error among the samples takes their place."""
+def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None = None,
+            past_frames: int = 0) -> Batch | UserError:
+    """images: what the model reads of its cameras, if it has any. An error among the samples takes their place."""
     if errors := [sample for sample in samples if isinstance(sample, UserError)]:
         return errors[0]
-    numbers = [np.full(len(sample.frame.points), i) for i, sample in enumerate(samples)]
     return Batch(
-        points=torch.from_numpy(np.concatenate([sample.frame.points for sample in samples])),
-        sample=torch.from_numpy(np.concatenate(numbers)),
+        sensors=stack_frames([sample.frame for sample in samples], images, past_frames),
         boxes=[torch.from_numpy(sample.boxes.values) for sample in samples],
         labels=[torch.from_numpy(sample.boxes.labels) for sample in samples],
         map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in samples])).float(),
         map_known=torch.from_numpy(np.stack([sample.map_known for sample in samples])),
-        tokens=[sample.frame.token for sample in samples],
-        cameras=stack_cameras([sample.frame for sample in samples], images) if images else None,
-    )
+        tokens=[sample.frame.token for sample in samples])
 
 
-def stack_cameras(frames: Sequence[Frame], images: ImageConfig) -> CameraBatch:
-    """The cameras of frames whose images have been cropped to images.width × images.height."""
+def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:
+    """Frames side by side, with `past_frames` earlier moments each; their images are already as `images` wants them."""
+    numbers = np.concatenate([np.full(len(frame.points), i) for i, frame in enumerate(frames)])
+    points = np.concatenate([np.asarray(frame.points, np.float32) for frame in frames])
+    return SensorBatch(
+        torch.from_numpy(points), torch.from_numpy(numbers), len(frames),
+        cameras=stack_cameras([frame.cameras for frame in frames], images) if images else None,
+        past=[_stack_past(frames, i, images) for i in range(past_frames)])
+
+
+def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCameras:
+    never = PastFrame((), np.eye(4))
+    then = [frame.past[i] if i < len(frame.past) else never for frame in frames]
+    return PastCameras(
+        stack_cameras([past.cameras for past in then], images),
+        torch.from_numpy(np.stack([past.now_from_then for past in then])).float(),
+        torch.tensor([past is not never for past in then]))
+
+
+def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: ImageConfig) -> CameraBatch:
+    """The cameras of frames whose images have been cropped to images.width × images.height.
+
+    A camera whose image is all dark, covered or without signal, counts as absent: it knows nothing.
+    """
     black = np.zeros((images.height, images.width, 3), np.uint8)
     absent = CameraImage("", black, 0, np.eye(3), np.eye(3), np.eye(4))
-    found = [{image.name: image for image in frame.cameras} for frame in frames]
+    found = [{image.name: image for image in frame} for frame in images_of_frames]
     rows = [[there.get(name, absent) for name in images.cameras] for there in found]
 
     def stacked(attribute: str) -> Tensor:
@@ -97,7 +151,8 @@ def stack_cameras(frames: Sequence[Frame], images: ImageConfig) -> CameraBatch:
 
     return CameraBatch(
         images=stacked("pixels").permute(0, 1, 4, 2, 3).contiguous(),
-        present=torch.tensor([[image is not absent for image in row] for row in rows]),
+        present=torch.tensor([[image is not absent and image.pixels.max() >= DARKEST_SIGHT for image in row]
+                              for row in rows]),
         image_from_camera=stacked("image_from_camera").float(),
         image_from_stored=stacked("image_from_stored").float(),
         base_from_camera=stacked("base_from_camera").float(),

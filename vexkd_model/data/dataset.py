@@ -1,5 +1,6 @@
 """Frames of a prepared dataset, as a student sees them, and the batches made of them."""
 
+import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vexkd_model.config import AugmentConfig, ImageConfig, ModelConfig
+from vexkd_model.config import ModelConfig
+from vexkd_model.config.camera import ImageConfig
+from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.batch import Batch, collate
 from vexkd_model.data.image_augment import ImageAugmentation
@@ -22,8 +25,9 @@ from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.errors import UserError
+from vexkd_model.geometry.transforms import inverse
 from vexkd_model.process import set_up_process
-from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame, PastFrame
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,30 @@ class Sample:
     map_known: np.ndarray
 
 
-def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None,
+def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
                augmentations: Mapping[str, ImageAugmentation] | None = None) -> Frame:
     """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
-    images of `images.cameras`, augmented in training. Without `sweeps` or `images` those files are not read."""
-    cameras = [camera for camera in record.cameras if images is not None and camera.name in images.cameras]
+    images of `images.cameras` of this keyframe and of those before it in `past`, augmented in training. Without
+    `sweeps` or `images` those files are not read."""
+    moments = [[camera for camera in moment.cameras if images is not None and camera.name in images.cameras]
+               for moment in (record, *past)]
     points, *views = _side_by_side([
         partial(_points, record, sweeps),
-        *(partial(load_view, camera, images, augmentations and augmentations[camera.name]) for camera in cameras)])
-    return Frame(points, record.stamp_ns, record.token, tuple(views))
+        *(partial(load_view, camera, images, augmentations and augmentations[camera.name])
+          for cameras in moments for camera in cameras)])
+    views = iter(views)
+    now, *then = [tuple(itertools.islice(views, len(cameras))) for cameras in moments]
+    base_from_odom = inverse(record.global_from_base)
+    return Frame(points, record.stamp_ns, record.token, now, tuple(
+        PastFrame(cameras, base_from_odom @ moment.global_from_base)
+        for cameras, moment in zip(then, past, strict=True)))
+
+
+def load_input(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
+    """Frame i as a model reads it that is not in training."""
+    camera = config.camera
+    past = index.before(i, camera.past_frames) if camera else ()
+    return load_frame(index[i], config.sweeps, camera and camera.images, past)
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
@@ -86,9 +105,9 @@ class TrainingSet(Dataset[Sample | UserError]):
     nothing else, so that the same seed gives the same batches for any number of workers."""
 
     def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
-                 images: ImageConfig | None = None, paster: ObjectPaster | None = None) -> None:
+                 images: ImageConfig | None = None, past_frames: int = 0, paster: ObjectPaster | None = None) -> None:
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
-        self.images, self.paster = images, paster
+        self.images, self.past_frames, self.paster = images, past_frames, paster
 
     def __len__(self) -> int:
         return len(self.index)
@@ -105,7 +124,8 @@ class TrainingSet(Dataset[Sample | UserError]):
         # Streams of their own: whether objects are pasted does not change how images are cropped.
         for_bev, for_images, for_objects = np.random.default_rng((self.seed, *draw)).spawn(3)
         record = self.index[draw.frame]
-        frame = load_frame(record, self.sweeps, self.images, self._image_augmentations(for_images))
+        frame = load_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
+                           self._image_augmentations(for_images))
         sample = _with_truth(self.index, draw.frame, record, frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
@@ -127,7 +147,8 @@ def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> S
 def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     masks, covered = augmentation.masks(sample.map_masks, SEGMENTATION_GRID)
     frame = replace(sample.frame, points=augmentation.points(sample.frame.points),
-                    cameras=tuple(map(augmentation.camera, sample.frame.cameras)))
+                    cameras=tuple(map(augmentation.camera, sample.frame.cameras)),
+                    past=tuple(map(augmentation.past, sample.frame.past)))
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
 
 
@@ -135,20 +156,21 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> Dat
     """Batches as `config.training` wants them; what is pasted is taken from the same split. An error is to be raised by
     whoever takes it: see TrainingSet."""
     settings = config.training
-    if config.segmentation.grid.grid() != SEGMENTATION_GRID:
+    if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
         raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
     if workers < 0:
         raise UserError(f"--workers {workers}: must be at least 0")
-    paster = None
+    camera, paster = config.camera, None
+    images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
     if settings.paste is not None:
         database = PointDatabase.of(index, config.sweeps, max(workers, 1))
         paster = ObjectPaster(database, settings.paste, settings.epochs)
-    samples = TrainingSet(index, config.sweeps, settings.augment, settings.seed, config.images, paster)
+    samples = TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster)
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
-    return DataLoader(samples, settings.batch_size, sampler=sampler, collate_fn=partial(collate, images=config.images),
-                      num_workers=workers, drop_last=True, persistent_workers=workers > 0,
-                      worker_init_fn=_in_worker)
+    return DataLoader(samples, settings.batch_size, sampler=sampler, num_workers=workers,
+                      collate_fn=partial(collate, images=images, past_frames=past_frames), drop_last=True,
+                      persistent_workers=workers > 0, worker_init_fn=_in_worker)
 
 
 def _in_worker(_: int) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vexkd_model.config import ImageAugmentConfig
+from vexkd_model.config.camera import ImageAugmentConfig
 
 
 @dataclass(frozen=True)

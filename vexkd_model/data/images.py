@@ -7,7 +7,7 @@ size), and is the low-pass filter that shrinking needs anyway; the affine map th
 import cv2
 import numpy as np
 
-from vexkd_model.config import ImageConfig
+from vexkd_model.config.camera import ImageConfig
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.index import CameraRecord
 from vexkd_model.errors import UserError

@@ -173,6 +173,12 @@ class FrameIndex:
             attributes=np.asarray(values["attributes"]), lidar_points=np.asarray(values["lidar_points"]),
             radar_points=np.asarray(values["radar_points"]))
 
+    def before(self, i: int, count: int) -> list[FrameRecord]:
+        """Up to `count` keyframes before frame i in its scene, newest first."""
+        scenes = self._table["scene"]
+        rows = range(i - 1, max(i - count, 0) - 1, -1)
+        return [self[row] for row in rows if scenes[row] == scenes[i]]
+
     def map_mask(self, i: int) -> np.ndarray | None:
         """bool (6, 200, 200) of MAP_CLASSES on the segmentation grid; None where the map is unknown: without a map
         expansion, or where `vexkd prepare --skip-bad` could not read this town's."""

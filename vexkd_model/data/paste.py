@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from vexkd_model.config import PasteConfig
+from vexkd_model.config.training import PasteConfig
 from vexkd_model.data.point_database import PointDatabase, crops
 from vexkd_model.geometry.nms import rotated_iou_bev
 from vexkd_model.types import DETECTION_CLASSES, Boxes

@@ -18,28 +18,30 @@ from safetensors.torch import save as save_safetensors
 from vexkd_model.config import ModelConfig, dump_config, parse_config
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
-from vexkd_model.student import LidarStudent, build_student
+from vexkd_model.model import BevModel, build_model
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "model.yaml", "card.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class StudentCard(BaseModel):
     """What a user must know before trusting a student.
 
-    sweeps: LiDAR sweeps that it expects. grid_extent: half the edge of its BEV square [m]. trained_on: the data and the
+    sensors: lidar, camera or both. sweeps: LiDAR sweeps that it expects, 0 without LiDAR. cameras: nuScenes' names of
+    those that it expects. grid_extent: half the edge of its BEV square [m]. trained_on: the data and the
     command. metrics: measured figures and how. source_revision: git commit of the code that trained it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = FORMAT
+    format: int
     name: str
-    sensor: str
+    sensors: tuple[str, ...]
     sweeps: int
-    detection_classes: tuple[str, ...] = DETECTION_CLASSES
-    map_classes: tuple[str, ...] = MAP_CLASSES
+    cameras: tuple[str, ...]
+    detection_classes: tuple[str, ...]
+    map_classes: tuple[str, ...]
     grid_extent: float
     grid_cell: float
     trained_on: dict[str, Any]
@@ -49,7 +51,7 @@ class StudentCard(BaseModel):
     config_sha256: str
 
 
-def save_package(folder: Path, student: LidarStudent, config: ModelConfig, trained_on: Mapping[str, Any],
+def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
                  metrics: Mapping[str, Any], source_revision: str) -> StudentCard:
     """Write a package; an existing package at `folder` is replaced at once, never half."""
     folder = Path(folder)
@@ -58,9 +60,7 @@ def save_package(folder: Path, student: LidarStudent, config: ModelConfig, train
     weights = save_safetensors({name: tensor.contiguous() for name, tensor in student.state_dict().items()})
     text = dump_config(config)
     card = StudentCard(
-        name=config.name, sensor=config.sensor, sweeps=config.sweeps, grid_extent=config.grid.extent,
-        grid_cell=config.grid.cell, trained_on=dict(trained_on), metrics=dict(metrics),
-        source_revision=source_revision,
+        **_said_of(config), trained_on=dict(trained_on), metrics=dict(metrics), source_revision=source_revision,
         weights_sha256=hashlib.sha256(weights).hexdigest(), config_sha256=hashlib.sha256(text.encode()).hexdigest())
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -72,7 +72,7 @@ def save_package(folder: Path, student: LidarStudent, config: ModelConfig, train
     return card
 
 
-def load_package(folder: Path) -> tuple[LidarStudent, ModelConfig, StudentCard]:
+def load_package(folder: Path) -> tuple[BevModel, ModelConfig, StudentCard]:
     """The student with its weights, in eval mode. UserError names the file and key of whatever does not hold."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,7 +85,7 @@ def load_package(folder: Path) -> tuple[LidarStudent, ModelConfig, StudentCard]:
         raise UserError(f"{folder / CONFIG}: not YAML: {' '.join(str(error).split())}") from None
     config = parse_config(values, str(folder / CONFIG))
     _card_matches_config(card, config, folder)
-    student = build_student(config)
+    student = build_model(config)
     _load_weights(student, _checked(folder / WEIGHTS, card.weights_sha256, "weights_sha256"), folder / WEIGHTS)
     return student.eval(), config, card
 
@@ -115,17 +115,23 @@ def _checked(path: Path, expected: str, key: str) -> bytes:
     return content
 
 
+def _said_of(config: ModelConfig) -> dict[str, Any]:
+    """What a card repeats of the configuration, for people."""
+    return {"format": FORMAT, "name": config.name, "sensors": config.sensors, "sweeps": config.sweeps,
+            "cameras": config.camera.images.cameras if config.camera else (),
+            "detection_classes": DETECTION_CLASSES if config.detection else (),
+            "map_classes": MAP_CLASSES if config.segmentation else (), "grid_extent": config.grid.extent,
+            "grid_cell": config.grid.cell}  # fmt: skip
+
+
 def _card_matches_config(card: StudentCard, config: ModelConfig, folder: Path) -> None:
-    truth = {"format": FORMAT, "name": config.name, "sensor": config.sensor, "sweeps": config.sweeps,
-             "detection_classes": DETECTION_CLASSES, "map_classes": MAP_CLASSES, "grid_extent": config.grid.extent,
-             "grid_cell": config.grid.cell}  # fmt: skip
-    for key, value in truth.items():
+    for key, value in _said_of(config).items():
         if getattr(card, key) != value:
             raise UserError(f"{folder / CARD}: {key}: is {getattr(card, key)!r}, but {CONFIG} and this software say "
                             f"{value!r}; export the student again")
 
 
-def _load_weights(student: LidarStudent, content: bytes, path: Path) -> None:
+def _load_weights(student: BevModel, content: bytes, path: Path) -> None:
     try:
         tensors = load_safetensors(content)
     except SafetensorError as error:

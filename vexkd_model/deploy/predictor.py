@@ -5,30 +5,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.data.batch import CameraBatch, SensorBatch, stack_frames
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
-from vexkd_model.heads.center_decode import decode
-from vexkd_model.student import LidarStudent, class_ids_of_tasks
-from vexkd_model.types import POINT_FIELDS, Boxes, Frame, Prediction
+from vexkd_model.heads.decode import decode_detections
+from vexkd_model.model import BevModel, ModelOutput
+from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
 
 
 class Predictor:
-    """A loaded student, copied and made ready to run. `predict` may be called from one thread at a time."""
+    """A loaded model, copied and made ready to run. `predict` may be called from one thread at a time."""
 
-    def __init__(self, student: LidarStudent, config: ModelConfig, card: StudentCard | None, device: str) -> None:
+    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str) -> None:
         try:
             self.device = torch.device(device)
-            # Channels last is how the scatter of points writes the BEV map; convolutions then copy nothing.
-            self.student = fold_batch_norms(copy.deepcopy(student).eval())
-            self.student.to(self.device, memory_format=torch.channels_last)
+            self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
+            # How the scatter of points writes the BEV map: convolutions then copy nothing.
+            for layer in self.model.modules():
+                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                    layer.to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
-        self.grid, self.map_grid = config.grid.grid(), config.segmentation.grid.grid()
-        self.class_ids = class_ids_of_tasks(config)
+        self.grid = config.grid.grid()
+        self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
+        self._calibration: tuple[torch.Tensor, ...] = ()
+        self._geometry: object | None = None
 
     @classmethod
     def load(cls, package: str | Path, device: str = "cpu") -> "Predictor":
@@ -37,29 +43,54 @@ class Predictor:
 
     @property
     def sweeps(self) -> int:
-        """LiDAR sweeps in a Frame, the newest included."""
+        """LiDAR sweeps in a Frame, the newest included; 0 for a student without LiDAR."""
         return self.config.sweeps
 
     @property
     def score_threshold(self) -> float:
-        """No detection scores lower."""
-        return self.config.detection.score_threshold
+        """No detection scores lower; 1 for a student that detects nothing."""
+        return self.config.detection.score_threshold if self.config.detection else 1.0
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Prediction:
-        points = torch.from_numpy(np.ascontiguousarray(frame.points, dtype=np.float32)).to(self.device)
-        output = self.student(points, points.new_zeros(len(points), dtype=torch.long), 1)
+        camera = self.config.camera
+        sensors = stack_frames([frame], camera and camera.images, camera.past_frames if camera else 0).to(self.device)
+        output = self.model(sensors, self._kept_geometry(sensors))
+        boxes, scores = self._detections(output)
+        maps = None if output.segmentation is None else output.segmentation[0].float().sigmoid().cpu().numpy()
+        return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
 
-        head = self.config.detection
-        boxes, scores, labels = decode(output.detection, self.class_ids, self.grid, head.score_threshold,
-                                       head.candidates, head.nms_iou, head.max_detections)
-        return Prediction(
-            boxes=Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores=scores.cpu().numpy(),
-            map_probabilities=output.segmentation[0].float().sigmoid().cpu().numpy(), map_grid=self.map_grid,
-            stamp_ns=frame.stamp_ns, token=frame.token)
+    def _detections(self, output: ModelOutput) -> tuple[Boxes, np.ndarray]:
+        if self.config.detection is None:
+            return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
+        boxes, scores, labels = decode_detections(self.config.detection, output.detection, self.grid)
+        return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
+
+    def _kept_geometry(self, sensors: SensorBatch) -> object | None:
+        """Where each pixel looks in the BEV map, computed anew only where the calibration has changed."""
+        cameras = sensors.cameras
+        if cameras is None:
+            return None
+        calibration = _calibration(cameras)
+        if not self._calibration or not all(map(torch.equal, calibration, self._calibration)):
+            self._geometry, self._calibration = self.model.camera.geometry(cameras), calibration
+        return self._geometry
 
     def warm_up(self) -> None:
         """Run once, so that the first real frame does not pay for allocation and kernel selection."""
-        points = np.zeros((1000, len(POINT_FIELDS)), np.float32)
-        points[:, :2] = np.random.default_rng(0).uniform(-50, 50, (1000, 2))
-        self.predict(Frame(points, stamp_ns=0))
+        points = np.zeros((1000 if self.sweeps else 0, len(POINT_FIELDS)), np.float32)
+        points[:, :2] = np.random.default_rng(0).uniform(-50, 50, (len(points), 2))
+        self.predict(Frame(points, stamp_ns=0, cameras=self._grey_images()))
+
+    def _grey_images(self) -> tuple[CameraImage, ...]:
+        if self.config.camera is None:
+            return ()
+        images = self.config.camera.images
+        grey = np.full((images.height, images.width, 3), 128, np.uint8)
+        intrinsics = np.array([[images.width, 0, images.width / 2], [0, images.width, images.height / 2], [0, 0, 1]])
+        forwards = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+        return tuple(CameraImage(name, grey, 0, intrinsics, np.eye(3), forwards) for name in images.cameras)
+
+
+def _calibration(cameras: CameraBatch) -> tuple[torch.Tensor, ...]:
+    return cameras.image_from_camera, cameras.base_from_camera, cameras.present

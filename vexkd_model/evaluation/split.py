@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vexkd_model.data.dataset import load_frame
+from vexkd_model.data.dataset import load_input
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
@@ -17,7 +17,8 @@ from vexkd_model.types import Prediction
 
 @dataclass(frozen=True)
 class SplitResult:
-    """detection is None for a split without annotations (test), maps for a dataset without the map expansion."""
+    """detection is None for a split without annotations (test), maps for a dataset without the map expansion or a model
+    that draws none."""
 
     detection: DetectionResult | None
     maps: MapResult | None
@@ -31,25 +32,27 @@ def predict_split(predictor: Predictor, index: FrameIndex) -> Iterator[Predictio
     """One Prediction a keyframe, in the order of the index, as they are asked for: a map is a megabyte."""
     predictor.warm_up()
     for i in progress(range(len(index)), f"predict {index.split}", unit="frames"):
-        yield predictor.predict(load_frame(index[i], predictor.sweeps))
+        yield predictor.predict(load_input(index, i, predictor.config))
 
 
-def score_split(predictions: Iterable[Prediction], index: FrameIndex,
-                submission_file: Path | None = None) -> SplitResult:
+def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission_file: Path | None = None,
+                detects: bool = True) -> SplitResult:
     """Score predictions for the frames of an index, whoever made them; every token of the index must be there.
 
     submission_file: also written, in the format that nuScenes' evaluation server takes. Keyframes that the index leaves
-    out (`vexkd prepare --skip-bad`) count as frames without detections.
+    out (`vexkd prepare --skip-bad`) count as frames without detections. detects: whether the model has a head for them.
     """
     records = (index[i] for i in range(len(index)))
     iou, poses = MapIou(), {record.token: record.global_from_base for record in records}
     document = submission(_counting_maps(predictions, index, iou), poses)
     if submission_file:
         write_json(submission_file, document)
-    with tempfile.TemporaryDirectory() as work_dir:
-        detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
-                                     unreadable=index.skipped_frames)
-    return SplitResult(detection, iou.result() if index.has_maps else None)
+    maps, detection = iou.result(), None
+    if detects:
+        with tempfile.TemporaryDirectory() as work_dir:
+            detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
+                                         unreadable=index.skipped_frames)
+    return SplitResult(detection, maps if maps.samples else None)
 
 
 def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou) -> Iterator[Prediction]:
@@ -58,5 +61,5 @@ def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: Ma
     for prediction in predictions:
         yield prediction
         mask = index.map_mask(row_of[prediction.token])
-        if mask is not None:
+        if mask is not None and prediction.map_probabilities is not None:
             iou.update(prediction.map_probabilities, mask)

@@ -7,6 +7,7 @@ limit of points a pillar or of pillars.
 import torch
 from torch import Tensor, nn
 
+from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.types import BevGrid
 
 POINT_SCALE = (1 / 54.0, 1 / 54.0, 1 / 5.0, 1 / 255.0, 1 / 0.5)  # x, y, z, intensity, dt to about ±1
@@ -14,11 +15,15 @@ POINT_FEATURES = 5 + 3 + 2  # the point, its offset from the pillar's mean, and 
 
 
 class PillarEncoder(nn.Module):
-    """Points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`."""
+    """Points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`.
 
-    def __init__(self, grid: BevGrid, pillar: float, z_min: float, z_max: float, pillar_channels: int,
-                 channels: int) -> None:
+    A cell of the grid is 1, 2 or 3 pillars wide; the first of `stem_layers` 3×3 convolutions steps over as many.
+    """
+
+    def __init__(self, grid: BevGrid, pillar: float, z_min: float, z_max: float, pillar_channels: int, channels: int,
+                 stem_layers: int) -> None:
         super().__init__()
+        self.channels = channels
         self.pillars = BevGrid(grid.x_min, grid.x_max, grid.y_min, grid.y_max, pillar)
         self.z_min, self.z_max = z_min, z_max
         self.point_net = nn.Sequential(
@@ -26,16 +31,18 @@ class PillarEncoder(nn.Module):
             nn.ReLU(inplace=True))
         stride = round(grid.cell / pillar)
         self.stem = nn.Sequential(
-            nn.Conv2d(pillar_channels, channels, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels, eps=1e-3), nn.ReLU(inplace=True))
+            # Three pillars a cell are just the kernel: padding would shift what it sees by a pillar.
+            nn.Conv2d(pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1, bias=False),
+            nn.BatchNorm2d(channels, eps=1e-3), nn.ReLU(inplace=True),
+            *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)))
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
-        points, cell = self._inside(points, sample)
+        points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
         return self.stem(self._scatter_max(features, cell, batch_size))
 
-    def _inside(self, points: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def _inside(self, points: Tensor, sample: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Points inside the range and the flat index of each one's pillar in (B, Y, X)."""
         rows, columns = self.pillars.shape
         column = torch.floor((points[:, 0] - self.pillars.x_min) / self.pillars.cell).long()
@@ -44,12 +51,17 @@ class PillarEncoder(nn.Module):
         inside = ((column >= 0) & (column < columns) & (row >= 0) & (row < rows)
                   & (z >= self.z_min) & (z < self.z_max))
         cell = (sample * rows + row) * columns + column
-        return points[inside], cell[inside]
+        points, cell = points[inside], cell[inside]
+        if torch.compiler.is_exporting():
+            # Batch norm and maximum ask a graph whether there is any point. Yes: one more, in a cell beyond the last.
+            beyond = cell.new_full((1,), batch_size * rows * columns)
+            points, cell = torch.cat([points, points.new_zeros(1, 5)]), torch.cat([cell, beyond])
+        return points, cell
 
     def _decorate(self, points: Tensor, cell: Tensor, batch_size: int) -> Tensor:
         rows, columns = self.pillars.shape
-        sums = points.new_zeros(batch_size * rows * columns, 4)
-        sums.index_add_(0, cell, torch.cat([points[:, :3], points.new_ones(len(points), 1)], dim=1))
+        sums = points.new_zeros(batch_size * rows * columns + 1, 4)
+        sums.index_add_(0, cell, torch.cat([points[:, :3], torch.ones_like(points[:, :1])], dim=1))
         of_point = sums[cell]
         from_mean = points[:, :3] - of_point[:, :3] / of_point[:, 3:]
         centre = torch.stack([
@@ -61,7 +73,7 @@ class PillarEncoder(nn.Module):
     def _scatter_max(self, features: Tensor, cell: Tensor, batch_size: int) -> Tensor:
         """(B, C, Y, X) map of each pillar's channel-wise maximum; empty pillars are 0, the ReLU's own floor."""
         rows, columns = self.pillars.shape
-        canvas = features.new_zeros(batch_size * rows * columns, features.shape[1])
-        canvas = canvas.scatter_reduce(0, cell[:, None].expand_as(features), features, "amax")
+        canvas = features.new_zeros(batch_size * rows * columns + 1, features.shape[1])
+        canvas = canvas.scatter_reduce(0, cell[:, None].expand_as(features), features, "amax")[:-1]
         # NHWC memory is what the scatter wrote and what CPU and tensor-core convolutions like best.
         return canvas.view(batch_size, rows, columns, -1).permute(0, 3, 1, 2)

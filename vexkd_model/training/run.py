@@ -13,7 +13,7 @@ from vexkd_model.config import ModelConfig, dump_config, load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file, write_json
-from vexkd_model.student import LidarStudent, build_student
+from vexkd_model.model import BevModel, build_model
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
 LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
@@ -49,7 +49,7 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
     return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
 
 
-def load_run(run: Path) -> tuple[LidarStudent, ModelConfig, int]:
+def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
     """The student of a run's last checkpoint, its configuration, and the number of finished epochs."""
     config = load_config(run / CONFIG)
     path = run / LAST_CHECKPOINT
@@ -59,10 +59,10 @@ def load_run(run: Path) -> tuple[LidarStudent, ModelConfig, int]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError):
         raise UserError(f"{path}: damaged checkpoint; train again") from None
-    prefix = "student."
+    prefix = "model."
     weights = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()
                if name.startswith(prefix)}
-    student = build_student(config)
+    student = build_model(config)
     try:
         student.load_state_dict(weights)
     except RuntimeError:

@@ -15,7 +15,7 @@ SHOWN_ABOVE = 0.5  # the picture shows a class where its probability is at least
 BACKGROUND = 255  # white
 
 
-def grid_message(prediction: Prediction, map_class: int, header: Header) -> OccupancyGrid:
+def grid_message(prediction: Prediction, header: Header, map_class: int) -> OccupancyGrid:
     """Probability 0 … 100 of one class: the (Y, X) tensor, flattened as it is, with x as the grid's columns."""
     grid = prediction.map_grid
     rows, columns = grid.shape

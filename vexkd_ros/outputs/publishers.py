@@ -1,13 +1,18 @@
 """All that the node says about a frame, on its topics; a topic that nobody listens to costs nothing."""
 
+from collections.abc import Callable
+from functools import partial
+
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from vexkd_model.config import ModelConfig
 from vexkd_model.types import MAP_CLASSES, Prediction
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.outputs.map_grids import grid_message, image_message
@@ -17,32 +22,33 @@ DEPTH = 10  # reliable, keep last: a recorder that stalls for a few frames loses
 
 
 class Publishers:
-    """The node's lifecycle publishers: silent until the node is active."""
+    """The node's lifecycle publishers: silent until the node is active. A student's missing head has no topics."""
 
-    def __init__(self, node: LifecycleNode) -> None:
+    def __init__(self, node: LifecycleNode, config: ModelConfig) -> None:
         self._node = node
-        self._detections = node.create_lifecycle_publisher(Detection3DArray, "~/detections", DEPTH)
-        self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", DEPTH)
-        self._grids = [node.create_lifecycle_publisher(OccupancyGrid, f"~/map/{name}", DEPTH) for name in MAP_CLASSES]
-        self._image = node.create_lifecycle_publisher(Image, "~/map_image", DEPTH)
+        # In the order of publication: somebody may be waiting for the detections to brake.
+        self._outputs: list[tuple[Publisher, Callable[[Prediction, Header], object]]] = []
+        if config.detection is not None:
+            self._add(Detection3DArray, "~/detections", detections_message)
+            self._add(MarkerArray, "~/markers", markers_message)
+        if config.segmentation is not None:
+            for map_class, name in enumerate(MAP_CLASSES):
+                self._add(OccupancyGrid, f"~/map/{name}", partial(grid_message, map_class=map_class))
+            self._add(Image, "~/map_image", image_message)
         self._latency = node.create_lifecycle_publisher(DiagnosticArray, "~/debug/latency", DEPTH)
 
+    def _add(self, kind: type, topic: str, message: Callable[[Prediction, Header], object]) -> None:
+        self._outputs.append((self._node.create_lifecycle_publisher(kind, topic, DEPTH), message))
+
     def publish(self, prediction: Prediction, header: Header) -> None:
-        """Detections first: somebody may be waiting for them to brake."""
-        if self._detections.get_subscription_count():
-            self._detections.publish(detections_message(prediction, header))
-        if self._markers.get_subscription_count():
-            self._markers.publish(markers_message(prediction, header))
-        for map_class, publisher in enumerate(self._grids):
+        for publisher, message in self._outputs:
             if publisher.get_subscription_count():
-                publisher.publish(grid_message(prediction, map_class, header))
-        if self._image.get_subscription_count():
-            self._image.publish(image_message(prediction, header))
+                publisher.publish(message(prediction, header))
 
     def publish_latency(self, message: DiagnosticArray) -> None:
         if self._latency.get_subscription_count():
             self._latency.publish(message)
 
     def destroy(self) -> None:
-        for publisher in (self._detections, self._markers, *self._grids, self._image, self._latency):
+        for publisher in (*(publisher for publisher, _ in self._outputs), self._latency):
             self._node.destroy_lifecycle_publisher(publisher)

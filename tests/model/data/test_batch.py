@@ -8,7 +8,9 @@ import torch
 import yaml
 from tiny_nuscenes import boxes_in_base
 
-from vexkd_model.config import AugmentConfig, ImageAugmentConfig, ImageConfig, PasteConfig, load_config, parse_config
+from vexkd_model.config import load_config, parse_config
+from vexkd_model.config.camera import CameraConfig, ImageAugmentConfig, ImageConfig
+from vexkd_model.config.training import AugmentConfig, PasteConfig
 from vexkd_model.data.batch import collate, stack_cameras
 from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample, training_loader
 from vexkd_model.data.index import FrameIndex
@@ -36,7 +38,7 @@ def without_camera(index, i, name):
 
 def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configuration(tiny_index):
     samples = [load_sample(tiny_index, i, 1, IMAGES) for i in (2, 0)]
-    cameras = collate(samples, IMAGES).cameras
+    cameras = collate(samples, IMAGES).sensors.cameras
     assert cameras.images.shape == (2, 6, 3, 64, 160) and cameras.images.dtype == torch.uint8 and cameras.present.all()
     for b, sample in enumerate(samples):
         assert tuple(image.name for image in sample.frame.cameras) == CAMERAS
@@ -51,13 +53,13 @@ def test_only_the_cameras_of_the_configuration_are_read(tiny_index):
     images = IMAGES.model_copy(update={"cameras": ("CAM_FRONT", "CAM_BACK")})
     frame = load_frame(tiny_index[0], 1, images)
     assert [image.name for image in frame.cameras] == ["CAM_FRONT", "CAM_BACK"]
-    assert stack_cameras([frame], images).images.shape == (1, 2, 3, 64, 160)
+    assert stack_cameras([frame.cameras], images).images.shape == (1, 2, 3, 64, 160)
 
 
 def test_a_camera_that_is_absent_is_black_and_marked_and_changes_nothing_else(tiny_index):
     whole = TrainingSet(tiny_index, 1, AUGMENT, 0, IMAGES)
     gap = TrainingSet(without_camera(tiny_index, 0, "CAM_FRONT"), 1, AUGMENT, 0, IMAGES)
-    expected, found = (collate([data[0, 0], data[0, 1]], IMAGES).cameras for data in (whole, gap))
+    expected, found = (collate([data[0, 0], data[0, 1]], IMAGES).sensors.cameras for data in (whole, gap))
     assert found.present.tolist() == [[name != "CAM_FRONT" for name in CAMERAS], [True] * 6]
     assert not found.images[0, 1].any()
     np.testing.assert_array_equal(found.base_from_camera[0, 1], np.eye(4))
@@ -66,7 +68,7 @@ def test_a_camera_that_is_absent_is_black_and_marked_and_changes_nothing_else(ti
 
 
 def test_frames_without_any_image_still_make_a_batch(tiny_index):
-    cameras = stack_cameras([load_frame(tiny_index[0], 1)], IMAGES)
+    cameras = stack_cameras([load_frame(tiny_index[0], 1).cameras], IMAGES)
     assert not cameras.present.any() and not cameras.images.any()
 
 
@@ -76,14 +78,15 @@ def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point
 
     with monkeypatch.context() as patch:
         patch.setattr("vexkd_model.data.images.load_view", refuse)
-        assert collate([load_sample(tiny_index, 0, 1)]).cameras is None
+        assert collate([load_sample(tiny_index, 0, 1)]).sensors.cameras is None
     monkeypatch.setattr("vexkd_model.data.index.SweepRecord.load", refuse)
     assert load_frame(tiny_index[0], 0, IMAGES).points.shape == (0, 5)
 
 
 def test_a_batch_goes_to_a_device_whole(tiny_index):
     batch = collate([load_sample(tiny_index, 0, 1, IMAGES)], IMAGES).to("meta")
-    assert {tensor.device.type for tensor in (batch.points, *batch.boxes, batch.cameras.images)} == {"meta"}
+    tensors = (batch.sensors.points, *batch.boxes, batch.sensors.cameras.images)
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert batch.tokens == ["scene-0061-0"] and len(batch) == 1
 
 
@@ -115,7 +118,8 @@ def test_the_same_draw_is_the_same_sample_and_a_repeat_is_another(tiny_index):
 
 
 def settings(tiny_config, **training):
-    changed = {"images": IMAGES} if "paste" not in training else {}
+    camera = CameraConfig.model_construct(images=IMAGES, past_frames=1, view=None)
+    changed = {"camera": camera} if "paste" not in training else {}
     training = tiny_config.training.model_copy(update={"batch_size": 2, **training})
     return tiny_config.model_copy(update={**changed, "training": training})
 
@@ -143,7 +147,10 @@ PUBLISHED = {"width": 704, "height": 256, "zoom": 1.09,
 
 
 def configured(config_path, images, paste=None):
-    values = yaml.safe_load(config_path.read_text()) | {"images": images}
+    name = "bevdet_small.yaml" if images else "lidar_pillar_small.yaml"
+    values = yaml.safe_load(config_path.with_name(name).read_text())
+    if images:
+        values["camera"]["images"] = images
     values["training"]["paste"] = paste
     return parse_config(values, "some.yaml")
 
@@ -151,7 +158,7 @@ def configured(config_path, images, paste=None):
 def test_objects_are_not_pasted_where_cameras_would_not_show_them(config_path):
     paste = {"objects": {"car": 2}, "min_points": 5, "off_for_last_epochs": 5}
     assert configured(config_path, None, paste).training.paste.objects == {"car": 2}
-    assert configured(config_path, PUBLISHED).images.cameras == CAMERAS
+    assert configured(config_path, PUBLISHED).camera.images.cameras == CAMERAS
     with pytest.raises(UserError, match="only, not into images"):
         configured(config_path, PUBLISHED, paste)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_nuscenes import CAMERAS, IMAGE_SIZE, SQUARE, base_from_camera, boxes_in_base, picture, pixels_of
 
-from vexkd_model.config import ImageAugmentConfig, ImageConfig
+from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.images import load_image, load_view, reduction_of, view_of, warp

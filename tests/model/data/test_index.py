@@ -19,7 +19,7 @@ from tiny_nuscenes import (
     write_tiny_nuscenes,
 )
 
-from vexkd_model.config import AugmentConfig
+from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.dataset import TrainingSet
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare

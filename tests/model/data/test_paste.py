@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vexkd_model.config import PasteConfig
+from vexkd_model.config.training import PasteConfig
 from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase, _objects, crops
@@ -169,7 +169,7 @@ def test_an_empty_frame_is_filled_too(database):
 
 
 def test_the_last_epochs_see_frames_as_they_are(tiny_index, database):
-    from vexkd_model.config import AugmentConfig
+    from vexkd_model.config.training import AugmentConfig
 
     augment = AugmentConfig(rotation=0, scale=0, translation=0, flip=False)
     data = TrainingSet(tiny_index, 2, augment, 0, paster=ObjectPaster(database, SETTINGS, epochs=10))

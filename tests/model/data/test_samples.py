@@ -6,7 +6,7 @@ import torch
 from tiny_nuscenes import EGO_SPEED, THINGS, boxes_in_base, write_tiny_nuscenes
 from torch.utils.data import DataLoader
 
-from vexkd_model.config import AugmentConfig
+from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.dataset import EpochSampler, TrainingSet, collate, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
@@ -67,7 +67,7 @@ def test_a_batch_tells_its_samples_apart(tiny_index):
     batch = collate(samples)
     assert len(batch) == 2 and batch.tokens == ["scene-0061-2", "scene-0061-0"]
     for i, sample in enumerate(samples):
-        np.testing.assert_array_equal(batch.points[batch.sample == i], sample.frame.points)
+        np.testing.assert_array_equal(batch.sensors.points[batch.sensors.sample == i], sample.frame.points)
         np.testing.assert_array_equal(batch.boxes[i], sample.boxes.values)
         np.testing.assert_array_equal(batch.labels[i], sample.boxes.labels)
         np.testing.assert_array_equal(batch.map_masks[i], sample.map_masks)
@@ -84,7 +84,8 @@ def batches(index, workers, epochs=(0, 1)):
 
 
 def same(a, b):
-    return (a.tokens == b.tokens and torch.equal(a.points, b.points) and torch.equal(a.map_masks, b.map_masks)
+    return (a.tokens == b.tokens and torch.equal(a.sensors.points, b.sensors.points)
+            and torch.equal(a.map_masks, b.map_masks)
             and all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a.boxes, b.boxes, strict=True)))
 
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from vexkd_model.data.batch import SensorBatch
 from vexkd_model.deploy.fold import fold_batch_norms
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 
 
 @pytest.fixture
 def student(tiny_config):
     """A student whose batch norms have statistics and weights far from those that they begin with."""
     torch.manual_seed(3)
-    student = build_student(tiny_config).double().eval()
+    student = build_model(tiny_config).double().eval()
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0),
@@ -27,8 +28,9 @@ def test_a_folded_student_says_the_same_in_float64(student):
     points = torch.rand(3000, 5, dtype=torch.double) * 80 - 40
     sample = torch.randint(0, 2, (3000,))
     folded = fold_batch_norms(copy.deepcopy(student))
+    sensors = SensorBatch(points, sample, 2)
     with torch.no_grad():
-        expected, output = student(points, sample, 2), folded(points, sample, 2)
+        expected, output = student(sensors), folded(sensors)
     torch.testing.assert_close(output.features, expected.features, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(output.segmentation, expected.segmentation, rtol=1e-9, atol=1e-9)
     for ours, theirs in zip(output.detection, expected.detection, strict=True):

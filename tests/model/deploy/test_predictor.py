@@ -6,14 +6,14 @@ import torch
 
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 from vexkd_model.types import Frame
 
 
 @pytest.fixture(scope="module")
 def predictor(tiny_config):
     torch.manual_seed(2)
-    student = build_student(tiny_config)
+    student = build_model(tiny_config)
     with torch.no_grad():
         for task in student.detection.tasks:
             task.out.bias[: task.split[0]] = 0.0  # an untrained student that says much
@@ -57,16 +57,16 @@ def test_any_cloud_gives_a_finite_prediction(predictor, points):
 
 
 def test_predicting_leaves_the_student_as_it_was(predictor):
-    before = {name: tensor.clone() for name, tensor in predictor.student.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in predictor.model.state_dict().items()}
     first = predictor.predict(Frame(cloud(), 1))
     predictor.warm_up()
     second = predictor.predict(Frame(cloud(), 1))
     np.testing.assert_array_equal(first.boxes.values, second.boxes.values)
-    assert all(torch.equal(before[name], tensor) for name, tensor in predictor.student.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in predictor.model.state_dict().items())
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_one_line(tiny_config, device):
     with pytest.raises(UserError, match="try cpu") as error:
-        Predictor(build_student(tiny_config), tiny_config, None, device)
+        Predictor(build_model(tiny_config), tiny_config, None, device)
     assert "\n" not in str(error.value)

@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from vexkd_model.deploy.package import CARD, CONFIG, WEIGHTS, load_package, save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 from vexkd_model.types import DETECTION_CLASSES, Frame
 
 
 @pytest.fixture(scope="module")
 def student(tiny_config):
     torch.manual_seed(1)
-    student = build_student(tiny_config)
+    student = build_model(tiny_config)
     for name, buffer in student.named_buffers():  # as after training, and not as after construction
         if name.endswith("running_mean"):
             buffer.normal_(0, 0.1)
@@ -160,7 +160,7 @@ def test_a_card_that_is_none_is_named(package, content):
 @pytest.mark.parametrize(("change", "key"), [
     (lambda config: config.update(surprise=1), "surprise"),
     (lambda config: config["grid"].update(cell=0.7), "grid"),
-    (lambda config: config["detection"].update(nms_iou=2), "detection.nms_iou"),
+    (lambda config: config["detection"].update(candidates=0), "detection.center.candidates"),
 ])  # fmt: skip
 def test_a_sealed_but_wrong_configuration_is_named_by_file_and_key(package, change, key):
     values = yaml.safe_load((package / CONFIG).read_text())

@@ -15,11 +15,13 @@ from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.data.dataset import collate, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
+from vexkd_model.training.criterion import task_losses
+from vexkd_model.training.module import ModelModule
 from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run
-from vexkd_model.training.student_module import StudentModule
 from vexkd_model.training.train import quiet_lightning, train
 
 EPOCHS = 5  # of the tiny model: three steps each
@@ -53,14 +55,14 @@ def weights(run):
 
 
 def interrupt_at(monkeypatch, step):
-    whole = StudentModule.training_step
+    whole = ModelModule.training_step
 
     def step_or_interrupt(self, batch, number):
         if self.global_step == step:
             raise KeyboardInterrupt
         return whole(self, batch, number)
 
-    monkeypatch.setattr(StudentModule, "training_step", step_or_interrupt)
+    monkeypatch.setattr(ModelModule, "training_step", step_or_interrupt)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would make this process deaf to Ctrl-C
 
 
@@ -110,7 +112,7 @@ def test_a_training_interrupted_before_its_first_checkpoint_begins_again(
 def test_a_run_is_never_overwritten_or_resumed_with_another_configuration(finished, tiny_config, tiny_index, tmp_path):
     with pytest.raises(UserError, match="holds a run already; add --resume"):
         train(tiny_config, tiny_index, finished, workers=0, resume=False, interactive=False)
-    other = tiny_config.model_copy(update={"sweeps": 1})
+    other = tiny_config.model_copy(update={"name": "other"})
     with pytest.raises(UserError, match=r"model\.yaml: differs"):
         train(other, tiny_index, finished, workers=0, resume=True, interactive=False)
     (tmp_path / "letter").write_text("dear")
@@ -148,20 +150,19 @@ def test_a_checkpoint_of_another_configuration_is_one_line(finished, tiny_config
 
 def test_one_frame_can_be_learnt(tiny_config, tiny_index):
     torch.manual_seed(0)
-    module = StudentModule(tiny_config, total_steps=60)
+    module = ModelModule(tiny_config, total_steps=60)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
     batch = collate([load_sample(tiny_index, 0, 1)])
     course = []
     for _ in range(60):
-        output = module.student(batch.points, batch.sample, 1)
-        total = sum(module.losses(output, batch).values())
+        total = sum(task_losses(tiny_config, module.model(batch.sensors), batch).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         course.append(total.item())
     assert np.mean(course[-5:]) < 0.1 * course[0]
     # What was learnt comes out where it belongs, on the path of the vehicle.
-    prediction = Predictor(module.student, tiny_config, None, "cpu").predict(load_frame(tiny_index[0], 1))
+    prediction = Predictor(module.model, tiny_config, None, "cpu").predict(load_frame(tiny_index[0], 1))
     found = 0
     for box, label in zip(batch.boxes[0].numpy(), batch.labels[0].numpy(), strict=True):
         same = prediction.boxes.values[(prediction.boxes.labels == label) & (prediction.scores > 0.3)]
@@ -172,20 +173,20 @@ def test_one_frame_can_be_learnt(tiny_config, tiny_index):
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_samples_names(tiny_config, tiny_index):
-    module = StudentModule(tiny_config, total_steps=10)
+    module = ModelModule(tiny_config, total_steps=10)
     module._trainer = SimpleNamespace(global_step=0)
     with torch.no_grad():
-        module.student.segmentation.layers[-1].bias.fill_(float("nan"))
+        module.model.segmentation.layers[-1].bias.fill_(float("nan"))
     module.log = module.log_dict = lambda *_, **__: None
     with pytest.raises(UserError, match="scene-0061-1"):
         module.training_step(collate([load_sample(tiny_index, 1, 1)]), 0)
 
 
 def test_an_unknown_map_teaches_no_map(tiny_config, tiny_index):
-    module = StudentModule(tiny_config, total_steps=10)
+    module = ModelModule(tiny_config, total_steps=10)
     batch = collate([load_sample(tiny_index, 0, 1)])
     batch.map_known[:] = False
-    losses_of = module.losses(module.student(batch.points, batch.sample, 1), batch)
+    losses_of = task_losses(tiny_config, module.model(batch.sensors), batch)
     assert losses_of["segmentation"].item() == 0.0 and losses_of["heatmap"].item() > 0
 
 
@@ -220,6 +221,27 @@ def test_train_evaluate_export_and_the_vehicle_agree(
         token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
+
+
+def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
+        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    student, config, _ = load_run(finished)
+    save_package(tmp_path / "package", student, config, {}, {}, "test")
+    begun = []
+
+    def first_step(self, batch, number):
+        begun.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ModelModule, "training_step", first_step)
+    with pytest.raises(UserError, match="interrupted"):
+        train(tiny_config, tiny_index, tmp_path / "run", 0, False, False, weights=tmp_path / "package")
+    expected = student.state_dict()
+    assert all(torch.equal(begun[0][name], expected[name]) for name in expected)
+    other = tiny_config.model_copy(update={"segmentation": None})
+    with pytest.raises(UserError, match=r"--weights .*package: of another model") as error:
+        train(other, tiny_index, tmp_path / "other", 0, False, False, weights=tmp_path / "package")
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_went_bad_is_one_line_though_a_worker_process_found_it(config_path, tiny_settings, tmp_path):

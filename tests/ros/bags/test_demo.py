@@ -19,7 +19,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.split import predict_split
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 from vexkd_ros.bags.published import read_published
 
 REPOSITORY = Path(__file__).parents[3]
@@ -31,7 +31,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained package whose random weights find a good many boxes."""
     config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
     torch.manual_seed(4)
-    module = build_student(config)
+    module = build_model(config)
     with torch.no_grad():
         for name, weights in module.named_parameters():
             if name.startswith("detection") and weights.ndim > 1:

@@ -26,7 +26,7 @@ from visualization_msgs.msg import MarkerArray
 
 from vexkd_model.config import load_config
 from vexkd_model.deploy.package import save_package
-from vexkd_model.student import build_student
+from vexkd_model.model import build_model
 from vexkd_model.types import MAP_CLASSES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -44,7 +44,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
     folder = tmp_path_factory.mktemp("packages") / "untrained"
-    save_package(folder, build_student(config), config, trained_on={}, metrics={}, source_revision="test")
+    save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return folder
 
 

@@ -41,7 +41,7 @@ def test_an_arrow_ends_where_the_object_is_in_a_second():
 
 
 def test_a_cell_of_the_grid_lies_where_the_model_says():
-    message = grid_message(prediction(), 0, Header())
+    message = grid_message(prediction(), Header(), 0)
     index = int(np.argmax(message.data))
     row, column = divmod(index, message.info.width)
     x = message.info.origin.position.x + (column + 0.5) * message.info.resolution

@@ -1,0 +1,142 @@
+"""The complete description of a model: what `config/model/*.yaml` holds and every student package carries.
+
+Frozen, checked at construction, and without inheritance: one file says everything. An unknown key or a bad value
+is a UserError that names the file and the key.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from vexkd_model.config.bev import ConcatFusionConfig, ResNetBevConfig, SecondConfig
+from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
+from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
+from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
+from vexkd_model.config.section import GridConfig, Section
+from vexkd_model.config.training import TrainingConfig
+from vexkd_model.errors import UserError
+
+EXAMPLE = "config/model/lidar_pillar_small.yaml"
+
+
+class ModelConfig(Section):
+    """A teacher or a student. Null are lidar or camera, detection or segmentation, that it does not have; fusion
+    belongs to models with both sensors."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+    grid: GridConfig = Field(description="of both BEV feature levels")
+    lidar: LidarConfig | None
+    camera: CameraConfig | None
+    fusion: ConcatFusionConfig | None
+    bev: Annotated[SecondConfig | ResNetBevConfig, Field(discriminator="kind")]
+    detection: DetectionConfig | None
+    segmentation: SegmentationConfig | None
+    training: TrainingConfig
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """lidar, camera or both."""
+        return tuple(name for name in ("lidar", "camera") if getattr(self, name) is not None)
+
+    @property
+    def sweeps(self) -> int:
+        """LiDAR sweeps in a frame, the newest included; 0 for a model without LiDAR."""
+        return self.lidar.sweeps if self.lidar else 0
+
+    @property
+    def training_sweeps(self) -> int:
+        """The same while it learns: a camera student may be taught depth by one sweep."""
+        view = self.camera and self.camera.view
+        taught = isinstance(view, LiftSplatConfig) and view.depth_loss_weight > 0
+        return max(self.sweeps, 1 if taught else 0)
+
+    @model_validator(mode="after")
+    def _senses_and_says_something(self) -> "ModelConfig":
+        if not self.sensors:
+            raise ValueError("lidar and camera are both null; describe at least one")
+        if (len(self.sensors) == 2) != (self.fusion is not None):
+            raise ValueError("fusion belongs to models with lidar and camera, and only to them")
+        if self.detection is None and self.segmentation is None:
+            raise ValueError("detection and segmentation are both null; describe at least one")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_pasted_into_images(self) -> "ModelConfig":
+        if self.camera is not None and self.training.paste is not None:
+            raise ValueError("training.paste puts objects into points only, not into images; remove one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _points_fill_cells(self) -> "ModelConfig":
+        if self.lidar is None:
+            return self
+        encoder = self.lidar.encoder
+        if isinstance(encoder, PillarEncoderConfig):
+            name, edge, possible = "pillar", encoder.pillar, (1, 2, 3)
+        else:
+            name, edge, possible = "voxel", encoder.voxel, (2 ** (len(encoder.stage_channels) - 1),)
+        ratio = self.grid.cell / edge
+        if all(abs(ratio - number) > 1e-6 for number in possible):
+            raise ValueError(f"grid.cell is {ratio:g} times lidar.encoder.{name}; "
+                             f"{', '.join(map(str, possible))} is possible")
+        return self
+
+    @model_validator(mode="after")
+    def _depths_come_from_somewhere(self) -> "ModelConfig":
+        view = self.camera and self.camera.view
+        if isinstance(view, LiftSplatConfig) and view.depth == "lidar" and self.lidar is None:
+            raise ValueError("camera.view.depth: lidar needs a lidar; choose plain or camera_aware")
+        return self
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
+    """Read a model's YAML; `overrides` are `key.subkey=value` strings of the command line's --set."""
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration; models lie in config/model/") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold the keys of a model, like {EXAMPLE}")
+    for override in overrides:
+        _override(values, override)
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict, source: str) -> ModelConfig:
+    """Check a mapping; `source` is named in the error."""
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "model"
+        unknown = first["type"] == "extra_forbidden"
+        message = "unknown key, remove it or correct its spelling" if unknown else first["msg"]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(f"{source}: {key}: {message}{more}") from None
+
+
+def dump_config(config: ModelConfig) -> str:
+    """The YAML that `load_config` reads back to an equal configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _override(values: dict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"--set {override}: write key=value, for example training.epochs=5")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.get(parent) if isinstance(values, dict) else None
+    if not isinstance(values, dict) or last not in values:
+        raise UserError(f"--set {key}: the configuration has no such key")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML") from None

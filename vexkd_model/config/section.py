@@ -1,0 +1,32 @@
+"""What every part of a configuration is made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vexkd_model.types import BevGrid
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GridConfig(Section):
+    """A square BEV grid, ±`extent` metres around base_link, of `cell` metres."""
+
+    extent: Positive
+    cell: Positive
+
+    @model_validator(mode="after")
+    def _divides(self) -> "GridConfig":
+        self.grid()
+        return self
+
+    def grid(self) -> BevGrid:
+        return BevGrid(-self.extent, self.extent, -self.extent, self.extent, self.cell)

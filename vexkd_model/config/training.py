@@ -1,0 +1,48 @@
+"""How a model is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from vexkd_model.config.section import Count, Positive, Section
+from vexkd_model.types import DETECTION_CLASSES
+
+
+class AugmentConfig(Section):
+    """BEV augmentation, drawn anew for every sample."""
+
+    rotation: Annotated[float, Field(ge=0, description="± [rad]")]
+    scale: Annotated[float, Field(ge=0, lt=1, description="1 ± this")]
+    translation: Annotated[float, Field(ge=0, description="standard deviation [m]")]
+    flip: bool
+
+
+class PasteConfig(Section):
+    """Objects of other frames, pasted with their LiDAR points until each class has its number."""
+
+    objects: dict[Literal[DETECTION_CLASSES], Count]  # type: ignore[valid-type]
+    min_points: Count = Field(description="LiDAR points, of all sweeps, of an object worth pasting")
+    off_for_last_epochs: Annotated[int, Field(ge=0)]
+
+
+class TrainingConfig(Section):
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive = Field(description="peak of the schedule")
+    backbone_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="the image backbone's share of the learning rate")  # fmt: skip
+    schedule: Literal["one_cycle", "cosine"] = Field("one_cycle", description="cosine: falls from the peak, after 500 "
+                                                                              "steps of warm-up")  # fmt: skip
+    weight_decay: Annotated[float, Field(ge=0)]
+    gradient_clip: Positive
+    precision: Literal["32-true", "bf16-mixed"]
+    seed: Annotated[int, Field(ge=0)]
+    augment: AugmentConfig
+    class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
+    paste: PasteConfig | None = None
+
+    @model_validator(mode="after")
+    def _pastes_at_all(self) -> "TrainingConfig":
+        if self.paste is not None and self.paste.off_for_last_epochs >= self.epochs:
+            raise ValueError(f"paste.off_for_last_epochs must be less than epochs, {self.epochs}, or nothing is pasted")
+        return self

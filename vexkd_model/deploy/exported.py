@@ -1,0 +1,24 @@
+"""A model as one graph of tensor operations, which other runtimes read: torch.export."""
+
+import torch
+from torch.export import Dim, ExportedProgram, ShapesCollection
+
+from vexkd_model.data.batch import CameraBatch, PastCameras, SensorBatch
+from vexkd_model.model import BevModel
+
+for _kind in (CameraBatch, PastCameras, SensorBatch):
+    torch.export.register_dataclass(_kind, serialized_type_name=_kind.__name__)
+
+
+def exported(model: BevModel, sensors: SensorBatch) -> ExportedProgram:
+    """The graph of `model` in eval mode, for any number of points and the batch size and images of `sensors`.
+
+    `program.module()(sensors)` computes what `model(sensors)` does.
+    """
+    shapes = ShapesCollection()
+    if sensors.points.shape[0] > 1:  # a camera student has no points
+        shapes[sensors.points] = {0: Dim.DYNAMIC}
+        shapes[sensors.sample] = {0: Dim.DYNAMIC}
+    with torch.no_grad():
+        return torch.export.export(model.eval(), (sensors,), strict=False,
+                                   dynamic_shapes=shapes.dynamic_shapes(model, (sensors,)))

@@ -1,0 +1,24 @@
+"""The task heads that a configuration describes."""
+
+from torch import nn
+
+from vexkd_model.config.heads import CenterHeadConfig, SegmentationConfig, TransFusionConfig
+from vexkd_model.heads.center import CenterHead
+from vexkd_model.heads.segmentation import SegmentationHead
+from vexkd_model.heads.transfusion import TransFusionHead
+from vexkd_model.types import BevGrid
+
+
+def build_detection_head(config: CenterHeadConfig | TransFusionConfig, in_channels: int) -> nn.Module:
+    """(B, in_channels, Y, X) → what the head's own file says."""
+    match config:
+        case CenterHeadConfig() as c:
+            return CenterHead(in_channels, c.shared_channels, c.task_channels, [len(task.classes) for task in c.tasks],
+                              c.separate)
+        case TransFusionConfig() as c:
+            return TransFusionHead(in_channels, c.channels, c.proposals, c.heads, c.feedforward, c.dropout)
+
+
+def build_segmentation_head(config: SegmentationConfig, in_channels: int, grid: BevGrid) -> SegmentationHead:
+    """(B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
+    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid())
