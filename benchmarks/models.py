@@ -1,0 +1,144 @@
+"""What every model of config/model costs on one frame: the real keyframe forwards and backwards, here and now.
+
+Each model runs in a process of its own: training mode with all its losses, then bfloat16 autocast, then torch.export.
+Claims, exit code 1 where one fails: every parameter that learns gets a gradient, every model runs in bfloat16 and
+through torch.export, and no process takes more than 16 GB on a CPU.
+
+    python benchmarks/models.py ../shared/nuscenes_keyframe --json models.json
+    python benchmarks/models.py ../shared/nuscenes_keyframe --device cuda --batch 4 --models bevdet_r50
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from machine import machine
+
+from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.data.batch import Batch, collate
+from vexkd_model.data.dataset import load_input, load_sample
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
+from vexkd_model.deploy.exported import exported
+from vexkd_model.describe import describe
+from vexkd_model.files import write_json
+from vexkd_model.model import build_model
+from vexkd_model.process import set_up_process
+from vexkd_model.progress import progress
+from vexkd_model.training.criterion import task_losses
+
+CONFIGS = Path(__file__).parents[1] / "config" / "model"
+VERSION, SPLIT, GB, MOST_MEMORY_GB = "v1.0-mini", "mini_train", 1e9, 16.0
+LEAST_AGREEMENT = 1e-3  # of exported and plain features, relative to the largest
+
+
+def keyframes(config: ModelConfig, index: FrameIndex, count: int) -> Batch:
+    """The first keyframe `count` times, with what is true in it. Depths may be taught by one sweep of the LiDAR."""
+    truth, frame, camera = load_sample(index, 0, config.training_sweeps), load_input(index, 0, config), config.camera
+    sample = replace(truth, frame=replace(frame, points=truth.frame.points))
+    return collate([sample] * count, camera and camera.images, camera.past_frames if camera else 0)
+
+
+def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
+    """Figures of one model, in this process."""
+    config = load_config(CONFIGS / f"{name}.yaml")
+    batch = keyframes(config, index, count).to(device)
+    torch.manual_seed(0)
+    model = build_model(config).to(device).train()
+    with torch.no_grad():  # attention starts at exactly zero, as published, which passes no gradient on
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.02)
+    figures: dict = {"model": name, "parameters": sum(p.numel() for p in model.parameters())}
+
+    def timed(step: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    losses: list[torch.Tensor] = []
+    figures["forward_s"] = timed(lambda: losses.append(sum(task_losses(config, model(batch.sensors), batch).values())))
+    figures["backward_s"] = timed(losses[0].backward)
+    figures["without_gradient"] = [name for name, p in model.named_parameters()
+                                   if p.requires_grad and (p.grad is None or not p.grad.any())]
+    figures["memory_gb"] = (torch.cuda.max_memory_allocated() if device == "cuda" else
+                            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / GB
+    model.zero_grad(set_to_none=True)
+    losses.clear()
+    model.eval()
+    with torch.no_grad():
+        figures["inference_s"] = timed(lambda: model(batch.sensors))
+        with torch.autocast(device, torch.bfloat16):
+            figures["bf16_s"] = timed(lambda: model(batch.sensors))
+        expected = model(batch.sensors).features.high
+        found = exported(model, batch.sensors).module()(batch.sensors).features.high
+    figures["export_error"] = ((found - expected).abs().max() / expected.abs().max()).item()
+    return figures
+
+
+def in_its_own_process(name: str, arguments: argparse.Namespace, index: Path) -> dict:
+    """A process's peak of memory is its own only where nothing ran in it before."""
+    command = [sys.executable, __file__, str(arguments.dataroot), "--device", arguments.device,
+               "--batch", str(arguments.batch), "--only", name, str(index)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout) if done.returncode == 0 else {"model": name, "failed": done.returncode}
+
+
+def holds(figures: dict, device: str) -> bool:
+    return ("failed" not in figures and not figures["without_gradient"] and figures["export_error"] < LEAST_AGREEMENT
+            and (device == "cuda" or figures["memory_gb"] < MOST_MEMORY_GB))
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["| model | parameters | GFLOPs | forward | backward | peak memory | inference | bfloat16 | export error |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in rows:
+        if "failed" in row:
+            lines.append(f"| {row['model']} | failed with exit code {row['failed']} |")
+            continue
+        missing = f" ({len(row['without_gradient'])} without gradient)" if row["without_gradient"] else ""
+        lines.append(f"| {row['model']} | {row['parameters'] / 1e6:.2f} M{missing} | {row['gflops']:.1f} | "
+                     f"{row['forward_s']:.2f} s | {row['backward_s']:.2f} s | {row['memory_gb']:.1f} GB | "
+                     f"{row['inference_s']:.2f} s | {row['bf16_s']:.2f} s | {row['export_error']:.0e} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataroot", type=Path, help="nuScenes folder, version v1.0-mini")
+    parser.add_argument("--models", nargs="+", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")),
+                        help="names in config/model (default: all)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--batch", type=int, default=1, help="frames (default: 1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)  # a model and an index, in a process of its own
+    arguments = parser.parse_args()
+    set_up_process()
+    if arguments.only:
+        name, index = arguments.only
+        print(json.dumps(measure(name, FrameIndex.open(Path(index), SPLIT), arguments.device, arguments.batch)))
+        return 0
+    described, rows = machine(), []
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(arguments.dataroot, VERSION, Path(folder), [SPLIT])
+        for name in progress(arguments.models, "measure", unit="models"):
+            gflops = describe(load_config(CONFIGS / f"{name}.yaml")).gflops
+            rows.append({**in_its_own_process(name, arguments, Path(folder)), "gflops": gflops})
+    print(f"{described}; batch {arguments.batch}\n\n{table(rows)}")
+    if arguments.json:
+        write_json(arguments.json, {"machine": described, "batch": arguments.batch, "models": rows})
+    return 0 if all(holds(row, arguments.device) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
