@@ -80,7 +80,7 @@ class LiftSplatConfig(Section):
     depth: Literal["plain", "camera_aware", "lidar"] = Field(
         description="plain: one convolution (BEVDet); camera_aware: knows the calibration (BEVDepth); lidar: reads the "
                     "LiDAR's depths beside the image (BEVFusion)")  # fmt: skip
-    depth_channels: Count = Field(description="width of the two larger depth networks")
+    depth_channels: Count = Field(description="width of the camera_aware network; the others have the neck's")
     depth_loss_weight: Annotated[float, Field(ge=0, description="of supervision by the LiDAR; 0: none")]
     finer: Literal[1, 2] = Field(description="2: cells of half the size are filled, then merged by convolutions")
 

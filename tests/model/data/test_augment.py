@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.geometry.boxes import points_in_boxes
-from vexkd_model.types import Boxes
+from vexkd_model.types import Boxes, PastFrame
 
 GRID = SEGMENTATION_GRID
 metres = st.floats(-3, 3)
@@ -111,3 +111,13 @@ def test_draws_stay_in_their_ranges_and_use_them():
     assert np.std([d.translation for d in draws]) == pytest.approx(0.5, rel=0.1)
     assert {(d.flip_x, d.flip_y) for d in draws} == {(a, b) for a in (False, True) for b in (False, True)}
     assert not any(BevAugmentation.draw(rng, 0.7, 0.1, 0.5, False).flip_x for _ in range(20))
+
+
+def test_the_vehicle_moves_alike_in_both_worlds():
+    """Where a thing stood in the moved past, brought to the present, is where it stands in the moved present."""
+    augmentation = BevAugmentation(rotation=0.7, scale=1.1, flip_x=True, translation=(1.0, -2.0, 0.5))
+    now_from_then = np.array([[0.8, -0.6, 0, 4.0], [0.6, 0.8, 0, -1.0], [0, 0, 1, 0.2], [0, 0, 0, 1]])
+    moved = augmentation.past(PastFrame((), now_from_then))
+    thing = np.array([10.0, 5.0, 1.0, 1.0])  # in the past base_link
+    np.testing.assert_allclose(moved.now_from_then @ augmentation.matrix @ thing,
+                               augmentation.matrix @ now_from_then @ thing)  # fmt: skip

@@ -6,6 +6,7 @@ import torch
 from tiny_nuscenes import EGO_SPEED, THINGS, boxes_in_base, write_tiny_nuscenes
 from torch.utils.data import DataLoader
 
+from vexkd_model.config import load_config
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.dataset import EpochSampler, TrainingSet, collate, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
@@ -128,3 +129,21 @@ def test_augmented_things_still_hold_their_points(tiny_index):
         sample = data[epoch, 0]
         larger = Boxes(sample.boxes.values * np.array([1, 1, 1, 1.01, 1.01, 1.01, 1, 1, 1], np.float32), None)
         assert (points_in_boxes(sample.frame.points, larger.values).sum(axis=1) >= 50).all()
+
+
+def test_earlier_keyframes_come_newest_first_and_stay_within_their_scene(tiny_index):
+    tokens = [[record.token for record in tiny_index.before(i, 2)] for i in range(3)]
+    assert tokens == [[], ["scene-0061-0"], ["scene-0061-1", "scene-0061-0"]]
+    assert len(tiny_index.before(2, 1)) == 1 and tiny_index.before(2, 0) == []
+
+
+def test_the_past_says_where_the_vehicle_was(tiny_index, config_path):
+    """A camera's place in the world is the same by way of the past base_link and of its own pose."""
+    images = load_config(config_path.with_name("bevdet_small.yaml")).camera.images
+    now, past = tiny_index[2], tiny_index.before(2, 2)
+    frame = load_frame(now, 0, images, past)
+    assert [len(moment.cameras) for moment in frame.past] == [6, 6]
+    for moment, record in zip(frame.past, past, strict=True):
+        for image, camera in zip(moment.cameras, record.cameras, strict=True):
+            through_the_past = now.global_from_base @ moment.now_from_then @ image.base_from_camera
+            np.testing.assert_allclose(through_the_past, camera.odom_from_base @ camera.base_from_sensor, atol=1e-6)
