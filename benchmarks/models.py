@@ -83,6 +83,7 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
         expected = model(batch.sensors).features.high
         found = exported(model, batch.sensors).module()(batch.sensors).features.high
     figures["export_error"] = ((found - expected).abs().max() / expected.abs().max()).item()
+    figures["gflops"] = describe(config).gflops
     return figures
 
 
@@ -132,8 +133,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prepare(arguments.dataroot, VERSION, Path(folder), [SPLIT])
         for name in progress(arguments.models, "measure", unit="models"):
-            gflops = describe(load_config(CONFIGS / f"{name}.yaml")).gflops
-            rows.append({**in_its_own_process(name, arguments, Path(folder)), "gflops": gflops})
+            rows.append(in_its_own_process(name, arguments, Path(folder)))
     print(f"{described}; batch {arguments.batch}\n\n{table(rows)}")
     if arguments.json:
         write_json(arguments.json, {"machine": described, "batch": arguments.batch, "models": rows})
