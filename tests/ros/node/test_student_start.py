@@ -3,8 +3,15 @@
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
+
+from vexkd_model.config import load_config
+from vexkd_model.deploy.package import save_package
+from vexkd_model.model import build_model
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +20,11 @@ def processes(start_node, package, tmp_path_factory):
     tampered = tmp_path_factory.mktemp("tampered") / "student"
     shutil.copytree(package, tampered)
     (tampered / "model.yaml").write_text((tampered / "model.yaml").read_text().replace("sweeps: 5", "sweeps: 1"))
+    config = load_config(REPOSITORY / "config" / "model" / "bevformer_small.yaml")
+    cameras = tmp_path_factory.mktemp("cameras") / "student"
+    save_package(cameras, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return {
+        "cameras": start_node(model=cameras),
         "tampered": start_node(model=tampered),
         "out of range": start_node(model=package, score_threshold=1.5),
         "wrong type": start_node(model=package, threads="many"),
@@ -23,6 +34,7 @@ def processes(start_node, package, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("case", "named"), [
+    ("cameras", ("reads cameras", "LiDAR students only")),
     ("tampered", ("student/model.yaml", "config_sha256")),
     ("out of range", ("score_threshold", "1.5")),
     ("wrong type", ("threads", "INTEGER")),
