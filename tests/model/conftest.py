@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from tiny_nuscenes import write_tiny_nuscenes
 
@@ -56,3 +57,13 @@ def tiny_settings():
 @pytest.fixture(scope="session")
 def tiny_config(config_path, tiny_settings):
     return load_config(config_path, tiny_settings)
+
+
+@pytest.fixture
+def one_thread():
+    """PyTorch on one thread: small layers lose time on more wherever the machine has other work, and spconv's CPU build
+    loses a row now and then, because its threads share the pointers that they add with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vexkd_model.camera.layers import conv_bn_relu
 from vexkd_model.data.batch import CameraBatch
 
 CAMERA_NUMBERS = 6 + 6 + 12  # of `camera_vectors`
@@ -141,11 +142,3 @@ class Aspp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.join(torch.cat([*(branch(x) for branch in self.branches), self.whole(x).expand_as(x)], dim=1))
-
-
-def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; padded so that a size of k · stride becomes k."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation,
-                  bias=False),
-        nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

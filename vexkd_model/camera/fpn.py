@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vexkd_model.camera.layers import conv_bn_relu
+
 
 class FPN(nn.Module):
     """→ a map (M, out_channels, h_i, w_i) for each of the maps, then extra_levels more, each half the one before.
@@ -87,8 +89,3 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> n
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def conv_bn_relu(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False),
-                         nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

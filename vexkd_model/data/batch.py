@@ -35,9 +35,6 @@ class CameraBatch:
     image_from_stored: Tensor
     base_from_camera: Tensor
 
-    def to(self, device: torch.device | str) -> "CameraBatch":
-        return _on_device(self, device)
-
 
 @dataclass
 class PastCameras:
@@ -50,9 +47,6 @@ class PastCameras:
     cameras: CameraBatch
     now_from_then: Tensor
     present: Tensor
-
-    def to(self, device: torch.device | str) -> "PastCameras":
-        return _on_device(self, device)
 
 
 @dataclass

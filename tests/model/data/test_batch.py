@@ -1,6 +1,6 @@
 """Batches with cameras: the same for any number of workers, and right where a camera is missing."""
 
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -129,7 +129,7 @@ def equal(a, b):
         return torch.equal(a.nan_to_num(), b.nan_to_num())
     if isinstance(a, list):
         return len(a) == len(b) and all(map(equal, a, b))
-    return equal(list(vars(a).values()), list(vars(b).values())) if hasattr(a, "to") else a == b
+    return equal(list(vars(a).values()), list(vars(b).values())) if is_dataclass(a) else a == b
 
 
 @pytest.mark.parametrize("training", [{"class_balanced": True}, {"class_balanced": True, "paste": PASTE}],

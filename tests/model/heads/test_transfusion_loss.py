@@ -244,15 +244,6 @@ def test_focal_loss_is_finite_at_saturation():
     assert loss.isfinite().all() and logits.grad.isfinite().all()
 
 
-@pytest.fixture
-def one_thread():
-    """Threads that wait for each other cost more than these small layers, wherever the machine has other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.slow
 def test_three_objects_are_learnt_by_heart_and_found_once_each(one_thread):
     torch.manual_seed(0)

@@ -127,15 +127,6 @@ def keyframe(keyframe_dataroot, tmp_path_factory):
     return voxels(points, torch.zeros(len(points), dtype=torch.long))[1], voxels.shape
 
 
-@pytest.fixture
-def one_thread():
-    """On more, spconv's CPU build loses a row now and then: its threads share the pointers that they add with."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", LAYERS, ids=NAMES)
 def test_a_layer_and_its_gradients_are_spconvs_own_on_a_real_keyframe(kind, backend, keyframe, one_thread, monkeypatch):
