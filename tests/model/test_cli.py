@@ -18,9 +18,9 @@ def exit_of(*argv):
     return error.value.code
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, "plot frame"])
 def test_help_of_every_command_shows_an_example(command, capsys):
-    assert exit_of(command, "--help") == 0
+    assert exit_of(*command.split(), "--help") == 0
     out = capsys.readouterr().out
     assert f"example:\n  vexkd {command} " in out
 
@@ -38,6 +38,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
     [], ["fly"], ["prepare"], ["prepare", "data"], ["train", "--version", "v1.0-mini"],
     ["evaluate", "run", "--dataroot", "d"], ["synth", "out", "--preset", "none"], ["synth", "out", "--seed", "x"],
     ["export", "run"], ["prepare", "data", "--version", "v1.0-mini", "--nonsense"],
+    ["plot"], ["plot", "data", "--version", "v1.0-mini", "--out", "a.png"],
 ], ids=" ".join)  # fmt: skip
 def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     assert exit_of(*argv) == 2

@@ -1,4 +1,5 @@
-"""`vexkd plot`: one annotated frame from above and through its cameras. What a person looks at when numbers look wrong.
+"""`vexkd plot frame`: one annotated frame from above and through its cameras. What a person looks at when numbers look
+wrong.
 
 Everything passes through the geometry that training uses: a wrong extrinsic, a mirrored yaw or a late ego pose shows
 as boxes that stand beside what they should hold.

@@ -1,4 +1,4 @@
-"""`vexkd plot`: find a frame of a prepared dataset and draw it."""
+"""`vexkd plot frame`: find a frame of a prepared dataset and draw it."""
 
 from collections.abc import Sequence
 from pathlib import Path

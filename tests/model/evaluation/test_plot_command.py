@@ -1,4 +1,4 @@
-"""`vexkd plot`: a frame is found by number, token or scene, and drawn with what the index knows of it."""
+"""`vexkd plot frame`: a frame is found by number, token or scene, and drawn with what the index knows of it."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,8 @@ def drawn(monkeypatch):
 
 
 def plot(dataroot, index_dir, *words):
-    main(["plot", str(dataroot), "--version", "v1.0-mini", "--index", str(index_dir), "--out", "a.png", *words])
+    main(["plot", "frame", str(dataroot), "--version", "v1.0-mini", "--index", str(index_dir), "--out", "a.png",
+          *words])
 
 
 def failure(*arguments):

@@ -1,0 +1,6 @@
+"""`python -m vexkd_model.cli`: the same as `vexkd`."""
+
+from vexkd_model.cli import main
+
+if __name__ == "__main__":
+    main()

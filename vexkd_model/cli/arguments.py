@@ -1,0 +1,58 @@
+"""What the commands share: how a command is described, and how it finds its data."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from vexkd_model.errors import UserError
+
+DEBUG_HELP = "show the traceback of an error"
+
+
+def add_command(commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], text: str,
+                example: str) -> argparse.ArgumentParser:
+    """A command that is named like its function."""
+    command = _described(commands, run.__name__.replace("_", "-"), text, example)
+    command.set_defaults(command=run)
+    return command
+
+
+def add_group(commands: argparse._SubParsersAction, name: str, text: str,
+              example: str) -> argparse._SubParsersAction:
+    """A command that only holds others: `vexkd NAME KIND …`."""
+    return _described(commands, name, text, example).add_subparsers(required=True, metavar="KIND")
+
+
+def _described(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
+                                  epilog=f"example:\n  {example}",
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
+    return command
+
+
+def add_set_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one key of CONFIG, for example training.epochs=5; may be repeated")
+
+
+def add_dataset_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--version", required=True, help="v1.0-mini, v1.0-trainval or v1.0-test")
+    command.add_argument("--split", help="official split, for example mini_val")
+    command.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
+
+
+def index_dir(arguments: argparse.Namespace) -> Path:
+    from vexkd_model.data.index import index_folder
+
+    return arguments.index or index_folder(arguments.dataroot, arguments.version)
+
+
+def open_index(arguments: argparse.Namespace, default: int):
+    """default: which of the version's splits, the first one is for training and the last one for evaluation."""
+    from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
+
+    if arguments.version not in SPLITS_OF_VERSION:
+        raise UserError(f"--version {arguments.version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
+    split = arguments.split or SPLITS_OF_VERSION[arguments.version][default]
+    return FrameIndex.open(index_dir(arguments), split, arguments.dataroot, arguments.version)

@@ -1,0 +1,44 @@
+"""`vexkd evaluate`: what a model is worth."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
+from vexkd_model.files import write_json
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.deploy.predictor import Predictor
+    from vexkd_model.evaluation.report import metrics_table
+    from vexkd_model.evaluation.split import predict_split, score_split
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
+
+    set_up_process()
+    target: Path = arguments.run_or_student
+    is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
+    predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
+                 else Predictor.load(target, arguments.device))
+    index = open_index(arguments, default=-1)
+    result = score_split(predict_split(predictor, index), index, arguments.submission,
+                         detects=predictor.config.detection is not None)
+    if arguments.submission:
+        print(f"{arguments.submission}: written")
+    print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
+    report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
+    for path in filter(None, (arguments.json, target / EVALUATION if is_run else None)):
+        write_json(path, report)
+        print(f"{path}: written")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    command = add_command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
+                          "vexkd evaluate models/lidar_pillar_small --dataroot data --version v1.0-mini")
+    command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataset_arguments(command)
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    command.add_argument("--submission", type=Path, metavar="FILE",
+                         help="also write the detections here, in nuScenes' submission format")

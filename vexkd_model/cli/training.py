@@ -1,0 +1,103 @@
+"""`vexkd train`, `export`, `describe` and `import-weights`: models from their configuration to a student package."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_set_argument, open_index
+from vexkd_model.files import write_json
+
+
+def train(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config import load_config
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.train import quiet_lightning, train
+
+    set_up_process()
+    quiet_lightning()
+    config = load_config(arguments.config, arguments.set)
+    index = open_index(arguments, default=0)
+    train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty(),
+          weights=arguments.weights)
+    print(f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
+          f"--version {arguments.version}")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from vexkd_model.deploy.package import save_package
+    from vexkd_model.training.run import EVALUATION, RECORD, load_run
+
+    student, config, epochs = load_run(arguments.run)
+    record = json.loads((arguments.run / RECORD).read_text())
+    evaluation = arguments.run / EVALUATION
+    if not evaluation.is_file():
+        print(f"{evaluation}: absent, so the card will state no metrics; `vexkd evaluate {arguments.run}` writes it",
+              file=sys.stderr)
+    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
+    trained_on = {**record["data"], "command": record["command"], "epochs": epochs}
+    save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"])
+    print(f"{arguments.out}: student package complete")
+
+
+def describe(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vexkd_model.config import load_config
+    from vexkd_model.describe import as_text, describe
+
+    described = describe(load_config(arguments.config, arguments.set))
+    print(as_text(described))
+    if arguments.json:
+        write_json(arguments.json, {**asdict(described), "hops": [hop._asdict() for hop in described.hops]})
+        print(f"{arguments.json}: written")
+
+
+def import_weights(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config import load_config
+    from vexkd_model.deploy.import_weights import import_weights
+    from vexkd_model.deploy.package import save_package
+    from vexkd_model.model import build_model
+    from vexkd_model.training.run import source_revision
+
+    config = load_config(arguments.config, arguments.set)
+    model = build_model(config)
+    report = import_weights(arguments.checkpoint, config, model)
+    print(report.text(lines=None if arguments.all else 5))
+    trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
+    save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
+    print(f"{arguments.out}: student package complete; next: vexkd train {arguments.config} --weights {arguments.out}")
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    command = add_command(commands, train, "train a student or a teacher on its tasks",
+                          "vexkd train config/model/lidar_pillar_small.yaml "
+                          "--dataroot data --version v1.0-mini --out run")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataset_arguments(command)
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
+    command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
+    add_set_argument(command)
+
+    command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+
+    command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
+                          "vexkd describe config/model/bevdet_r50.yaml")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    add_set_argument(command)
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+
+    command = add_command(commands, import_weights, "make a student package of weights published by others",
+                          "vexkd import-weights centerpoint.pth config/model/centerpoint_voxel.yaml "
+                          "imported/centerpoint")
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
+                         help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors")
+    command.add_argument("config", type=Path, metavar="CONFIG", help="the model of config/model/ to load it into")
+    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+    add_set_argument(command)
+    command.add_argument("--all", action="store_true", help="name every tensor, not the first five of each group")
