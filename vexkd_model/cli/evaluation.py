@@ -13,21 +13,26 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, describe_data, load_run
+    from vexkd_model.training.run import CONFIG, EVALUATION, EVALUATION_WITHOUT, RECORD, describe_data, load_run
 
     set_up_process()
     target: Path = arguments.run_or_student
     is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
     predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
                  else Predictor.load(target, arguments.device))
-    index = open_index(arguments, default=-1)
-    result = score_split(predict_split(predictor, index), index, arguments.submission,
+    index, drop = open_index(arguments, default=-1), arguments.drop
+    result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
                          detects=predictor.config.detection is not None)
     if arguments.submission:
         print(f"{arguments.submission}: written")
+    if drop:
+        print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
-    report = {"data": describe_data(index), "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
-    for path in filter(None, (arguments.json, target / EVALUATION if is_run else None)):
+    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
+              "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
+    # A package's card states what the whole model can do.
+    own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION) if is_run else None
+    for path in filter(None, (arguments.json, own)):
         write_json(path, report)
         print(f"{path}: written")
 
@@ -38,6 +43,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
+    command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument("--submission", type=Path, metavar="FILE",

@@ -10,6 +10,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
 from vexkd_model.evaluation.map_iou import MapIou, MapResult
+from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable, without_sensor
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 from vexkd_model.types import Prediction
@@ -28,11 +29,17 @@ class SplitResult:
         return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict()}
 
 
-def predict_split(predictor: Predictor, index: FrameIndex) -> Iterator[Prediction]:
-    """One Prediction a keyframe, in the order of the index, as they are asked for: a map is a megabyte."""
+def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None = None) -> Iterator[Prediction]:
+    """One Prediction a keyframe, in the order of the index, as they are asked for: a map is a megabyte.
+
+    drop: the sensor that every frame loses; UserError, before the first frame, if the model cannot lose it.
+    """
+    if drop:
+        check_droppable(predictor.config, drop)
     predictor.warm_up()
     for i in progress(range(len(index)), f"predict {index.split}", unit="frames"):
-        yield predictor.predict(load_input(index, i, predictor.config))
+        frame = load_input(index, i, predictor.config)
+        yield predictor.predict(without_sensor(frame, drop) if drop else frame)
 
 
 def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission_file: Path | None = None,

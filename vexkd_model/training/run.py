@@ -16,6 +16,7 @@ from vexkd_model.files import whole_file, write_json
 from vexkd_model.model import BevModel, build_model
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
+EVALUATION_WITHOUT = "evaluation_without_{}.json"  # without lidar or camera
 LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
 SYNTH_MANIFEST = "synth.json"
 
