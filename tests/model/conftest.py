@@ -25,6 +25,16 @@ TINY_MODEL = (
     "training.batch_size=1", "training.precision=32-true",
 )  # fmt: skip
 
+# The shipped teacher on a coarse grid, with narrow layers.
+TINY_TEACHER = (
+    "lidar.sweeps=2", "grid={extent: 54.0, cell: 1.8}", "lidar.encoder.voxel=0.45",
+    "lidar.encoder.stage_channels=[8, 8, 8]", "lidar.encoder.channels=4", "camera.images.width=128",
+    "camera.images.height=48", "camera.view.neck_channels=16", "camera.view.channels=16", "fusion.channels=16",
+    "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
+    "detection.channels=16", "detection.proposals=20", "detection.feedforward=16", "segmentation.channels=8",
+    "training.batch_size=1", "training.precision=32-true",
+)  # fmt: skip
+
 
 @pytest.fixture(scope="session")
 def tiny_dataroot(tmp_path_factory):
@@ -52,6 +62,12 @@ def config_path():
 def tiny_settings():
     """What `--set` makes a tiny model of the shipped configuration with."""
     return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher_settings():
+    """The same for bevfusion_teacher_small."""
+    return TINY_TEACHER
 
 
 @pytest.fixture(scope="session")

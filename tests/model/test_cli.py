@@ -9,7 +9,7 @@ import pytest
 
 from vexkd_model.cli import main
 
-COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights")
+COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights", "ablate")
 
 
 def exit_of(*argv):
@@ -38,6 +38,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
     [], ["fly"], ["prepare"], ["prepare", "data"], ["train", "--version", "v1.0-mini"],
     ["evaluate", "run", "--dataroot", "d"], ["synth", "out", "--preset", "none"], ["synth", "out", "--seed", "x"],
     ["export", "run"], ["prepare", "data", "--version", "v1.0-mini", "--nonsense"],
+    ["evaluate", "run", "--dataroot", "d", "--version", "v1.0-mini", "--drop", "radar"], ["ablate", "plan.yaml"],
     ["plot"], ["plot", "data", "--version", "v1.0-mini", "--out", "a.png"],
 ], ids=" ".join)  # fmt: skip
 def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
@@ -60,6 +61,8 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     (["evaluate", "{tmp}/none", "--dataroot", "{data}", "--version", "v1.0-mini"], "{tmp}/none"),
     (["export", "{tmp}/none", "{tmp}/out"], "{tmp}/none"),
     (["describe", "{tmp}/none.yaml"], "none.yaml"),
+    (["ablate", "{tmp}/none.yaml", "--out", "{tmp}/out"], "{tmp}/none.yaml"),
+    (["ablate", "{config}", "--out", "{tmp}/out"], "{config}: dataroot"),
     (["import-weights", "{tmp}/none.pth", "{config}", "{tmp}/out"], "{tmp}/none.pth"),
 ])  # fmt: skip
 def test_a_failure_is_one_line_that_names_its_cause(argv, named, tiny_dataroot, config_path, tmp_path):

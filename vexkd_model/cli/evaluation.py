@@ -1,6 +1,7 @@
-"""`vexkd evaluate`: what a model is worth."""
+"""`vexkd evaluate` and `vexkd ablate`: what a model is worth, and whether another one is worth more."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,6 +38,22 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"{path}: written")
 
 
+def ablate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.ablation.plan import load_plan
+    from vexkd_model.ablation.run import ablate, unfinished_runs
+    from vexkd_model.ablation.table import CSV, MARKDOWN
+
+    plan = load_plan(arguments.plan)
+    if arguments.dry_run:
+        for run in unfinished_runs(plan, arguments.out):
+            for words in run.commands():
+                print(shlex.join(["vexkd", *words]))
+        return
+    ablate(plan, arguments.out)
+    print((arguments.out / MARKDOWN).read_text(), end="")
+    print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written")
+
+
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
                           "vexkd evaluate models/lidar_pillar_small --dataroot data --version v1.0-mini")
@@ -48,3 +65,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument("--submission", type=Path, metavar="FILE",
                          help="also write the detections here, in nuScenes' submission format")
+
+    command = add_command(commands, ablate, "train and evaluate a table of configurations with several seeds",
+                          "vexkd ablate config/ablation/masks.yaml --out ablations/masks")
+    command.add_argument("plan", type=Path, metavar="PLAN", help="a plan of config/ablation/")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR",
+                         help="folder of runs and tables; what is finished there is kept, what had begun goes on")
+    command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")

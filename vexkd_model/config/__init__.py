@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from vexkd_model.config.bev import ConcatFusionConfig, ResNetBevConfig, SecondConfig
 from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
+from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import GridConfig, Section
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.errors import UserError
 
-EXAMPLE = "config/model/lidar_pillar_small.yaml"
+FOLDER, EXAMPLE = "config/model", "lidar_pillar_small.yaml"
 
 
 class ModelConfig(Section):
@@ -94,16 +95,7 @@ class ModelConfig(Section):
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
     """Read a model's YAML; `overrides` are `key.subkey=value` strings of the command line's --set."""
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration; models lie in config/model/") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: must hold the keys of a model, like {EXAMPLE}")
+    values = read_mapping(path, "model", FOLDER, EXAMPLE)
     for override in overrides:
         _override(values, override)
     return parse_config(values, str(path))
@@ -111,15 +103,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
 
 def parse_config(values: dict, source: str) -> ModelConfig:
     """Check a mapping; `source` is named in the error."""
-    try:
-        return ModelConfig.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "model"
-        unknown = first["type"] == "extra_forbidden"
-        message = "unknown key, remove it or correct its spelling" if unknown else first["msg"]
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{source}: {key}: {message}{more}") from None
+    return parse_section(ModelConfig, values, source, "model")
 
 
 def dump_config(config: ModelConfig) -> str:

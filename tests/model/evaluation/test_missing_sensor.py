@@ -17,23 +17,14 @@ from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.training.run import EVALUATION, load_run
 from vexkd_model.training.train import train
 
-# The shipped teacher on a coarse grid, with narrow layers.
-TINY_TEACHER = (
-    "lidar.sweeps=2", "grid={extent: 54.0, cell: 1.8}", "lidar.encoder.voxel=0.45",
-    "lidar.encoder.stage_channels=[8, 8, 8]", "lidar.encoder.channels=4", "camera.images.width=128",
-    "camera.images.height=48", "camera.view.neck_channels=16", "camera.view.channels=16", "fusion.channels=16",
-    "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
-    "detection.channels=16", "detection.proposals=20", "detection.feedforward=16", "segmentation.channels=8",
-    "training.epochs=1", "training.batch_size=1", "training.precision=32-true",
-)  # fmt: skip
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def teacher_run(config_path, tiny_index, tmp_path_factory):
+def teacher_run(config_path, tiny_teacher_settings, tiny_index, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "teacher"
-    config = load_config(config_path.with_name("bevfusion_teacher_small.yaml"), TINY_TEACHER)
+    config = load_config(config_path.with_name("bevfusion_teacher_small.yaml"),
+                         [*tiny_teacher_settings, "training.epochs=1"])
     train(config, tiny_index, run, workers=0, resume=False, interactive=False)
     return run
 

@@ -1,0 +1,83 @@
+"""What an ablation runs: each row with each of its seeds, as `vexkd` commands, and where their results lie."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vexkd_model.ablation.plan import SEED, EvaluatedRow, Plan, TrainedRow
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the plan with one seed.
+
+    base: the run that it builds on: its teacher's, or the one that it evaluates. training, evaluation: words after
+    `vexkd`; no training for an EvaluatedRow. folder: of the trained model. figures: the evaluation's JSON, which is
+    there when the run is finished.
+    """
+
+    row: TrainedRow | EvaluatedRow
+    seed: int
+    base: "Run | None"
+    training: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    folder: Path
+    figures: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.row.name}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return self.figures.is_file()
+
+    def commands(self) -> Iterator[list[str]]:
+        """What is to be run one after the other; a training that had begun goes on."""
+        if self.training:
+            begun = self.folder.is_dir() and any(self.folder.iterdir())
+            yield [*self.training, *(["--resume"] if begun else [])]
+        yield list(self.evaluation)
+
+
+def runs_of(plan: Plan, out: Path) -> list[Run]:
+    """In the order of the rows: each run stands behind the one that it builds on."""
+    runs: dict[tuple[str, int], Run] = {}
+    for row in plan.rows:
+        name_of_base = row.of if isinstance(row, EvaluatedRow) else row.teacher
+        for seed in plan.seeds_of(row):
+            base = runs.get((name_of_base, _seed_of(plan, name_of_base, seed)))
+            make = _evaluated if isinstance(row, EvaluatedRow) else _trained
+            runs[row.name, seed] = make(plan, out / row.name, row, seed, base)
+    return list(runs.values())
+
+
+def _seed_of(plan: Plan, name: str | None, seed: int) -> int:
+    """The same seed where that row has it, or else its first one."""
+    row = plan.row(name)
+    return seed if row is None or seed in plan.seeds_of(row) else plan.seeds_of(row)[0]
+
+
+def _trained(plan: Plan, place: Path, row: TrainedRow, seed: int, teacher: Run | None) -> Run:
+    words = ["train", str(row.config)]
+    if row.teacher:
+        words = ["distill", str(row.config), "--teacher", str(teacher.folder) if teacher else row.teacher]
+    folder, figures = place / f"seed{seed}", place / f"seed{seed}.json"
+    words += [*_data(plan, plan.splits[0]), "--out", str(folder), "--workers", str(plan.workers)]
+    for override in (*row.overrides, f"{SEED}={seed}"):
+        words += ["--set", override]
+    return Run(row, seed, teacher, tuple(words), _evaluation(plan, folder, figures), folder, figures)
+
+
+def _evaluated(plan: Plan, place: Path, row: EvaluatedRow, seed: int, trained: Run) -> Run:
+    figures = place / f"seed{seed}.json"
+    words = (*_evaluation(plan, trained.folder, figures), "--drop", row.drop)
+    return Run(row, seed, trained, (), words, trained.folder, figures)
+
+
+def _evaluation(plan: Plan, folder: Path, figures: Path) -> tuple[str, ...]:
+    return ("evaluate", str(folder), *_data(plan, plan.splits[1]), "--device", plan.device, "--json", str(figures))
+
+
+def _data(plan: Plan, split: str) -> tuple[str, ...]:
+    return "--dataroot", str(plan.dataroot), "--version", plan.version, "--split", split

@@ -1,0 +1,146 @@
+"""The plan of an ablation, `config/ablation/*.yaml`: which configurations, which seeds, compared on which data.
+
+Frozen and checked as a whole before anything runs: hours later would be too late for a wrong key.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from vexkd_model.config import load_config
+from vexkd_model.config.reading import parse_section, read_mapping
+from vexkd_model.config.section import Section
+from vexkd_model.data.index import SPLITS_OF_VERSION
+from vexkd_model.errors import UserError
+from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable
+
+FOLDER, EXAMPLE = "config/ablation", "masks.yaml"
+RUN_CONFIG = "model.yaml"  # what every run folder holds
+SEED, DISTILLATION = "training.seed", "distillation."
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+class TrainedRow(Section):
+    """A configuration that is trained with each seed: by itself, or under a teacher."""
+
+    name: Name = Field(description="of the row and of its folder")
+    config: Path = Field(description="a model of config/model/")
+    teacher: str | None = Field(None, description="a row above, whose run of the same seed teaches, or else its first "
+                                                  "one; or a run folder")  # fmt: skip
+    set: dict[str, Any] = Field({}, description="keys of the configuration, as --set takes them")
+    seeds: Seeds | None = Field(None, description="other ones than the plan's")
+
+    @property
+    def overrides(self) -> list[str]:
+        """key=value strings for --set."""
+        return [f"{key}={_as_yaml(value)}" for key, value in self.set.items()]
+
+    @model_validator(mode="after")
+    def _sets_what_it_may(self) -> "TrainedRow":
+        if SEED in self.set:
+            raise ValueError(f"set.{SEED}: the seeds of a row are written as seeds: [1, 2]")
+        taught = [key for key in self.set if key.startswith(DISTILLATION)]
+        if taught and self.teacher is None:
+            raise ValueError(f"set.{taught[0]}: belongs to rows with a teacher")
+        return self
+
+
+class EvaluatedRow(Section):
+    """The runs of a row above, evaluated while a sensor is silent."""
+
+    name: Name
+    of: str
+    drop: Sensor
+
+
+def _kind_of_row(values: Any) -> Literal["trained", "evaluated"]:
+    return "evaluated" if isinstance(values, dict) and "of" in values else "trained"
+
+
+Row = Annotated[Annotated[TrainedRow, Tag("trained")] | Annotated[EvaluatedRow, Tag("evaluated")],
+                Discriminator(_kind_of_row)]  # fmt: skip
+
+
+class Plan(Section):
+    """Paths are relative to the current directory."""
+
+    dataroot: Path = Field(description="prepared nuScenes folder")
+    version: Literal[tuple(SPLITS_OF_VERSION)]  # type: ignore[valid-type]
+    train_split: str | None = Field(None, description="null: the version's first one")
+    eval_split: str | None = Field(None, description="null: the version's last one")
+    seeds: Seeds
+    workers: Annotated[int, Field(ge=0, description="processes that load data")] = 1
+    device: str = Field("cpu", description="of the evaluations; a training takes the GPU where there is one")
+    baseline: str | None = Field(None, description="the row that the others are compared with")
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+
+    @property
+    def splits(self) -> tuple[str, str]:
+        """To train on, and to evaluate on."""
+        own = SPLITS_OF_VERSION[self.version]
+        return self.train_split or own[0], self.eval_split or own[-1]
+
+    def row(self, name: str) -> TrainedRow | EvaluatedRow | None:
+        return next((row for row in self.rows if row.name == name), None)
+
+    def seeds_of(self, row: TrainedRow | EvaluatedRow) -> Seeds:
+        if isinstance(row, EvaluatedRow):
+            return self.seeds_of(self.row(row.of))
+        return row.seeds or self.seeds
+
+    @model_validator(mode="after")
+    def _rows_build_on_rows_above(self) -> "Plan":
+        names = [row.name for row in self.rows]
+        for i, row in enumerate(self.rows):
+            if row.name in names[:i]:
+                raise ValueError(f"row {row.name}: stands twice; give every row a name of its own")
+            evaluates = isinstance(row, EvaluatedRow)
+            key, base = ("of", row.of) if evaluates else ("teacher", row.teacher)
+            trained_above = [other.name for other in self.rows[:i] if isinstance(other, TrainedRow)]
+            if (evaluates or base in names) and base not in trained_above:
+                raise ValueError(f"row {row.name}: {key} {base}: is no row above it that trains")
+        if self.baseline is not None and self.baseline not in names:
+            raise ValueError(f"baseline {self.baseline}: is no row")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_once(self) -> "Plan":
+        for seeds in (self.seeds, *map(self.seeds_of, self.rows)):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"seeds {list(seeds)}: one stands twice")
+        return self
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan; UserError also for what it names and is not there or does not fit."""
+    plan = parse_section(Plan, read_mapping(path, "plan", FOLDER, EXAMPLE), str(path), "plan")
+    for row in plan.rows:
+        try:
+            _check_files(plan, row)
+        except UserError as error:
+            raise UserError(f"{path}: row {row.name}: {error}") from None
+    return plan
+
+
+def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
+    if isinstance(row, EvaluatedRow):
+        trained = plan.row(row.of)
+        check_droppable(load_config(trained.config, _of_the_model(trained.overrides)), row.drop)
+        return
+    load_config(row.config, _of_the_model(row.overrides))
+    if row.teacher and plan.row(row.teacher) is None and not (Path(row.teacher) / RUN_CONFIG).is_file():
+        raise UserError(f"teacher {row.teacher}: neither a row above nor a run folder")
+
+
+def _of_the_model(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if not override.startswith(DISTILLATION)]
+
+
+def _as_yaml(value: Any) -> str:
+    """One line; a scalar without the end of a document that YAML puts behind it."""
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()

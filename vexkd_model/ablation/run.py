@@ -1,0 +1,88 @@
+"""Run a plan: every training and evaluation a process of its own, what is finished skipped, what had begun resumed."""
+
+import ctypes
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from vexkd_model.ablation.commands import Run, runs_of
+from vexkd_model.ablation.plan import Plan
+from vexkd_model.ablation.record import check_record, write_record
+from vexkd_model.ablation.table import write_tables
+from vexkd_model.data.index import FrameIndex, index_folder
+from vexkd_model.errors import UserError
+from vexkd_model.files import locked
+
+STOP_S = 60.0  # from SIGINT to SIGKILL: a training that is asked to stop finishes its step
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+
+
+def unfinished_runs(plan: Plan, out: Path) -> list[Run]:
+    """In the order in which they can run; UserError where `out` holds runs of another version of a row."""
+    runs = runs_of(plan, out)
+    for run in runs:
+        check_record(plan, run)
+    return [run for run in runs if not run.finished]
+
+
+def ablate(plan: Plan, out: Path) -> None:
+    """Run what is not finished; the tables follow every run. UserError at the end if a run failed, and on Ctrl-C."""
+    for split in plan.splits:
+        FrameIndex.open(index_folder(plan.dataroot, plan.version), split, plan.dataroot, plan.version)
+    with locked(out / ".lock", f"{out}: another vexkd ablate is at work in it; wait for it or choose another --out"):
+        runs, failed = unfinished_runs(plan, out), []
+        write_tables(plan, out)
+        for i, run in enumerate(runs):
+            _say(f"{run.name} ({i + 1} of {len(runs)})")
+            try:
+                problem = _problem_of(plan, run)
+            except KeyboardInterrupt:
+                raise UserError(f"{out}: interrupted in {run.name}; the same command goes on") from None
+            if problem:
+                _say(f"{run.name}: {problem}")
+                failed.append(run.name)
+            write_tables(plan, out)
+    if failed:
+        raise UserError(f"{out}: {len(failed)} of {len(runs)} runs failed ({'; '.join(failed)}); "
+                        "the same command tries them again")
+
+
+def _problem_of(plan: Plan, run: Run) -> str:
+    """Run it; empty if it went well, or why it did not."""
+    if run.base and not run.base.finished:
+        return f"not begun, because {run.base.name} has failed"
+    write_record(plan, run)
+    for words in run.commands():
+        status = _vexkd(words)
+        if status:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "failed; its message is above"
+            return f"vexkd {words[0]} {how}"
+    return ""
+
+
+def _vexkd(words: Sequence[str]) -> int:
+    """Exit status of `vexkd WORDS`, negative for a signal. In a session of its own: on a terminal, Ctrl-C would reach
+    its loaders too, and all of them twice."""
+    child = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", *words], stdin=subprocess.DEVNULL,
+                             start_new_session=True, preexec_fn=_end_with_parent)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(STOP_S)
+        raise
+    finally:
+        child.kill()
+
+
+def _end_with_parent() -> None:
+    """In the child: die with an ablation that is killed, so that the next one resumes the run alone."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _say(line: str) -> None:
+    print(f"ablate: {line}", file=sys.stderr, flush=True)
