@@ -39,5 +39,7 @@ def _record(plan: Plan, run: Run) -> dict:
               "builds_on": run.base and _record(plan, run.base)}
     if isinstance(run.row, TrainedRow):
         config = read_mapping(run.row.config, "model", FOLDER, EXAMPLE)
+        if run.row.teacher is None:
+            config.pop("distillation", None)
         record |= {"train_split": train_split, "config": config, "seed": run.seed}
     return record

@@ -10,12 +10,12 @@ from vexkd_model.data.prepare import prepare
 
 
 @pytest.fixture(scope="session")
-def plan_values(config_path, tiny_config, tiny_teacher_settings, tmp_path_factory):
+def plan_values(config_path, tiny_config, tiny_teacher, tmp_path_factory):
     """A correct plan as a mapping, with every key; its files exist, and its data is prepared."""
     folder = tmp_path_factory.mktemp("ablation")
     teacher, student = folder / "teacher.yaml", folder / "student.yaml"
     shipped = config_path.with_name("bevfusion_teacher_small.yaml")
-    teacher.write_text(dump_config(load_config(shipped, tiny_teacher_settings)))
+    teacher.write_text(dump_config(load_config(shipped, tiny_teacher)))
     student.write_text(dump_config(tiny_config))
     data = write_tiny_nuscenes(folder / "data")
     prepare(data, "v1.0-mini", index_folder(data, "v1.0-mini"))

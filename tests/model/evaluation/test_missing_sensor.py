@@ -21,10 +21,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def teacher_run(config_path, tiny_teacher_settings, tiny_index, tmp_path_factory):
+def teacher_run(config_path, tiny_teacher, tiny_index, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "teacher"
-    config = load_config(config_path.with_name("bevfusion_teacher_small.yaml"),
-                         [*tiny_teacher_settings, "training.epochs=1"])
+    config = load_config(config_path.with_name("bevfusion_teacher_small.yaml"), (*tiny_teacher, "training.epochs=1"))
     train(config, tiny_index, run, workers=0, resume=False, interactive=False)
     return run
 
