@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexkd_model.data.batch import CameraBatch
+from vexkd_model.distributed import mean_count
 from vexkd_model.geometry.camera import NEAR_M
 
 NO_RETURN = -1
@@ -103,7 +104,7 @@ def depth_loss(logits: Tensor, target: Tensor, weight: float) -> Tensor:
     logits = logits.float().movedim(2, -1)[known]
     log_yes = functional.log_softmax(logits, dim=-1)
     of_target = functional.one_hot(target[known], logits.shape[-1]).bool()
-    return -torch.where(of_target, log_yes, _log_complement(logits, log_yes)).sum() * weight / known.sum().clamp(min=1)
+    return -torch.where(of_target, log_yes, _log_complement(logits, log_yes)).sum() * weight / mean_count(known.sum())
 
 
 def _log_complement(logits: Tensor, log_softmax: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vexkd_model.config.section import Count, Positive, Section
+from vexkd_model.config.section import Count, Positive, Section, Share
 from vexkd_model.types import DETECTION_CLASSES
 
 
@@ -27,7 +27,8 @@ class PasteConfig(Section):
 
 class TrainingConfig(Section):
     epochs: Count
-    batch_size: Count
+    batch_size: Count = Field(description="frames, of each process")
+    accumulate: Count = Field(1, description="batches whose gradients make one step")
     learning_rate: Positive = Field(description="peak of the schedule")
     backbone_rate: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="the image backbone's share of the learning rate")  # fmt: skip
@@ -35,6 +36,8 @@ class TrainingConfig(Section):
                                                                               "steps of warm-up")  # fmt: skip
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Positive
+    ema: Share | None = Field(None, description="share that a moving average of the weights keeps at each step; the "
+                                                "average is what is evaluated and exported")  # fmt: skip
     precision: Literal["32-true", "bf16-mixed"]
     seed: Annotated[int, Field(ge=0)]
     augment: AugmentConfig

@@ -22,8 +22,9 @@ from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
-from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler
+from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler, ShardSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.process import set_up_process
@@ -152,9 +153,10 @@ def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
 
 
-def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> DataLoader[Batch | UserError]:
-    """Batches as `config.training` wants them; what is pasted is taken from the same split. An error is to be raised by
-    whoever takes it: see TrainingSet."""
+def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE
+                    ) -> DataLoader[Batch | UserError]:
+    """Batches as `config.training` wants them, `shard`'s of them; what is pasted is taken from the same split. An error
+    is to be raised by whoever takes it: see TrainingSet."""
     settings = config.training
     if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
         raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
@@ -168,7 +170,7 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int) -> Dat
     samples = TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster)
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
-    return DataLoader(samples, settings.batch_size, sampler=sampler, num_workers=workers,
+    return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
                       collate_fn=partial(collate, images=images, past_frames=past_frames), drop_last=True,
                       persistent_workers=workers > 0, worker_init_fn=_in_worker)
 

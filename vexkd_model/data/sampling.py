@@ -1,5 +1,6 @@
 """In which order, and how often, an epoch draws the frames of a split."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.distributed import Shard
 from vexkd_model.types import DETECTION_CLASSES
 
 
@@ -63,3 +65,23 @@ class ClassBalancedSampler(Sampler[Draw]):
         rng = np.random.default_rng((self.seed, self.epoch))
         drawn = [rng.choice(frames, self.share) for frames in self.frames_of_class]
         return (Draw(self.epoch, int(i), repeat) for repeat, i in enumerate(rng.permutation(np.ravel(drawn))))
+
+
+class ShardSampler(Sampler[Draw]):
+    """Every W-th draw of a sampler, for process `shard.rank` of W; what is left over at the end is drawn by none.
+
+    Step k of W processes with batches of b therefore sees the frames of step k of one process with batches of W · b.
+    """
+
+    def __init__(self, draws: EpochSampler | ClassBalancedSampler, shard: Shard) -> None:
+        self.draws, self.shard = draws, shard
+
+    def set_epoch(self, epoch: int) -> None:
+        self.draws.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.draws) // self.shard.processes
+
+    def __iter__(self) -> Iterator[Draw]:
+        rank, processes = self.shard
+        return itertools.islice(self.draws, rank, len(self) * processes, processes)

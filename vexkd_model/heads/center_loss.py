@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vexkd_model.distributed import mean_count
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.types import BevGrid
 
@@ -102,17 +103,21 @@ def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor
 def center_loss(maps: TaskMaps, targets: TaskTargets) -> dict[str, Tensor]:
     """Weighted losses of one task, to be summed: `heatmap` and one a regression field."""
     losses = {"heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap)}
+    objects = mean_count(torch.tensor(len(targets.cell), device=targets.cell.device))
     for name in REGRESSION_CHANNELS:
         at_objects = getattr(maps, name).float().flatten(2)[targets.sample, :, targets.cell]
-        losses[name] = regression_loss(name, at_objects, targets.fields[name])
+        losses[name] = regression_loss(name, at_objects, targets.fields[name], objects)
     return losses
 
 
-def regression_loss(name: str, predicted: Tensor, target: Tensor) -> Tensor:
-    """Weighted absolute error of one field, both (M, channels), a matched object; NaN in the target costs nothing."""
+def regression_loss(name: str, predicted: Tensor, target: Tensor, objects: Tensor) -> Tensor:
+    """Weighted absolute error of one field, both (M, channels), a matched object; NaN in the target costs nothing.
+
+    objects: their `mean_count`.
+    """
     known = torch.isfinite(target)
     error = (predicted - torch.where(known, target, 0.0)).abs() * known
-    return REGRESSION_WEIGHT * FIELD_WEIGHTS[name] * error.sum() / max(len(target), 1)
+    return REGRESSION_WEIGHT * FIELD_WEIGHTS[name] * error.sum() / objects
 
 
 def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -125,4 +130,4 @@ def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     centre = target == 1
     loss = torch.where(centre, -log_yes * (1 - probability) ** 2,
                        -log_no * probability**2 * (1 - target) ** 4)
-    return loss.sum() / centre.sum().clamp(min=1)
+    return loss.sum() / mean_count(centre.sum())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.distributed import mean_count
 from vexkd_model.types import MAP_CLASSES, BevGrid
 
 FOCAL_GAMMA = 2.0
@@ -47,4 +48,4 @@ def segmentation_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrongness = torch.abs(torch.sigmoid(logits) - target)
     loss = wrongness**FOCAL_GAMMA * cross_entropy * known[:, None]
-    return loss.sum(dim=(0, 2, 3)).div(known.sum().clamp(min=1)).sum()
+    return loss.sum(dim=(0, 2, 3)).div(mean_count(known.sum())).sum()

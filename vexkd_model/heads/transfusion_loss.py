@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
+from vexkd_model.distributed import mean_count
 from vexkd_model.geometry.nms import iou_3d
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import (
@@ -97,10 +98,11 @@ def transfusion_loss(output: TransFusionOutput, targets: TransFusionTargets) -> 
     where = (targets.sample, targets.proposal)
     is_class = torch.zeros_like(output.logits, dtype=torch.float32)
     is_class[(*where, targets.label)] = 1.0
+    objects = mean_count(torch.tensor(len(targets.label), device=targets.label.device))
     losses = {"heatmap": gaussian_focal_loss(output.heatmap, targets.heatmap),
-              "class": focal_loss(output.logits.float(), is_class).sum() / max(len(targets.label), 1)}
+              "class": focal_loss(output.logits.float(), is_class).sum() / objects}
     for name in REGRESSION_CHANNELS:
-        losses[name] = regression_loss(name, getattr(output, name).float()[where], targets.fields[name])
+        losses[name] = regression_loss(name, getattr(output, name).float()[where], targets.fields[name], objects)
     return losses
 
 

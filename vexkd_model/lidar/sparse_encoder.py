@@ -100,9 +100,12 @@ def _norm(channels: int) -> nn.BatchNorm1d:
     return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
 
 
-def _normalised(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """Batch norm; in training, fewer than two voxels have no variance, and the running statistics serve them, too."""
-    if norm.training and len(features) >= 2:
+def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
+    """Batch norm; in training, fewer than two voxels have no variance, and the running statistics serve them, too.
+
+    A norm over several processes, which is no BatchNorm1d, counts the voxels of all of them.
+    """
+    if norm.training and (len(features) >= 2 or not isinstance(norm, nn.BatchNorm1d)):
         return norm(features)
     # Spelt out, because PyTorch's own asks torch.export whether there is any voxel.
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

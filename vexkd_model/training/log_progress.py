@@ -4,27 +4,27 @@ import sys
 import time
 
 import lightning
-from torch import Tensor
 
 LINE_INTERVAL_S = 30.0
 
 
 class LogProgress(lightning.Callback):
-    """One line every half minute and at each epoch's end: epoch, step, loss, steps a second, time left."""
+    """One line every half minute and at each epoch's end: epoch, batch, loss, batches a second, time left."""
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        self._start, self._first_step = time.monotonic(), trainer.global_step
+        self._start, self._batches = time.monotonic(), 0
         self._last = self._start
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule,
-                           outputs: dict[str, Tensor], __: object, batch_number: int) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule, __: object, ___: object,
+                           batch_number: int) -> None:
+        self._batches += 1
         now = time.monotonic()
-        if now - self._last < LINE_INTERVAL_S and not trainer.is_last_batch:
+        if not trainer.is_global_zero or (now - self._last < LINE_INTERVAL_S and not trainer.is_last_batch):
             return
         self._last = now
-        steps = trainer.global_step - self._first_step
-        rate = steps / (now - self._start)
-        left = (trainer.estimated_stepping_batches - trainer.global_step) / max(rate, 1e-9)
+        rate = self._batches / (now - self._start)
+        epochs_left = trainer.max_epochs - trainer.current_epoch
+        left = epochs_left * trainer.num_training_batches - batch_number - 1
         print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs} step {batch_number + 1}/"
-              f"{trainer.num_training_batches} loss {outputs['loss'].item():.3f}, {rate:.2f} steps/s, "
-              f"{left / 60:.0f} min left", file=sys.stderr, flush=True)
+              f"{trainer.num_training_batches} loss {trainer.callback_metrics['loss'].item():.3f}, {rate:.2f} steps/s, "
+              f"{left / max(rate, 1e-9) / 60:.0f} min left", file=sys.stderr, flush=True)

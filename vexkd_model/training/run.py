@@ -21,20 +21,28 @@ LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
 SYNTH_MANIFEST = "synth.json"
 
 
-def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: bool) -> None:
-    """Make a new run folder, or check that `run` is one to be resumed with the same configuration."""
+def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: bool, processes: int = 1) -> None:
+    """Make a new run folder, or check that `run` is one to be resumed with the same configuration.
+
+    processes: that train together, whose number decides how many steps an epoch has.
+    """
     stored = run / CONFIG
     if stored.is_file():
         if not resume:
             raise UserError(f"{run}: holds a run already; add --resume to go on, or choose another --out")
         if load_config(stored) != config:
             raise UserError(f"{stored}: differs from the given configuration; resume with the one the run began with")
+        began_with = json.loads((run / RECORD).read_text()).get("processes", 1)
+        if began_with != processes:
+            raise UserError(f"{run / RECORD}: the run began with {began_with} processes, not {processes}; choose "
+                            f"--devices and --nodes so that it has {began_with} again")
         return
     if run.exists() and any(run.iterdir()):
         raise UserError(f"{run}: is neither empty nor a run; choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
-              "source_revision": source_revision(), "torch": torch.__version__}  # fmt: skip
+              "source_revision": source_revision(), "torch": torch.__version__,
+              "processes": processes}  # fmt: skip
     write_json(run / RECORD, record)
     with whole_file(stored) as partial:
         partial.write_text(dump_config(config))

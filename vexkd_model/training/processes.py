@@ -1,0 +1,46 @@
+"""Several processes that train one model together: how many, and what Lightning is told about them."""
+
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from vexkd_model.errors import UserError
+from vexkd_model.training.sync_batch_norm import in_one_process, over_processes
+
+
+class SyncedBatchNorms(LayerSync):
+    """What Lightning does to the batch norms of a model on CPUs."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        return over_processes(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        return in_one_process(model)
+
+
+def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[str, Any]:
+    """For `lightning.Trainer`: `devices` processes on each of `nodes` machines, one for each GPU, or on CPUs.
+
+    Lightning starts those of one machine itself by running the same command again; on several machines the command is
+    given on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun, which starts all of them.
+    """
+    for option, number in (("--devices", devices), ("--nodes", nodes)):
+        if number < 1:
+            raise UserError(f"{option} {number}: must be at least 1")
+    started = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else devices * nodes
+    if started != devices * nodes:
+        raise UserError(f"--devices {devices} --nodes {nodes}: torchrun started {started} processes; give --devices "
+                        "what its --nproc-per-node is, and --nodes what its --nnodes is")
+    gpus = torch.cuda.device_count()
+    if gpus and devices > gpus:
+        raise UserError(f"--devices {devices}: this machine has {gpus} GPU(s); give at most as many")
+    arguments = {"accelerator": "gpu" if gpus else "cpu", "devices": devices, "num_nodes": nodes,
+                 "use_distributed_sampler": False}  # fmt: skip
+    if devices * nodes == 1:
+        return arguments
+    norms = {"sync_batchnorm": True} if gpus else {"plugins": [SyncedBatchNorms()]}
+    return arguments | norms | {"strategy": DDPStrategy(find_unused_parameters=idle_parameters)}
