@@ -1,0 +1,164 @@
+"""Trainings in real processes: two of them learn what one does, and a killed one goes on as if it never was."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_nuscenes import write_tiny_nuscenes
+
+from vexkd_model.config import load_config
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
+from vexkd_model.errors import UserError
+from vexkd_model.training import fit
+from vexkd_model.training.processes import trainer_arguments
+from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
+from vexkd_model.training.step import NAN_BATCH
+from vexkd_model.training.train import quiet_lightning, train
+
+SCRIPT = Path(__file__).with_name("train_script.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+FRAMES = 8
+# Rounding alone parts two runs at the configuration's rate: in one process, the frames of each batch in another order
+# change the loss of step 15 by 2e-3. At a tenth of it they stay together.
+SLOW = "training.learning_rate=0.0002"
+VOXELS_AND_PROPOSALS = (
+    "lidar={sweeps: 2, encoder: {kind: voxel, voxel: 0.45, voxel_z: 0.8, z_min: -5.0, z_max: 3.0, "
+    "stage_channels: [8, 8, 16], channels: 16}}", "training.epochs=1",
+    "detection={kind: transfusion, channels: 16, proposals: 20, heads: 2, feedforward: 16, dropout: 0.0, "
+    "loss_weight: 1.0, score_threshold: 0.0, max_detections: 20}")  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_step_is_logged():
+    threads, interval = torch.get_num_threads(), fit.LOG_EVERY_STEPS
+    torch.set_num_threads(1)
+    fit.LOG_EVERY_STEPS = 1
+    quiet_lightning()
+    yield
+    torch.set_num_threads(threads)
+    fit.LOG_EVERY_STEPS = interval
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """The folder of an index with FRAMES frames to train on."""
+    folder = tmp_path_factory.mktemp("street")
+    prepare(write_tiny_nuscenes(folder / "data", {"scene-0061": FRAMES}), "v1.0-mini", folder / "index", ["mini_train"])
+    return folder / "index"
+
+
+def command(config_path, street, run, settings, *options, launcher=()):
+    sets = [word for setting in settings for word in ("--set", setting)]
+    return [sys.executable, *launcher, str(SCRIPT), str(config_path), str(street), str(run), *options, *sets]
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+
+
+def finished(words):
+    return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=280)
+
+
+def alone(config_path, street, run, settings):
+    """The same in this process."""
+    train(load_config(config_path, settings), FrameIndex.open(street, "mini_train"), run, 0, False, False)
+
+
+def curves(run):
+    """Name of each loss → its values, step by step."""
+    rows = list(csv.DictReader((run / "log" / "version_0" / "metrics.csv").open()))
+    return {name: np.array([float(row[name]) for row in rows if row[name]]) for name in rows[0] if "loss" in name}
+
+
+@pytest.mark.slow
+def test_two_processes_learn_like_one_with_twice_the_batch(config_path, tiny_settings, street, tmp_path):
+    settings = [*tiny_settings, SLOW]
+    done = finished(command(config_path, street, tmp_path / "two", settings, "--devices", "2"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "trained\n" and done.stderr.count("epoch 5/5") == 1
+    alone(config_path, street, tmp_path / "one", [*settings, "training.batch_size=2"])
+    two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
+    assert len(one["loss"]) == 20 and one["loss"][-1] < 0.9 * one["loss"][0]
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
+    assert two.keys() == one.keys() and len(two) == 8
+    for name in one:
+        np.testing.assert_allclose(two[name][:3], one[name][:3], rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.slow
+def test_torchrun_and_layers_with_other_numbers_of_rows_in_each_process(config_path, tiny_settings, street, tmp_path):
+    """Voxels, proposals and matches. Later, a proposal that changes places with its equal would part the two."""
+    kept = [setting for setting in tiny_settings if not setting.startswith(("lidar", "detection"))]
+    settings = [*kept, SLOW, *VOXELS_AND_PROPOSALS]
+    done = finished(command(config_path, street, tmp_path / "two", settings, "--devices", "2", launcher=TORCHRUN))
+    assert done.returncode == 0, done.stderr
+    alone(config_path, street, tmp_path / "one", [*settings, "training.batch_size=2"])
+    two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
+    assert two.keys() == one.keys() and len(one["loss"]) == 4 and "loss/class" in one
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path, tiny_settings, street, tmp_path):
+    run = tmp_path / "run"
+    done = finished(command(config_path, street, run, [*tiny_settings, "training.learning_rate=1e30"],
+                            "--devices", "2"))  # fmt: skip
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith(f"script: {run / NAN_BATCH}: loss (") and done.stderr.count("\n") == 1
+    stopped = json.loads((run / NAN_BATCH).read_text())
+    assert stopped["step"] == 1 and len(set(stopped["tokens"])) == 2
+
+
+def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed(
+        config_path, tiny_settings, street, tmp_path):
+    run, settings = tmp_path / "killed", [*tiny_settings, "training.epochs=3"]
+    with subprocess.Popen(command(config_path, street, run, settings), env=environment(),
+                          stderr=subprocess.DEVNULL) as process:  # fmt: skip
+        while process.poll() is None and not (run / LAST_CHECKPOINT).is_file():
+            time.sleep(0.01)
+        written = steps_in(run)
+        while process.poll() is None and steps_in(run) < written + 2:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert FRAMES < steps_in(run) < 2 * FRAMES  # in the second epoch
+    train(load_config(config_path, settings), FrameIndex.open(street, "mini_train"), run, 0, True, False)
+    alone(config_path, street, tmp_path / "straight", settings)
+    resumed, straight = (load_run(folder)[0].state_dict() for folder in (run, tmp_path / "straight"))
+    assert [name for name in straight if not torch.equal(resumed[name], straight[name])] == []
+    assert len(list((run / "log").glob("version_*"))) == 2  # each part's own curve
+
+
+def steps_in(run):
+    """How many steps the log knows."""
+    table = run / "log" / "version_0" / "metrics.csv"
+    return sum("." in line.split(",")[1] for line in table.read_text().splitlines()[1:]) if table.is_file() else 0
+
+
+def test_processes_that_cannot_be_are_named(monkeypatch):
+    for numbers, option in (((0, 1), "--devices 0"), ((2, 0), "--nodes 0")):
+        with pytest.raises(UserError, match=f"{option}: must be at least 1"):
+            trainer_arguments(*numbers, idle_parameters=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match="--devices 2 --nodes 1: torchrun started 4 processes"):
+        trainer_arguments(2, 1, idle_parameters=False)
+    assert trainer_arguments(2, 2, idle_parameters=False)["num_nodes"] == 2
+
+
+def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_index, tmp_path):
+    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=False, processes=2)
+    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=True, processes=2)
+    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"):
+        claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=True, processes=1)
