@@ -16,11 +16,11 @@ from vexkd_model.data.batch import Batch
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.distributed import Shard
 from vexkd_model.errors import UserError
-from vexkd_model.training.epoch_seed import EpochSeed
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.pictures import Pictures
 from vexkd_model.training.processes import trainer_arguments
 from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder
+from vexkd_model.training.step_seed import StepSeed
 
 LOG_EVERY_STEPS = 10
 
@@ -70,7 +70,7 @@ def _trainer(settings: TrainingConfig, run: Path, interactive: bool, processes: 
                             enable_version_counter=False),
             LearningRateMonitor("step"),
             TQDMProgressBar() if interactive else LogProgress(),
-            EpochSeed(settings.seed),
+            StepSeed(settings.seed),
             Pictures(),
             *([EMAWeightAveraging(decay=settings.ema)] if settings.ema else []),
             *callbacks,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from tiny_nuscenes import boxes_in_base
 
-from vexkd_model.data.sampling import ClassBalancedSampler, Draw
+from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler, ShardSampler
+from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.types import DETECTION_CLASSES
 
 CAR, BUS, BICYCLE = (DETECTION_CLASSES.index(name) for name in ("car", "bus", "bicycle"))
@@ -61,3 +62,23 @@ def test_a_rare_class_of_a_dataset_is_drawn_as_often_as_cars(tiny_index, seed):
     sampler = ClassBalancedSampler(tiny_index, seed)
     assert len(sampler) == 8 * round((7 * 3 + 1) / 8)  # seven classes in all three frames, the bus in one
     assert Counter(draw.frame for draw in sampler)[1] >= sampler.share
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_a_step_of_several_processes_sees_the_frames_of_one_process_with_their_whole_batch(processes):
+    batch, epoch = 2, 4
+    whole = EpochSampler(20, seed=7)
+    shards = [ShardSampler(EpochSampler(20, seed=7), Shard(rank, processes)) for rank in range(processes)]
+    for sampler in (whole, *shards):
+        sampler.set_epoch(epoch)
+    draws = [list(shard) for shard in shards]
+    assert [len(shard) for shard in shards] == [len(drawn) for drawn in draws] == [20 // processes] * processes
+    together = list(whole)
+    for step in range(20 // (batch * processes)):
+        seen = [draw for drawn in draws for draw in drawn[step * batch : (step + 1) * batch]]
+        assert set(seen) == set(together[step * batch * processes : (step + 1) * batch * processes])
+        assert len(seen) == batch * processes and all(draw.epoch == epoch for draw in seen)
+
+
+def test_one_process_draws_what_there_is_in_its_order(tiny_index):
+    assert list(ShardSampler(ClassBalancedSampler(tiny_index, 3), ALONE)) == list(ClassBalancedSampler(tiny_index, 3))

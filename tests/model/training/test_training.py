@@ -2,7 +2,6 @@
 
 import csv
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.data.dataset import collate, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.sampling import EpochSampler
 from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -22,6 +22,7 @@ from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.training.criterion import task_losses
 from vexkd_model.training.module import ModelModule
 from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run
+from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import quiet_lightning, train
 
 EPOCHS = 5  # of the tiny model: three steps each
@@ -172,14 +173,15 @@ def test_one_frame_can_be_learnt(tiny_config, tiny_index):
     assert street[on_street].mean() > street[~on_street].mean() + 0.05
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_samples_names(tiny_config, tiny_index):
-    module = ModelModule(tiny_config, total_steps=10)
-    module._trainer = SimpleNamespace(global_step=0)
-    with torch.no_grad():
-        module.model.segmentation.layers[-1].bias.fill_(float("nan"))
-    module.log = module.log_dict = lambda *_, **__: None
-    with pytest.raises(UserError, match="scene-0061-1"):
-        module.training_step(collate([load_sample(tiny_index, 1, 1)]), 0)
+def test_a_loss_that_is_not_finite_stops_with_the_samples_names(config_path, tiny_settings, tiny_index, tmp_path):
+    config = load_config(config_path, [*tiny_settings, "training.learning_rate=1e30"])
+    with pytest.raises(UserError, match=r"nan_batch\.json: loss \(.*\) is not finite at step 1, ") as error:
+        train(config, tiny_index, tmp_path / "run", workers=0, resume=False, interactive=False)
+    assert "\n" not in str(error.value)
+    stopped = json.loads((tmp_path / "run" / NAN_BATCH).read_text())
+    second = list(EpochSampler(3, config.training.seed))[1]
+    assert stopped["tokens"] == [tiny_index[second.frame].token] and (stopped["step"], stopped["epoch"]) == (1, 0)
+    assert "nan" in stopped["losses"].values() and set(stopped["losses"]) >= {"heatmap", "segmentation", "velocity"}
 
 
 def test_an_unknown_map_teaches_no_map(tiny_config, tiny_index):
