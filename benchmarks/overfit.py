@@ -2,7 +2,9 @@
 
 Two streets of two keyframes each, as `bench-small` makes them, are learnt without augmentation and then predicted, and
 scored by the official metrics; the means are over those classes that are there. A student with history sees the earlier
-keyframe. Claims, exit code 1 where one fails: mAP over 0.9 (cameras alone: 0.7) and mIoU over 0.9.
+keyframe. The map's focal loss is a tenth of the detection's terms and counts ten times here: with a weight of 1, 250
+steps of lidar_pillar_small ended at mIoU 0.67. Claims, exit code 1 where one fails: mAP over 0.9 (cameras alone: 0.7)
+and mIoU over 0.9.
 
     python benchmarks/overfit.py --out runs/overfit
     python benchmarks/overfit.py --out runs/overfit --models bevdet_small --steps 800
@@ -37,6 +39,7 @@ CONFIGS = Path(__file__).parents[1] / "config" / "model"
 VERSION, SPLIT, PRESET = "v1.0-trainval", "train", "overfit"
 SCENES, KEYFRAMES = 2, 2
 LEAST_AP, LEAST_AP_OF_CAMERAS, LEAST_IOU = 0.9, 0.7, 0.9
+MAP_WEIGHT = 10.0
 
 
 def four_frames(folder: Path) -> FrameIndex:
@@ -87,7 +90,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of frames and figures; what is there stays")
     parser.add_argument("--models", nargs="+", default=sorted(path.stem for path in CONFIGS.glob("*small.yaml")),
                         help="names in config/model (default: all small ones)")
-    parser.add_argument("--steps", type=int, default=500, help="of all four frames (default: 500)")
+    parser.add_argument("--steps", type=int, default=300, help="of all four frames (default: 300)")
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate (default: 0.004)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     arguments = parser.parse_args()
@@ -97,7 +100,8 @@ def main() -> int:
     for name in arguments.models:
         path = arguments.out / f"{name}.json"
         if not path.is_file():
-            config, start = load_config(CONFIGS / f"{name}.yaml"), time.monotonic()
+            start = time.monotonic()
+            config = load_config(CONFIGS / f"{name}.yaml", [f"segmentation.loss_weight={MAP_WEIGHT}"])
             model = learn(config, whole_set(config, index), arguments.steps, arguments.rate, arguments.device)
             predictor = Predictor(model, config, None, arguments.device)
             found = figures_of(score_split(predict_split(predictor, index), index))
