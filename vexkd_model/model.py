@@ -9,7 +9,7 @@ from vexkd_model.camera.build import build_camera_encoder
 from vexkd_model.camera.encoder import CameraEncoder
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import SensorBatch
-from vexkd_model.fusion.concat import ConcatFusion
+from vexkd_model.fusion.build import build_fusion
 from vexkd_model.heads.build import build_detection_head, build_segmentation_head
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.transfusion import TransFusionOutput
@@ -25,7 +25,8 @@ class BevFeatures(NamedTuple):
 
 class ModelOutput(NamedTuple):
     """features: both BEV levels. detection: what its head says, one TaskMaps a task of a CenterHead. segmentation:
-    logits (B, 6, Y', X'). depth: logits (B, N, D, h, w) of each camera's pixels. None for what a model does not have.
+    logits (B, 6, Y', X'). depth: logits (B, N, D, h, w) of each camera's pixels. None for what a model does not
+    have.
     """
 
     features: BevFeatures
@@ -37,7 +38,7 @@ class ModelOutput(NamedTuple):
 class BevModel(nn.Module):
     """One SensorBatch → ModelOutput. `lidar`, `camera`, `detection`, `segmentation`: None where there is none."""
 
-    def __init__(self, lidar: nn.Module | None, camera: CameraEncoder | None, fusion: ConcatFusion | None,
+    def __init__(self, lidar: nn.Module | None, camera: CameraEncoder | None, fusion: nn.Module | None,
                  bev: nn.Module, detection: nn.Module | None, segmentation: nn.Module | None) -> None:
         super().__init__()
         self.lidar, self.camera, self.fusion = lidar, camera, fusion
@@ -47,16 +48,22 @@ class BevModel(nn.Module):
         """geometry: what `camera.geometry(sensors.cameras)` gave for the same calibration, if it was kept."""
         low, depth = self._low(sensors, geometry)
         high = self.bev(low)
-        return ModelOutput(BevFeatures(low, high), self.detection and self.detection(high),
-                           self.segmentation and self.segmentation(high), depth)
+        return ModelOutput(BevFeatures(low, high), *self.heads(high), depth)
+
+    def heads(self, high: Tensor) -> tuple[list[TaskMaps] | TransFusionOutput | None, Tensor | None]:
+        """`detection` and `segmentation` of a ModelOutput, from the high-level map."""
+        return self.detection and self.detection(high), self.segmentation and self.segmentation(high)
 
     def _low(self, sensors: SensorBatch, geometry: object | None) -> tuple[Tensor, Tensor | None]:
-        if self.camera is None:
-            return self.lidar(sensors.points, sensors.sample, sensors.size), None
-        seen = self.camera(sensors, geometry)
-        if self.lidar is None:
-            return seen.bev, seen.depth
-        return self.fusion(self.lidar(sensors.points, sensors.sample, sensors.size), seen.bev), seen.depth
+        maps, depth = {}, None
+        if self.lidar is not None:
+            maps["lidar"] = self.lidar(sensors.points, sensors.sample, sensors.size)
+        if self.camera is not None:
+            maps["camera"], depth = self.camera(sensors, geometry)
+        if self.fusion is None:
+            (low,) = maps.values()
+            return low, depth
+        return self.fusion(maps, sensors.present()), depth
 
 
 def build_model(config: ModelConfig) -> BevModel:
@@ -64,7 +71,7 @@ def build_model(config: ModelConfig) -> BevModel:
     grid = config.grid.grid()
     lidar = config.lidar and build_lidar_encoder(config.lidar, grid)
     camera = config.camera and build_camera_encoder(config.camera, grid)
-    fusion = config.fusion and ConcatFusion(lidar.channels, camera.channels, config.fusion.channels)
+    fusion = config.fusion and build_fusion(config.fusion, {"lidar": lidar.channels, "camera": camera.channels}, grid)
     bev = build_bev_encoder(config.bev, (fusion or camera or lidar).channels)
     return BevModel(
         lidar, camera, fusion, bev,

@@ -11,8 +11,10 @@ from typing import Annotated
 import yaml
 from pydantic import Field, model_validator
 
-from vexkd_model.config.bev import ConcatFusionConfig, ResNetBevConfig, SecondConfig
+from vexkd_model.config.bev import ResNetBevConfig, SecondConfig
 from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
+from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.config.fusion import FusionConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
 from vexkd_model.config.reading import parse_section, read_mapping
@@ -31,11 +33,12 @@ class ModelConfig(Section):
     grid: GridConfig = Field(description="of both BEV feature levels")
     lidar: LidarConfig | None
     camera: CameraConfig | None
-    fusion: ConcatFusionConfig | None
+    fusion: FusionConfig | None
     bev: Annotated[SecondConfig | ResNetBevConfig, Field(discriminator="kind")]
     detection: DetectionConfig | None
     segmentation: SegmentationConfig | None
     training: TrainingConfig
+    distillation: DistillationConfig | None = Field(None, description="what `vexkd distill` adds to the training")
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -62,6 +65,12 @@ class ModelConfig(Section):
             raise ValueError("fusion belongs to models with lidar and camera, and only to them")
         if self.detection is None and self.segmentation is None:
             raise ValueError("detection and segmentation are both null; describe at least one")
+        return self
+
+    @model_validator(mode="after")
+    def _one_sensor_remains(self) -> "ModelConfig":
+        if self.training.sensor_dropout and len(self.sensors) == 1:
+            raise ValueError("training.sensor_dropout is for models with lidar and camera; set it to 0")
         return self
 
     @model_validator(mode="after")
@@ -118,7 +127,8 @@ def _override(values: dict, override: str) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         values = values.get(parent) if isinstance(values, dict) else None
-    if not isinstance(values, dict) or last not in values:
+    # A key that the file leaves to its default may be set, too; one that nobody knows is an error of the model's.
+    if not isinstance(values, dict) or not last:
         raise UserError(f"--set {key}: the configuration has no such key")
     try:
         values[last] = yaml.safe_load(text)

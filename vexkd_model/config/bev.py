@@ -1,17 +1,10 @@
-"""From low-level to high-level BEV map, and how two sensors' low-level maps become one."""
+"""From low-level to high-level BEV map."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from vexkd_model.config.section import Count, Section
-
-
-class ConcatFusionConfig(Section):
-    """BEVFusion's: both maps side by side, one convolution."""
-
-    kind: Literal["concat"]
-    channels: Count = Field(description="channels of the low-level map")
 
 
 class SecondConfig(Section):

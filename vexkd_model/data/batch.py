@@ -1,13 +1,15 @@
 """Batches: samples side by side, as tensors with names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.errors import UserError
 from vexkd_model.types import CameraImage, Frame, PastFrame
@@ -66,11 +68,20 @@ class SensorBatch:
     def to(self, device: torch.device | str) -> "SensorBatch":
         return _on_device(self, device)
 
+    def present(self) -> dict[str, Tensor]:
+        """bool (B,) by sensor: the frames in which the LiDAR returned any point, and any camera saw anything."""
+        points_of_frame = self.sample.new_zeros(self.size).index_add(0, self.sample, torch.ones_like(self.sample))
+        present = {"lidar": points_of_frame > 0}
+        if self.cameras is not None:
+            present["camera"] = self.cameras.present.any(dim=1)
+        return present
+
 
 @dataclass
 class Batch:
     """What a model sees, and what is true: boxes (M, 9) and labels (M,) a sample; map_masks float (B, 6, Y, X);
-    map_known bool (B, Y, X); tokens of the samples."""
+    map_known bool (B, Y, X); tokens of the samples. teacher: what a teacher sees of the same samples, if any.
+    """
 
     sensors: SensorBatch
     boxes: list[Tensor]
@@ -78,6 +89,7 @@ class Batch:
     map_masks: Tensor
     map_known: Tensor
     tokens: list[str]
+    teacher: SensorBatch | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -109,6 +121,12 @@ def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None 
         map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in samples])).float(),
         map_known=torch.from_numpy(np.stack([sample.map_known for sample in samples])),
         tokens=[sample.frame.token for sample in samples])
+
+
+def collate_for(config: ModelConfig) -> Callable[[Sequence["Sample | UserError"]], Batch | UserError]:
+    """`collate` with what this model reads of its cameras."""
+    camera = config.camera
+    return partial(collate, images=camera and camera.images, past_frames=camera.past_frames if camera else 0)
 
 
 def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:

@@ -3,6 +3,8 @@
 Source: BEVFusion (Liu et al., ICRA 2023): both maps side by side, one 3×3 convolution, batch norm, ReLU.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -10,12 +12,22 @@ from vexkd_model.bev.encoder import conv_bn_relu
 
 
 class ConcatFusion(nn.Module):
-    """LiDAR map (B, C_lidar, Y, X) and camera map (B, C_camera, Y, X) on one grid → (B, channels, Y, X)."""
+    """Maps (B, in_channels of the sensor, Y, X) on one grid → (B, channels, Y, X).
 
-    def __init__(self, lidar_channels: int, camera_channels: int, channels: int) -> None:
+    The map of a sensor that is missing is zero.
+    """
+
+    query = None  # nothing here asks the sensors
+
+    def __init__(self, in_channels: Mapping[str, int], channels: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.merge = conv_bn_relu(lidar_channels + camera_channels, channels)
+        self.in_channels, self.channels = dict(in_channels), channels
+        self.merge = conv_bn_relu(sum(in_channels.values()), channels)
 
-    def forward(self, lidar: Tensor, camera: Tensor) -> Tensor:
-        return self.merge(torch.cat([lidar, camera], dim=1))
+    def forward(self, maps: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """maps: by sensor; one may be missing. present: bool (B,) by sensor, the samples in which it saw anything."""
+        some = next(iter(maps.values()))
+        side_by_side = [maps[sensor] * present[sensor].view(-1, 1, 1, 1) if sensor in maps
+                        else some.new_zeros(len(some), channels, *some.shape[2:])
+                        for sensor, channels in self.in_channels.items()]  # fmt: skip
+        return self.merge(torch.cat(side_by_side, dim=1))
