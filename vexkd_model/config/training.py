@@ -43,6 +43,8 @@ class TrainingConfig(Section):
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
     paste: PasteConfig | None = None
+    sensor_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="of a model with two sensors: share of samples in which one of them, either, sees nothing")
 
     @model_validator(mode="after")
     def _pastes_at_all(self) -> "TrainingConfig":

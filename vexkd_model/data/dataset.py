@@ -13,17 +13,19 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.config.training import AugmentConfig
+from vexkd_model.config.training import AugmentConfig, TrainingConfig
 from vexkd_model.data.augment import BevAugmentation
-from vexkd_model.data.batch import Batch, collate
+from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.images import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler, ShardSampler
 from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
@@ -106,9 +108,11 @@ class TrainingSet(Dataset[Sample | UserError]):
     nothing else, so that the same seed gives the same batches for any number of workers."""
 
     def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
-                 images: ImageConfig | None = None, past_frames: int = 0, paster: ObjectPaster | None = None) -> None:
+                 images: ImageConfig | None = None, past_frames: int = 0, paster: ObjectPaster | None = None,
+                 sensor_dropout: float = 0.0) -> None:
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
         self.images, self.past_frames, self.paster = images, past_frames, paster
+        self.sensor_dropout = sensor_dropout
 
     def __len__(self) -> int:
         return len(self.index)
@@ -123,13 +127,14 @@ class TrainingSet(Dataset[Sample | UserError]):
 
     def _sample(self, draw: Draw) -> Sample:
         # Streams of their own: whether objects are pasted does not change how images are cropped.
-        for_bev, for_images, for_objects = np.random.default_rng((self.seed, *draw)).spawn(3)
+        for_bev, for_images, for_objects, for_dropout = np.random.default_rng((self.seed, *draw)).spawn(4)
         record = self.index[draw.frame]
         frame = load_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
                            self._image_augmentations(for_images))
         sample = _with_truth(self.index, draw.frame, record, frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
+        sample = replace(sample, frame=with_dropout(sample.frame, self.sensor_dropout, for_dropout))
         return _augmented(sample, BevAugmentation.draw(for_bev, **self.augment.model_dump()))
 
     def _image_augmentations(self, rng: np.random.Generator) -> dict[str, ImageAugmentation] | None:
@@ -153,26 +158,36 @@ def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
 
 
-def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE
-                    ) -> DataLoader[Batch | UserError]:
+def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfig,
+                 paster: ObjectPaster | None = None) -> TrainingSet:
+    """What a model learns from. settings: how samples are augmented; a teacher's those of its student."""
+    camera = config.camera
+    images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
+    return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,
+                       settings.sensor_dropout)
+
+
+def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
+                    teacher: ModelConfig | None = None) -> DataLoader[Batch | UserError]:
     """Batches as `config.training` wants them, `shard`'s of them; what is pasted is taken from the same split. An error
-    is to be raised by whoever takes it: see TrainingSet."""
+    is to be raised by whoever takes it: see TrainingSet. teacher: its sensors are read, too, into Batch.teacher."""
     settings = config.training
     if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
         raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
     if workers < 0:
         raise UserError(f"--workers {workers}: must be at least 0")
-    camera, paster = config.camera, None
-    images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
+    paster = None
     if settings.paste is not None:
         database = PointDatabase.of(index, config.sweeps, max(workers, 1))
         paster = ObjectPaster(database, settings.paste, settings.epochs)
-    samples = TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster)
+    samples, together = training_set(config, index, settings, paster), collate_for(config)
+    if teacher is not None:
+        samples = TaughtSet(samples, training_set(teacher, index, settings, paster))
+        together = partial(collate_taught, student=together, teacher=collate_for(teacher))
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
     return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
-                      collate_fn=partial(collate, images=images, past_frames=past_frames), drop_last=True,
-                      persistent_workers=workers > 0, worker_init_fn=_in_worker)
+                      collate_fn=together, drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
 
 
 def _in_worker(_: int) -> None:

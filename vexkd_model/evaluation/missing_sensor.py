@@ -1,13 +1,8 @@
 """The missing-sensor protocol: a model of two sensors, trained with both, is evaluated while one of them is silent."""
 
-from dataclasses import replace
-from typing import Literal
-
 from vexkd_model.config import ModelConfig
+from vexkd_model.data.missing_sensor import Sensor
 from vexkd_model.errors import UserError
-from vexkd_model.types import Frame
-
-Sensor = Literal["lidar", "camera"]
 
 
 def check_droppable(config: ModelConfig, sensor: Sensor) -> None:
@@ -17,10 +12,3 @@ def check_droppable(config: ModelConfig, sensor: Sensor) -> None:
                         "evaluate it without --drop")
     if len(config.sensors) == 1:
         raise UserError(f"--drop {sensor}: {config.name} reads nothing else; give a model of two sensors")
-
-
-def without_sensor(frame: Frame, sensor: Sensor) -> Frame:
-    """The same moment with no points, or with no image of any camera, now or earlier."""
-    if sensor == "lidar":
-        return replace(frame, points=frame.points[:0])
-    return replace(frame, cameras=(), past=())

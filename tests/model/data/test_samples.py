@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader
 
 from vexkd_model.config import load_config
 from vexkd_model.config.training import AugmentConfig
-from vexkd_model.data.dataset import EpochSampler, TrainingSet, collate, load_frame, load_sample
+from vexkd_model.data.batch import collate
+from vexkd_model.data.dataset import EpochSampler, TrainingSet, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.geometry.boxes import points_in_boxes
