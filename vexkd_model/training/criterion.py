@@ -7,21 +7,17 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import LiftSplatConfig
 from vexkd_model.config.heads import CenterHeadConfig, TransFusionConfig
 from vexkd_model.data.batch import Batch
+from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.center_loss import center_loss, center_targets
 from vexkd_model.heads.segmentation import segmentation_loss
+from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.heads.transfusion_loss import transfusion_loss, transfusion_targets
 from vexkd_model.model import ModelOutput
 
 
 def task_losses(config: ModelConfig, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
     """Terms of every head of the model, and of its depths where the LiDAR teaches them; their sum is minimised."""
-    terms: dict[str, Tensor] = {}
-    if config.detection is not None:
-        terms |= {name: config.detection.loss_weight * term
-                  for name, term in _detection_terms(config, output, batch).items()}
-    if config.segmentation is not None:
-        terms["segmentation"] = config.segmentation.loss_weight * segmentation_loss(
-            output.segmentation, batch.map_masks, batch.map_known)
+    terms = head_losses(config, output.detection, output.segmentation, batch)
     view = config.camera and config.camera.view
     if isinstance(view, LiftSplatConfig) and view.depth_loss_weight > 0:
         bins = DepthBins(view.bins.start, view.bins.stop, view.bins.step)
@@ -30,15 +26,28 @@ def task_losses(config: ModelConfig, output: ModelOutput, batch: Batch) -> dict[
     return terms
 
 
-def _detection_terms(config: ModelConfig, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+def head_losses(config: ModelConfig, detection: list[TaskMaps] | TransFusionOutput | None,
+                segmentation: Tensor | None, batch: Batch) -> dict[str, Tensor]:
+    """Weighted terms of a model's heads, whatever maps they have read."""
+    terms: dict[str, Tensor] = {}
+    if detection is not None:
+        terms |= {name: config.detection.loss_weight * term
+                  for name, term in _detection_terms(config, detection, batch).items()}
+    if segmentation is not None:
+        terms["segmentation"] = config.segmentation.loss_weight * segmentation_loss(
+            segmentation, batch.map_masks, batch.map_known)
+    return terms
+
+
+def _detection_terms(config: ModelConfig, detection: list[TaskMaps] | TransFusionOutput,
+                     batch: Batch) -> dict[str, Tensor]:
     grid = config.grid.grid()
     match config.detection:
         case TransFusionConfig():
-            return transfusion_loss(output.detection, transfusion_targets(output.detection, batch.boxes, batch.labels,
-                                                                          grid))
+            return transfusion_loss(detection, transfusion_targets(detection, batch.boxes, batch.labels, grid))
         case CenterHeadConfig() as head:
             terms: dict[str, Tensor] = {}
-            for maps, class_ids in zip(output.detection, head.class_ids(), strict=True):
+            for maps, class_ids in zip(detection, head.class_ids(), strict=True):
                 targets = center_targets(batch.boxes, batch.labels, class_ids, grid)
                 for name, value in center_loss(maps, targets).items():
                     terms[name] = terms.get(name, 0.0) + value

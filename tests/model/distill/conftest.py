@@ -1,0 +1,40 @@
+"""A tiny teacher with modality-general fusion, a tiny student, and frames that both see."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from vexkd_model.config import load_config
+from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.data.batch import collate_for
+from vexkd_model.data.dataset import training_set
+from vexkd_model.data.taught import TaughtSet, collate_taught
+from vexkd_model.distill.teacher import Teacher
+from vexkd_model.model import build_model
+
+TINY_MASKS = {"mask_blocks": 2, "mask_heads": 2, "mask_points": 2, "mask_feedforward": 16}
+
+
+@pytest.fixture(scope="session")
+def teacher_config(config_path, tiny_teacher):
+    return load_config(config_path.with_name("vexkd_teacher_small.yaml"), tiny_teacher)
+
+
+@pytest.fixture(scope="session")
+def student_config(tiny_config):
+    return tiny_config.model_copy(update={"distillation": DistillationConfig(**TINY_MASKS)})
+
+
+@pytest.fixture
+def teacher(teacher_config):
+    torch.manual_seed(3)
+    return Teacher(build_model(teacher_config), teacher_config)
+
+
+@pytest.fixture(scope="session")
+def batch(student_config, teacher_config, tiny_index):
+    settings = student_config.training
+    pairs = TaughtSet(*(training_set(config, tiny_index, settings) for config in (student_config, teacher_config)))
+    together = partial(collate_taught, student=collate_for(student_config), teacher=collate_for(teacher_config))
+    return together([pairs[0, 0], pairs[0, 1]])

@@ -1,0 +1,58 @@
+"""How far a student's BEV map is from its teacher's, where a mask looks."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEAST_NORM = 1e-12
+
+ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
+    "l1": functional.l1_loss, "l2": functional.mse_loss, "smooth_l1": functional.smooth_l1_loss}  # fmt: skip
+
+
+def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Distance of two maps' attention, the mean over the batch; 0 for equal maps up to a positive factor.
+
+    student, teacher: (B, ·, Y, X), channels of their own. mask: (B, 1, Y, X). Source: VeXKD (NeurIPS 2024), eq. 6 and
+    7; the sum over channels is of magnitudes, as in attention transfer (Zagoruyko & Komodakis, ICLR 2017).
+    """
+    return torch.linalg.vector_norm(_attention(student, mask) - _attention(teacher, mask), dim=1).mean()
+
+
+def _attention(features: Tensor, mask: Tensor) -> Tensor:
+    """(B, Y·X), of length 1 in each sample."""
+    attention = (mask[:, 0] * features.float().abs().sum(dim=1)).flatten(1)
+    return attention / torch.linalg.vector_norm(attention, dim=1, keepdim=True).clamp(min=LEAST_NORM)
+
+
+def masked_mean(name: str, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """The mean over channels and cells, weighted by the mask, of a difference of ELEMENTWISE; the mean over the batch.
+
+    student, teacher: (B, C, Y, X). mask: (B, 1, Y, X). Source: BEVDistill (ICLR 2023): the sum under the mask is
+    divided by the sum of the mask; here in each sample, so that it does not depend on what else is in its batch.
+    """
+    difference = ELEMENTWISE[name](student.float(), teacher.float(), reduction="none").mean(dim=1, keepdim=True)
+    return ((difference * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=LEAST_NORM)).mean()
+
+
+class FeatureLoss(nn.Module):
+    """One level's student map (B, C, Y, X), teacher's map and mask → scalars. Attention needs no adapter."""
+
+    def __init__(self, name: str, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.name = name
+        self.adapter = (nn.Identity() if name == "attention_transfer"
+                        else nn.Conv2d(student_channels, teacher_channels, 3, padding=1))
+
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same distance twice: one for the student, without gradient to the mask, one for the mask, without
+        gradient to the student."""
+        adapted = self.adapter(student)
+        return self._distance(adapted, teacher, mask.detach()), self._distance(adapted.detach(), teacher, mask)
+
+    def _distance(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        if self.name == "attention_transfer":
+            return attention_transfer(student, teacher, mask)
+        return masked_mean(self.name, student, teacher, mask)

@@ -1,0 +1,55 @@
+"""Masks that BEV queries draw on the teacher's maps.
+
+Source: VeXKD (NeurIPS 2024), its mask generation: queries read the teacher's map through stacked blocks of deformable
+attention (eq. 1); one convolution and a sigmoid make a mask of them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centres
+from vexkd_model.bev.feed_forward import FeedForward
+from vexkd_model.types import BevGrid
+
+
+class LearnedMasks(nn.Module):
+    """level, query (C, Y, X), teacher's map (B, map_channels of the level, Y, X), boxes → mask (B, 1, Y, X) in (0, 1).
+
+    channels: C. random: start from queries of its own, drawn at random and learned, instead of the given ones.
+    """
+
+    def __init__(self, grid: BevGrid, map_channels: Mapping[str, int], channels: int, blocks: int, heads: int,
+                 points: int, feedforward: int, random: bool) -> None:
+        super().__init__()
+        self.generators = nn.ModuleDict({
+            level: MaskGenerator(grid, of_level, channels, blocks, heads, points, feedforward)
+            for level, of_level in map_channels.items()})  # fmt: skip
+        self.queries = nn.ParameterDict({
+            level: nn.Parameter(torch.randn(channels, *grid.shape)) for level in (map_channels if random else ())})
+
+    def forward(self, level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        if level in self.queries:
+            query = self.queries[level]
+        return self.generators[level](query, teacher_map)
+
+
+class MaskGenerator(nn.Module):
+    """Query (C, Y, X) and map (B, map_channels, Y, X) → mask (B, 1, Y, X) in (0, 1)."""
+
+    def __init__(self, grid: BevGrid, map_channels: int, channels: int, blocks: int, heads: int, points: int,
+                 feedforward: int) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(
+            DeformableAttention(channels, heads, points, value_channels=map_channels) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(blocks))
+        self.feed_forwards = nn.ModuleList(FeedForward(channels, feedforward, dropout=0.0) for _ in range(blocks))
+        self.output = nn.Conv2d(channels, 1, 1)
+        self.register_buffer("centres", cell_centres(*grid.shape), persistent=False)
+
+    def forward(self, query: Tensor, teacher_map: Tensor) -> Tensor:
+        tokens = query.flatten(1).T.expand(len(teacher_map), -1, -1)
+        for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards, strict=True):
+            tokens = feed_forward(norm(tokens + attention(tokens, self.centres, [teacher_map])))
+        return self.output(tokens.transpose(1, 2).unflatten(2, teacher_map.shape[2:])).float().sigmoid()

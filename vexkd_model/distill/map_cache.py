@@ -1,0 +1,75 @@
+"""A teacher's maps on disk: computed once a sample, where no augmentation makes every epoch another."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.config.camera import ImageAugmentConfig
+from vexkd_model.config.training import TrainingConfig
+from vexkd_model.data.batch import collate_for
+from vexkd_model.data.dataset import training_set
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.errors import UserError
+from vexkd_model.files import locked, whole_file
+from vexkd_model.model import BevFeatures, BevModel
+from vexkd_model.progress import progress
+
+STILL = ImageAugmentConfig(zoom=(1.0, 1.0), rotation=0.0, flip=False)
+
+
+class MapCache:
+    """A folder with one file a sample: both levels, (C, Y, X) each, in the precision in which they were computed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, tokens: Sequence[str], device: torch.device) -> BevFeatures:
+        """(B, C, Y, X) of each level; every token must have been filled in."""
+        maps = [self._maps(token) for token in tokens]
+        return BevFeatures(*(torch.stack([of_sample[level] for of_sample in maps]).to(device)
+                             for level in BevFeatures._fields))
+
+    def fill(self, model: BevModel, config: ModelConfig, settings: TrainingConfig, index: FrameIndex) -> None:
+        """The maps of all frames of the index that are not there yet. settings: of the student's training, whose
+        precision counts. Processes that fill the same folder take turns."""
+        data, together = training_set(config, index, settings), collate_for(config)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = model.eval().to(device)
+        precision = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16-mixed" else nullcontext()
+        with locked(self.folder / ".lock"):
+            missing = [i for i, token in enumerate(index.column("token")) if not self._path(token).is_file()]
+            for i in progress(missing, f"teacher maps of {index.split}", unit="frames"):
+                batch = together([data[0, i]])
+                if isinstance(batch, UserError):
+                    raise batch
+                with torch.no_grad(), precision:
+                    features = model(batch.sensors.to(device)).features
+                with whole_file(self._path(batch.tokens[0])) as partial:
+                    save_file({level: of_level[0].cpu().contiguous()
+                               for level, of_level in features._asdict().items()}, partial)
+
+    def _maps(self, token: str) -> dict[str, torch.Tensor]:
+        path = self._path(token)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); remove it, the same command makes it again") from None
+
+    def _path(self, token: str) -> Path:
+        return self.folder / f"{token}.safetensors"
+
+
+def check_cacheable(settings: TrainingConfig, teacher: ModelConfig) -> None:
+    """UserError unless the teacher sees the same in every epoch."""
+    moving = [f"training.augment.{name}" for name, size in settings.augment.model_dump().items() if size]
+    moving += ["training.paste"] if settings.paste is not None else []
+    if teacher.camera is not None and teacher.camera.images.augment != STILL:
+        moving.append(f"camera.images.augment of the teacher {teacher.name}")
+    if moving:
+        raise UserError(f"--cache: {moving[0]} shows the teacher something else in every epoch; switch it off, or "
+                        "distil without --cache")

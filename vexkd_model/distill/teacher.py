@@ -1,0 +1,57 @@
+"""The frozen teacher."""
+
+import hashlib
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.data.batch import Batch
+from vexkd_model.distill.map_cache import MapCache
+from vexkd_model.model import BevFeatures, BevModel
+from vexkd_model.training.criterion import head_losses
+
+
+class Taught(NamedTuple):
+    """A teacher's maps of a batch, and the learned queries (C, Y, X) of its fusion, None without; no gradients."""
+
+    features: BevFeatures
+    query: Tensor | None
+
+
+class Teacher:
+    """A model that only answers. Not a module: no optimiser, checkpoint, average or process group shall see it.
+
+    cache: where its maps of every sample lie already, if they do.
+    """
+
+    def __init__(self, model: BevModel, config: ModelConfig, cache: MapCache | None = None) -> None:
+        self.model, self.config, self.cache = model.eval().requires_grad_(False), config, cache
+        self.grid = config.grid.grid()
+
+    def to(self, device: torch.device) -> None:
+        self.model.to(device)
+
+    def __call__(self, batch: Batch) -> Taught:
+        """What it makes of the batch's `teacher` sensors."""
+        query = self.model.fusion and self.model.fusion.query
+        if self.cache is not None:
+            return Taught(self.cache.read(batch.tokens, batch.map_masks.device), query)
+        with torch.no_grad():
+            return Taught(self.model(batch.teacher).features, query)
+
+    def task_loss(self, level: str, features: Tensor, batch: Batch) -> Tensor:
+        """Sum of its task losses, with `features` in the place of its own map of this level; the gradient goes through
+        what remains of it, into `features`. The masked task loss of VeXKD (NeurIPS 2024)."""
+        high = self.model.bev(features) if level == "low" else features
+        return sum(head_losses(self.config, *self.model.heads(high), batch).values())
+
+
+def fingerprint(model: BevModel) -> str:
+    """SHA-256 of all weights and buffers, in hexadecimal digits: which teacher this is."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
