@@ -14,13 +14,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import CONFIG, EVALUATION, EVALUATION_WITHOUT, RECORD, describe_data, load_run
+    from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, describe_data, is_run, load_trained
 
     set_up_process()
     target: Path = arguments.run_or_student
-    is_run = (target / RECORD).is_file() and (target / CONFIG).is_file()
-    predictor = (Predictor(*load_run(target)[:2], card=None, device=arguments.device) if is_run
-                 else Predictor.load(target, arguments.device))
+    predictor = Predictor(*load_trained(target), card=None, device=arguments.device)
     index, drop = open_index(arguments, default=-1), arguments.drop
     result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
                          detects=predictor.config.detection is not None)
@@ -32,7 +30,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
               "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
     # A package's card states what the whole model can do.
-    own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION) if is_run else None
+    own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION) if is_run(target) else None
     for path in filter(None, (arguments.json, own)):
         write_json(path, report)
         print(f"{path}: written")

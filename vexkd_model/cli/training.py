@@ -1,4 +1,4 @@
-"""`vexkd train`, `export`, `describe` and `import-weights`: models from their configuration to a student package."""
+"""`vexkd train`, `distill`, `export`, `describe`, `import-weights`: models from configuration to student package."""
 
 import argparse
 import json
@@ -18,10 +18,32 @@ def train(arguments: argparse.Namespace) -> None:
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
-    train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty(),
-          weights=arguments.weights)
-    print(f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
-          f"--version {arguments.version}")
+    first = train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty(),
+                  weights=arguments.weights, devices=arguments.devices, nodes=arguments.nodes)
+    if first:
+        print(_trained(arguments))
+
+
+def distill(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config import load_config
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.distill import distill
+    from vexkd_model.training.train import quiet_lightning
+
+    set_up_process()
+    quiet_lightning()
+    config = load_config(arguments.config, arguments.set)
+    index = open_index(arguments, default=0)
+    first = distill(config, arguments.teacher, index, arguments.out, arguments.workers, arguments.resume,
+                    interactive=sys.stderr.isatty(), cache=arguments.cache, devices=arguments.devices,
+                    nodes=arguments.nodes)
+    if first:
+        print(_trained(arguments))
+
+
+def _trained(arguments: argparse.Namespace) -> str:
+    return (f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
+            f"--version {arguments.version}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -35,7 +57,8 @@ def export(arguments: argparse.Namespace) -> None:
         print(f"{evaluation}: absent, so the card will state no metrics; `vexkd evaluate {arguments.run}` writes it",
               file=sys.stderr)
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
-    trained_on = {**record["data"], "command": record["command"], "epochs": epochs}
+    teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
+    trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **teacher}
     save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"])
     print(f"{arguments.out}: student package complete")
 
@@ -69,18 +92,37 @@ def import_weights(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: student package complete; next: vexkd train {arguments.config} --weights {arguments.out}")
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = add_command(commands, train, "train a student or a teacher on its tasks",
-                          "vexkd train config/model/lidar_pillar_small.yaml "
-                          "--dataroot data --version v1.0-mini --out run")
+def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
+    command.add_argument("--devices", type=int, default=1,
+                         help="GPUs, or processes on a machine without, that train together (default: 1)")
+    command.add_argument("--nodes", type=int, default=1,
+                         help="machines that train together, each started with the same command or by torchrun "
+                              "(default: 1)")
     add_set_argument(command)
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    command = add_command(commands, train, "train a student or a teacher on its tasks",
+                          "vexkd train config/model/lidar_pillar_small.yaml "
+                          "--dataroot data --version v1.0-mini --out run")
+    _add_training_arguments(command)
+    command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
+
+    command = add_command(commands, distill, "train a student on its tasks and on a teacher's BEV maps",
+                          "vexkd distill config/model/lidar_pillar_small.yaml --teacher runs/teacher "
+                          "--dataroot data --version v1.0-mini --out run")
+    _add_training_arguments(command)
+    command.add_argument("--teacher", type=Path, required=True, metavar="RUN_OR_PACKAGE",
+                         help="of vexkd train, for example with config/model/vexkd_teacher_small.yaml")
+    command.add_argument("--cache", type=Path, metavar="DIR",
+                         help="compute the teacher's maps once and keep them here (about 5 MB a frame for the small "
+                              "teacher); needs a training without augmentation")
 
     command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")

@@ -53,11 +53,13 @@ class StudentCard(BaseModel):
 
 def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
                  metrics: Mapping[str, Any], source_revision: str) -> StudentCard:
-    """Write a package; an existing package at `folder` is replaced at once, never half."""
+    """Write a package; an existing package at `folder` is replaced at once, never half. How the student was distilled
+    stays behind: a distilled one differs from a plain one in the values of its weights alone."""
     folder = Path(folder)
     if folder.exists() and not (folder / CARD).is_file():
         raise UserError(f"{folder}: exists and is not a student package; choose another place")
     weights = save_safetensors({name: tensor.contiguous() for name, tensor in student.state_dict().items()})
+    config = config.model_copy(update={"distillation": None})
     text = dump_config(config)
     card = StudentCard(
         **_said_of(config), trained_on=dict(trained_on), metrics=dict(metrics), source_revision=source_revision,

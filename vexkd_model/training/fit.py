@@ -1,7 +1,7 @@
 """A training of any kind in a run folder: its processes, data, checkpoints, logs and end."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,20 @@ LOG_EVERY_STEPS = 10
 
 def fit(config: ModelConfig, index: FrameIndex, run: Path, build: Callable[[int, bool], lightning.LightningModule],
         load: Callable[[Shard], DataLoader[Batch | UserError]], resume: bool, interactive: bool, devices: int = 1,
-        nodes: int = 1, callbacks: Sequence[lightning.Callback] = (), idle_parameters: bool = False) -> bool:
+        nodes: int = 1, callbacks: Sequence[lightning.Callback] = (), idle_parameters: bool = False,
+        record: Mapping[str, Any] | None = None) -> bool:
     """Train to the end of the schedule; a checkpoint follows every epoch, from which `resume` goes on.
 
     build: makes the module, whose `pictures` are logged, of the number of optimiser steps and of whether the training
     begins with it; one that goes on gets its weights from the checkpoint. load: makes the batches of one process.
     interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; started
     here, on each machine by the same command, or by torchrun. idle_parameters: some that learn have no gradient in
-    some steps. Returns whether this is the first process, which speaks for all of them.
+    some steps. record: what the run's record says beside the usual, and what a resumed training must agree with.
+    Returns whether this is the first process, which speaks for all of them.
     """
     trainer = _trainer(config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters), callbacks)
     if trainer.is_global_zero:
-        claim_run_folder(run, config, index, resume, trainer.world_size)
+        claim_run_folder(run, config, index, resume, {**(record or {}), "processes": trainer.world_size})
     lightning.seed_everything(config.training.seed, workers=True, verbose=False)
     loader = load(Shard(trainer.global_rank, trainer.world_size))
     if not len(loader):

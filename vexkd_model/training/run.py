@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from vexkd_model.config import ModelConfig, dump_config, load_config
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.deploy.package import CARD, load_package
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file, write_json
 from vexkd_model.model import BevModel, build_model
@@ -21,10 +23,12 @@ LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
 SYNTH_MANIFEST = "synth.json"
 
 
-def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: bool, processes: int = 1) -> None:
+def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: bool,
+                     circumstances: Mapping[str, Any]) -> None:
     """Make a new run folder, or check that `run` is one to be resumed with the same configuration.
 
-    processes: that train together, whose number decides how many steps an epoch has.
+    circumstances: what else must stay the same, for the record: the number of `processes`, which decides how many steps
+    an epoch has, and the `teacher`, if there is one.
     """
     stored = run / CONFIG
     if stored.is_file():
@@ -32,20 +36,31 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
             raise UserError(f"{run}: holds a run already; add --resume to go on, or choose another --out")
         if load_config(stored) != config:
             raise UserError(f"{stored}: differs from the given configuration; resume with the one the run began with")
-        began_with = json.loads((run / RECORD).read_text()).get("processes", 1)
-        if began_with != processes:
-            raise UserError(f"{run / RECORD}: the run began with {began_with} processes, not {processes}; choose "
-                            f"--devices and --nodes so that it has {began_with} again")
+        _check_circumstances(run / RECORD, circumstances)
         return
     if run.exists() and any(run.iterdir()):
         raise UserError(f"{run}: is neither empty nor a run; choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
               "source_revision": source_revision(), "torch": torch.__version__,
-              "processes": processes}  # fmt: skip
+              **circumstances}  # fmt: skip
     write_json(run / RECORD, record)
     with whole_file(stored) as partial:
         partial.write_text(dump_config(config))
+
+
+def _check_circumstances(path: Path, now: Mapping[str, Any]) -> None:
+    began = json.loads(path.read_text())
+    if began.get("processes", 1) != now["processes"]:
+        raise UserError(f"{path}: the run began with {began['processes']} processes, not {now['processes']}; choose "
+                        f"--devices and --nodes so that it has {began['processes']} again")
+    before, after = (circumstances.get("teacher", {}) for circumstances in (began, now))
+    if before.get("fingerprint") != after.get("fingerprint"):
+        raise UserError(f"{path}: the run began with {_named(before)}, not with {_named(after)}; resume with the same")
+
+
+def _named(teacher: Mapping[str, str]) -> str:
+    return f"the teacher {teacher['from']} ({teacher['fingerprint'][:8]})" if teacher else "no teacher"
 
 
 def describe_data(index: FrameIndex) -> dict[str, Any]:
@@ -77,6 +92,20 @@ def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
     except RuntimeError:
         raise UserError(f"{path}: its weights do not fit {CONFIG} beside it; restore it, or train again") from None
     return student, config, checkpoint["epoch"] + 1
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder is a run's, not a package's."""
+    return (folder / RECORD).is_file() and (folder / CONFIG).is_file()
+
+
+def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
+    """The model of a run's last checkpoint, or of a package."""
+    if is_run(folder):
+        return load_run(folder)[:2]
+    if not (folder / CARD).is_file():
+        raise UserError(f"{folder}: neither a run nor a package; `vexkd train` makes a run")
+    return load_package(folder)[:2]
 
 
 def source_revision() -> str:

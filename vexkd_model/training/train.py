@@ -19,19 +19,20 @@ from vexkd_model.training.module import ModelModule
 def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resume: bool, interactive: bool,
           weights: Path | None = None, devices: int = 1, nodes: int = 1) -> bool:
     """As `fit` says. weights: a package of the same model, to begin with its weights."""
+    config = config.model_copy(update={"distillation": None})
     begin_with = load_package(weights)[0].state_dict() if weights else None
 
     def build(steps: int, begins: bool) -> ModelModule:
         module = ModelModule(config, steps)
         if begins:
-            _begin(module.model, config, begin_with, weights)
+            begin(module.model, config, begin_with, weights)
         return module
 
     return fit(config, index, run, build, partial(training_loader, config, index, workers), resume, interactive,
                devices, nodes)
 
 
-def _begin(model: BevModel, config: ModelConfig, begin_with: dict | None, weights: Path | None) -> None:
+def begin(model: BevModel, config: ModelConfig, begin_with: dict | None = None, weights: Path | None = None) -> None:
     """The weights of a package, or a pretrained image backbone where the configuration names one."""
     if begin_with is not None:
         try:

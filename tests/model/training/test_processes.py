@@ -158,7 +158,7 @@ def test_processes_that_cannot_be_are_named(monkeypatch):
 
 
 def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_index, tmp_path):
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=False, processes=2)
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=True, processes=2)
+    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, False, {"processes": 2})
+    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 2})
     with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"):
-        claim_run_folder(tmp_path / "run", tiny_config, tiny_index, resume=True, processes=1)
+        claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1})

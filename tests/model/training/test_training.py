@@ -12,7 +12,8 @@ from tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
-from vexkd_model.data.dataset import collate, load_frame, load_sample
+from vexkd_model.data.batch import collate
+from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sampling import EpochSampler
 from vexkd_model.deploy.package import save_package
