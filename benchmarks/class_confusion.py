@@ -27,7 +27,7 @@ from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.synth.weather import LIGHTS
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.bev_axes import INK, save_png
+from vexkd_model.figures.bev_axes import INK, save_png
 from vexkd_model.progress import progress
 from vexkd_model.types import DETECTION_CLASSES
 

@@ -27,8 +27,8 @@ from vexkd_model.config import load_config
 from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, FrameIndex, index_folder, read_manifest
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.bev_axes import save_png
 from vexkd_model.evaluation.split import predict_split, score_split
+from vexkd_model.figures.bev_axes import save_png
 from vexkd_model.files import replace_folder, write_json
 from vexkd_model.process import set_up_process
 from vexkd_model.training.run import CONFIG, EVALUATION, load_run

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.bev_axes import save_png
+from vexkd_model.figures.bev_axes import save_png
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.progress import progress

@@ -24,7 +24,7 @@ from vexkd_model.data.synth import synthesise
 from vexkd_model.data.tables import open_nuscenes, tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.figures import bev_figure
+from vexkd_model.figures.bev_figure import bev_figure
 from vexkd_model.files import locked, write_json
 from vexkd_model.types import MAP_CLASSES
 from vexkd_ros.bags.command import run_command

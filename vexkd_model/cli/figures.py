@@ -8,7 +8,8 @@ from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_gr
 
 def frame(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.index import FrameIndex
-    from vexkd_model.evaluation.plot import frame_at, frame_with, plot, prepared_splits
+    from vexkd_model.figures.find_frame import frame_at, frame_with, prepared_splits
+    from vexkd_model.figures.frame_figure import plot_frame
 
     folder = index_dir(arguments)
     splits = [arguments.split] if arguments.split else prepared_splits(folder)
@@ -19,7 +20,7 @@ def frame(arguments: argparse.Namespace) -> None:
         index, i = frame_with(indices, "scene", arguments.scene)
     else:
         index, i = frame_at(indices[0], arguments.frame)
-    plot(arguments.out, index, i)
+    plot_frame(arguments.out, index, i)
     print(f"{arguments.out}: frame {i} of {index.split}, {index[i].scene}, sample {index[i].token}")
 
 

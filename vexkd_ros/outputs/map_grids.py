@@ -8,7 +8,7 @@ from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from vexkd_model.evaluation.palette import MAP_COLOURS
+from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.types import MAP_CLASSES, Prediction
 
 SHOWN_ABOVE = 0.5  # the picture shows a class where its probability is at least this

@@ -6,7 +6,7 @@ from geometry_msgs.msg import Point, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vexkd_model.evaluation.palette import DETECTION_COLOURS
+from vexkd_model.figures.palette import DETECTION_COLOURS
 from vexkd_model.types import DETECTION_CLASSES, Prediction
 from vexkd_ros.outputs.detections import box_pose
 

@@ -4,8 +4,8 @@
 
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
-from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS
 from vexkd_model.evaluation.report import latency_table, metrics_table
+from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 ERRORS = {"trans_err": 0.21, "scale_err": 0.2, "orient_err": 0.3, "vel_err": 0.4, "attr_err": 0.5}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from vexkd_model.evaluation.palette import MAP_COLOURS
+from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.types import MAP_CLASSES, BevGrid, Boxes, Prediction
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.outputs.map_grids import grid_message, image_message

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
+from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vexkd_model.evaluation.frame_figure import frame_figure
-from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS
+from vexkd_model.figures.frame_figure import frame_figure
+from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS
 from vexkd_model.types import CAMERAS, DETECTION_CLASSES, MAP_CLASSES, Boxes, CameraImage, Frame
 
 WIDTH, HEIGHT, FOCAL, EYE_M = 320, 180, 200.0, 1.5

@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vexkd_model.evaluation.bev_axes import (
+from vexkd_model.figures.bev_axes import (
     INK,
     boxes_inside,
     class_colours,

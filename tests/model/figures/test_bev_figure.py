@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vexkd_model.evaluation.figures import bev_figure
-from vexkd_model.evaluation.palette import DETECTION_COLOURS, MAP_COLOURS
+from vexkd_model.figures.bev_figure import bev_figure
+from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
 
 GRID = BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5)
@@ -98,5 +98,5 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one_and_no_scraps(tmp_pa
 
 
 def test_drawing_needs_no_display_and_touches_no_global_figure_state():
-    code = "import vexkd_model.evaluation.figures, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import vexkd_model.figures.bev_figure, sys; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

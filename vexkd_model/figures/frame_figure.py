@@ -16,8 +16,11 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from vexkd_model.data.images import load_image
+from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
-from vexkd_model.evaluation.bev_axes import (
+from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.figures.bev_axes import (
     INK,
     boxes_inside,
     class_colours,
@@ -30,6 +33,7 @@ from vexkd_model.evaluation.bev_axes import (
     map_swatches,
     save_png,
 )
+from vexkd_model.figures.find_frame import frame_name
 from vexkd_model.geometry.boxes import tilted_corners
 from vexkd_model.geometry.camera import FRONT, inside, project, projection, visible_boxes, visible_edges
 from vexkd_model.types import Boxes, CameraImage, Frame
@@ -41,6 +45,15 @@ RANGES_M = (2.0, 50.0)
 MAP_OPACITY = 0.5  # what lies on the map matters more
 THICK, THIN = 1.2, 0.5  # lines of boxes with and without LiDAR points [pt]
 VIEW_M = 9.0  # length of the lines that show from above where a camera looks
+
+
+def plot_frame(path: Path, index: FrameIndex, i: int) -> None:
+    """Write a PNG of frame i: its own sweep, all its boxes, the map where there is one, and the images as stored."""
+    record = index[i]
+    frame = Frame(accumulate_sweeps([record.sweeps[0].load()]), record.stamp_ns, record.token,
+                  tuple(load_image(camera) for camera in record.cameras))  # fmt: skip
+    frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i),
+                 frame_name(index, i))
 
 
 def frame_figure(path: Path, frame: Frame, boxes: Boxes, up: np.ndarray, lidar_points: np.ndarray,

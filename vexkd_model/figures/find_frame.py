@@ -1,23 +1,10 @@
-"""`vexkd plot frame`: find a frame of a prepared dataset and draw it."""
+"""Which frame of a prepared dataset to draw."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from vexkd_model.data.images import load_image
 from vexkd_model.data.index import MANIFEST, FrameIndex
-from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.frame_figure import frame_figure
-from vexkd_model.types import Frame
-
-
-def plot(path: Path, index: FrameIndex, i: int) -> None:
-    """Write a PNG of frame i: its own sweep, all its boxes, the map where there is one, and the images as stored."""
-    record = index[i]
-    frame = Frame(accumulate_sweeps([record.sweeps[0].load()]), record.stamp_ns, record.token,
-                  tuple(load_image(camera) for camera in record.cameras))  # fmt: skip
-    title = f"{index.version}, {index.split}, frame {i} of {len(index)}: {record.scene}, {record.location}"
-    frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i), title)
 
 
 def prepared_splits(index_dir: Path) -> list[str]:
@@ -42,3 +29,9 @@ def frame_with(indices: Sequence[FrameIndex], column: str, value: str) -> tuple[
         if value in values:
             return index, values.index(value)
     raise UserError(f"--{column} {value}: in none of the prepared splits {', '.join(index.split for index in indices)}")
+
+
+def frame_name(index: FrameIndex, i: int) -> str:
+    """Where frame i comes from, as a picture's title."""
+    record = index[i]
+    return f"{index.version}, {index.split}, frame {i} of {len(index)}: {record.scene}, {record.location}"
