@@ -54,12 +54,18 @@ class BevModel(nn.Module):
         """`detection` and `segmentation` of a ModelOutput, from the high-level map."""
         return self.detection and self.detection(high), self.segmentation and self.segmentation(high)
 
-    def _low(self, sensors: SensorBatch, geometry: object | None) -> tuple[Tensor, Tensor | None]:
+    def sensor_maps(self, sensors: SensorBatch,
+                    geometry: object | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The map (B, C, Y, X) of each sensor by itself, which fusion makes one of, and `depth` of a ModelOutput."""
         maps, depth = {}, None
         if self.lidar is not None:
             maps["lidar"] = self.lidar(sensors.points, sensors.sample, sensors.size)
         if self.camera is not None:
             maps["camera"], depth = self.camera(sensors, geometry)
+        return maps, depth
+
+    def _low(self, sensors: SensorBatch, geometry: object | None) -> tuple[Tensor, Tensor | None]:
+        maps, depth = self.sensor_maps(sensors, geometry)
         if self.fusion is None:
             (low,) = maps.values()
             return low, depth

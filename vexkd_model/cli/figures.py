@@ -7,21 +7,87 @@ from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_gr
 
 
 def frame(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.frame_figure import plot_frame
+
+    index, i = _chosen_frame(arguments)
+    plot_frame(arguments.out, index, i)
+    print(_drawn(arguments.out, index, i))
+
+
+def masks(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.masks_figure import plot_masks
+    from vexkd_model.process import set_up_process
+
+    set_up_process()
+    index, i = _chosen_frame(arguments)
+    plot_masks(arguments.out, arguments.runs, index, i, arguments.teacher)
+    print(_drawn(arguments.out, index, i))
+
+
+def fusion(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.fusion_figure import plot_fusion
+    from vexkd_model.process import set_up_process
+
+    set_up_process()
+    index, i = _chosen_frame(arguments)
+    plot_fusion(arguments.out, arguments.teacher, index, i, arguments.drop)
+    print(_drawn(arguments.out, index, i))
+
+
+def students(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.students_figure import plot_students
+    from vexkd_model.process import set_up_process
+
+    set_up_process()
+    index, i = _chosen_frame(arguments)
+    plot_students(arguments.out, arguments.plain, arguments.taught, index, i, arguments.teacher)
+    print(_drawn(arguments.out, index, i))
+
+
+def losses(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.losses_figure import plot_losses
+
+    plot_losses(arguments.out, arguments.runs)
+    print(f"{arguments.out}: losses of {len(arguments.runs)} runs")
+
+
+def blocks(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.blocks_figure import plot_blocks
+
+    plot_blocks(arguments.out, arguments.table)
+    print(f"{arguments.out}: blocks against mAP of {arguments.table}")
+
+
+def _chosen_frame(arguments: argparse.Namespace):
+    """The split's index and the frame's number in it."""
     from vexkd_model.data.index import FrameIndex
     from vexkd_model.figures.find_frame import frame_at, frame_with, prepared_splits
-    from vexkd_model.figures.frame_figure import plot_frame
 
     folder = index_dir(arguments)
     splits = [arguments.split] if arguments.split else prepared_splits(folder)
     indices = [FrameIndex.open(folder, split, arguments.dataroot, arguments.version) for split in splits]
     if arguments.token:
-        index, i = frame_with(indices, "token", arguments.token)
-    elif arguments.scene:
-        index, i = frame_with(indices, "scene", arguments.scene)
-    else:
-        index, i = frame_at(indices[0], arguments.frame)
-    plot_frame(arguments.out, index, i)
-    print(f"{arguments.out}: frame {i} of {index.split}, {index[i].scene}, sample {index[i].token}")
+        return frame_with(indices, "token", arguments.token)
+    if arguments.scene:
+        return frame_with(indices, "scene", arguments.scene)
+    return frame_at(indices[0], arguments.frame)
+
+
+def _drawn(path: Path, index, i: int) -> str:
+    return f"{path}: frame {i} of {index.split}, {index[i].scene}, sample {index[i].token}"
+
+
+def _add_frame_arguments(command: argparse.ArgumentParser) -> None:
+    add_dataset_arguments(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument("--frame", type=int, default=0, metavar="N", help="number in the split (default: 0)")
+    which.add_argument("--token", help="of the sample, in any prepared split")
+    which.add_argument("--scene", metavar="NAME", help="the first frame of this scene, for example scene-0103")
+    _add_out_argument(command)
+
+
+def _add_out_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -31,9 +97,45 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(kinds, frame, "draw a frame from above and through its cameras, with boxes and map",
                         "vexkd plot frame data --version v1.0-mini --scene scene-0103 --out frame.png")
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
-    add_dataset_arguments(command)
-    which = command.add_mutually_exclusive_group()
-    which.add_argument("--frame", type=int, default=0, metavar="N", help="number in the split (default: 0)")
-    which.add_argument("--token", help="of the sample, in any prepared split")
-    which.add_argument("--scene", metavar="NAME", help="the first frame of this scene, for example scene-0103")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write")
+    _add_frame_arguments(command)
+
+    command = add_command(kinds, masks, "draw where the masks of distilled students look, by level and task",
+                          "vexkd plot masks runs/detection runs/segmentation --dataroot data --version v1.0-trainval "
+                          "--split val --out masks.png")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="of vexkd distill; a row each")
+    _add_dataroot_argument(command)
+    _add_frame_arguments(command)
+    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE",
+                         help="where the teacher of these runs lies now (default: where it lay)")
+
+    command = add_command(kinds, fusion, "draw the maps of a model of two sensors before and after fusion",
+                          "vexkd plot fusion runs/teacher --dataroot data --version v1.0-trainval --split val "
+                          "--out fusion.png")
+    command.add_argument("teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a model of two sensors")
+    _add_dataroot_argument(command)
+    _add_frame_arguments(command)
+    command.add_argument("--drop", choices=("lidar", "camera"), help="a second row shows the maps without this sensor")
+
+    command = add_command(kinds, students, "draw maps, detections and segmentations with and without distillation",
+                          "vexkd plot students runs/plain runs/distilled --teacher runs/teacher --dataroot data "
+                          "--version v1.0-trainval --split val --out students.png")
+    command.add_argument("plain", type=Path, metavar="PLAIN", help="run or package of a student without a teacher")
+    command.add_argument("taught", type=Path, metavar="TAUGHT", help="run or package of a distilled student")
+    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a row for the teacher, too")
+    _add_dataroot_argument(command)
+    _add_frame_arguments(command)
+
+    command = add_command(kinds, losses, "draw the loss curves of runs, the sum and every term",
+                          "vexkd plot losses runs/plain runs/distilled --out losses.png")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="of vexkd train or vexkd distill")
+    _add_out_argument(command)
+
+    command = add_command(kinds, blocks, "draw mAP against the number of blocks that draw a mask",
+                          "vexkd plot blocks ablations/table.csv --out blocks.png")
+    command.add_argument("table", type=Path, metavar="TABLE.csv",
+                         help="of vexkd ablate config/ablation/blocks.yaml")
+    _add_out_argument(command)
+
+
+def _add_dataroot_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")

@@ -129,6 +129,12 @@ def collate_for(config: ModelConfig) -> Callable[[Sequence["Sample | UserError"]
     return partial(collate, images=camera and camera.images, past_frames=camera.past_frames if camera else 0)
 
 
+def sensors_for(config: ModelConfig, frames: Sequence[Frame]) -> SensorBatch:
+    """`stack_frames` with what this model reads of its cameras."""
+    camera = config.camera
+    return stack_frames(frames, camera and camera.images, camera.past_frames if camera else 0)
+
+
 def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:
     """Frames side by side, with `past_frames` earlier moments each; their images are already as `images` wants them."""
     numbers = np.concatenate([np.full(len(frame.points), i) for i, frame in enumerate(frames)])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.batch import CameraBatch, SensorBatch, stack_frames
+from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
@@ -53,8 +53,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Prediction:
-        camera = self.config.camera
-        sensors = stack_frames([frame], camera and camera.images, camera.past_frames if camera else 0).to(self.device)
+        sensors = sensors_for(self.config, [frame]).to(self.device)
         output = self.model(sensors, self._kept_geometry(sensors))
         boxes, scores = self._detections(output)
         maps = None if output.segmentation is None else output.segmentation[0].float().sigmoid().cpu().numpy()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.batch import Batch
+from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.model import BevFeatures, BevModel
 from vexkd_model.training.criterion import head_losses
@@ -35,11 +35,18 @@ class Teacher:
 
     def __call__(self, batch: Batch) -> Taught:
         """What it makes of the batch's `teacher` sensors."""
-        query = self.model.fusion and self.model.fusion.query
         if self.cache is not None:
-            return Taught(self.cache.read(batch.tokens, batch.map_masks.device), query)
+            return Taught(self.cache.read(batch.tokens, batch.map_masks.device), self._query)
+        return self.look(batch.teacher)
+
+    def look(self, sensors: SensorBatch) -> Taught:
+        """What it makes of its sensors."""
         with torch.no_grad():
-            return Taught(self.model(batch.teacher).features, query)
+            return Taught(self.model(sensors).features, self._query)
+
+    @property
+    def _query(self) -> Tensor | None:
+        return self.model.fusion and self.model.fusion.query
 
     def task_loss(self, level: str, features: Tensor, batch: Batch) -> Tensor:
         """Sum of its task losses, with `features` in the place of its own map of this level; the gradient goes through

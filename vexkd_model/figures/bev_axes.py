@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
@@ -18,6 +19,7 @@ from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes
 POINT_COLOURS = LinearSegmentedColormap.from_list("height", ["#c5ccd5", "#7f8b9a", "#1f3a5f"])
 POINT_HEIGHTS_M = (-0.3, 2.5)  # from the road, faint, to the roofs of cars, dark
 EGO = np.array([[1.0, 0.0, 0.8, 4.1, 1.8, 1.6, 0.0]])  # base_link is the middle of the rear axle
+VALUE_COLOURS = "viridis"  # reads the same to colour-blind eyes and in print
 INK, FAINT = "#20262e", "#c3cad3"
 SHOWN_SPEED = 0.5  # of an arrow [m/s]; slower is the noise of an annotation
 
@@ -58,13 +60,36 @@ def draw_velocities(axes: Axes, values: np.ndarray) -> None:
 
 def draw_map(axes: Axes, masks: np.ndarray, grid: BevGrid, title: str, opacity: float = 1.0) -> None:
     """bool (6, Y, X); later classes of MAP_CLASSES are painted over earlier ones, lines over areas."""
+    paint_map(axes, masks, grid, opacity)
+    frame_axes(axes, grid, title)
+
+
+def paint_map(axes: Axes, masks: np.ndarray, grid: BevGrid, opacity: float = 1.0) -> None:
+    """The map alone, on axes whose range is another's."""
     image = np.full((*masks.shape[1:], 3), 255, np.uint8)
     for name, mask in zip(MAP_CLASSES, masks, strict=True):
         image[mask] = MAP_COLOURS[name]
-    axes.imshow(image, origin="lower", extent=(grid.x_min, grid.x_max, grid.y_min, grid.y_max), interpolation="nearest",
-                alpha=opacity)
+    axes.imshow(image, origin="lower", extent=_borders(grid), interpolation="nearest", alpha=opacity)
     axes.grid(False)  # explicit, as below: importing the devkit's map API switches matplotlib's style for everybody
+
+
+def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, greatest: float) -> AxesImage:
+    """A value ≥ 0 in each cell, (Y, X), from dark at 0 to bright at `greatest` and above."""
+    image = axes.imshow(values, origin="lower", extent=_borders(grid), interpolation="nearest", cmap=VALUE_COLOURS,
+                        vmin=0, vmax=max(greatest, np.finfo(np.float32).tiny))
+    axes.grid(False)
     frame_axes(axes, grid, title)
+    return image
+
+
+def leave_empty(axes: Axes, text: str) -> None:
+    """Instead of a picture, why there is none."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=INK)
+
+
+def _borders(grid: BevGrid) -> tuple[float, float, float, float]:
+    return grid.x_min, grid.x_max, grid.y_min, grid.y_max
 
 
 def frame_axes(axes: Axes, grid: BevGrid, title: str) -> None:

@@ -51,13 +51,14 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
     draw_map(panels["map"], prediction.map_probabilities >= MAP_THRESHOLD, grid, "predicted map")
     if map_truth is not None:
         panels["map"].set_xlabel("")  # the axis below it is the same
-    _draw_scene(panels["scene"], points, truth, found, grid)
+    draw_detections(panels["scene"], points, truth, found, grid)
     figure.legend(handles=_legend(truth, found), loc="outside lower center", ncols=6, frameon=False, fontsize=9,
                   labelcolor=INK)
     save_png(figure, Path(path))
 
 
-def _draw_scene(axes: Axes, points: np.ndarray, truth: Boxes | None, found: Boxes, grid: BevGrid) -> None:
+def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: Boxes, grid: BevGrid) -> None:
+    """Points (N, ≥ 3), true boxes in green, detections in the colours of their classes."""
     axes.grid(color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
     draw_points(axes, points)

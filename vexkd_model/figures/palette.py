@@ -5,6 +5,9 @@ Related classes have related hues: vehicles warm or blue, two-wheelers purple, p
 
 Rgb = tuple[int, int, int]
 
+# Of runs and curves side by side: Okabe and Ito's, which colour-blind eyes tell apart.
+SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
 DETECTION_COLOURS: dict[str, Rgb] = {
     "car": (31, 119, 220),
     "truck": (0, 158, 142),

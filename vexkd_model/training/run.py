@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vexkd_model.config import ModelConfig, dump_config, load_config
 from vexkd_model.data.index import FrameIndex
@@ -76,22 +77,32 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
 def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
     """The student of a run's last checkpoint, its configuration, and the number of finished epochs."""
     config = load_config(run / CONFIG)
+    checkpoint, student = read_checkpoint(run), build_model(config)
+    load_part(student, checkpoint, "model", run)
+    return student, config, checkpoint["epoch"] + 1
+
+
+def read_checkpoint(run: Path) -> dict[str, Any]:
+    """The last one."""
     path = run / LAST_CHECKPOINT
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError):
         raise UserError(f"{path}: damaged checkpoint; train again") from None
-    prefix = "model."
-    weights = {name.removeprefix(prefix): tensor for name, tensor in checkpoint["state_dict"].items()
-               if name.startswith(prefix)}
-    student = build_model(config)
+
+
+def load_part(module: nn.Module, checkpoint: Mapping[str, Any], name: str, run: Path) -> None:
+    """Give a part of what was trained, `model` or `distiller`, its weights from the run's checkpoint."""
+    prefix = f"{name}."
+    weights = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["state_dict"].items()
+               if key.startswith(prefix)}
     try:
-        student.load_state_dict(weights)
+        module.load_state_dict(weights)
     except RuntimeError:
-        raise UserError(f"{path}: its weights do not fit {CONFIG} beside it; restore it, or train again") from None
-    return student, config, checkpoint["epoch"] + 1
+        raise UserError(f"{run / LAST_CHECKPOINT}: its weights do not fit {CONFIG} beside it; restore it, or train "
+                        "again") from None
 
 
 def is_run(folder: Path) -> bool:
@@ -106,6 +117,13 @@ def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
     if not (folder / CARD).is_file():
         raise UserError(f"{folder}: neither a run nor a package; `vexkd train` makes a run")
     return load_package(folder)[:2]
+
+
+def teacher_of(folder: Path) -> dict[str, str] | None:
+    """What the record of a run, or the card of a package, says about the teacher; None where nobody taught it."""
+    if is_run(folder):
+        return json.loads((folder / RECORD).read_text()).get("teacher")
+    return load_package(folder)[2].trained_on.get("teacher")
 
 
 def source_revision() -> str:

@@ -1,0 +1,83 @@
+"""`vexkd plot fusion`: a model's BEV maps before and after fusion."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.data.batch import sensors_for
+from vexkd_model.data.dataset import load_input
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.missing_sensor import Sensor, without_sensor
+from vexkd_model.errors import UserError
+from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
+from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
+from vexkd_model.model import BevModel
+from vexkd_model.training.pictures import magnitude
+from vexkd_model.training.run import load_trained
+from vexkd_model.types import BevGrid, Frame
+
+TITLES = {"lidar": "LiDAR, low level", "camera": "cameras, low level", "low": "fused, low level", "high": "high level"}
+BRIGHT = 99.5  # percentile of the cells that is shown brightest: a few that stand out leave the others visible
+
+
+class FusedMaps(NamedTuple):
+    """maps: the length of each cell's features, float32 (Y, X), by key of TITLES; a silent sensor has none."""
+
+    title: str
+    maps: dict[str, np.ndarray]
+
+
+def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Sensor | None = None) -> None:
+    """Write a PNG of frame i. folder: of a run or package. drop: draw also what happens without this sensor."""
+    model, config = load_trained(folder)
+    if len(config.sensors) == 1:
+        raise UserError(f"{folder}: {config.name} reads only {config.sensors[0]} and fuses nothing; give a model of "
+                        "two sensors")
+    frame, scene = load_input(index, i, config), load_scene(index, i)
+    rows = [FusedMaps("with both sensors", fused_maps(model, config, frame))]
+    if drop:
+        maps = fused_maps(model, config, without_sensor(frame, drop))
+        del maps[drop]
+        rows.append(FusedMaps(f"without {drop}", maps))
+    title = f"{config.name}, maps before and after fusion · {scene.name}"
+    save_png(fusion_figure(scene, rows, config.grid.grid(), title), path)
+
+
+@torch.no_grad()
+def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, np.ndarray]:
+    """The length of each cell's features, float32 (Y, X): of each sensor's map, the fused one and the high level's."""
+    sensors = sensors_for(config, [frame])
+    before, _ = model.eval().sensor_maps(sensors)
+    low = model.fusion(before, sensors.present())
+    maps = {**before, "low": low, "high": model.bev(low)}
+    return {name: magnitude(of_frame[0]).numpy() for name, of_frame in maps.items()}
+
+
+def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title: str) -> Figure:
+    """Each row: the scene, then its maps; a column has one scale, that of the first row."""
+    figure = Figure(figsize=(4.1 * (1 + len(TITLES)), 4.3 * len(rows) + 1.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
+    greatest = {name: float(np.percentile(values, BRIGHT)) for name, values in rows[0].maps.items()}
+    for axes, row in zip(figure.subplots(len(rows), 1 + len(TITLES), squeeze=False), rows, strict=True):
+        draw_scene(axes[0], scene, grid)
+        axes[0].set_ylabel(f"{row.title}\n\ny left [m]")
+        for panel, (name, label) in zip(axes[1:], TITLES.items(), strict=True):
+            if name not in row.maps:
+                leave_empty(panel, f"{name}: silent")
+                continue
+            image = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", greatest[name])
+            panel.set_ylabel("")
+            outline_boxes(panel, scene.boxes, grid)
+        bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, ticks=[0, greatest[name]])
+        bar.ax.set_yticklabels(["0", "greatest"])
+        bar.outline.set_visible(False)
+    figure.legend(handles=scene_legend(scene, grid), loc="outside lower center", ncols=17, frameon=False, fontsize=8.5,
+                  labelcolor=INK, columnspacing=1.3)
+    return figure

@@ -1,0 +1,82 @@
+"""`vexkd plot masks`: where the masks of distilled students look, by level and task."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.data.batch import sensors_for
+from vexkd_model.data.dataset import load_input
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
+from vexkd_model.figures.run_names import short_names
+from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
+from vexkd_model.model import BevFeatures
+from vexkd_model.training.load_distiller import load_distiller
+from vexkd_model.types import BevGrid, Boxes
+
+
+class DrawnMasks(NamedTuple):
+    """A row of the figure. masks: float32 (Y, X) in [0, 1] on `grid`, of each level that is distilled."""
+
+    title: str
+    masks: dict[str, np.ndarray]
+    grid: BevGrid
+
+
+def plot_masks(path: Path, runs: Sequence[Path], index: FrameIndex, i: int, teacher_from: Path | None = None) -> None:
+    """Write a PNG of the masks that these runs' distillers draw on frame i. teacher_from: see load_distiller."""
+    scene = load_scene(index, i)
+    rows = [drawn_masks(run, name, index, i, scene.boxes, teacher_from)
+            for run, name in zip(runs, short_names(runs), strict=True)]
+    save_png(masks_figure(scene, rows), path)
+
+
+@torch.no_grad()
+def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
+                teacher_from: Path | None = None) -> DrawnMasks:
+    """boxes: what the masks that look at boxes are told."""
+    distiller, config = load_distiller(run, teacher_from)
+    teacher = distiller.teacher
+    taught = teacher.look(sensors_for(teacher.config, [load_input(index, i, teacher.config)]))
+    masks = {level: distiller.masks(level, taught.query, getattr(taught.features, level),
+                                    [torch.from_numpy(boxes.values)])[0, 0].numpy()
+             for level in distiller.config.levels}  # fmt: skip
+    title = f"{name}: {config.name}, {_tasks(config)}; masks: {distiller.config.masks.replace('_', ' ')}"
+    return DrawnMasks(title, masks, teacher.grid)
+
+
+def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:
+    """One row a run: the scene, then the mask of each level with the scene's boxes on top."""
+    figure = Figure(figsize=(13.4, 4.5 * len(rows) + 1.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
+    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        _draw_row(part, scene, row)
+    figure.legend(handles=scene_legend(scene, rows[0].grid), loc="outside lower center", ncols=9, frameon=False,
+                  fontsize=8.5, labelcolor=INK, columnspacing=1.3)
+    return figure
+
+
+def _draw_row(figure: SubFigure, scene: Scene, row: DrawnMasks) -> None:
+    figure.suptitle(row.title, color=INK, fontsize=10.5, parse_math=False)
+    first, *panels = figure.subplots(1, 1 + len(BevFeatures._fields))
+    draw_scene(first, scene, row.grid)
+    for axes, level in zip(panels, BevFeatures._fields, strict=True):
+        if level not in row.masks:
+            leave_empty(axes, f"{level} level: not distilled")
+            continue
+        mask = row.masks[level]
+        image = draw_values(axes, mask, row.grid, f"{level} level, mask {mask.min():.2f} … {mask.max():.2f}", 1.0)
+        axes.set_ylabel("")
+        outline_boxes(axes, scene.boxes, row.grid)
+    figure.colorbar(image, ax=panels, shrink=0.85, pad=0.02).outline.set_visible(False)
+
+
+def _tasks(config: ModelConfig) -> str:
+    return " and ".join(name for name in ("detection", "segmentation") if getattr(config, name) is not None)

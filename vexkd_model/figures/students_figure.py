@@ -1,0 +1,151 @@
+"""`vexkd plot students`: a student with and without distillation on the same frame, beside what is true."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.data.batch import sensors_for
+from vexkd_model.data.dataset import load_input
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.errors import UserError
+from vexkd_model.figures.bev_axes import (
+    INK,
+    boxes_inside,
+    class_colours,
+    class_swatches,
+    draw_boxes,
+    draw_points,
+    draw_values,
+    frame_axes,
+    leave_empty,
+    map_swatches,
+    paint_map,
+    save_png,
+)
+from vexkd_model.figures.bev_figure import MAP_THRESHOLD, SHOWN_SCORE, TRUTH, draw_detections
+from vexkd_model.figures.scene import Scene, load_scene
+from vexkd_model.training.pictures import magnitude
+from vexkd_model.training.run import load_trained, teacher_of
+from vexkd_model.types import BevGrid, Prediction
+
+BRIGHT = 99.5  # percentile of the cells that is shown brightest
+
+
+class Answer(NamedTuple):
+    """What one model makes of the frame. high: the length of each cell's features in its high-level map, float32
+    (Y, X) on `grid`. detects: whether it has a head for it.
+    """
+
+    title: str
+    high: np.ndarray
+    grid: BevGrid
+    prediction: Prediction
+    detects: bool
+
+
+def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: int,
+                  teacher: Path | None = None) -> None:
+    """Write a PNG of frame i. plain, taught, teacher: runs or packages."""
+    titles = {"plain student": plain, "distilled student": taught, **({"teacher": teacher} if teacher else {})}
+    models = {title: (folder, *load_trained(folder)) for title, folder in titles.items()}
+    _check_order(plain, taught)
+    scene, answers = load_scene(index, i), []
+    for title, (folder, model, config) in models.items():
+        frame = load_input(index, i, config)
+        prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
+        with torch.no_grad():
+            high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()
+        answers.append(Answer(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
+                              config.detection is not None))
+    save_png(students_figure(scene, answers), path)
+
+
+def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
+    """Columns: high-level map, then detections and map where a model has a head for it. The last row is true."""
+    detects = any(answer.detects for answer in answers)
+    segments = any(answer.prediction.map_probabilities is not None for answer in answers)
+    columns, rows = 1 + detects + segments, len(answers) + 1
+    figure = Figure(figsize=(4.6 * columns + 0.4, 4.6 * rows + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, answer in zip(panels[:-1], answers, strict=True):
+        _draw_high(axes[0], answer)
+        if detects:
+            _draw_boxes(axes[1], scene, answer)
+        if segments:
+            _draw_map(axes[-1], answer)
+    _draw_truth(panels[-1], scene, answers[0].grid, detects, segments)
+    for axes in panels[:-1].ravel():
+        axes.set_xlabel("")
+    for axes in panels[:, 1:].ravel():
+        axes.set_ylabel("")
+    shown = [scene.boxes.labels, *(answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers)]
+    panels[-1, 0].legend(handles=_legend(np.concatenate(shown), detects, segments), loc="center", frameon=False,
+                         fontsize=9, labelcolor=INK)
+    return figure
+
+
+def _draw_high(axes: Axes, answer: Answer) -> None:
+    draw_values(axes, answer.high, answer.grid, "high-level map", float(np.percentile(answer.high, BRIGHT)))
+    axes.set_ylabel(f"{answer.title}\n\ny left [m]", parse_math=False)
+
+
+def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
+    if not answer.detects:
+        leave_empty(axes, "detects nothing")
+        return
+    found, truth = (boxes_inside(boxes, answer.grid)
+                    for boxes in (answer.prediction.scoring(SHOWN_SCORE).boxes, scene.boxes))
+    draw_detections(axes, scene.points, truth, found, answer.grid)
+
+
+def _draw_map(axes: Axes, answer: Answer) -> None:
+    probabilities = answer.prediction.map_probabilities
+    if probabilities is None:
+        leave_empty(axes, "draws no map")
+        return
+    paint_map(axes, probabilities >= MAP_THRESHOLD, answer.prediction.map_grid)
+    frame_axes(axes, answer.grid, f"map, probability ≥ {MAP_THRESHOLD}")
+
+
+def _draw_truth(panels: Sequence[Axes], scene: Scene, grid: BevGrid, detects: bool, segments: bool) -> None:
+    panels[0].set_axis_off()
+    if detects:
+        boxes = boxes_inside(scene.boxes, grid)
+        draw_points(panels[1], scene.points)
+        draw_boxes(panels[1], boxes.values, class_colours(boxes.labels), linewidth=1.5)
+        panels[1].grid(False)
+        frame_axes(panels[1], grid, f"ground truth: {len(boxes)} boxes")
+    if segments and scene.map_masks is None:
+        leave_empty(panels[-1], "ground truth: no map")
+    elif segments:
+        paint_map(panels[-1], scene.map_masks, SEGMENTATION_GRID)
+        frame_axes(panels[-1], grid, "ground truth: map")
+
+
+def _legend(labels: np.ndarray, detects: bool, segments: bool) -> list[Patch]:
+    boxes = [Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth"), *class_swatches(labels)]
+    return [Patch(color=INK, label="ego vehicle"), *(boxes if detects else []), *(map_swatches() if segments else [])]
+
+
+def _sensors(config: ModelConfig) -> str:
+    return " and ".join(config.sensors)
+
+
+def _check_order(plain: Path, taught: Path) -> None:
+    if (teacher := teacher_of(plain)) is not None:
+        raise UserError(f"{plain}: was taught by {teacher['name']}; the first is the student without a teacher, the "
+                        "second the distilled one")
+    if teacher_of(taught) is None:
+        raise UserError(f"{taught}: was trained without a teacher; the second is the distilled student")
