@@ -10,6 +10,7 @@ import pytest
 from vexkd_model.cli import main
 
 COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights", "ablate")
+PLOTS = ("frame", "masks", "fusion", "students", "losses", "blocks")
 
 
 def exit_of(*argv):
@@ -18,7 +19,7 @@ def exit_of(*argv):
     return error.value.code
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "plot frame"])
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"plot {kind}" for kind in PLOTS)])
 def test_help_of_every_command_shows_an_example(command, capsys):
     assert exit_of(*command.split(), "--help") == 0
     out = capsys.readouterr().out
@@ -39,7 +40,8 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
     ["evaluate", "run", "--dataroot", "d"], ["synth", "out", "--preset", "none"], ["synth", "out", "--seed", "x"],
     ["export", "run"], ["prepare", "data", "--version", "v1.0-mini", "--nonsense"],
     ["evaluate", "run", "--dataroot", "d", "--version", "v1.0-mini", "--drop", "radar"], ["ablate", "plan.yaml"],
-    ["plot"], ["plot", "data", "--version", "v1.0-mini", "--out", "a.png"],
+    ["plot"], ["plot", "losses", "--out", "a.png"], ["plot", "students", "plain", "--out", "a.png"],
+    ["plot", "data", "--version", "v1.0-mini", "--out", "a.png"],
 ], ids=" ".join)  # fmt: skip
 def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     assert exit_of(*argv) == 2

@@ -20,6 +20,7 @@ POINT_COLOURS = LinearSegmentedColormap.from_list("height", ["#c5ccd5", "#7f8b9a
 POINT_HEIGHTS_M = (-0.3, 2.5)  # from the road, faint, to the roofs of cars, dark
 EGO = np.array([[1.0, 0.0, 0.8, 4.1, 1.8, 1.6, 0.0]])  # base_link is the middle of the rear axle
 VALUE_COLOURS = "viridis"  # reads the same to colour-blind eyes and in print
+BRIGHT = 99.5  # percentile of the cells that are not 0
 INK, FAINT = "#20262e", "#c3cad3"
 SHOWN_SPEED = 0.5  # of an arrow [m/s]; slower is the noise of an annotation
 
@@ -73,13 +74,19 @@ def paint_map(axes: Axes, masks: np.ndarray, grid: BevGrid, opacity: float = 1.0
     axes.grid(False)  # explicit, as below: importing the devkit's map API switches matplotlib's style for everybody
 
 
-def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, greatest: float) -> AxesImage:
-    """A value ≥ 0 in each cell, (Y, X), from dark at 0 to bright at `greatest` and above."""
+def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, least: float, most: float) -> AxesImage:
+    """A value in each cell, (Y, X), from dark at `least` to bright at `most` and above."""
     image = axes.imshow(values, origin="lower", extent=_borders(grid), interpolation="nearest", cmap=VALUE_COLOURS,
-                        vmin=0, vmax=max(greatest, np.finfo(np.float32).tiny))
+                        vmin=least, vmax=most)
     axes.grid(False)
     frame_axes(axes, grid, title)
     return image
+
+
+def bright_end(values: np.ndarray) -> float:
+    """Where the colours of values ≥ 0 end: a few cells that stand out shall not darken the others."""
+    filled = values[values > 0]
+    return float(np.percentile(filled, BRIGHT)) if len(filled) else 1.0
 
 
 def leave_empty(axes: Axes, text: str) -> None:

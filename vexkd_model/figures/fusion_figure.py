@@ -15,7 +15,7 @@ from vexkd_model.data.dataset import load_input
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.missing_sensor import Sensor, without_sensor
 from vexkd_model.errors import UserError
-from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
+from vexkd_model.figures.bev_axes import INK, bright_end, draw_values, leave_empty, save_png
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevModel
 from vexkd_model.training.pictures import magnitude
@@ -23,7 +23,6 @@ from vexkd_model.training.run import load_trained
 from vexkd_model.types import BevGrid, Frame
 
 TITLES = {"lidar": "LiDAR, low level", "camera": "cameras, low level", "low": "fused, low level", "high": "high level"}
-BRIGHT = 99.5  # percentile of the cells that is shown brightest: a few that stand out leave the others visible
 
 
 class FusedMaps(NamedTuple):
@@ -61,23 +60,25 @@ def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, 
 
 def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title: str) -> Figure:
     """Each row: the scene, then its maps; a column has one scale, that of the first row."""
-    figure = Figure(figsize=(4.1 * (1 + len(TITLES)), 4.3 * len(rows) + 1.1), layout="constrained")
+    figure = Figure(figsize=(4.1 * (1 + len(TITLES)), 4.0 * len(rows) + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
-    greatest = {name: float(np.percentile(values, BRIGHT)) for name, values in rows[0].maps.items()}
+    greatest = {name: bright_end(values) for name, values in rows[0].maps.items()}
     for axes, row in zip(figure.subplots(len(rows), 1 + len(TITLES), squeeze=False), rows, strict=True):
         draw_scene(axes[0], scene, grid)
-        axes[0].set_ylabel(f"{row.title}\n\ny left [m]")
+        axes[0].set_ylabel(f"{row.title}\n\ny left [m]", fontsize=10)
         for panel, (name, label) in zip(axes[1:], TITLES.items(), strict=True):
             if name not in row.maps:
                 leave_empty(panel, f"{name}: silent")
                 continue
-            image = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", greatest[name])
-            panel.set_ylabel("")
+            image = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0, greatest[name])
             outline_boxes(panel, scene.boxes, grid)
+        for panel in axes:
+            panel.label_outer()
         bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, ticks=[0, greatest[name]])
-        bar.ax.set_yticklabels(["0", "greatest"])
+        bar.ax.set_yticklabels(["0", "end of\nrange"])
         bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8, labelcolor=INK)
     figure.legend(handles=scene_legend(scene, grid), loc="outside lower center", ncols=17, frameon=False, fontsize=8.5,
                   labelcolor=INK, columnspacing=1.3)
     return figure

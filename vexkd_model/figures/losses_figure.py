@@ -16,6 +16,7 @@ from vexkd_model.figures.run_names import short_names
 
 LOG, TABLE = "log", "metrics.csv"
 SUM, TERM = "loss", "loss/"
+OF_DISTILLATION = ("loss/distill_", "loss/mask_")
 COLUMNS = 4
 SMOOTHED_SHARE = 0.04  # of a curve, over which it is averaged
 
@@ -52,8 +53,10 @@ def _version(table: Path) -> int:
 
 
 def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """losses: curves by name, by run. The sum first, then a small panel a term that any run has."""
-    terms = sorted({name for of_run in losses.values() for name in of_run} - {SUM})
+    """losses: curves by name, by run. The sum first, then a small panel for each term that any run has, those of
+    distillation last."""
+    terms = sorted({name for of_run in losses.values() for name in of_run} - {SUM},
+                   key=lambda name: (name.startswith(OF_DISTILLATION), name))
     rows = -(-(1 + len(terms)) // COLUMNS)
     figure = Figure(figsize=(3.3 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -64,7 +67,8 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
             if name in of_run:
                 colour, dashes = SERIES_COLOURS[i % len(SERIES_COLOURS)], ("-", "--")[i // len(SERIES_COLOURS) % 2]
                 axes.plot(*of_run[name], color=colour, alpha=0.25, linewidth=0.8)
-                axes.plot(*smoothed(of_run[name]), color=colour, linestyle=dashes, linewidth=1.5)
+                axes.plot(*smoothed(of_run[name]), color=colour, linestyle=dashes, linewidth=1.5,
+                          marker=".", markevery=[-1])  # a curve of one value is seen, too
         axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK, labelbottom=True)
         axes.grid(color="#e8ebef", linewidth=0.6)

@@ -20,6 +20,8 @@ from vexkd_model.model import BevFeatures
 from vexkd_model.training.load_distiller import load_distiller
 from vexkd_model.types import BevGrid, Boxes
 
+SHOWN = (0.5, 99.5)  # percentiles of a mask's cells, the ends of its colours
+
 
 class DrawnMasks(NamedTuple):
     """A row of the figure. masks: float32 (Y, X) in [0, 1] on `grid`, of each level that is distilled."""
@@ -53,7 +55,7 @@ def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
 
 def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:
     """One row a run: the scene, then the mask of each level with the scene's boxes on top."""
-    figure = Figure(figsize=(13.4, 4.5 * len(rows) + 1.1), layout="constrained")
+    figure = Figure(figsize=(14.2, 4.4 * len(rows) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
     for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
@@ -72,10 +74,19 @@ def _draw_row(figure: SubFigure, scene: Scene, row: DrawnMasks) -> None:
             leave_empty(axes, f"{level} level: not distilled")
             continue
         mask = row.masks[level]
-        image = draw_values(axes, mask, row.grid, f"{level} level, mask {mask.min():.2f} … {mask.max():.2f}", 1.0)
-        axes.set_ylabel("")
+        title = f"{level} level, mask {mask.min():.2f} … {mask.max():.2f}"
+        image = draw_values(axes, mask, row.grid, title, *_ends(mask))
         outline_boxes(axes, scene.boxes, row.grid)
-    figure.colorbar(image, ax=panels, shrink=0.85, pad=0.02).outline.set_visible(False)
+        axes.label_outer()
+        bar = figure.colorbar(image, ax=axes, shrink=0.85, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8, labelcolor=INK)
+
+
+def _ends(mask: np.ndarray) -> tuple[float, float]:
+    """Of its colours: around nearly all of its own cells, because a learned mask may vary little; otherwise 0 and 1."""
+    least, most = np.percentile(mask, SHOWN)
+    return (float(least), float(most)) if least < most else (0.0, 1.0)
 
 
 def _tasks(config: ModelConfig) -> str:

@@ -21,6 +21,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (
     INK,
     boxes_inside,
+    bright_end,
     class_colours,
     class_swatches,
     draw_boxes,
@@ -37,8 +38,6 @@ from vexkd_model.figures.scene import Scene, load_scene
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.run import load_trained, teacher_of
 from vexkd_model.types import BevGrid, Prediction
-
-BRIGHT = 99.5  # percentile of the cells that is shown brightest
 
 
 class Answer(NamedTuple):
@@ -86,10 +85,8 @@ def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
         if segments:
             _draw_map(axes[-1], answer)
     _draw_truth(panels[-1], scene, answers[0].grid, detects, segments)
-    for axes in panels[:-1].ravel():
-        axes.set_xlabel("")
-    for axes in panels[:, 1:].ravel():
-        axes.set_ylabel("")
+    for axes in panels.ravel():
+        axes.label_outer()
     shown = [scene.boxes.labels, *(answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers)]
     panels[-1, 0].legend(handles=_legend(np.concatenate(shown), detects, segments), loc="center", frameon=False,
                          fontsize=9, labelcolor=INK)
@@ -97,8 +94,8 @@ def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
 
 
 def _draw_high(axes: Axes, answer: Answer) -> None:
-    draw_values(axes, answer.high, answer.grid, "high-level map", float(np.percentile(answer.high, BRIGHT)))
-    axes.set_ylabel(f"{answer.title}\n\ny left [m]", parse_math=False)
+    draw_values(axes, answer.high, answer.grid, "high-level map", 0, bright_end(answer.high))
+    axes.set_ylabel(f"{answer.title}\n\ny left [m]", fontsize=10, parse_math=False)
 
 
 def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:

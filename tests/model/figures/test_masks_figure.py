@@ -14,9 +14,12 @@ from vexkd_model.cli import main
 from vexkd_model.data.batch import collate_for
 from vexkd_model.data.dataset import load_input, load_sample
 from vexkd_model.distill.distiller import Distiller
+from vexkd_model.figures.masks_figure import DrawnMasks, masks_figure
+from vexkd_model.figures.scene import load_scene
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.training.load_distiller import load_distiller
 from vexkd_model.training.run import LAST_CHECKPOINT, RECORD, load_run
+from vexkd_model.types import BevGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +58,9 @@ def test_the_panels_hold_the_masks_that_the_distillation_itself_would_use(rows, 
                 continue
             shown = np.asarray(axes.images[0].get_array())
             np.testing.assert_allclose(shown, distiller.drawn[level][0, 0].numpy(), atol=1e-5)
-            assert 0 < shown.min() < shown.max() < 1 and axes.images[0].get_clim() == (0, 1)
+            assert 0 < shown.min() < shown.max() < 1
+            assert axes.get_title() == f"{level} level, mask {shown.min():.2f} … {shown.max():.2f}"
+            assert np.mean((shown >= axes.images[0].get_clim()[0]) & (shown <= axes.images[0].get_clim()[1])) > 0.98
             assert axes.images[0].get_extent() == [-54, 54, -54, 54] and axes.images[0].origin == "lower"
 
 
@@ -68,6 +73,13 @@ def test_the_boxes_that_hold_lidar_points_lie_on_scene_and_masks(rows, tiny_inde
         for corners in corners_bev(boxes.values):
             assert any(np.allclose(np.sort(vertices, axis=0), np.sort(corners, axis=0), atol=1e-4)
                        for vertices in drawn)  # fmt: skip
+
+
+def test_a_mask_that_is_one_everywhere_is_bright_and_its_scale_ends_at_0(tiny_index):
+    grid = BevGrid(-54.0, 54.0, -54.0, 54.0, 1.8)
+    ones = DrawnMasks("run", {"low": np.ones(grid.shape, np.float32)}, grid)
+    (_, low, _), = rows_of(masks_figure(load_scene(tiny_index, 0), [ones]))
+    assert low.images[0].get_clim() == (0, 1)
 
 
 def test_each_row_is_named_after_its_run_task_and_masks(saved, rows):
