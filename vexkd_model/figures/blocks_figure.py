@@ -43,14 +43,18 @@ def plot_blocks(path: Path, table: Path) -> None:
 def read_blocks(table: Path) -> BlocksTable:
     """Rows without a number of blocks or without mAP are left out; UserError where nothing remains."""
     rows = _read(table)
+    try:
+        of_row = {name: _measured(row) for name, row in rows.items()}
+    except (ValueError, TypeError):
+        raise UserError(f"{table}: damaged; `vexkd ablate` writes it again") from None
     measured: dict[str, dict[int, Measured]] = {}
-    for name, row in rows.items():
+    for name, figures in of_row.items():
         if found := ROW.fullmatch(name):
-            measured.setdefault(found[1], {})[int(found[2])] = _measured(row)
+            measured.setdefault(found[1], {})[int(found[2])] = figures
     if not measured:
         raise UserError(f"{table}: no row with mAP is named …blocks_N; give the table of {PLAN}")
     # Only the baseline itself has a mean and no difference to it.
-    baseline = next(((name, _measured(row)) for name, row in rows.items() if row.get("mAP_difference") == ""), None)
+    baseline = next(((name, of_row[name]) for name, row in rows.items() if row.get("mAP_difference") == ""), None)
     return BlocksTable({name: dict(sorted(of.items())) for name, of in measured.items()}, baseline)
 
 

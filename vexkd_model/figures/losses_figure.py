@@ -37,15 +37,23 @@ def read_losses(run: Path) -> dict[str, Curve]:
     """The logged losses of a run by name, `loss` the sum; where a resumed training repeats steps, its own count."""
     values: dict[str, dict[int, float]] = {}
     for table in sorted((run / LOG).glob(f"version_*/{TABLE}"), key=_version):
-        with table.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if text and (name == SUM or name.startswith(TERM)):
-                        values.setdefault(name, {})[int(row["step"])] = float(text)
+        for step, name, value in _logged(table):
+            values.setdefault(name, {})[step] = value
     if not values:
         raise UserError(f"{run / LOG}: no losses there; `vexkd train` and `vexkd distill` log them from step 10 on")
     return {name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)]))
             for name, at in values.items()}  # fmt: skip
+
+
+def _logged(table: Path) -> list[tuple[int, str, float]]:
+    """Step, name and value of each loss, in the order of the file."""
+    try:
+        with table.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["step"]]  # a training may be writing the last one
+        return [(int(row["step"]), name, float(row[name])) for row in rows for name in row
+                if row[name] and (name == SUM or name.startswith(TERM))]
+    except (ValueError, KeyError, AttributeError, csv.Error):
+        raise UserError(f"{table}: damaged; mend or remove the line that is not of numbers") from None
 
 
 def _version(table: Path) -> int:

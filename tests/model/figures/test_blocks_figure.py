@@ -59,6 +59,7 @@ def test_the_baseline_is_a_line_across(table, saved, tmp_path):
     ("a,b\n1,2\n", "row: no such column"), (None, "cannot be read as a table"),
     ("row,seeds_done,mAP_mean,mAP_std\nplain,1,0.4,\n", "no row with mAP is named …blocks_N"),
     ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,0,,\n", "no row with mAP"), ("", "no row with mAP"),
+    ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,1,much,\n", "damaged"), ("\0\n1\n", "no such column"),
 ])  # fmt: skip
 def test_another_file_is_one_line(tmp_path, content, named):
     path = tmp_path / "table.csv"

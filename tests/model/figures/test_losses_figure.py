@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vexkd_model.cli import main
+from vexkd_model.errors import UserError
 from vexkd_model.figures.losses_figure import Curve, losses_figure, read_losses, smoothed
 
 
@@ -47,6 +48,15 @@ def test_what_a_resumed_training_repeats_replaces_what_it_has_lost(tmp_path):
     assert {name: dict(zip(*curve, strict=True)) for name, curve in losses.items()} == {
         "loss": {9: 5, 19: 4, 29: 3, 39: 1}, "loss/class": {9: 4, 19: 3, 29: 2, 39: 0.5},
         "loss/size": {29: 0.5, 39: 0.25}}  # fmt: skip
+
+
+def test_a_line_that_is_being_written_waits_and_a_damaged_one_is_named(tmp_path):
+    header = "epoch,loss,step"
+    write_log(tmp_path / "live", 0, header, "0,5.0,9", "0,4.")
+    assert dict(zip(*read_losses(tmp_path / "live")["loss"], strict=True)) == {9: 5}
+    write_log(tmp_path / "cut", 0, header, "0,5.0,9", "0,\0\0,19")
+    with pytest.raises(UserError, match=r"cut/log/version_0/metrics\.csv: damaged"):
+        read_losses(tmp_path / "cut")
 
 
 def test_smoothing_is_the_mean_around_each_step_and_keeps_straight_lines():
