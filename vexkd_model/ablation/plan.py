@@ -17,7 +17,7 @@ from vexkd_model.data.index import SPLITS_OF_VERSION
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable
 
-FOLDER, EXAMPLE = "config/ablation", "masks.yaml"
+FOLDER, EXAMPLE = "config/ablation", "masks_lidar.yaml"
 RUN_CONFIG = "model.yaml"  # what every run folder holds
 SEED, DISTILLATION = "training.seed", "distillation."
 

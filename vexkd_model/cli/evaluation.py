@@ -65,7 +65,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          help="also write the detections here, in nuScenes' submission format")
 
     command = add_command(commands, ablate, "train and evaluate a table of configurations with several seeds",
-                          "vexkd ablate config/ablation/masks.yaml --out ablations/masks")
+                          "vexkd ablate config/ablation/masks_lidar.yaml --out ablations")
     command.add_argument("plan", type=Path, metavar="PLAN", help="a plan of config/ablation/")
     command.add_argument("--out", type=Path, required=True, metavar="DIR",
                          help="folder of runs and tables; what is finished there is kept, what had begun goes on")

@@ -66,16 +66,27 @@ def test_rows_are_trained_evaluated_and_tabled_and_a_failure_stops_no_other(abla
 
 
 @pytest.mark.slow
-def test_what_is_finished_is_not_done_again(ablated, capfd):
+def test_only_what_is_missing_is_done_again(ablated, capfd):
+    """The evaluation of a finished training, and a run that failed."""
     plan, out, _ = ablated
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.ckpt")}
+    blind, checkpoint = out / "teacher_without_lidar" / "seed2.json", out / "teacher" / "seed2" / LAST_CHECKPOINT
+    kept, weights = blind.stat().st_mtime_ns, torch.load(checkpoint, weights_only=True)["state_dict"]
+    figures = out / "teacher" / "seed2.json"
+    before = json.loads(figures.read_text())
+    figures.unlink()
+
     main(["ablate", str(plan), "--out", str(out), "--dry-run"])
-    commands = capfd.readouterr().out.splitlines()
-    assert [command.split()[:2] for command in commands] == [["vexkd", "train"], ["vexkd", "evaluate"]]
-    assert all("cannot/seed1" in command for command in commands) and "--resume" in commands[0]
-    assert "1 of 1 runs failed" in failure("ablate", plan, "--out", out)
+    commands = [command.split() for command in capfd.readouterr().out.splitlines()]
+    places = [str(out / "teacher" / "seed2"), str(out / "cannot" / "seed1")]
+    assert [words[1] for words in commands] == ["train", "evaluate"] * 2
+    assert [words[words.index("--out") + 1] for words in commands[::2]] == places
+    assert all(words[-1] == "--resume" for words in commands[::2])
+
+    assert "1 of 2 runs failed (cannot, seed 1)" in failure("ablate", plan, "--out", out)
     assert "3 frames do not fill one batch of 4" in capfd.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.ckpt")} == before and len(before) == 1
+    assert json.loads(figures.read_text()) == before and blind.stat().st_mtime_ns == kept
+    after = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
 
 
 @pytest.mark.slow
@@ -141,30 +152,24 @@ def epochs_of(checkpoint):
 
 
 @pytest.mark.slow
-def test_interrupted_or_killed_it_leaves_no_process_and_goes_on_where_it_stopped(plan_values, written, tmp_path):
-    epochs, out = 60, tmp_path / "out"
+def test_killed_or_interrupted_it_leaves_no_process_and_goes_on_where_it_stopped(plan_values, written, tmp_path):
+    epochs, out = 500, tmp_path / "out"
     row = {**plan_values["rows"][1], "seeds": [1], "set": {"training.epochs": epochs}}
     plan, run = written(rows=[row]), out / "plain" / "seed1"
     checkpoint = run / LAST_CHECKPOINT
 
-    first = started(plan, out)
+    killed = started(plan, out)
     wait_for(checkpoint.is_file)
     assert f"{out}: another vexkd ablate is at work in it" in failure("ablate", plan, "--out", out)
-    first.send_signal(signal.SIGINT)
-    message = first.communicate(timeout=DEADLINE_S)[1]
-    assert first.returncode == 1 and "Traceback" not in message
-    assert message.endswith(f"vexkd: {out}: interrupted in plain, seed 1; the same command goes on\n")
-    assert not processes_in(run)
-    after_first = epochs_of(checkpoint)
-    assert 0 < after_first < epochs
-
-    second = started(plan, out)
-    wait_for(lambda: epochs_of(checkpoint) > after_first)
-    second.kill()
-    second.communicate(timeout=DEADLINE_S)
+    killed.kill()
+    killed.communicate(timeout=DEADLINE_S)
     wait_for(lambda: not processes_in(run))
-    after_second = epochs_of(checkpoint)
-    assert after_first < after_second < epochs
+    before = epochs_of(checkpoint)
 
-    main(["ablate", str(plan), "--out", str(out)])
-    assert epochs_of(checkpoint) == epochs and (out / "plain" / "seed1.json").is_file()
+    interrupted = started(plan, out)
+    wait_for(lambda: epochs_of(checkpoint) > before)
+    interrupted.send_signal(signal.SIGINT)
+    message = interrupted.communicate(timeout=DEADLINE_S)[1]
+    assert interrupted.returncode == 1 and "Traceback" not in message
+    assert message.endswith(f"vexkd: {out}: interrupted in plain, seed 1; the same command goes on\n")
+    assert not processes_in(run) and 0 < before < epochs_of(checkpoint) < epochs
