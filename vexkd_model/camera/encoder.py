@@ -39,7 +39,6 @@ class CameraEncoder(nn.Module):
     def _moment(self, sensors: SensorBatch, geometry: ViewGeometry | None = None) -> CameraFeatures:
         cameras = sensors.cameras
         levels = self.neck(self.backbone(cameras.images.flatten(0, 1)))
-        levels = [levels] if isinstance(levels, Tensor) else levels
         features = [level.unflatten(0, cameras.present.shape) for level in levels]
         return self.view(features, sensors, self.geometry(cameras) if geometry is None else geometry)
 

@@ -1,6 +1,7 @@
 """Necks: a backbone's feature maps → maps of one width. Three of them, as published; no layer of them is unused.
 
-Each takes the maps of a backbone's asked stages, fine to coarse: one (M, in_channels[i], h_i, w_i) each.
+Each takes the maps of a backbone's asked stages, fine to coarse: one (M, in_channels[i], h_i, w_i) each; and gives a
+list, fine to coarse.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class FPN(nn.Module):
 
 
 class FinestFPN(nn.Module):
-    """→ the finest level alone, (M, out_channels, h_0, w_0).
+    """→ the finest level alone, [(M, out_channels, h_0, w_0)].
 
     Source: BEVDet (Huang et al. 2021), public code: stages 3 and 4 to one map of 256 at stride 16.
     """
@@ -43,12 +44,12 @@ class FinestFPN(nn.Module):
         self.top_down = TopDown(in_channels, out_channels)
         self.output = conv(out_channels, out_channels, 3)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        return self.output(self.top_down(maps)[0])
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [self.output(self.top_down(maps)[0])]
 
 
 class ConcatFPN(nn.Module):
-    """→ one map (M, out_channels, h_0, w_0): from the coarsest map on, upsample, join by concatenation, convolve.
+    """→ one map, [(M, out_channels, h_0, w_0)]: from the coarsest map on, upsample, join by concatenation, convolve.
 
     Source: BEVFusion (Liu et al., ICRA 2023), public code (GeneralizedLSSFPN): Swin-T's stages 2, 3, 4 to 256 at stride
     8. Its map at stride 16 is on the way to that one.
@@ -61,12 +62,12 @@ class ConcatFPN(nn.Module):
             nn.Sequential(conv_bn_relu(own + above, out_channels, 1), conv_bn_relu(out_channels, out_channels, 3))
             for own, above in zip(in_channels[:-1], from_above, strict=True))
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         x = maps[-1]
         for own, join in zip(reversed(maps[:-1]), reversed(self.joins), strict=True):
             x = F.interpolate(x, size=own.shape[-2:], mode="bilinear", align_corners=False)
             x = join(torch.cat([own, x], dim=1))
-        return x
+        return [x]
 
 
 class TopDown(nn.Module):

@@ -33,11 +33,6 @@ def concat():
 NECKS = pytest.mark.parametrize("make", [fpn, finest, concat])
 
 
-def levels(neck, inputs):
-    out = neck(inputs)
-    return out if isinstance(out, list) else [out]
-
-
 def nearest(x, size):
     """Nearest upsampling by index: output cell i shows input cell ⌊i · n_in / n_out⌋."""
     rows, columns = (torch.arange(n) * m // n for n, m in zip(size, x.shape[-2:], strict=True))
@@ -69,7 +64,7 @@ def test_the_finest_fpn_is_an_fpns_first_level():
     whole, alone = fpn(), finest()
     alone.top_down.load_state_dict(whole.top_down.state_dict())
     alone.output.load_state_dict(whole.outputs[0].state_dict())
-    assert torch.equal(alone(maps()), whole(maps())[0])
+    assert torch.equal(alone(maps())[0], whole(maps())[0])
 
 
 def test_the_concat_fpn_lets_the_coarsest_map_reach_the_finest_cell_where_it_lies():
@@ -77,7 +72,7 @@ def test_the_concat_fpn_lets_the_coarsest_map_reach_the_finest_cell_where_it_lie
     inputs = maps(1)
     moved = [*inputs[:2], inputs[2].clone()]
     moved[2][..., 3, 9] += 5.0
-    changed = (neck(moved) - neck(inputs)).abs().sum(1)[0]
+    changed = (neck(moved)[0] - neck(inputs)[0]).abs().sum(1)[0]
     rows, columns = changed.nonzero().float().quantile(0.5, dim=0)
     assert abs(rows + 0.5 - 3.5 / 8 * 29) < 1 and abs(columns + 0.5 - 9.5 / 13 * 50) < 1
     assert changed[25:].max() == 0 and changed[:, :20].max() == 0
@@ -107,7 +102,7 @@ def test_the_concat_fpn_joins_by_concatenation_coarse_to_fine():
     expected = torch.cat([x0, bilinear(middle, SIZES[0])], dim=1)
     for layers in neck.joins[0]:
         expected = brick(layers, expected)
-    torch.testing.assert_close(neck([x0, x1, x2]), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(neck([x0, x1, x2])[0], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_necks_have_the_published_numbers_of_weights():
@@ -132,7 +127,7 @@ def test_an_fpn_begins_with_xaviers_variance_and_no_bias():
 @NECKS
 def test_every_weight_learns(make):
     neck = make()
-    sum(x.square().mean() for x in levels(neck, maps())).backward()
+    sum(x.square().mean() for x in neck(maps())).backward()
     assert {name for name, p in neck.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0} == set()
 
 
@@ -141,8 +136,8 @@ def test_every_weight_learns(make):
 def test_a_batch_equals_its_images_one_by_one(make):
     neck = make().eval()
     for i in range(2):
-        alone = levels(neck, [x[i : i + 1] for x in maps()])
-        for found, expected in zip(alone, levels(neck, maps()), strict=True):
+        alone = neck([x[i : i + 1] for x in maps()])
+        for found, expected in zip(alone, neck(maps()), strict=True):
             torch.testing.assert_close(found[0], expected[i], atol=1e-5, rtol=1e-4)
 
 
@@ -151,8 +146,8 @@ def test_a_batch_equals_its_images_one_by_one(make):
 def test_bfloat16_says_nearly_the_same(make):
     neck = make().eval()
     with torch.autocast("cpu", torch.bfloat16):
-        low = levels(neck, maps())
-    for found, exact in zip(low, levels(neck, maps()), strict=True):
+        low = neck(maps())
+    for found, exact in zip(low, neck(maps()), strict=True):
         assert (found.float() - exact).abs().max() < 0.03 * exact.abs().max()
 
 
@@ -160,11 +155,11 @@ def test_bfloat16_says_nearly_the_same(make):
 def test_it_is_exported(make):
     neck = make().eval()
     exported = torch.export.export(neck, (maps(),), strict=False).module()
-    for found, expected in zip(levels(exported, maps(seed=3)), levels(neck, maps(seed=3)), strict=True):
+    for found, expected in zip(exported(maps(seed=3)), neck(maps(seed=3)), strict=True):
         torch.testing.assert_close(found, expected)
 
 
 def test_a_single_map_is_enough_for_an_fpn_and_a_missing_one_is_an_error():
-    assert FinestFPN([6], OUT)(maps()[:1]).shape == (2, OUT, *SIZES[0])
+    assert FinestFPN([6], OUT)(maps()[:1])[0].shape == (2, OUT, *SIZES[0])
     with pytest.raises(ValueError):
         finest()(maps()[:2])

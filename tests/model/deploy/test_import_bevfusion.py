@@ -205,8 +205,7 @@ def test_bevfusions_camera_fusion_and_map_layers_compute_the_same_here(config_pa
 
     camera, theirs = model.camera, net.encoders.camera
     maps = [torch.randn(2, width, 16 // 2**i, 24 // 2**i) for i, width in enumerate(backbone.channels)]
-    ours = camera.neck(maps)
-    assert_near(ours if isinstance(ours, torch.Tensor) else ours[0], theirs.neck(maps))
+    assert_near(camera.neck(maps)[0], theirs.neck(maps))
     features, depth = torch.randn(1, 2, 16, 4, 8), 60 * torch.rand(1, 2, 32, 64)
     logits, context = camera.view.depth_net(features, None, depth)
     both = theirs.vtransform.depthnet(torch.cat([theirs.vtransform.dtransform(depth[0][:, None]), features[0]], dim=1))
@@ -217,7 +216,8 @@ def test_bevfusions_camera_fusion_and_map_layers_compute_the_same_here(config_pa
     seen = theirs.vtransform.downsample(fine.transpose(2, 3))
     assert_near(camera.view.downsample(fine), seen.transpose(2, 3))
     fused = net.fuser(torch.cat([seen, points.transpose(2, 3)], dim=1))
-    assert_near(model.fusion(points, seen.transpose(2, 3)), fused.transpose(2, 3))
+    maps, there = {"lidar": points, "camera": seen.transpose(2, 3)}, torch.tensor([True])
+    assert_near(model.fusion(maps, {"lidar": there, "camera": there}), fused.transpose(2, 3))
     assert_near(model.segmentation.layers(high), net.heads.map.classifier(high.transpose(2, 3)).transpose(2, 3))
 
 
