@@ -47,30 +47,21 @@ class CircleNms:
 
 
 def decode(tasks: Sequence[TaskMaps], class_ids: Sequence[Sequence[int]], grid: BevGrid, score_threshold: float,
-           candidates: int, nms: float | Sequence[RotatedNms | CircleNms], max_detections: int,
+           candidates: int, nms: Sequence[RotatedNms | CircleNms], max_detections: int,
            max_per_task: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (M, 9), scores (M,), labels (M,) of all tasks of a batch of one, best first, M ≤ max_detections.
 
     candidates: best cells of a task that reach its suppression, which compares all classes of the task and keeps at
-    most `max_per_task`. nms: one a task; a number is RotatedNms of that IoU for every task.
+    most `max_per_task`. nms: one a task.
     """
-    if isinstance(nms, float):
-        nms = [RotatedNms(nms)] * len(tasks)
     parts = []
     for maps, ids, task_nms in zip(tasks, class_ids, nms, strict=True):
-        boxes, scores, channel = _candidates(maps, grid, score_threshold, candidates)
+        boxes, scores, channel = best_cells(maps, grid, score_threshold, candidates)
         kept = task_nms.keep(boxes, scores, channel, max_per_task or max_detections)
-        parts.append((boxes[kept], scores[kept], _labels(ids, channel[kept])))
+        parts.append((boxes[kept], scores[kept], torch.as_tensor(ids, device=boxes.device)[channel[kept]]))
     boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
     best = scores.argsort(descending=True, stable=True)[:max_detections]
     return boxes[best], scores[best], labels[best]
-
-
-def decode_task(maps: TaskMaps, class_ids: Sequence[int], grid: BevGrid, score_threshold: float,
-                candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,), labels (M,) of a batch of one, duplicates included: the best `candidates` cells."""
-    boxes, scores, channel = _candidates(maps, grid, score_threshold, candidates)
-    return boxes, scores, _labels(class_ids, channel)
 
 
 def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
@@ -80,9 +71,10 @@ def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
     return ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(dim=1)
 
 
-def _candidates(maps: TaskMaps, grid: BevGrid, score_threshold: float,
-                candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,) and channels of the heatmap (M,), best first."""
+def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float,
+               candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (M, 9), scores (M,) and channels of the heatmap (M,) of a task's best cells in a batch of one, best first;
+    duplicates included."""
     cells, columns = grid.shape[0] * grid.shape[1], grid.shape[1]
     scores = maps.heatmap[0].float().sigmoid().flatten()
     above = (scores >= score_threshold).nonzero()[:, 0]
@@ -95,7 +87,3 @@ def _candidates(maps: TaskMaps, grid: BevGrid, score_threshold: float,
     boxes = torch.cat([centre, height, size.exp(), yaw, velocity], dim=1)
     near = near_grid(boxes, grid)
     return boxes[near], scores[best][near], channel[near]
-
-
-def _labels(class_ids: Sequence[int], channel: Tensor) -> Tensor:
-    return torch.as_tensor(class_ids, device=channel.device)[channel]

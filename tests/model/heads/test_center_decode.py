@@ -100,13 +100,6 @@ def test_each_task_has_its_own_suppression_and_the_best_of_all_come_first():
         assert torch.equal(boxes[ours], own_boxes[: ours.sum()])
 
 
-def test_one_number_is_that_iou_for_every_task():
-    maps = [random_maps(1, 1), random_maps(2, 2)]
-    for one, other in zip(decode(maps, TASKS, GRID, 0.3, 100, 0.2, 300),
-                          decode(maps, TASKS, GRID, 0.3, 100, [RotatedNms(0.2)] * 2, 300), strict=True):
-        assert torch.equal(one, other)
-
-
 def two_pedestrians(apart):
     """Footprints of 0.5 m, `apart` metres between their centres along x, the left one surer."""
     heatmap = torch.full((1, 2, *GRID.shape), -20.0)

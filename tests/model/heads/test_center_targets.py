@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.heads.center import REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_decode import decode, decode_task
+from vexkd_model.heads.center_decode import RotatedNms, best_cells, decode
 from vexkd_model.heads.center_loss import (
     FIELD_WEIGHTS,
     REGRESSION_WEIGHT,
@@ -71,10 +71,10 @@ def test_targets_decode_back_to_the_boxes_they_were_made_from(pairs):
     found, found_labels = [], []
     for ids in TASKS:
         maps = ideal_maps(center_targets([boxes], [labels], ids, GRID))
-        decoded, scores, decoded_labels = decode_task(maps, ids, GRID, 0.5, 100)
+        decoded, scores, channel = best_cells(maps, GRID, 0.5, 100)
         assert (scores > 0.999).all()
         found.append(decoded)
-        found_labels.append(decoded_labels)
+        found_labels.append(torch.tensor(ids)[channel])
     found, found_labels = torch.cat(found).numpy(), torch.cat(found_labels).numpy()
     assert len(found) == len(pairs)
     for row, label in pairs:
@@ -93,7 +93,7 @@ def test_targets_of_a_real_keyframe_decode_back_to_its_68_boxes(keyframe_dataroo
     boxes, labels = torch.from_numpy(truth.values), torch.from_numpy(truth.labels)
     grid = BevGrid(-81.0, 81.0, -45.0, 45.0, 0.5)  # all of them, and no two of a task in one cell
     maps = [ideal_maps(center_targets([boxes], [labels], ids, grid), grid=grid) for ids in TASKS]
-    found, scores, found_labels = decode(maps, TASKS, grid, 0.5, 200, 0.99, 500)
+    found, scores, found_labels = decode(maps, TASKS, grid, 0.5, 200, [RotatedNms(0.99)] * 6, 500)
     assert len(found) == 68 and (scores > 0.999).all()
     nearest = (torch.cdist(boxes[:, :3], found[:, :3]) + 1e3 * (labels[:, None] != found_labels)).argmin(dim=1)
     assert len(set(nearest.tolist())) == 68
@@ -228,7 +228,7 @@ def test_duplicates_go_within_a_task_but_not_across_tasks():
     boxes, labels = tensors([(car, 0), (double, 0), (car, 1)])
     maps = [ideal_maps(center_targets([boxes], [labels], ids, GRID)) for ids in TASKS]
     maps[0].heatmap[0, 0].view(-1)[maps[0].heatmap[0, 0].argmax()] -= 1.0  # one of the two cars is less certain
-    kept, scores, kept_labels = decode(maps, TASKS, GRID, 0.1, 50, 0.2, 300)
+    kept, scores, kept_labels = decode(maps, TASKS, GRID, 0.1, 50, [RotatedNms(0.2)] * 6, 300)
     assert sorted(kept_labels.tolist()) == [0, 1]
     assert (scores[:-1] >= scores[1:]).all()
     torch.testing.assert_close(kept[kept_labels == 1], boxes[2:], atol=1e-4, rtol=1e-4)
@@ -241,16 +241,17 @@ def test_decoding_keeps_the_best_candidates_best_first_and_nothing_below_the_thr
         logits.view(-1)[cell] = logit
     fields = {name: torch.zeros(1, channels, *GRID.shape) for name, channels in REGRESSION_CHANNELS.items()}
     maps = TaskMaps(logits, **fields)
-    _, scores, _ = decode_task(maps, [0], GRID, 0.5, 100)
+    _, scores, _ = best_cells(maps, GRID, 0.5, 100)
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.array([2.0, 1.0, 0.5]))), rtol=1e-6)
-    boxes, scores, _ = decode_task(maps, [0], GRID, 0.1, 2)
+    boxes, scores, _ = best_cells(maps, GRID, 0.1, 2)
     np.testing.assert_allclose(boxes[:, 0], [-18 + 5 * 0.9, -18 + 20 * 0.9], atol=1e-5)
     assert len(scores) == 2
 
 
 def test_silent_maps_decode_to_no_boxes():
     head = CenterHead(4, 4, 4, [len(ids) for ids in TASKS]).eval()
-    boxes, scores, labels = decode(head(torch.zeros(1, 4, *GRID.shape)), TASKS, GRID, 0.9, 100, 0.2, 300)
+    maps = head(torch.zeros(1, 4, *GRID.shape))
+    boxes, scores, labels = decode(maps, TASKS, GRID, 0.9, 100, [RotatedNms(0.2)] * 6, 300)
     assert boxes.shape == (0, 9) and scores.shape == labels.shape == (0,)
 
 
