@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from transformers import ResNetBackbone, ResNetConfig, SwinBackbone, SwinConfig
+
+# transformers is imported where a backbone is built: it takes seconds, and a model of LiDAR alone starts without it.
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101", "swin_tiny"]
 RESNETS = {"resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
@@ -94,6 +95,8 @@ class ResNetBody(nn.Module):
     """The layers of a ResNet down to the last of `stages`. Activations: (M, C, h, w)."""
 
     def __init__(self, block: str, depths: Sequence[int], channels: Sequence[int], stages: Sequence[int]) -> None:
+        from transformers import ResNetBackbone, ResNetConfig
+
         super().__init__()
         last = stages[-1]
         net = ResNetBackbone(ResNetConfig(layer_type=block, depths=depths[:last], hidden_sizes=channels[:last],
@@ -116,6 +119,8 @@ class SwinBody(nn.Module):
     """The layers of a Swin-T down to the last of `stages`, with a norm at each of them. Activations: (M, h, w, C)."""
 
     def __init__(self, stages: Sequence[int]) -> None:
+        from transformers import SwinBackbone, SwinConfig
+
         super().__init__()
         depths = SWIN_DEPTHS[: stages[-1]]
         # The rate grows linearly over the whole network: the blocks that are built keep theirs.
