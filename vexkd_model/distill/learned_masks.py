@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centres
 from vexkd_model.bev.feed_forward import FeedForward
+from vexkd_model.fusion.modality_general import QUERY_STD
 from vexkd_model.types import BevGrid
 
 
@@ -27,7 +28,8 @@ class LearnedMasks(nn.Module):
             level: MaskGenerator(grid, of_level, channels, blocks, heads, points, feedforward)
             for level, of_level in map_channels.items()})  # fmt: skip
         self.queries = nn.ParameterDict({
-            level: nn.Parameter(torch.randn(channels, *grid.shape)) for level in (map_channels if random else ())})
+            level: nn.Parameter(QUERY_STD * torch.randn(channels, *grid.shape))
+            for level in (map_channels if random else ())})  # fmt: skip
 
     def forward(self, level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         if level in self.queries:

@@ -15,6 +15,9 @@ from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.bev.feed_forward import FeedForward
 from vexkd_model.types import BevGrid
 
+# Small, as position embeddings begin: with 1, after an epoch each cell's own noise still outweighed what it had read.
+QUERY_STD = 0.02
+
 
 class ModalityGeneralFusion(nn.Module):
     """Maps (B, in_channels of the sensor, Y, X) on `grid` → (B, channels, Y, X).
@@ -27,7 +30,7 @@ class ModalityGeneralFusion(nn.Module):
                  points: int = 4, feedforward: int = 512, dropout: float = 0.1, recompute: bool = False) -> None:
         super().__init__()
         self.channels, self.recompute = channels, recompute
-        self.query = nn.Parameter(torch.randn(channels, *grid.shape))
+        self.query = nn.Parameter(QUERY_STD * torch.randn(channels, *grid.shape))
         self.blocks = nn.ModuleList(
             FusionBlock(in_channels, channels, heads, points, feedforward, dropout) for _ in range(blocks))
         # The queries leave the last norm with the same length in every cell. Attention transfer compares lengths: a
