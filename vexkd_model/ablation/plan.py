@@ -3,7 +3,6 @@
 Frozen and checked as a whole before anything runs: hours later would be too late for a wrong key.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from vexkd_model.config import load_config
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import Section
 from vexkd_model.data.index import SPLITS_OF_VERSION
+from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable
 
@@ -130,15 +130,15 @@ def load_plan(path: Path) -> Plan:
 def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
     if isinstance(row, EvaluatedRow):
         trained = plan.row(row.of)
-        check_droppable(load_config(trained.config, _of_the_model(trained.overrides)), row.drop)
+        check_droppable(load_config(trained.config, trained.overrides), row.drop)
         return
-    load_config(row.config, _of_the_model(row.overrides))
-    if row.teacher and plan.row(row.teacher) is None and not (Path(row.teacher) / RUN_CONFIG).is_file():
+    config = load_config(row.config, row.overrides)
+    if row.teacher is None:
+        return
+    above, run = plan.row(row.teacher), Path(row.teacher) / RUN_CONFIG
+    if above is None and not run.is_file():
         raise UserError(f"teacher {row.teacher}: neither a row above nor a run folder")
-
-
-def _of_the_model(overrides: Sequence[str]) -> list[str]:
-    return [override for override in overrides if not override.startswith(DISTILLATION)]
+    check_pairing(config, load_config(above.config, above.overrides) if above else load_config(run))
 
 
 def _as_yaml(value: Any) -> str:

@@ -14,7 +14,7 @@ def plan_values(config_path, tiny_config, tiny_teacher, tmp_path_factory):
     """A correct plan as a mapping, with every key; its files exist, and its data is prepared."""
     folder = tmp_path_factory.mktemp("ablation")
     teacher, student = folder / "teacher.yaml", folder / "student.yaml"
-    shipped = config_path.with_name("bevfusion_teacher_small.yaml")
+    shipped = config_path.with_name("vexkd_teacher_small.yaml")
     teacher.write_text(dump_config(load_config(shipped, tiny_teacher)))
     student.write_text(dump_config(tiny_config))
     data = write_tiny_nuscenes(folder / "data")

@@ -1,6 +1,7 @@
 """A plan says what is trained and compared; what is wrong in it is said before anything runs."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import yaml
@@ -53,7 +54,7 @@ def test_the_run_of_the_same_seed_teaches_where_there_is_one(plan_values, writte
 def test_a_run_folder_may_teach(plan_values, written, tmp_path):
     run = tmp_path / "elsewhere"
     run.mkdir()
-    (run / "model.yaml").write_text("name: teacher")
+    (run / "model.yaml").write_text(Path(plan_values["rows"][0]["config"]).read_text())
     plan = load_plan(written(**row(plan_values, 2, teacher=str(run))))
     assert f"--teacher {run} " in commands(plan, tmp_path)["vexkd, seed 1"][0]
 
@@ -86,6 +87,9 @@ def test_values_reach_the_command_line_as_yaml_that_means_the_same(plan_values, 
     (0, {"teacher": "plain"}, "row teacher: teacher plain: is no row above it"),
     (2, {"teacher": "nobody"}, "row vexkd: teacher nobody: neither a row above nor a run folder"),
     (2, {"teacher": "vexkd"}, "row vexkd: teacher vexkd: is no row above it"),
+    (2, {"set": {"grid.extent": 36.0}}, "row vexkd: grid: the student's is"),
+    (2, {"set": {"distillation.mask": "ones"}}, "distillation.mask: "),
+    (2, {"set": {"distillation.masks": "zeros"}}, "distillation.masks: Input should be"),
     (3, {"drop": "radar"}, "rows.3.evaluated.drop"),
     (3, {"drop": None}, "rows.3.evaluated.drop"),
     (3, {"seeds": [1]}, "rows.3.evaluated.seeds: unknown key"),

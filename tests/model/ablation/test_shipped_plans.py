@@ -1,0 +1,32 @@
+"""The plans of the paper's ablations that ship: each names what is there, and compares what it says."""
+
+import pytest
+
+from vexkd_model.ablation.commands import runs_of
+from vexkd_model.ablation.plan import EvaluatedRow, load_plan
+
+PLANS = ("blocks", "components_camera", "components_lidar", "losses", "masks_camera", "masks_lidar", "robustness")
+
+
+@pytest.fixture
+def shipped(config_path, monkeypatch):
+    """Read a shipped plan from the repository's root, as its paths are written."""
+    root = config_path.parents[2]
+    monkeypatch.chdir(root)
+    assert sorted(path.stem for path in (root / "config" / "ablation").glob("*.yaml")) == sorted(PLANS)
+    return lambda name: load_plan(root / "config" / "ablation" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_names_models_that_are_there_and_keys_that_they_have(shipped, name):
+    plan = shipped(name)
+    assert len(plan.seeds) >= 3 and not any(run.base is None for run in runs_of(plan, plan.dataroot)
+                                            if isinstance(run.row, EvaluatedRow) or run.row.teacher)
+
+
+def test_rows_of_one_name_mean_the_same_in_every_plan(shipped):
+    """So that plans may share a folder, and train what they have in common once."""
+    rows = [row.model_copy(update={"seeds": None}) if not isinstance(row, EvaluatedRow) else row
+            for name in PLANS for row in shipped(name).rows]
+    by_name = {row.name: row for row in rows}
+    assert [row for row in rows if row != by_name[row.name]] == []
