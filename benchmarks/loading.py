@@ -34,7 +34,8 @@ from torch.utils.data import DataLoader
 
 from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.config.training import AugmentConfig
-from vexkd_model.data.dataset import TrainingSet, collate, load_frame
+from vexkd_model.data.batch import collate
+from vexkd_model.data.dataset import TrainingSet, load_frame
 from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sampling import EpochSampler

@@ -23,6 +23,7 @@ import torch
 from machine import machine
 
 from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.criterion import task_losses
 from vexkd_model.data.batch import Batch, collate
 from vexkd_model.data.dataset import load_input, load_sample
 from vexkd_model.data.index import FrameIndex
@@ -33,7 +34,6 @@ from vexkd_model.files import write_json
 from vexkd_model.model import build_model
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
-from vexkd_model.training.criterion import task_losses
 
 CONFIGS = Path(__file__).parents[1] / "config" / "model"
 VERSION, SPLIT, GB, MOST_MEMORY_GB = "v1.0-mini", "mini_train", 1e9, 16.0

@@ -21,6 +21,7 @@ import torch
 from nuscenes.utils.splits import train as TRAIN_SCENES
 
 from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.criterion import task_losses
 from vexkd_model.data.batch import Batch, collate
 from vexkd_model.data.dataset import load_input, load_sample
 from vexkd_model.data.index import FrameIndex
@@ -32,7 +33,6 @@ from vexkd_model.files import write_json
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
-from vexkd_model.training.criterion import task_losses
 from vexkd_model.training.schedule import optimiser_and_schedule
 
 CONFIGS = Path(__file__).parents[1] / "config" / "model"

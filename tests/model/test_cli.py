@@ -56,7 +56,7 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     (["train", "{tmp}/none.yaml", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r"], "none.yaml"),
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r"], "vexkd prepare"),
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set", "a=1"],
-     "--set a"),
+     "a: unknown key"),
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set",
       "training.seed=-1"], "training.seed"),
     (["evaluate", "models/lidar_pillar_small", "--dataroot", "{data}", "--version", "v2"], "v1.0-test"),

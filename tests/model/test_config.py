@@ -89,13 +89,20 @@ def test_set_changes_one_key_and_nothing_else(config_path):
 
 
 @pytest.mark.parametrize(("override", "expected"), [
-    ("training.epochs", "key=value"), ("training.nothing=1", "training.nothing"),
+    ("training.epochs", "key=value"),
     ("nothing.epochs=1", "nothing.epochs"), ("name.deep=1", "name.deep"),
     ("=1", "no such key"), ("training.epochs=[1", "training.epochs"),
 ])  # fmt: skip
 def test_a_wrong_set_is_named(config_path, override, expected):
     message = refused(config_path, override)
     assert message.startswith("--set ") and expected in message
+
+
+def test_a_key_that_the_file_leaves_to_its_default_may_be_set_but_not_one_that_nobody_knows(config_path):
+    assert "schedule" not in config_path.read_text()
+    assert load_config(config_path, ["training.schedule=cosine"]).training.schedule == "cosine"
+    assert "training.nothing: unknown key" in refused(config_path, "training.nothing=1")
+
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"just words", b"a: [", b"\xff\xfe\x00"])

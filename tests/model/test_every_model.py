@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vexkd_model.config import load_config
+from vexkd_model.criterion import task_losses
 from vexkd_model.data.batch import collate, stack_frames
 from vexkd_model.data.dataset import load_input, load_sample
 from vexkd_model.data.street import street
@@ -16,7 +17,6 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.describe import as_text, describe
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
-from vexkd_model.training.criterion import task_losses
 
 SMALL = ("lidar_pillar_small", "lidar_voxel_small", "bevdet_small", "bevdet4d_depth_small", "bevformer_small",
          "bevfusion_teacher_small", "vexkd_teacher_small")  # fmt: skip

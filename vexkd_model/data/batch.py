@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +10,9 @@ from torch import Tensor
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
+from vexkd_model.data.sample import Sample
 from vexkd_model.errors import UserError
 from vexkd_model.types import CameraImage, Frame, PastFrame
-
-if TYPE_CHECKING:
-    from vexkd_model.data.dataset import Sample
-
 
 DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor noise behind a cap less
 
@@ -109,7 +105,7 @@ def _on_device(value: object, device: torch.device | str) -> object:
     return value
 
 
-def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None = None,
+def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = None,
             past_frames: int = 0) -> Batch | UserError:
     """images: what the model reads of its cameras, if it has any. An error among the samples takes their place."""
     if errors := [sample for sample in samples if isinstance(sample, UserError)]:
@@ -123,7 +119,7 @@ def collate(samples: Sequence["Sample | UserError"], images: ImageConfig | None 
         tokens=[sample.frame.token for sample in samples])
 
 
-def collate_for(config: ModelConfig) -> Callable[[Sequence["Sample | UserError"]], Batch | UserError]:
+def collate_for(config: ModelConfig) -> Callable[[Sequence[Sample | UserError]], Batch | UserError]:
     """`collate` with what this model reads of its cameras."""
     camera = config.camera
     return partial(collate, images=camera and camera.images, past_frames=camera.past_frames if camera else 0)

@@ -1,46 +1,32 @@
-"""Frames of a prepared dataset, as a student sees them, and the batches made of them."""
+"""Frames of a prepared dataset, as a model sees them, and what is true in them; augmented in training."""
 
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.config.training import AugmentConfig, TrainingConfig
+from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.augment import BevAugmentation
-from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.images import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster
-from vexkd_model.data.point_database import PointDatabase
-from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler, ShardSampler
+from vexkd_model.data.sample import Sample
+from vexkd_model.data.sampling import Draw
 from vexkd_model.data.sweeps import accumulate_sweeps
-from vexkd_model.data.taught import TaughtSet, collate_taught
-from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.process import set_up_process
 from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame, PastFrame
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A frame and what is true in it: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X)."""
-
-    frame: Frame
-    boxes: Boxes
-    map_masks: np.ndarray
-    map_known: np.ndarray
 
 
 def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
@@ -156,39 +142,3 @@ def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
                     cameras=tuple(map(augmentation.camera, sample.frame.cameras)),
                     past=tuple(map(augmentation.past, sample.frame.past)))
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
-
-
-def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfig,
-                 paster: ObjectPaster | None = None) -> TrainingSet:
-    """What a model learns from. settings: how samples are augmented; a teacher's those of its student."""
-    camera = config.camera
-    images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
-    return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,
-                       settings.sensor_dropout)
-
-
-def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
-                    teacher: ModelConfig | None = None) -> DataLoader[Batch | UserError]:
-    """Batches as `config.training` wants them, `shard`'s of them; what is pasted is taken from the same split. An error
-    is to be raised by whoever takes it: see TrainingSet. teacher: its sensors are read, too, into Batch.teacher."""
-    settings = config.training
-    if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
-        raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
-    if workers < 0:
-        raise UserError(f"--workers {workers}: must be at least 0")
-    paster = None
-    if settings.paste is not None:
-        database = PointDatabase.of(index, config.sweeps, max(workers, 1))
-        paster = ObjectPaster(database, settings.paste, settings.epochs)
-    samples, together = training_set(config, index, settings, paster), collate_for(config)
-    if teacher is not None:
-        samples = TaughtSet(samples, training_set(teacher, index, settings, paster))
-        together = partial(collate_taught, student=together, teacher=collate_for(teacher))
-    sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
-               else EpochSampler(len(index), settings.seed))
-    return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
-                      collate_fn=together, drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
-
-
-def _in_worker(_: int) -> None:
-    set_up_process()

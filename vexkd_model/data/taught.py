@@ -2,25 +2,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
 from vexkd_model.data.batch import Batch
+from vexkd_model.data.dataset import TrainingSet
+from vexkd_model.data.sample import Sample
 from vexkd_model.data.sampling import Draw
 from vexkd_model.errors import UserError
 
-if TYPE_CHECKING:
-    from vexkd_model.data.dataset import Sample, TrainingSet
-
-Pair = tuple["Sample | UserError", "Sample | UserError"]
+Pair = tuple[Sample | UserError, Sample | UserError]
 
 
 class TaughtSet(Dataset[Pair]):
     """Pairs of samples, the student's and the teacher's. Their random numbers depend on the seed and the Draw alone, so
     that two sets of one seed augment alike."""
 
-    def __init__(self, student: "TrainingSet", teacher: "TrainingSet") -> None:
+    def __init__(self, student: TrainingSet, teacher: TrainingSet) -> None:
         self.student, self.teacher = student, teacher
 
     def __len__(self) -> int:

@@ -12,8 +12,8 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageAugmentConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.batch import collate_for
-from vexkd_model.data.dataset import training_set
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.loader import training_set
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, whole_file
 from vexkd_model.model import BevFeatures, BevModel

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.criterion import head_losses
 from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.model import BevFeatures, BevModel
-from vexkd_model.training.criterion import head_losses
 
 
 class Taught(NamedTuple):
@@ -29,6 +29,10 @@ class Teacher:
     def __init__(self, model: BevModel, config: ModelConfig, cache: MapCache | None = None) -> None:
         self.model, self.config, self.cache = model.eval().requires_grad_(False), config, cache
         self.grid = config.grid.grid()
+
+    def __deepcopy__(self, _: dict) -> "Teacher":
+        """Itself: a moving average of a student's weights needs no second teacher."""
+        return self
 
     def to(self, device: torch.device) -> None:
         self.model.to(device)

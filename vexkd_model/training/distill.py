@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.dataset import training_loader
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.loader import training_loader
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.halt_masks import HaltMasks
 from vexkd_model.distill.map_cache import MapCache, check_cacheable

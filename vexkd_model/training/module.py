@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.criterion import task_losses
 from vexkd_model.data.batch import Batch
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distributed import agreed
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevFeatures, BevModel, build_model
-from vexkd_model.training.criterion import task_losses
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.schedule import optimiser_and_schedule
 from vexkd_model.training.step import total_loss

@@ -39,7 +39,8 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
             raise UserError(f"{stored}: differs from the given configuration; resume with the one the run began with")
         _check_circumstances(run / RECORD, circumstances)
         return
-    if run.exists() and any(run.iterdir()):
+    # A record alone was written by a training that was killed before its configuration followed.
+    if run.exists() and any(path.name != RECORD for path in run.iterdir()):
         raise UserError(f"{run}: is neither empty nor a run; choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vexkd_model.camera.build import load_pretrained
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.dataset import training_loader
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.loader import training_loader
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevModel

@@ -12,8 +12,9 @@ from vexkd_model.config import load_config, parse_config
 from vexkd_model.config.camera import CameraConfig, ImageAugmentConfig, ImageConfig
 from vexkd_model.config.training import AugmentConfig, PasteConfig
 from vexkd_model.data.batch import collate, stack_cameras
-from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample, training_loader
+from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.loader import training_loader
 from vexkd_model.data.sampling import Draw
 from vexkd_model.errors import UserError
 from vexkd_model.types import CAMERAS

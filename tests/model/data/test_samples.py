@@ -9,9 +9,10 @@ from torch.utils.data import DataLoader
 from vexkd_model.config import load_config
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.batch import collate
-from vexkd_model.data.dataset import EpochSampler, TrainingSet, load_frame, load_sample
+from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
+from vexkd_model.data.sampling import EpochSampler
 from vexkd_model.geometry.boxes import points_in_boxes
 from vexkd_model.types import MAP_CLASSES, Boxes
 

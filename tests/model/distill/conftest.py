@@ -8,7 +8,7 @@ import torch
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.data.batch import collate_for
-from vexkd_model.data.dataset import training_set
+from vexkd_model.data.loader import training_set
 from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distill.teacher import Teacher
 from vexkd_model.model import build_model

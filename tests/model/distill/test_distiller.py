@@ -1,13 +1,15 @@
 """Who learns from what: the student and the masks, never the teacher."""
 
+import copy
+
 import pytest
 import torch
 
+from vexkd_model.criterion import head_losses
 from vexkd_model.distill.distiller import Distiller, channels_of
 from vexkd_model.distill.feature_loss import attention_transfer
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
-from vexkd_model.training.criterion import head_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -137,6 +139,7 @@ def test_queries_of_the_fusion_and_random_ones_start_different_masks(settings, s
 def test_the_teacher_is_no_part_of_what_is_saved_or_trained(settings, student, teacher):
     distiller = distiller_of(settings, student, teacher)
     distiller.train()
+    assert copy.deepcopy(distiller).teacher is teacher
     assert not teacher.model.training and not any(p.requires_grad for p in teacher.model.parameters())
     of_teacher = {id(p) for p in teacher.model.parameters()}
     assert not of_teacher & {id(p) for p in distiller.parameters()}

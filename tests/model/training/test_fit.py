@@ -6,8 +6,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vexkd_model.config import load_config
-from vexkd_model.data.dataset import training_loader
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.loader import training_loader
 from vexkd_model.deploy.package import load_package, save_package
 from vexkd_model.distributed import Shard
 from vexkd_model.training import fit

@@ -17,8 +17,11 @@ from tiny_nuscenes import write_tiny_nuscenes
 from vexkd_model.config import load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
+from vexkd_model.deploy.package import save_package
 from vexkd_model.errors import UserError
+from vexkd_model.model import build_model
 from vexkd_model.training import fit
+from vexkd_model.training.distill import distill
 from vexkd_model.training.processes import trainer_arguments
 from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
 from vexkd_model.training.step import NAN_BATCH
@@ -105,6 +108,26 @@ def test_torchrun_and_layers_with_other_numbers_of_rows_in_each_process(config_p
     alone(config_path, street, tmp_path / "one", [*settings, "training.batch_size=2"])
     two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
     assert two.keys() == one.keys() and len(one["loss"]) == 4 and "loss/class" in one
+    for name in one:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_two_processes_distil_like_one_with_twice_the_batch(config_path, tiny_settings, tiny_teacher, street, tmp_path):
+    """Masks that stop learning half way, too."""
+    config = load_config(config_path.with_name("vexkd_teacher_small.yaml"), tiny_teacher)
+    torch.manual_seed(0)
+    save_package(tmp_path / "teacher", build_model(config), config, {}, {}, "test")
+    settings = [*tiny_settings, SLOW, "training.epochs=2", "distillation.mask_stop_epoch=1",
+                "distillation.mask_blocks=1", "distillation.mask_heads=2"]  # fmt: skip
+    done = finished(command(config_path, street, tmp_path / "two", settings, "--devices", "2",
+                            "--teacher", str(tmp_path / "teacher")))
+    assert done.returncode == 0, done.stderr
+    distill(load_config(config_path, [*settings, "training.batch_size=2"]), tmp_path / "teacher",
+            FrameIndex.open(street, "mini_train"), tmp_path / "one", 0, False, False)
+    two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
+    assert two.keys() == one.keys() and len(one["loss"]) == 8
+    assert len(one["loss/distill_low"]) == 8 and len(one["loss/mask_task_high"]) == 4
     for name in one:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3, err_msg=name)
 

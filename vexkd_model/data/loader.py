@@ -1,0 +1,55 @@
+"""Batches to learn from, loaded by processes of their own."""
+
+from functools import partial
+
+from torch.utils.data import DataLoader
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.config.training import TrainingConfig
+from vexkd_model.data.batch import Batch, collate_for
+from vexkd_model.data.dataset import TrainingSet
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.paste import ObjectPaster
+from vexkd_model.data.point_database import PointDatabase
+from vexkd_model.data.sampling import ClassBalancedSampler, EpochSampler, ShardSampler
+from vexkd_model.data.taught import TaughtSet, collate_taught
+from vexkd_model.distributed import ALONE, Shard
+from vexkd_model.errors import UserError
+from vexkd_model.process import set_up_process
+
+
+def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfig,
+                 paster: ObjectPaster | None = None) -> TrainingSet:
+    """What a model learns from. settings: how samples are augmented; a teacher's those of its student."""
+    camera = config.camera
+    images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
+    return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,
+                       settings.sensor_dropout)
+
+
+def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
+                    teacher: ModelConfig | None = None) -> DataLoader[Batch | UserError]:
+    """Batches as `config.training` wants them, `shard`'s of them; what is pasted is taken from the same split. An error
+    is to be raised by whoever takes it: see TrainingSet. teacher: its sensors are read, too, into Batch.teacher."""
+    settings = config.training
+    if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
+        raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
+    if workers < 0:
+        raise UserError(f"--workers {workers}: must be at least 0")
+    paster = None
+    if settings.paste is not None:
+        database = PointDatabase.of(index, config.sweeps, max(workers, 1))
+        paster = ObjectPaster(database, settings.paste, settings.epochs)
+    samples, together = training_set(config, index, settings, paster), collate_for(config)
+    if teacher is not None:
+        samples = TaughtSet(samples, training_set(teacher, index, settings, paster))
+        together = partial(collate_taught, student=together, teacher=collate_for(teacher))
+    sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
+               else EpochSampler(len(index), settings.seed))
+    return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
+                      collate_fn=together, drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
+
+
+def _in_worker(_: int) -> None:
+    set_up_process()
