@@ -122,8 +122,10 @@ def test_an_unprepared_dataset_is_sent_to_prepare_before_anything_runs(written, 
 
 
 def started(plan, out):
+    """It hears Ctrl-C, though whoever runs the tests in the background ignores it."""
     return subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "ablate", str(plan), "--out", str(out)],
-                            stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL)
+                            stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 
 def wait_for(condition):
