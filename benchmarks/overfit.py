@@ -96,7 +96,8 @@ def main() -> int:
     arguments = parser.parse_args()
     set_up_process()
     index, holds = four_frames(arguments.out / "data"), True
-    print("| model | mAP | classes | mIoU | map classes | seconds |\n| --- | ---: | ---: | ---: | ---: | ---: |")
+    print("| model | steps | mAP | classes | mIoU | map classes | seconds |\n"
+          "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for name in arguments.models:
         path = arguments.out / f"{name}.json"
         if not path.is_file():
@@ -105,9 +106,10 @@ def main() -> int:
             model = learn(config, whole_set(config, index), arguments.steps, arguments.rate, arguments.device)
             predictor = Predictor(model, config, None, arguments.device)
             found = figures_of(score_split(predict_split(predictor, index), index))
-            write_json(path, {**found, "seconds": time.monotonic() - start, "cameras_alone": config.lidar is None})
+            write_json(path, {**found, "steps": arguments.steps, "seconds": time.monotonic() - start,
+                              "cameras_alone": config.lidar is None})
         found = json.loads(path.read_text())
-        print(f"| {name} | {found['mean_ap']:.3f} | {found['classes']} | {found['mean_iou']:.3f} | "
+        print(f"| {name} | {found['steps']} | {found['mean_ap']:.3f} | {found['classes']} | {found['mean_iou']:.3f} | "
               f"{found['map_classes']} | {found['seconds']:.0f} |", flush=True)
         least = LEAST_AP_OF_CAMERAS if found["cameras_alone"] else LEAST_AP
         holds &= found["mean_ap"] > least and found["mean_iou"] > LEAST_IOU
