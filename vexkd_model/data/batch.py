@@ -39,7 +39,8 @@ class PastCameras:
     """What the cameras saw at one earlier moment of each frame.
 
     cameras: their base_from_camera leads to base_link at that moment. now_from_then: float32 (B, 4, 4), from base_link
-    at that moment to the frame's, with the BEV augmentation on both sides. present: bool (B,), whether there was one.
+    at that moment to the frame's, with the BEV augmentation on both sides. present: bool (B,), whether there was one;
+    where not, the cameras are those of the frame itself.
     """
 
     cameras: CameraBatch
@@ -142,12 +143,13 @@ def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, pas
 
 
 def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCameras:
-    never = PastFrame((), np.eye(4))
-    then = [frame.past[i] if i < len(frame.past) else never for frame in frames]
+    # Where there was no such moment, the present again, as BEVDet4D: statistics that batch norms take of black images
+    # would serve no image later.
+    then = [frame.past[i] if i < len(frame.past) else PastFrame(frame.cameras, np.eye(4)) for frame in frames]
     return PastCameras(
         stack_cameras([past.cameras for past in then], images),
         torch.from_numpy(np.stack([past.now_from_then for past in then])).float(),
-        torch.tensor([past is not never for past in then]))
+        torch.tensor([i < len(frame.past) for frame in frames]))
 
 
 def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: ImageConfig) -> CameraBatch:

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from vexkd_model.config import load_config
 from vexkd_model.config.training import AugmentConfig
-from vexkd_model.data.batch import collate
+from vexkd_model.data.batch import collate, stack_frames
 from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
@@ -137,6 +137,18 @@ def test_earlier_keyframes_come_newest_first_and_stay_within_their_scene(tiny_in
     tokens = [[record.token for record in tiny_index.before(i, 2)] for i in range(3)]
     assert tokens == [[], ["scene-0061-0"], ["scene-0061-1", "scene-0061-0"]]
     assert len(tiny_index.before(2, 1)) == 1 and tiny_index.before(2, 0) == []
+
+
+def test_where_there_was_no_past_the_present_is_seen_again(tiny_index, config_path):
+    """Black images would spoil the statistics of batch norms, which later see real ones alone."""
+    images = load_config(config_path.with_name("bevdet4d_depth_small.yaml")).camera.images
+    first, second = (load_frame(tiny_index[i], 0, images, tiny_index.before(i, 1)) for i in (0, 1))
+    batch = stack_frames([first, second], images, past_frames=2)
+    assert [moment.present.tolist() for moment in batch.past] == [[False, True], [False, False]]
+    for moment, missing in zip(batch.past, ([0], [0, 1]), strict=True):
+        assert torch.equal(moment.cameras.images[missing], batch.cameras.images[missing])
+        assert torch.equal(moment.now_from_then[missing], torch.eye(4).expand(len(missing), 4, 4))
+    assert not torch.equal(batch.past[0].cameras.images[1], batch.cameras.images[1])
 
 
 def test_the_past_says_where_the_vehicle_was(tiny_index, config_path):
