@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,8 +23,8 @@ from machine import machine
 
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.criterion import task_losses
-from vexkd_model.data.batch import Batch, collate
-from vexkd_model.data.dataset import load_input, load_sample
+from vexkd_model.data.batch import Batch, collate_for
+from vexkd_model.data.dataset import load_example
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.deploy.exported import exported
@@ -41,10 +40,8 @@ LEAST_AGREEMENT = 1e-3  # of exported and plain features, relative to the larges
 
 
 def keyframes(config: ModelConfig, index: FrameIndex, count: int) -> Batch:
-    """The first keyframe `count` times, with what is true in it. Depths may be taught by one sweep of the LiDAR."""
-    truth, frame, camera = load_sample(index, 0, config.training_sweeps), load_input(index, 0, config), config.camera
-    sample = replace(truth, frame=replace(frame, points=truth.frame.points))
-    return collate([sample] * count, camera and camera.images, camera.past_frames if camera else 0)
+    """The first keyframe `count` times, with what is true in it."""
+    return collate_for(config)([load_example(index, 0, config)] * count)
 
 
 def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:

@@ -22,8 +22,8 @@ from nuscenes.utils.splits import train as TRAIN_SCENES
 
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.criterion import task_losses
-from vexkd_model.data.batch import Batch, collate
-from vexkd_model.data.dataset import load_input, load_sample
+from vexkd_model.data.batch import Batch, collate_for
+from vexkd_model.data.dataset import load_example
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.synth import PRESETS, synthesise
@@ -51,13 +51,8 @@ def four_frames(folder: Path) -> FrameIndex:
 
 
 def whole_set(config: ModelConfig, index: FrameIndex) -> Batch:
-    """All frames as one batch; depths may be taught by one sweep of the LiDAR."""
-    samples = []
-    for i in range(len(index)):
-        truth = load_sample(index, i, config.training_sweeps)
-        samples.append(replace(truth, frame=replace(load_input(index, i, config), points=truth.frame.points)))
-    camera = config.camera
-    return collate(samples, camera and camera.images, camera.past_frames if camera else 0)
+    """All frames as one batch."""
+    return collate_for(config)([load_example(index, i, config) for i in range(len(index))])
 
 
 def learn(config: ModelConfig, batch: Batch, steps: int, rate: float, device: str) -> BevModel:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.batch import SensorBatch, stack_frames
+from vexkd_model.data.batch import SensorBatch, sensors_for
 from vexkd_model.data.street import street
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.types import Frame
@@ -49,8 +49,7 @@ class Description:
 def describe(config: ModelConfig, frame: Frame | None = None) -> Description:
     """Build the model and run one frame through it; without `frame`, a flat street."""
     model = build_model(config).train()
-    camera = config.camera
-    sensors = stack_frames([frame or street(config)], camera and camera.images, camera.past_frames if camera else 0)
+    sensors = sensors_for(config, [frame or street(config)])
     shapes: dict[str, str] = {}
     hooks = [module.register_forward_hook(lambda _, __, output, name=name: shapes.__setitem__(name, _shape(output)))
              for name, module in _hops(model)]

@@ -8,8 +8,8 @@ import torch
 
 from vexkd_model.config import load_config
 from vexkd_model.criterion import task_losses
-from vexkd_model.data.batch import collate, stack_frames
-from vexkd_model.data.dataset import load_input, load_sample
+from vexkd_model.data.batch import collate_for, sensors_for
+from vexkd_model.data.dataset import load_example, load_input
 from vexkd_model.data.street import street
 from vexkd_model.deploy.exported import exported
 from vexkd_model.deploy.package import load_package, save_package
@@ -21,7 +21,7 @@ from vexkd_model.model import build_model
 SMALL = ("lidar_pillar_small", "lidar_voxel_small", "bevdet_small", "bevdet4d_depth_small", "bevformer_small",
          "bevfusion_teacher_small", "vexkd_teacher_small")  # fmt: skip
 WITH_CAMERAS = SMALL[2:]
-# Tracing sparse convolutions takes half a minute: VeXKD's teacher stands for the voxels and the other teacher, too.
+# Tracing sparse convolutions takes longest: VeXKD's teacher stands for the voxels and for the other teacher, too.
 EXPORTED = ("lidar_pillar_small", "bevdet_small", "bevdet4d_depth_small", "bevformer_small", "vexkd_teacher_small")
 
 
@@ -44,8 +44,7 @@ def built(config):
 
 
 def sensors_of(config, *frames):
-    camera = config.camera
-    return stack_frames(frames, camera and camera.images, camera.past_frames if camera else 0)
+    return sensors_for(config, frames)
 
 
 def thinned(frame, keep):
@@ -55,12 +54,7 @@ def thinned(frame, keep):
 
 def batch_of(config, index, *rows):
     """Frames of the index with what is true in them."""
-    samples = []
-    for row in rows:
-        truth = load_sample(index, row, config.training_sweeps)
-        samples.append(replace(truth, frame=replace(load_input(index, row, config), points=truth.frame.points)))
-    camera = config.camera
-    return collate(samples, camera and camera.images, camera.past_frames if camera else 0)
+    return collate_for(config)([load_example(index, row, config) for row in rows])
 
 
 def close(a, b, tolerance=2e-4):

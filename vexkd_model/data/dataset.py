@@ -50,9 +50,18 @@ def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
 
 def load_input(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
     """Frame i as a model reads it that is not in training."""
+    return _still(index, i, config, config.sweeps)
+
+
+def load_example(index: FrameIndex, i: int, config: ModelConfig) -> Sample:
+    """Frame i as a model learns from it where nothing is augmented."""
+    return _with_truth(index, i, index[i], _still(index, i, config, config.training_sweeps))
+
+
+def _still(index: FrameIndex, i: int, config: ModelConfig, sweeps: int) -> Frame:
     camera = config.camera
     past = index.before(i, camera.past_frames) if camera else ()
-    return load_frame(index[i], config.sweeps, camera and camera.images, past)
+    return load_frame(index[i], sweeps, camera and camera.images, past)
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:

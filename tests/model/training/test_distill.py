@@ -17,21 +17,12 @@ from vexkd_model.model import build_model
 from vexkd_model.training.distill import distill
 from vexkd_model.training.module import ModelModule
 from vexkd_model.training.run import LAST_CHECKPOINT, RECORD, load_run
-from vexkd_model.training.train import quiet_lightning, train
+from vexkd_model.training.train import train
 
 EPOCHS = 4  # of three steps each: the log writes every tenth
 TINY = {"mask_blocks": 1, "mask_heads": 2, "mask_points": 2, "mask_feedforward": 16}
 STILL = ("training.augment={rotation: 0.0, scale: 0.0, translation: 0.0, flip: false}",
          "camera.images.augment={zoom: [1.0, 1.0], rotation: 0.0, flip: false}")  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_for_all():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    quiet_lightning()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

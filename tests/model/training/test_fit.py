@@ -14,18 +14,9 @@ from vexkd_model.training import fit
 from vexkd_model.training.module import ModelModule
 from vexkd_model.training.pictures import magnitude, picture
 from vexkd_model.training.run import LAST_CHECKPOINT, load_run
-from vexkd_model.training.train import quiet_lightning, train
+from vexkd_model.training.train import train
 
 EMA = 0.7
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    quiet_lightning()
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from vexkd_model.training.distill import distill
 from vexkd_model.training.processes import trainer_arguments
 from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
 from vexkd_model.training.step import NAN_BATCH
-from vexkd_model.training.train import quiet_lightning, train
+from vexkd_model.training.train import train
 
 SCRIPT = Path(__file__).with_name("train_script.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
@@ -42,12 +42,9 @@ VOXELS_AND_PROPOSALS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def every_step_is_logged():
-    threads, interval = torch.get_num_threads(), fit.LOG_EVERY_STEPS
-    torch.set_num_threads(1)
+    interval = fit.LOG_EVERY_STEPS
     fit.LOG_EVERY_STEPS = 1
-    quiet_lightning()
     yield
-    torch.set_num_threads(threads)
     fit.LOG_EVERY_STEPS = interval
 
 

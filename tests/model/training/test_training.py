@@ -24,19 +24,9 @@ from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.training.module import ModelModule
 from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run
 from vexkd_model.training.step import NAN_BATCH
-from vexkd_model.training.train import quiet_lightning, train
+from vexkd_model.training.train import train
 
 EPOCHS = 5  # of the tiny model: three steps each
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tiny layers are slower on many threads, and these tests share their machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    quiet_lightning()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
