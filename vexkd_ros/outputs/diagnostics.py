@@ -22,7 +22,8 @@ class Latency:
     """One frame's way through the node [ms], by the steady clock.
 
     wait: reception to the start of its conversion (for the frame before it, and for other cameras). convert: message
-    to Frame, with what it waits for transforms. infer: Frame to Prediction. publish: Prediction to the last message. total: their sum.
+    to Frame, with what it waits for transforms. infer: Frame to Prediction. publish: Prediction to the last message.
+    total: their sum.
     """
 
     wait: float
