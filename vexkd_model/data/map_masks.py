@@ -48,10 +48,20 @@ class MapRasteriser:
 
     def masks(self, global_from_base: np.ndarray) -> np.ndarray:
         """bool (6, Y, X) in base_link at the ego pose `global_from_base` (4, 4); roll and pitch are ignored."""
-        return np.stack([
-            np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
-            for name in MAP_CLASSES
-        ])
+        return np.stack([self.mask(name, global_from_base) for name in MAP_CLASSES])
+
+    def mask(self, name: str, global_from_base: np.ndarray) -> np.ndarray:
+        """bool (Y, X) of one of MAP_CLASSES."""
+        return np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
+
+    def outlines(self, name: str, area: BaseGeometry) -> list[np.ndarray]:
+        """The lines and polygons' outlines of one of MAP_CLASSES as far as they lie in `area`: float64 (N, 2) each, in
+        nuScenes' global frame [m]."""
+        found = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
+                 for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
+        lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in found]
+        parts = [part for line in lines for part in _parts(line.intersection(area))]
+        return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
 
     def _layer_mask(self, layer: str, global_from_base: np.ndarray) -> np.ndarray:
         grid, mask = self.grid, np.zeros(self.grid.shape, np.uint8)
@@ -82,13 +92,17 @@ def _layer_geometries(town: NuScenesMap, layer: str) -> list[BaseGeometry]:
 
 def _draw(geometry: BaseGeometry, mask: np.ndarray) -> None:
     """Polygons are rounded to cells and holes cleared, lines truncated: the devkit's conventions."""
-    parts = getattr(geometry, "geoms", [geometry])
+    parts = _parts(geometry)
     polygons = [part for part in parts if part.geom_type == "Polygon"]
     cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], 1)
     cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], 0)
     for line in parts:
         if line.geom_type == "LineString":
             cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, 1, LINE_THICKNESS)
+
+
+def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:
+    return list(getattr(geometry, "geoms", [geometry]))
 
 
 def _rounded(coordinates: object) -> np.ndarray:

@@ -13,6 +13,7 @@ from rosbags.highlevel import AnyReader
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.scene.selection import Selection
 
 TOPICS = ("/lidar/points", "/tf", "/tf_static", "/odom", "/keyframe", "/ground_truth")
 CLOUDS, SWEEP_S = 9, 0.05
@@ -21,7 +22,7 @@ Start = Callable[..., subprocess.Popen]
 
 @pytest.fixture(scope="module")
 def bag(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(tiny_dataset, "v1.0-mini", tmp_path_factory.mktemp("bags"))[0]
+    return convert(tiny_dataset, "v1.0-mini", tmp_path_factory.mktemp("bags"), selection=Selection(topics=TOPICS))[0]
 
 
 def content(bag: Path) -> dict[str, list[bytes]]:
