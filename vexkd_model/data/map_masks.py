@@ -4,9 +4,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from nuscenes.map_expansion.arcline_path_utils import discretize_lane
 from nuscenes.map_expansion.map_api import NuScenesMap
 from shapely import affinity
-from shapely.geometry import box
+from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 from shapely.strtree import STRtree
 
@@ -40,6 +41,7 @@ class MapRasteriser:
             town = NuScenesMap(dataroot=str(dataroot), map_name=location)
             self._geometries = {layer: _layer_geometries(town, layer)
                                 for layers in LAYERS_OF_CLASS.values() for layer in layers}
+            self._lanes: list[list[dict]] = list(town.arcline_path_3.values())
         except Exception as error:  # of any kind: the devkit checks nothing, and has no type for an old version
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{path}: not a map expansion ({reason}); unpack it again") from None
@@ -62,6 +64,14 @@ class MapRasteriser:
         lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in found]
         parts = [part for line in lines for part in _parts(line.intersection(area))]
         return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
+
+    def centrelines(self, area: BaseGeometry) -> list[np.ndarray]:
+        """The centre lines of the lanes that begin or end in `area`, a point a metre: float64 (N, 2) each, in nuScenes'
+        global frame [m]."""
+        ends = [(lane[0]["start_pose"][:2], lane[-1]["end_pose"][:2]) for lane in self._lanes]
+        near = [lane for lane, (start, end) in zip(self._lanes, ends, strict=True)
+                if area.contains(Point(start)) or area.contains(Point(end))]
+        return [np.array(discretize_lane(lane, resolution_meters=1.0))[:, :2] for lane in near]
 
     def _layer_mask(self, layer: str, global_from_base: np.ndarray) -> np.ndarray:
         grid, mask = self.grid, np.zeros(self.grid.shape, np.uint8)

@@ -19,7 +19,6 @@ from vexkd_model.errors import UserError
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.player import message_class
 from vexkd_ros.bags.qos import LATCHED, STREAM
-from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
 DISCOVERY_PERIOD_S = 0.1
@@ -63,10 +62,10 @@ class BagRecorder:
         return topic in self._topics or (self._prefix is not None and topic.startswith(self._prefix))
 
     def _subscribe(self, topic: str, msgtype: str, offers: list[QoSProfile]) -> None:
-        if msgtype not in bag_typestore().types:
+        if not self._format.knows(msgtype):
             self._unknown.add(topic)
-            print(f"warning: {topic}: type {msgtype} has no known definition, not recorded", file=sys.stderr,
-                  flush=True)
+            print(f"warning: {topic}: type {msgtype} is not defined in any installed package, not recorded",
+                  file=sys.stderr, flush=True)
             return
         latched = all(offer.durability is DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
         reliable = all(offer.reliability is ReliabilityPolicy.RELIABLE for offer in offers)

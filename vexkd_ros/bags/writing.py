@@ -8,7 +8,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vexkd_ros.bags.typestore import DISTRIBUTIONS, OLDEST, bag_typestore
+from vexkd_ros.bags.typestore import DISTRIBUTIONS, OLDEST, bag_typestore, learn_type
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
@@ -23,6 +23,10 @@ class BagFormat:
     def writer(self, folder: Path) -> Writer:
         """A bag that does not exist yet; WriterError where it does."""
         return Writer(folder, version=DISTRIBUTIONS[self.distro][1], storage_plugin=STORAGES[self.storage])
+
+    def knows(self, msgtype: str) -> bool:
+        """Whether a topic of that type can be added."""
+        return learn_type(msgtype, bag_typestore(self.distro))
 
     def add_topic(self, writer: Writer, name: str, msgtype: str, qos: Qos) -> Connection:
         """A topic with its type's definition and hash in that distribution."""

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2] / "model"))
-from tiny_nuscenes import EGO_SPEED, KEYFRAME_S, SCENES, START_US, quaternion, to_global, write_tiny_nuscenes
+from tiny_nuscenes import (
+    EGO_SPEED,
+    HEADING,
+    KEYFRAME_S,
+    LOCATION,
+    SCENES,
+    START_US,
+    quaternion,
+    to_global,
+    write_tiny_nuscenes,
+)
 
 # As in nuScenes' own files.
 RADAR_FIELDS = np.dtype([
@@ -34,7 +44,19 @@ def write_full_nuscenes(root: Path) -> Path:
     for name, rows in tables.items():
         (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(rows))
     _write_can_bus(root / "can_bus", next(iter(SCENES)))
+    _add_lanes(root / "maps" / "expansion" / f"{LOCATION}.json")
     return root
+
+
+def _add_lanes(path: Path) -> None:
+    """A straight lane of 20 m ahead of the vehicle, and one far away."""
+    expansion = json.loads(path.read_text())
+    for name, x in (("ahead", 0.0), ("far", 900.0)):
+        start, end = to_global(np.array([[x, -2.0], [x + 20.0, -2.0]])).tolist()
+        expansion["arcline_path_3"][name] = [{
+            "start_pose": [*start, HEADING], "end_pose": [*end, HEADING], "shape": "LSR", "radius": 999.999,
+            "segment_length": [0.0, 20.0, 0.0]}]
+    path.write_text(json.dumps(expansion))
 
 
 def _add_radar(root: Path, tables: dict, sample: str, keyframe: int, start_us: int) -> None:
@@ -42,7 +64,7 @@ def _add_radar(root: Path, tables: dict, sample: str, keyframe: int, start_us: i
     token, path = f"{sample}-radar", f"samples/RADAR_FRONT/{sample}.pcd"
     write_radar(root / path, radar_returns(7 + keyframe))
     stamp = start_us + round(seconds * 1e6)
-    tables["ego_pose"].append({"token": token, "timestamp": stamp, "rotation": quaternion(0.6),
+    tables["ego_pose"].append({"token": token, "timestamp": stamp, "rotation": quaternion(HEADING),
                                "translation": to_global(np.array([EGO_SPEED * seconds, 0.0, 0.0])).tolist()})
     tables["sample_data"].append({
         "token": token, "sample_token": sample, "ego_pose_token": token, "calibrated_sensor_token": "radar",
@@ -74,7 +96,7 @@ def _write_can_bus(folder: Path, scene: str) -> None:
     imu = [{"utime": START_US + i * IMU_PERIOD_US, "q": [0.5, 0.5, -0.5, 0.5], "linear_accel": [0.1 * i, -0.2, 9.8],
             "rotation_rate": [0.01, 0.02, 0.03 * i]} for i in range(20)]
     pose = [{"utime": START_US + i * POSE_PERIOD_US, "pos": to_global(np.array([0.1 * i, 0, 0])).tolist(),
-             "orientation": quaternion(0.6), "vel": [EGO_SPEED, 0.0, 0.0], "accel": [0.0, 0.0, 9.8],
+             "orientation": quaternion(HEADING), "vel": [EGO_SPEED, 0.0, 0.0], "accel": [0.0, 0.0, 9.8],
              "rotation_rate": [0.0, 0.0, 0.1]} for i in range(10)]
     vehicle = [{"utime": START_US + i * 500_000, "brake": 3, "steering": -1.5} for i in range(2)]
     for name, records in (("ms_imu", imu), ("pose", pose), ("vehicle_monitor", vehicle)):

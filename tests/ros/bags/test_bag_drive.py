@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bag_content import messages_of, stamp_of
 from full_nuscenes import START_US
-from tiny_nuscenes import boxes_in_base, to_global
+from tiny_nuscenes import HEADING, ORIGIN, boxes_in_base, to_global
 
 Messages = dict[str, list[tuple[int, object]]]
 OTHER = "animal"  # none of the ten classes
@@ -60,11 +60,17 @@ def test_the_map_is_outlined_around_the_drive_once_and_first(full_messages: Mess
     (stamp, array), = full_messages["/map/markers"]
     assert stamp == min(stamp for messages in full_messages.values() for stamp, _ in messages)
     by_class = {marker.ns: marker for marker in array.markers}
-    assert by_class.keys() == {"drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider"}
+    assert by_class.keys() == {"drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider",
+                               "centreline"}
     assert all(marker.header.frame_id == "odom" and marker.type == 5 for marker in array.markers)
     crossing = {(round(point.x, 3), round(point.y, 3)) for point in by_class["ped_crossing"].points}
     corners = to_global(np.array([(16, -8), (20, -8), (20, 8), (16, 8)], float)).round(3)
     assert crossing == {tuple(corner) for corner in corners.tolist()}
+    centres = np.array([(point.x, point.y) for point in by_class["centreline"].points])
+    along = (centres - ORIGIN) @ [np.cos(HEADING), np.sin(HEADING)]
+    left = (centres - ORIGIN) @ [-np.sin(HEADING), np.cos(HEADING)]
+    np.testing.assert_allclose(left, -2, atol=1e-3)
+    assert (along.min(), along.max()) == (pytest.approx(0, abs=0.01), pytest.approx(20, abs=1.1))
     way = np.array([to_global([0, 0]), to_global([5, 0])])
     for marker in array.markers:
         points = np.array([(point.x, point.y) for point in marker.points])

@@ -9,9 +9,11 @@ import pytest
 import yaml
 from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
 
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.scene.selection import Selection
+from vexkd_ros.bags.typestore import learn_type
 from vexkd_ros.bags.writing import BagFormat
 from vexkd_ros.share import installed_shares
 
@@ -94,3 +96,25 @@ def test_nothing_is_lost_where_ros_itself_reads_and_writes_the_messages(full_bag
             # ROS leaves anything in the gaps between fields; written by rosbags again, they are zeros.
             again = reader.typestore.deserialize_cdr(serialize_message(message), connection.msgtype)
             assert reader.typestore.serialize_cdr(again, connection.msgtype) == data, connection.topic
+
+
+def test_types_of_installed_packages_are_learnt_with_all_that_they_name(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, name, definition in (
+            ("plant_msgs", "Tree", "std_msgs/Header header\nLeaf[] leaves\nbark_msgs/Bark[2] bark\n"),
+            ("plant_msgs", "Leaf", "float32 area\n"), ("bark_msgs", "Bark", "string<=5 kind\n"),
+            ("plant_msgs", "Root", "soil_msgs/Soil soil\n")):
+        (tmp_path / "share" / package / "msg").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "share" / package / "msg" / f"{name}.msg").write_text(definition)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
+    store = get_typestore(Stores.ROS2_JAZZY)
+    assert learn_type("plant_msgs/msg/Tree", store)
+    leaf, bark = store.types["plant_msgs/msg/Leaf"], store.types["bark_msgs/msg/Bark"]
+    stamp = store.types["builtin_interfaces/msg/Time"](1, 2)
+    tree = store.types["plant_msgs/msg/Tree"](store.types["std_msgs/msg/Header"](stamp, "wood"), [leaf(1.5)],
+                                              [bark("oak"), bark("elm")])
+    data = store.serialize_cdr(tree, "plant_msgs/msg/Tree")
+    assert store.deserialize_cdr(data, "plant_msgs/msg/Tree") == tree
+    assert "string<=5 kind" in store.generate_msgdef("plant_msgs/msg/Tree", ros_version=2)[0]
+    assert not learn_type("plant_msgs/msg/Root", store), "its soil is not installed"
+    assert not learn_type("soil_msgs/msg/Soil", store)

@@ -195,3 +195,17 @@ def test_a_part_of_an_index_holds_the_frames_and_maps_of_its_scenes(two_scenes: 
             assert [before.token for before in part.before(j, 2)] == [before.token for before in index.before(i, 2)]
     with pytest.raises(UserError, match="scene scene-0001: not in the index"):
         index.of_scenes(["scene-0001"])
+
+
+@pytest.mark.parametrize("sensor", SHRUNK)
+def test_predictions_on_the_real_keyframes_bag_are_those_from_its_files(
+        packages: dict[str, Path], keyframe_dataroot: Path, tmp_path: Path, sensor: str) -> None:
+    bag, = convert(keyframe_dataroot, "v1.0-mini", tmp_path / "bags")
+    prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
+    index, student = FrameIndex.open(tmp_path / "index", "mini_train"), Predictor.load(packages[sensor])
+    expected, = predict_split(student, index)
+    found = replay([bag], student, index)[expected.stamp_ns]
+    assert len(expected.boxes) > 10
+    np.testing.assert_allclose(found.boxes.values, expected.boxes.values, atol=1e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-3)

@@ -19,6 +19,7 @@ from vexkd_ros.bags.typestore import message_type
 
 AROUND_M = 75.0  # of the way that the vehicle drives
 LINE_WIDTH_M = 0.2
+CENTRELINE_COLOUR = (150, 150, 150)
 
 
 def has_map(scene: Scene) -> bool:
@@ -34,7 +35,8 @@ def ground_truth_maps(scene: Scene) -> Iterator[Due]:
 
 
 def map_markers(scene: Scene, stamp_ns: int) -> Iterator[Due]:
-    """The outlines of the six map classes around the vehicle's way, in odom: one marker a class, once, latched."""
+    """The outlines of the six map classes and the lanes' centre lines around the vehicle's way, in odom: a marker each,
+    once, latched."""
     if has_map(scene) and scene.keyframes:
         yield Due(stamp_ns, MAP_MARKERS, partial(_map_markers, scene, stamp_ns))
 
@@ -58,10 +60,10 @@ def _map_markers(scene: Scene, stamp_ns: int) -> object:
     rasteriser = _rasteriser(scene.dataroot, scene.location)
     way = np.array([keyframe.odom_from_base.translation for keyframe in scene.keyframes])
     area = MultiPoint(way[:, :2]).buffer(AROUND_M)
-    markers = []
-    for name in MAP_CLASSES:
-        ends = [point((*corner, way[0, 2])) for line in rasteriser.outlines(name, area)
-                for edge in pairwise(line.tolist()) for corner in edge]
-        markers.append(marker(header(stamp_ns, "odom"), name, 0, LINE_LIST, (LINE_WIDTH_M, 0.0, 0.0),
-                              MAP_COLOURS[name], 1.0, points=ends))
-    return message_type(MAP_MARKERS.msgtype)(markers)
+    lines = {name: rasteriser.outlines(name, area) for name in MAP_CLASSES}
+    lines["centreline"] = rasteriser.centrelines(area)
+    colours, at = {**MAP_COLOURS, "centreline": CENTRELINE_COLOUR}, header(stamp_ns, "odom")
+    return message_type(MAP_MARKERS.msgtype)([
+        marker(at, name, 0, LINE_LIST, (LINE_WIDTH_M, 0.0, 0.0), colours[name], 1.0, [
+            point((*corner, way[0, 2])) for line in found for edge in pairwise(line.tolist()) for corner in edge])
+        for name, found in lines.items()])
