@@ -41,6 +41,7 @@ setup(
         "console_scripts": [
             "vexkd = vexkd_model.cli:main",
             "student_node = vexkd_ros.student_node:main",
+            "comparison_node = vexkd_ros.comparison_node:main",
             "nuscenes_to_bag = vexkd_ros.bags.nuscenes_to_bag:main",
             "bag_player = vexkd_ros.bags.player:main",
             "bag_recorder = vexkd_ros.bags.recorder:main",
