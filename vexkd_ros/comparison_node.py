@@ -21,13 +21,12 @@ from rclpy.utilities import remove_ros_args
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.evaluation.matching import CLASS_RANGE_M, MATCH_DISTANCE_M, match_by_centre
+from vexkd_model.evaluation.matching import MATCH_DISTANCE_M, match_by_centre, within_range
 from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.stamp_pairs import StampPairs
 from vexkd_ros.outputs.comparison_markers import comparison_markers
 
-RANGE_M = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES])
 EXAMPLE = """\
 example:
   comparison_node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.3"""
@@ -79,7 +78,7 @@ class ComparisonNode(Node):
         for name in set(unknown) - self._unknown:
             self._unknown.add(name)
             self.get_logger().warning(f"class '{name}' is left out; it is none of {', '.join(DETECTION_CLASSES)}")
-        near = np.linalg.norm(boxes.values[:, :2], axis=1) < RANGE_M[boxes.labels]
+        near = within_range(boxes)
         return Boxes(boxes.values[near], boxes.labels[near]), scores[near]
 
 

@@ -97,6 +97,10 @@ def test_the_installed_modules_are_found_before_the_repository(workspace):
     assert all(line.startswith(str(workspace / "install/vexkd_ros")) for line in where.splitlines())
 
 
+def test_the_page_of_vexkd_view_is_installed_with_its_module(prefix):
+    assert [path.name for path in prefix.rglob("vexkd_ros/bags/view.html")] == ["view.html"]
+
+
 def test_the_installed_node_becomes_active_and_ends_well_on_ctrl_c(workspace, prefix, untrained_package):
     node = subprocess.Popen(in_workspace(workspace, prefix / "lib/vexkd_ros/student_node", "--ros-args",
                                          "-p", f"model:={untrained_package}"), cwd=workspace)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vexkd_model.types import Boxes
+from vexkd_model.types import DETECTION_CLASSES, Boxes
 
 # How far from the vehicle the metrics look at each class [m]: class_range of the devkit's detection_cvpr_2019, whose
 # import takes seconds.
@@ -13,6 +13,12 @@ CLASS_RANGE_M = {
     "barrier": 30, "motorcycle": 40, "bicycle": 40, "pedestrian": 40, "traffic_cone": 30,
 }  # fmt: skip
 MATCH_DISTANCE_M = 2.0  # of the metrics' four thresholds the one that the true-positive errors use
+
+
+def within_range(boxes: Boxes) -> np.ndarray:
+    """bool (M,): whether the centre is where the metrics look at the box's class."""
+    limits = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES])
+    return np.linalg.norm(boxes.values[:, :2], axis=1) < limits[boxes.labels]
 
 
 @dataclass(frozen=True)

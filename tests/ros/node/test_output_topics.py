@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,7 +20,7 @@ from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.errors import UserError
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
 from vexkd_ros.outputs.debug_times import DebugTimes
-from vexkd_ros.outputs.detected_objects import LABELS
+from vexkd_ros.outputs.detected_objects import LABELS, detected_objects_message
 from vexkd_ros.outputs.diagnostics import Latency
 from vexkd_ros.outputs.publishers import DEFAULT_OUTPUTS, Publishers, check_outputs
 from vexkd_ros.share import REPOSITORY
@@ -185,10 +186,7 @@ def test_every_class_has_a_word_in_autoware():
 
 @needs_autoware
 def test_an_object_for_autoware_moves_along_its_own_heading():
-    from autoware_perception_msgs.msg import DetectedObjectKinematics, ObjectClassification, Shape
-
-    from vexkd_ros.outputs.detected_objects import detected_objects_message
-
+    msg = import_module("autoware_perception_msgs.msg")
     car = (10, 1, 0.5, 4, 2, 1.5, math.pi / 2, 0, 3)  # looks to the left and drives that way
     barrier = (5, 0, 0.5, 0.5, 2, 1, 0, math.nan, math.nan)
     message = detected_objects_message(prediction((car, barrier), (0, DETECTION_CLASSES.index("barrier"))),
@@ -196,26 +194,25 @@ def test_an_object_for_autoware_moves_along_its_own_heading():
     assert message.header.frame_id == "base_link"
     first, second = message.objects
     assert first.existence_probability == 0.5
-    assert [(c.label, c.probability) for c in first.classification] == [(ObjectClassification.CAR, 1.0)]
-    assert first.shape.type == Shape.BOUNDING_BOX
+    assert [(c.label, c.probability) for c in first.classification] == [(msg.ObjectClassification.CAR, 1.0)]
+    assert first.shape.type == msg.Shape.BOUNDING_BOX
     assert (first.shape.dimensions.x, first.shape.dimensions.y, first.shape.dimensions.z) == (4, 2, 1.5)
     twist = first.kinematics.twist_with_covariance.twist.linear
     assert (twist.x, twist.y) == pytest.approx((3, 0), abs=1e-5)
     assert first.kinematics.has_twist and not second.kinematics.has_twist
-    assert first.kinematics.orientation_availability == DetectedObjectKinematics.AVAILABLE
-    assert second.kinematics.orientation_availability == DetectedObjectKinematics.SIGN_UNKNOWN
-    assert second.classification[0].label == ObjectClassification.UNKNOWN
+    assert first.kinematics.orientation_availability == msg.DetectedObjectKinematics.AVAILABLE
+    assert second.kinematics.orientation_availability == msg.DetectedObjectKinematics.SIGN_UNKNOWN
+    assert second.classification[0].label == msg.ObjectClassification.UNKNOWN
 
 
 @needs_autoware
 def test_objects_for_autoware_come_where_the_parameter_asks_for_them(side, student, config):
-    from autoware_perception_msgs.msg import DetectedObjects
-
+    kind = import_module("autoware_perception_msgs.msg").DetectedObjects
     node, listener = student(), side(rclpy.create_node, "listener")
     publishers = Publishers(node, config)
     activate(node)
-    got: list[DetectedObjects] = []
-    listener.node.create_subscription(DetectedObjects, "student_node/detected_objects", got.append, 10)
+    got: list = []
+    listener.node.create_subscription(kind, "student_node/detected_objects", got.append, 10)
     wait_for(lambda: any(publisher.get_subscription_count() for _, publisher, _ in publishers._outputs), listener)
     time.sleep(0.3)
     publishers.publish(prediction(), Header(stamp=Time(sec=1)), DEFAULT_OUTPUTS)
