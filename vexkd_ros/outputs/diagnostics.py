@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +21,9 @@ REPLACED = "replaced by newer input"  # newest input wins: normal under load, no
 class Latency:
     """One frame's way through the node [ms], by the steady clock.
 
-    wait: reception to the start of its conversion (for the frame before it, and for transforms). convert: message to
-    Frame. infer: Frame to Prediction. publish: Prediction to the last message. total: their sum.
+    wait: reception to the start of its conversion (for the frame before it, and for other cameras). convert: message
+    to Frame, with what it waits for transforms. infer: Frame to Prediction. publish: Prediction to the last message.
+    total: their sum.
     """
 
     wait: float
@@ -153,11 +155,13 @@ class Health:
             return True
 
 
-def latency_message(latency: Latency, age_ms: float, sweeps: int, header: Header, name: str) -> DiagnosticArray:
-    """One frame's latency by stage. age_ms: node clock now − input stamp, after the last output was published."""
+def latency_message(latency: Latency, age_ms: float, parts: Mapping[str, int], header: Header,
+                    name: str) -> DiagnosticArray:
+    """One frame's latency by stage. age_ms: node clock now − input stamp, after the last output was published. parts:
+    what the frame was made of, {"sweeps": 5}."""
     values = {f"{stage}_ms": f"{getattr(latency, stage):.3f}" for stage in STAGES}
     status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f"{name}: latency",
-                              values=_key_values(values | {"age_ms": f"{age_ms:.3f}", "sweeps": sweeps}))
+                              values=_key_values(values | {"age_ms": f"{age_ms:.3f}"} | parts))
     return DiagnosticArray(header=header, status=[status])
 
 

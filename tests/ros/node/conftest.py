@@ -7,7 +7,7 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
@@ -44,6 +45,21 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(7)
     config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
     folder = tmp_path_factory.mktemp("packages") / "untrained"
+    save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def camera_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `package`, of a student with three cameras and a memory of one moment, that is quick on two cores."""
+    torch.manual_seed(7)
+    config = load_config(REPOSITORY / "config" / "model" / "bevdet4d_depth_small.yaml")
+    images = config.camera.images.model_copy(update={
+        "width": 128, "height": 48, "cameras": ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")})
+    config = config.model_copy(update={
+        "camera": config.camera.model_copy(update={"images": images, "past_frames": 1}),
+        "detection": config.detection.model_copy(update={"score_threshold": 1e-6})})
+    folder = tmp_path_factory.mktemp("packages") / "cameras"
     save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return folder
 
@@ -129,11 +145,16 @@ class Vehicle:
                 self._changed.wait(0.05)
         return found
 
-    def wait_until_node_listens(self) -> None:
-        listening = ((self._points, 1), (self._tf, 1), (self._tf_static, 1))
-        self.wait_for(lambda: all(publisher.get_subscription_count() >= n for publisher, n in listening)
+    def wait_until_node_listens(self, *inputs: Publisher) -> None:
+        """To clouds, or else to all of `inputs`."""
+        listening = (*(inputs or [self._points]), self._tf, self._tf_static)
+        self.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listening)
                       and self.node.count_publishers("student_node/debug/latency"), "an active student_node")
         time.sleep(0.3)  # the node's side of the discovery
+
+    def send_mounts(self, mounts: Mapping[str, tuple]) -> None:
+        """Where sensors sit in base_link, beside the LiDAR."""
+        self._tf_static.publish(transforms_message([("base_link", frame, 0, *pose) for frame, pose in mounts.items()]))
 
     def send_odometry(self, stamp_ns: int, pose: tuple = NOWHERE) -> None:
         self._tf.publish(transforms_message([("odom", "base_link", stamp_ns, *pose)]))
@@ -144,11 +165,15 @@ class Vehicle:
             self.stamp_ns += 60 * SECOND
             stamp_ns = self.stamp_ns
         cloud.header.stamp.sec, cloud.header.stamp.nanosec = divmod(stamp_ns, SECOND)
-        self._statuses_before_last_cloud = len(self.statuses)
+        self.now_follows_an_input()
         if pose:
             self.send_odometry(stamp_ns, pose)
         self._points.publish(cloud)
         return stamp_ns
+
+    def now_follows_an_input(self) -> None:
+        """Statuses until now are no answer to it."""
+        self._statuses_before_last_cloud = len(self.statuses)
 
     def result(self, stamp_ns: int, topic: str = "detections") -> object:
         """What the node said on one of its topics about the cloud with that stamp."""
