@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,15 +13,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vexkd_model.errors import UserError
 from vexkd_model.evaluation.matching import match_by_centre, within_range
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
-from vexkd_ros.bags.view_moments import GROUND_TRUTH, KEYFRAME, Moment, Recording, read_recording
+from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
 from vexkd_ros.bags.view_poses import Poses
 from vexkd_ros.inputs.detections import read_detections
-from vexkd_ros.inputs.pointcloud import read_cloud
+from vexkd_ros.inputs.images import ImageError, stored_image
+from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
 
 NODE, POINTS = "/student_node", "/lidar/points"
 MOMENTS = 100  # of about 0.3 MB each
@@ -67,8 +70,8 @@ def _frame(moment: Moment, recording: Recording, poses: Poses, node: str, points
         "has_truth": GROUND_TRUTH in messages,
         "maps": {name: picture for name, prefix in (("student", node), ("true", GROUND_TRUTH))
                  if (picture := _map([messages.get(f"{prefix}/map/{c}") for c in MAP_CLASSES]))},
-        "cameras": [_camera(topic.removesuffix("/image/compressed"), messages[topic], moment.stamp_ns, recording, poses)
-                    for topic in sorted(messages, key=_left_to_right) if topic.endswith("/image/compressed")],
+        "cameras": [camera for namespace, image in _images(messages, node)
+                    if (camera := _camera(namespace, image, moment.stamp_ns, recording, poses))],
     }
 
 
@@ -112,7 +115,10 @@ def _points(message: Any, poses: Poses) -> str:
     base_from_sensor = poses.mount(message.header.frame_id) if message is not None else None
     if base_from_sensor is None:
         return ""
-    points = apply(base_from_sensor, read_cloud(message).points[:, :3])
+    try:
+        points = apply(base_from_sensor, read_cloud(message).points[:, :3])
+    except CloudError as error:
+        raise UserError(f"a cloud of {message.header.frame_id}: {error}") from None
     points = points[np.abs(points).max(axis=1) < REACH_M] if len(points) else points
     if len(points) > SHOWN_POINTS:
         points = points[np.random.default_rng(0).choice(len(points), SHOWN_POINTS, replace=False)]
@@ -135,30 +141,41 @@ def _map(grids: list[Any]) -> dict | None:
             "y_max": y + info.height * info.resolution}
 
 
-def _camera(name: str, message: Any, stamp_ns: int, recording: Recording, poses: Poses) -> dict:
-    """A camera's picture; `projection`: (3, 4) row by row, base_link at the moment → its pixels, None where unknown."""
-    stored = bytes(message.data)
-    image = Image.open(io.BytesIO(stored))
-    scale = min(1.0, IMAGE_WIDTH / image.width)
-    url = f"data:image/jpeg;base64,{base64.b64encode(stored).decode()}"
-    size = round(image.width * scale), round(image.height * scale)
-    if size != image.size:
-        url = _data_url(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), "JPEG", quality=80)
-    camera = {"name": name.strip("/"), "url": url, "width": size[0], "height": size[1], "projection": None}
-    info = recording.camera_info.get(f"{name}/camera_info")
-    mount = poses.mount(message.header.frame_id)
+def _images(messages: dict[str, Any], node: str) -> list[tuple[str, Any]]:
+    """(namespace of a camera, its image), in front from left to right, then behind."""
+    # sorted: where a camera's raw and compressed images are there, the compressed one wins
+    images = {topic.removesuffix("/compressed").rpartition("/")[0]: message for topic, message in
+              sorted(messages.items()) if message.__msgtype__ in IMAGES and not topic.startswith(f"{node}/")}
+    return sorted(images.items(), key=lambda item: _left_to_right(item[0]))
+
+
+def _left_to_right(namespace: str) -> tuple[bool, int, str]:
+    side = 0 if "left" in namespace else 2 if "right" in namespace else 1
+    return "back" in namespace, side, namespace
+
+
+def _camera(namespace: str, message: Any, stamp_ns: int, recording: Recording, poses: Poses) -> dict | None:
+    """A camera's picture, None where it cannot be read.
+
+    `projection`: (3, 4) row by row, base_link at the moment → the picture's pixels, None where that is not known.
+    """
+    try:
+        stored = stored_image(message)
+        pixels = stored.read(next((r for r in (8, 4, 2) if stored.size[0] >= r * IMAGE_WIDTH), 1))
+    except ImageError as error:
+        print(f"{namespace}: {error}; this picture is left out", file=sys.stderr)
+        return None
+    scale = min(1.0, IMAGE_WIDTH / stored.size[0])
+    size = round(stored.size[0] * scale), round(stored.size[1] * scale)
+    url = _data_url(Image.fromarray(pixels).resize(size), "JPEG", quality=80)
+    camera = {"name": namespace.strip("/"), "url": url, "width": size[0], "height": size[1], "projection": None}
+    info, mount = recording.camera_info.get(f"{namespace}/camera_info"), poses.mount(message.header.frame_id)
     if info is not None and mount is not None and info.width and info.height:
         taken = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
         camera_from_base = inverse(mount) @ poses.moved(stamp_ns, taken)
         pixels_from_camera = np.diag([size[0] / info.width, size[1] / info.height, 1.0]) @ info.k.reshape(3, 3)
         camera["projection"] = (pixels_from_camera @ camera_from_base[:3]).round(4).ravel().tolist()
     return camera
-
-
-def _left_to_right(topic: str) -> tuple[bool, int, str]:
-    """The order of panels: in front from left to right, then behind."""
-    side = 0 if "left" in topic else 2 if "right" in topic else 1
-    return "back" in topic, side, topic
 
 
 def _data_url(image: Image.Image, kind: str, **options: int) -> str:

@@ -17,6 +17,7 @@ from vexkd_ros.bags.typestore import bag_typestore
 
 GROUND_TRUTH, KEYFRAME = "/ground_truth", "/keyframe"
 TRANSFORMS = ("/tf", "/tf_static")
+IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 TOGETHER_NS = 100_000_000  # what is further apart in time is not of one moment
 MARKERS_HEADER = 8  # in a MarkerArray, the number of markers comes before the first marker's header
 
@@ -90,7 +91,8 @@ def _stamped(readers: list[Reader], node: str, points: str, label: str) -> Itera
     maps = {f"{prefix}/map/{name}" for prefix in (node, GROUND_TRUTH) for name in MAP_CLASSES}
     shown = {GROUND_TRUTH, KEYFRAME, points, f"{node}/detections", f"{node}/markers", *maps}
     for number, reader in enumerate(readers, 1):
-        chosen = [c for c in reader.connections if c.topic in shown or c.topic.endswith("/image/compressed")]
+        chosen = [c for c in reader.connections if c.topic in shown
+                  or (c.msgtype in IMAGES and not c.topic.startswith(f"{node}/"))]
         total = sum(connection.msgcount for connection in chosen)
         messages = reader.messages(chosen) if chosen else ()
         for connection, _, data in progress(messages, f"{label} ({number}/{len(readers)})", total, "messages"):
