@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,10 +61,13 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = load_config(REPOSITORY / "config/model/lidar_pillar_small.yaml")
-    folder = tmp_path_factory.mktemp("packages") / "untrained"
-    save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
-    return folder
+    return untrained_package("lidar_pillar_small", tmp_path_factory.mktemp("packages"))
+
+
+def untrained_package(model: str, folder: Path) -> Path:
+    config = load_config(REPOSITORY / "config/model" / f"{model}.yaml")
+    save_package(folder / model, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    return folder / model
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +77,12 @@ def bag(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def launch(environment: dict[str, str], name: str, *arguments: object) -> subprocess.CompletedProcess:
     """Run a launch file to its end."""
-    return subprocess.run([sys.executable, "-c", LAUNCH, str(FILES[name]), *map(str, arguments)], env=environment,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S)
+    return subprocess.run(command(name, *arguments), env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT_S)
+
+
+def command(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", LAUNCH, str(FILES[name]), *map(str, arguments)]
 
 
 @pytest.fixture
@@ -146,7 +155,34 @@ def test_one_launch_leads_from_a_bag_to_official_figures(environment: dict[str, 
                                                          tiny_dataset: Path, tiny_index: FrameIndex,
                                                          tmp_path: Path) -> None:
     done = launch(environment, "evaluate", f"bags:={bag}", f"dataroot:={tiny_dataset}", "version:=v1.0-mini",
-                  f"index:={tiny_index.folder.parent}", f"model:={untrained}", f"out:={tmp_path / 'published'}",
-                  f"json:={tmp_path / 'figures.json'}", "rate:=0.05")
+                  f"index:={tiny_index.folder.parent}", f"model:={untrained}", "namespace:=second",
+                  f"out:={tmp_path / 'published'}", f"json:={tmp_path / 'figures.json'}", "rate:=0.05")
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "figures.json").is_file() and "mAP" in done.stdout
+
+
+@needs_launch
+def test_cameras_of_any_name_reach_the_student(environment: dict[str, str], tmp_path: Path) -> None:
+    arguments = ("modality:=camera", f"model:={untrained_package('bevdet_small', tmp_path)}", "namespace:=/upper",
+                 "cameras:=a,b,c,d,e,f", "image:=/sensing/{camera}/image_raw", "camera_info:=/sensing/{camera}/info")
+    rclpy.init()
+    node = rclpy.create_node("observer")
+    process = subprocess.Popen(command("student", *arguments), env=environment, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    wanted = {f"/sensing/{camera}/{name}" for camera in "abcdef" for name in ("info", "image_raw")}
+    deadline, read = time.monotonic() + TIMEOUT_S, set()
+    try:
+        while not wanted <= read and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.2)
+            if ("student_node", "/upper") in node.get_node_names_and_namespaces():
+                subscribed = node.get_subscriber_names_and_types_by_node("student_node", "/upper")
+                read = {topic.removesuffix("/compressed") for topic, _ in subscribed}
+        assert wanted <= read
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+        node.destroy_node()
+        rclpy.shutdown()
