@@ -48,7 +48,11 @@ ARGUMENTS = [
     DeclareLaunchArgument("json", default_value="", description="file to write the figures to, too"),
     DeclareLaunchArgument("rate", default_value="0.25", description="speed of the bags: 1.0 where the student keeps up "
                           "with the sensor, slower on a CPU"),
-    # The default of student.launch.py is that of a vehicle.
+    # The defaults of student.launch.py are those of a vehicle.
+    DeclareLaunchArgument("reference", default_value="/keyframe", description="topic of std_msgs/Header with the "
+                          "stamps for which a camera student predicts: those that are scored"),
+    DeclareLaunchArgument("image_transport", default_value="compressed", choices=["", "raw", "compressed"],
+                          description="which images the student reads; bags of ours hold compressed ones"),
     DeclareLaunchArgument("input_reliability", default_value="reliable", choices=["", "best_effort", "reliable"],
                           description="quality of service asked of the inputs; reliable: no frame of a bag gets lost"),
 ]

@@ -47,6 +47,8 @@ ARGUMENTS = [
     # The defaults of student.launch.py are those of a vehicle.
     DeclareLaunchArgument("use_sim_time", default_value="true", choices=["true", "false"],
                           description="take the time from /clock, which the player publishes"),
+    DeclareLaunchArgument("image_transport", default_value="compressed", choices=["", "raw", "compressed"],
+                          description="which images the student reads; bags of ours hold compressed ones"),
     DeclareLaunchArgument("input_reliability", default_value="reliable", choices=["", "best_effort", "reliable"],
                           description="quality of service asked of the inputs; reliable: no frame of a bag gets lost"),
     DeclareLaunchArgument("rviz", default_value="true", choices=["true", "false"], description="show it in RViz"),

@@ -31,11 +31,17 @@ ARGUMENTS = [
                           "parameter file says, and where that says nothing the student that comes with this package"),
     DeclareLaunchArgument("points", default_value="/lidar/points", description="topic of the point cloud"),
     DeclareLaunchArgument("cameras", default_value="", description="names of the cameras in the student's order, "
-                          "separated by commas; empty: nuScenes' six, cam_front_left,cam_front,…"),
+                          "separated by commas, nothing between two of them for one that the vehicle lacks; empty: the "
+                          "parameter file's, which should then be nuScenes' six, cam_front_left,cam_front,…"),
     DeclareLaunchArgument("image", default_value="/{camera}/image", description="topic of a camera's raw images, "
                           "{camera} stands for its name; compressed ones come below it, …/compressed"),
+    DeclareLaunchArgument("image_transport", default_value="", choices=["", "raw", "compressed"],
+                          description="which of the two the student reads; empty: as the parameter file says"),
     DeclareLaunchArgument("camera_info", default_value="/{camera}/camera_info",
                           description="topic of a camera's CameraInfo, {camera} stands for its name"),
+    DeclareLaunchArgument("reference", default_value="", description="topic of std_msgs/Header with the stamps for "
+                          "which a camera student predicts: a trigger, or /keyframe of our bags; empty: whenever the "
+                          "cameras have images"),
     DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "node" / "student_node.yaml"),
                           description="parameters of the node"),
     DeclareLaunchArgument("device", default_value="", description="cpu, cuda or cuda:N; empty: as the parameter file "
@@ -60,10 +66,13 @@ def generate_launch_description() -> LaunchDescription:
 
 def _student(context: LaunchContext) -> list[Node]:
     """The node with just those parameters overridden that were given."""
-    given = {name: value(context, name) for name in ("model", "device", "input_reliability") if value(context, name)}
+    given = {name: value(context, name) for name in ("model", "device", "image_transport", "input_reliability")
+             if value(context, name)}
     if value(context, "cameras"):
         given["cameras"] = cameras(context)
     modality = value(context, "modality")
+    if modality == "camera" and value(context, "reference"):
+        given["use_reference"] = True
     shipped = {"model": str(SHIPPED[modality])} if modality in SHIPPED else {}
     return [Node(
         package="vexkd_ros", executable="student_node", name="student_node", output="screen",

@@ -16,15 +16,20 @@ def is_true(context: LaunchContext, name: str) -> bool:
 
 
 def cameras(context: LaunchContext) -> list[str]:
-    """Names of the cameras in the student's order; nuScenes' six where the argument `cameras` is empty."""
-    names = [name.strip() for name in value(context, "cameras").split(",") if name.strip()]
-    return names or [name.lower() for name in CAMERAS]
+    """Names of the cameras in the student's order, "" for one that the vehicle lacks.
+
+    nuScenes' six where the argument `cameras` is empty.
+    """
+    given = value(context, "cameras")
+    return [name.strip() for name in given.split(",")] if given else [name.lower() for name in CAMERAS]
 
 
 def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
     """From the node's own names of its inputs to the topics that the launch arguments give."""
     remappings = [("points", value(context, "points"))]
-    for camera in cameras(context):
+    if value(context, "reference"):
+        remappings.append(("reference", value(context, "reference")))
+    for camera in filter(None, cameras(context)):
         image = value(context, "image").replace("{camera}", camera)
         remappings += [(f"{camera}/image", image), (f"{camera}/image/compressed", f"{image}/compressed"),
                        (f"{camera}/camera_info", camera_info_topic(context, camera))]
@@ -39,7 +44,7 @@ def first_input(context: LaunchContext) -> str:
     """A topic that the student subscribes to as soon as it is ready."""
     if value(context, "modality") == "lidar":
         return value(context, "points")
-    return camera_info_topic(context, cameras(context)[0])
+    return camera_info_topic(context, next(filter(None, cameras(context))))
 
 
 def sim_time(context: LaunchContext) -> dict[str, bool]:
