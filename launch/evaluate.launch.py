@@ -32,7 +32,7 @@ from vexkd_model.types import MAP_CLASSES
 from vexkd_ros.launching import first_input, value
 
 SHARE = Path(get_package_share_directory("vexkd_ros"))
-LAST_FRAME_S = 2.0  # for the student to finish what came last, and for the recorder to write it
+LAST_FRAME_S = 5.0  # for the student to finish what came last, and for the recorder to write it
 RECORDED = ("detections", "markers", "debug/latency", *(f"map/{name}" for name in MAP_CLASSES))
 
 ARGUMENTS = [

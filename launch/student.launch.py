@@ -73,11 +73,12 @@ def _student(context: LaunchContext) -> list[Node]:
     modality = value(context, "modality")
     if modality == "camera" and value(context, "reference"):
         given["use_reference"] = True
-    shipped = {"model": str(SHIPPED[modality])} if modality in SHIPPED else {}
+    # Of two values rcl takes that of the node name which it met last: for every node, as the file says, this node.
+    shipped = ["-p", f"model:={SHIPPED[modality]}"] if modality in SHIPPED else []
     return [Node(
         package="vexkd_ros", executable="student_node", name="student_node", output="screen",
-        namespace=value(context, "namespace"), remappings=input_remappings(context),
-        parameters=[shipped, value(context, "params_file"), given, sim_time(context)])]
+        namespace=value(context, "namespace"), remappings=input_remappings(context), ros_arguments=shipped,
+        parameters=[value(context, "params_file"), given | sim_time(context)])]
 
 
 def _rviz(context: LaunchContext) -> list[Node]:

@@ -162,21 +162,25 @@ def test_one_launch_leads_from_a_bag_to_official_figures(environment: dict[str, 
 
 
 @needs_launch
-def test_cameras_of_any_name_reach_the_student(environment: dict[str, str], tmp_path: Path) -> None:
+def test_cameras_of_any_name_reach_the_student_and_arguments_beat_the_parameter_file(
+        environment: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**/student_node: {ros__parameters: {model: none, image_transport: raw, use_reference: true}}")
     arguments = ("modality:=camera", f"model:={untrained_package('bevdet_small', tmp_path)}", "namespace:=/upper",
-                 "cameras:=a,b,c,d,e,f", "image:=/sensing/{camera}/image_raw", "camera_info:=/sensing/{camera}/info")
+                 "cameras:=a,b,c,d,e,f", "image:=/sensing/{camera}/image_raw", "camera_info:=/sensing/{camera}/info",
+                 "image_transport:=compressed", f"params_file:={file}")
     rclpy.init()
     node = rclpy.create_node("observer")
     process = subprocess.Popen(command("student", *arguments), env=environment, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
-    wanted = {f"/sensing/{camera}/{name}" for camera in "abcdef" for name in ("info", "image_raw")}
+    wanted = {"/upper/reference", *(f"/sensing/{camera}/{name}" for camera in "abcdef"
+                                    for name in ("info", "image_raw/compressed"))}
     deadline, read = time.monotonic() + TIMEOUT_S, set()
     try:
         while not wanted <= read and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.2)
             if ("student_node", "/upper") in node.get_node_names_and_namespaces():
-                subscribed = node.get_subscriber_names_and_types_by_node("student_node", "/upper")
-                read = {topic.removesuffix("/compressed") for topic, _ in subscribed}
+                read = {topic for topic, _ in node.get_subscriber_names_and_types_by_node("student_node", "/upper")}
         assert wanted <= read
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
