@@ -1,13 +1,16 @@
 """The parameters of student_node: what each means, its default and its limits, in one place."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 
 RELIABILITIES = ("best_effort", "reliable")
+TRANSPORTS = ("raw", "compressed")
+OWN_NAMES = [""]  # ROS knows no empty list
 LIVE = ("score_threshold",)  # may change while a student is loaded; everything else takes effect on configuring
 
 
@@ -25,13 +28,18 @@ class StudentParameters:
     input_reliability: str
     threads: int
     permitted_latency: float
+    cameras: list[str]
+    image_transport: str
+    camera_tolerance: float
+    camera_deadline: float
+    use_reference: bool
 
     def __post_init__(self) -> None:
         if not self.model:
             raise UserError("parameter model: no student package given; set it with -p model:=FOLDER")
-        if self.input_reliability not in RELIABILITIES:
-            raise UserError(f"parameter input_reliability: '{self.input_reliability}' is neither "
-                            f"{' nor '.join(RELIABILITIES)}")
+        for name, known in (("input_reliability", RELIABILITIES), ("image_transport", TRANSPORTS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"parameter {name}: '{getattr(self, name)}' is neither {' nor '.join(known)}")
         if not self.base_frame or self.base_frame == self.odom_frame:
             raise UserError(f"parameter base_frame: '{self.base_frame}' must name a frame other than odom_frame")
 
@@ -56,12 +64,40 @@ def declare_parameters(node: Node) -> None:
         integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]))
     node.declare_parameter("permitted_latency", 0.2, _between(
         0.001, 10.0, "Median latency beyond which /diagnostics warns [s]."))
+    node.declare_parameter("cameras", OWN_NAMES, _about(
+        "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty name for "
+        "one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))
+    node.declare_parameter("image_transport", TRANSPORTS[0], _about(
+        "Type of the images: NAME/image, or NAME/image/compressed.", constraints=" or ".join(TRANSPORTS)))
+    node.declare_parameter("camera_tolerance", 0.06, _between(
+        0.001, 1.0, "An image belongs to a moment if their stamps differ by at most this, either way [s]."))
+    node.declare_parameter("camera_deadline", 0.1, _between(
+        0.0, 10.0, "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes on "
+        "with those that are there."))
+    node.declare_parameter("use_reference", False, _about(
+        "Predict for the stamps of the topic `reference` (std_msgs/Header), a camera trigger for example; else for the "
+        "mean stamp of the images."))
 
 
 def read_parameters(node: Node) -> StudentParameters:
     """Raises UserError where a value cannot be."""
     return StudentParameters(**{field.name: node.get_parameter(field.name).value
                                 for field in fields(StudentParameters)})
+
+
+def check_student(parameters: StudentParameters, student: ModelConfig) -> StudentParameters:
+    """The parameters with what only the student knows. Raises UserError where they do not fit it."""
+    if student.fusion is not None:
+        raise UserError(f"{parameters.model}: fuses LiDAR and cameras; this node takes students of one of them")
+    if student.camera is None:
+        return parameters
+    names = student.camera.images.cameras
+    if parameters.cameras == OWN_NAMES:
+        return replace(parameters, cameras=[name.lower() for name in names])
+    if len(parameters.cameras) != len(names):
+        raise UserError(f"parameter cameras: names {len(parameters.cameras)} cameras, {parameters.model} reads "
+                        f"{len(names)}: {', '.join(names)}; write '' for one that the vehicle lacks")
+    return parameters
 
 
 def _about(description: str, constraints: str = "") -> ParameterDescriptor:

@@ -4,6 +4,10 @@ Decoding a JPEG at half, a quarter or an eighth of its size costs less than deco
 size), and is the low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import cv2
 import numpy as np
 
@@ -19,6 +23,17 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 HALF_PIXEL = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from the first pixel's middle
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """An image before it is resampled, in a file or a message; read only when it is known how large.
+
+    size: (width, height) [px]. read: reduction, 1, 2, 4 or 8 → uint8 (height / reduction, width / reduction, 3) RGB.
+    """
+
+    size: tuple[int, int]
+    read: Callable[[int], np.ndarray]
+
+
 def load_image(record: CameraRecord) -> CameraImage:
     """The image as it is stored. UserError names a file that is missing or cannot be decoded."""
     return CameraImage(record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3),
@@ -27,27 +42,28 @@ def load_image(record: CameraRecord) -> CameraImage:
 
 def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugmentation | None = None) -> CameraImage:
     """What a student reads of a stored image: `images.width` × `images.height`, augmented in training."""
-    size = (images.width, images.height)
-    augmentation = augmentation or ImageAugmentation(images.zoom)
-    image_from_stored = augmentation.image_from_stored(record.size, size)
-    reduction = reduction_of(image_from_stored)
-    pixels = warp(_decode(record, reduction), image_from_stored, size, reduction)
+    pixels, image_from_stored = view_of(StoredImage(record.size, partial(_decode, record)), images, augmentation)
     return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
                        record.base_from_camera)
 
 
-def view_of(received: CameraImage, images: ImageConfig) -> CameraImage:
-    """The same of an image in memory, uint8 (H, W, 3): what a vehicle does with an image that it received."""
-    size, stored = (images.width, images.height), received.pixels
-    image_from_stored = ImageAugmentation(images.zoom).image_from_stored(stored.shape[1::-1], size)
+def view_of(stored: StoredImage, images: ImageConfig,
+            augmentation: ImageAugmentation | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """What is read of an image, uint8 (images.height, images.width, 3), and image_from_stored, float64 (3, 3)."""
+    size = (images.width, images.height)
+    augmentation = augmentation or ImageAugmentation(images.zoom)
+    image_from_stored = augmentation.image_from_stored(stored.size, size)
     reduction = reduction_of(image_from_stored)
-    if reduction > 1:
-        rows, columns = (edge // reduction for edge in stored.shape[:2])
-        whole = stored[: rows * reduction, : columns * reduction]
-        stored = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
-    pixels = warp(stored, image_from_stored, size, reduction)
-    return CameraImage(received.name, pixels, received.stamp_ns, received.intrinsics, image_from_stored,
-                       received.base_from_camera)
+    return warp(stored.read(reduction), image_from_stored, size, reduction), image_from_stored
+
+
+def shrunk(pixels: np.ndarray, reduction: int) -> np.ndarray:
+    """uint8 (H, W, 3) by area, as a reduced decoding does it: (H // reduction, W // reduction, 3)."""
+    if reduction == 1:
+        return pixels
+    rows, columns = (edge // reduction for edge in pixels.shape[:2])
+    whole = pixels[: rows * reduction, : columns * reduction]
+    return cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
 
 
 def reduction_of(image_from_stored: np.ndarray) -> int:
@@ -64,18 +80,30 @@ def warp(pixels: np.ndarray, image_from_stored: np.ndarray, size: tuple[int, int
 
 
 def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
-    """uint8 (h, w, 3) RGB, shrunk by `reduction`; as stored, whatever an EXIF orientation says."""
+    """uint8 (h, w, 3) RGB, shrunk by `reduction`."""
     try:
         content = np.fromfile(record.path, np.uint8)
     except OSError as error:
         raise UserError(f"{record.path}: image cannot be read ({error.strerror}); complete the download") from None
+    try:
+        pixels = decode(content, reduction)
+    except ValueError as error:
+        raise UserError(f"{record.path}: {error} image; download it again") from None
+    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
+        raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
+                        f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
+    return pixels
+
+
+def decode(content: np.ndarray, reduction: int = 1) -> np.ndarray:
+    """Bytes of an image file, uint8 (N,) → uint8 (h, w, 3) RGB, shrunk by `reduction`, 1, 2, 4 or 8.
+
+    As stored, whatever an EXIF orientation says. ValueError, "truncated" or "corrupt", where it cannot be decoded.
+    """
     # libjpeg fills what a truncated file lacks with grey and only warns.
     truncated = content[:2].tobytes() == JPEG_START and content[-2:].tobytes() != JPEG_END
     flags = REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = None if truncated or not len(content) else cv2.imdecode(content, flags)
     if pixels is None:
-        raise UserError(f"{record.path}: {'truncated' if truncated else 'corrupt'} image; download it again")
-    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
-        raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
-                        f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
+        raise ValueError("truncated" if truncated else "corrupt")
     return pixels if reduction == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)

@@ -3,15 +3,15 @@
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from vexkd_model.deploy.mismatch import Mismatch
+from vexkd_ros.outputs.gpu_memory import gpu_memory
 from vexkd_ros.outputs.input_watch import WINDOW_S, InputWatch
 
 STAGES = ("wait", "convert", "infer", "publish", "total")
@@ -25,8 +25,9 @@ REPLACED = "replaced by newer input"  # newest input wins: normal under load, no
 class Latency:
     """One frame's way through the node [ms], by the steady clock.
 
-    wait: reception to the start of its conversion (for the frame before it, and for transforms). convert: message to
-    Frame. infer: Frame to Prediction. publish: Prediction to the last message. total: their sum.
+    wait: reception to the start of its conversion (for the frame before it, and for other cameras). convert: message
+    to Frame, with what it waits for transforms. infer: Frame to Prediction. publish: Prediction to the last message.
+    total: their sum.
     """
 
     wait: float
@@ -272,20 +273,13 @@ def _silence(name: str, seconds: float, why: str) -> str:
     return f"no input on {name} for {seconds:.1f} s" + (f": {why}" if why else "")
 
 
-def gpu_memory(device: str) -> dict[str, str]:
-    """What this process holds of a GPU, and what is free there [MB]; nothing for the CPU."""
-    if not device.startswith("cuda"):
-        return {}
-    held, peak = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-    figures = {"held": held, "peak": peak, "free": torch.cuda.mem_get_info(device)[0]}
-    return {f"GPU memory {name} [MB]": f"{count / 1e6:.0f}" for name, count in figures.items()}
-
-
-def latency_message(latency: Latency, age_ms: float, sweeps: int, header: Header, name: str) -> DiagnosticArray:
-    """One frame's latency by stage. age_ms: node clock now − input stamp, after the last output was published."""
+def latency_message(latency: Latency, age_ms: float, parts: Mapping[str, int], header: Header,
+                    name: str) -> DiagnosticArray:
+    """One frame's latency by stage. age_ms: node clock now − input stamp, after the last output was published. parts:
+    what the frame was made of, {"sweeps": 5}."""
     values = {f"{stage}_ms": f"{getattr(latency, stage):.3f}" for stage in STAGES}
     status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f"{name}: latency",
-                              values=_key_values(values | {"age_ms": f"{age_ms:.3f}", "sweeps": sweeps}))
+                              values=_key_values(values | {"age_ms": f"{age_ms:.3f}"} | parts))
     return DiagnosticArray(header=header, status=[status])
 
 

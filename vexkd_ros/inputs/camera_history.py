@@ -1,0 +1,50 @@
+"""What the cameras saw earlier, for students with history."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from vexkd_model.geometry.transforms import inverse
+from vexkd_model.types import CameraImage, PastFrame
+
+INTERVAL_NS = 500_000_000  # between the moments that a student learnt with: nuScenes' keyframes
+CLOSE_NS = 100_000_000  # moments closer to one another than this are not all kept
+
+
+@dataclass(frozen=True)
+class _Moment:
+    stamp_ns: int
+    cameras: tuple[CameraImage, ...]
+    odom_from_base: np.ndarray
+
+
+class CameraHistory:
+    """The last `past_frames` · 0.5 s of what a student with history saw; of none, where `past_frames` is 0."""
+
+    def __init__(self, past_frames: int) -> None:
+        self._past_frames = past_frames
+        self._moments: deque[_Moment] = deque()
+
+    def past(self, stamp_ns: int, odom_from_base: np.ndarray | None) -> tuple[PastFrame, ...]:
+        """The moments 0.5, 1.0 … s ago, newest first, up to the first that was not seen; none without odometry."""
+        if self._moments and stamp_ns <= self._moments[-1].stamp_ns:
+            self._moments.clear()  # time went back: another drive
+        past = []
+        for steps in range(1, self._past_frames + 1 if odom_from_base is not None else 1):
+            wanted = stamp_ns - steps * INTERVAL_NS
+            nearest = min(self._moments, key=lambda moment: abs(moment.stamp_ns - wanted), default=None)
+            if nearest is None or abs(nearest.stamp_ns - wanted) > INTERVAL_NS // 2:
+                break
+            past.append(PastFrame(nearest.cameras, inverse(odom_from_base) @ nearest.odom_from_base))
+        return tuple(past)
+
+    def add(self, stamp_ns: int, cameras: tuple[CameraImage, ...], odom_from_base: np.ndarray | None) -> None:
+        """Remember a moment; later than all before it."""
+        if not self._past_frames or odom_from_base is None:
+            return
+        if self._moments and stamp_ns - self._moments[-1].stamp_ns < CLOSE_NS:
+            return
+        self._moments.append(_Moment(stamp_ns, cameras, odom_from_base))
+        while stamp_ns - self._moments[0].stamp_ns > (self._past_frames + 1) * INTERVAL_NS:
+            self._moments.popleft()

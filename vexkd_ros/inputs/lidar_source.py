@@ -1,0 +1,84 @@
+"""Point clouds of the topic `points` → Frames of a LiDAR student."""
+
+import time
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import PointCloud2
+
+from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.types import Frame
+from vexkd_ros.inputs.moment import Moment
+from vexkd_ros.inputs.newest import Newest
+from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
+from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
+from vexkd_ros.inputs.transforms import TransformBuffer
+from vexkd_ros.outputs.diagnostics import REPLACED
+from vexkd_ros.reporter import Reporter
+from vexkd_ros.student_parameters import StudentParameters
+
+DEPTH = 10
+
+
+class LidarSource:
+    """Reception stores every sweep; `take` gives the newest that waits, with those before it."""
+
+    def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
+                 reporter: Reporter, sweeps: int) -> None:
+        self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
+        self._sweeps = SweepBuffer(sweeps, round(parameters.max_sweep_gap * 1e9))
+        self._newest: Newest[Moment] = Newest()
+        reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
+        self._subscription = node.create_subscription(
+            PointCloud2, "points", self._on_points, QoSProfile(depth=DEPTH, reliability=reliability))
+
+    @property
+    def topics(self) -> list[str]:
+        """What it listens to."""
+        return [self._subscription.topic_name]
+
+    def take(self) -> Moment | None:
+        """Wait for a sweep; None once this is stopped."""
+        return self._newest.take()
+
+    def frame(self, moment: Moment) -> tuple[Frame, dict[str, int]]:
+        """The student's input, and how many sweeps are in it. Raises TransformUnavailable."""
+        parameters = self._parameters
+        placed = place_sweeps(moment.sensed, self._transforms, parameters.base_frame, parameters.odom_frame,
+                              deadline=time.monotonic() + parameters.tf_timeout)
+        if placed.reason:
+            self._reporter.degrade(placed.reason)
+        return Frame(accumulate_sweeps(placed.sweeps), moment.stamp.nanoseconds), {"sweeps": len(placed.sweeps)}
+
+    def stop(self) -> None:
+        """No more input; `take` returns."""
+        self._node.destroy_subscription(self._subscription)
+        self._newest.close()
+
+    def close(self) -> None:
+        """After the last `frame`."""
+
+    def _on_points(self, message: PointCloud2) -> None:
+        received = time.monotonic()
+        stamp = Time.from_msg(message.header.stamp)
+        self._reporter.received(stamp)
+        try:
+            cloud = read_cloud(message)
+        except CloudError as error:
+            self._reporter.drop(error.kind, str(error))
+            return
+        self._report_poor(cloud)
+        history, reason = self._sweeps.add(RawSweep(cloud.points, stamp.nanoseconds, message.header.frame_id))
+        if reason:
+            self._reporter.degrade(reason)
+        if self._newest.give(Moment(stamp, received, time.monotonic() - received, history)):
+            self._reporter.health.dropped(REPLACED)
+
+    def _report_poor(self, cloud: Cloud) -> None:
+        self._reporter.health.points_removed(cloud.removed)
+        if not len(cloud.points):
+            nothing = "the cloud has no point with finite numbers" if cloud.removed else "the cloud has no points"
+            self._reporter.degrade(nothing)
+        elif not cloud.has_intensity:
+            self._reporter.degrade("the cloud has no field intensity, zero is used; the student was trained with it")

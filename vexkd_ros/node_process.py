@@ -1,0 +1,79 @@
+"""The process around a lifecycle node: arguments, start, signals, end."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from vexkd_model.process import set_up_process
+
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+def run_lifecycle_node(make_node: Callable[[], LifecycleNode], name: str, description: str, example: str,
+                       args: list[str] | None = None) -> int:
+    """Exit code: 0 after SIGINT or SIGTERM, 1 where the node cannot start (the reason is one line), 2 for wrong use.
+
+    The node has a parameter `autostart` and a property `lifecycle_state`.
+    """
+    # Threads inherit the mask: signals wait for sigtimedwait below, however busy or nested the code is just then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    set_up_process()
+    args = sys.argv if args is None else args
+    parser = argparse.ArgumentParser(prog=name, description=description, epilog=example,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    try:
+        parser.parse_args(remove_ros_args(args)[1:])
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        node = make_node()
+    except InvalidParameterTypeException as error:
+        return _refuse(f"{_one_line(error)}; a number with a fraction is written 1.0")
+    except ParameterException as error:
+        return _refuse(_one_line(error))
+    except RuntimeError as error:
+        return _refuse(f"--ros-args: {_one_line(error)}")
+    try:
+        if node.get_parameter("autostart").value and not _start(node):
+            return 1
+        return _spin(node)
+    finally:
+        if node.lifecycle_state != "finalized":
+            node.trigger_shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _refuse(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
+
+
+def _start(node: LifecycleNode) -> bool:
+    return all(transition() == TransitionCallbackReturn.SUCCESS
+               for transition in (node.trigger_configure, node.trigger_activate))
+
+
+def _spin(node: LifecycleNode) -> int:
+    """Receive in a thread of its own until a signal comes, or a defect ends it."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    receiver = threading.Thread(target=executor.spin, name="receiver")
+    receiver.start()
+    stopped = None
+    while receiver.is_alive() and not stopped:
+        stopped = signal.sigtimedwait(STOP_SIGNALS, 0.2)
+    executor.shutdown()
+    receiver.join()
+    return 0 if stopped else 1

@@ -1,0 +1,28 @@
+"""What goes wrong with inputs: counted for /diagnostics, and said in the log now and then."""
+
+from rclpy.node import Node
+from rclpy.time import Time
+
+from vexkd_ros.outputs.diagnostics import Health
+
+
+class Reporter:
+    """A node's health and its log. Thread-safe."""
+
+    def __init__(self, node: Node) -> None:
+        self.health = Health()
+        self._node = node
+
+    def received(self, stamp: Time) -> None:
+        """An input with that stamp came in."""
+        self.health.input_received(age_s=(self._node.get_clock().now().nanoseconds - stamp.nanoseconds) * 1e-9)
+
+    def drop(self, reason: str, detail: str) -> None:
+        """An input led to no output."""
+        if self.health.dropped(reason):
+            self._node.get_logger().error(f"input dropped: {detail}")
+
+    def degrade(self, reason: str) -> None:
+        """An output was made from less than it should be."""
+        if self.health.degraded(reason):
+            self._node.get_logger().warning(reason)
