@@ -57,11 +57,10 @@ class SensorFit:
                     _median_cloud(seen), len(seen), self._trained.lidar, self._config)
 
     def see_camera(self, image: CameraImage) -> None:
-        """An image as it was received, before it is resized: `pixels` are those that `intrinsics` speak of, and
-        `base_from_camera` is the mounting."""
+        """What the student reads of an image; the way driven between its stamp and the frame's does not matter."""
         if self._due(image.name):
             seen = self._seen[image.name]
-            seen.append(measure_camera(image))
+            seen.append(measure_camera(image, self._config.camera.images))
             if len(seen) >= FEWEST:
                 self._mismatches[image.name] = camera_mismatches(
                     _median_camera(seen), image.name, self._trained.cameras, self._config)

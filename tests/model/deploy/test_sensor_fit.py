@@ -1,24 +1,28 @@
 """Whether a sensor fits the shipped student: silent on the world of its training, and each fault is named."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vexkd_model.config import load_config
-from vexkd_model.data.images import load_image
+from vexkd_model.data.images import StoredImage, load_view, shrunk, view_of
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sweeps import Sweep
 from vexkd_model.data.synth.lidar import scan
 from vexkd_model.data.synth.world import build_world, random_stream
-from vexkd_model.deploy.input_statistics import measure_inputs
+from vexkd_model.deploy.camera_figures import measure_camera
+from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics, measure_inputs
 from vexkd_model.deploy.package import load_package
 from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
 from vexkd_model.types import CameraImage
 
 REPOSITORY = Path(__file__).parents[3]
+CAMERA_MODEL = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
+IMAGES = CAMERA_MODEL.camera.images
 SEED = 41  # the shipped student never saw a scene of it
 UNTURNED = np.array([[0.0, 0, 1, 1.7], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])  # a camera that looks ahead
 
@@ -127,30 +131,26 @@ def test_the_real_lidar_of_the_same_type_fits(student, keyframe_dataroot, tmp_pa
 @pytest.fixture(scope="module")
 def camera_student(tiny_dataroot, tmp_path_factory):
     """What a camera student's card says of the tiny dataset, whose cameras all look ahead, and its images."""
-    config = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
     folder = prepare(tiny_dataroot, "v1.0-mini", tmp_path_factory.mktemp("index"), ["mini_train"])[0]
     index = FrameIndex.open(folder.parent, "mini_train")
-    return (measure_inputs(index, config), config), index
+    return (measure_inputs(index, CAMERA_MODEL), CAMERA_MODEL), index
 
 
 def image(width=320, height=180, focal=0.79, pixels=None, pose=UNTURNED, name="CAM_FRONT"):
     intrinsics = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
     if pixels is None:
         pixels = np.random.default_rng(3).integers(60, 140, (height, width, 3), np.uint8)
-    return CameraImage(name, pixels, 0, intrinsics, np.eye(3), pose)
+    seen, image_from_stored = view_of(StoredImage((width, height), partial(shrunk, pixels)), IMAGES)
+    return CameraImage(name, seen, 0, intrinsics, image_from_stored, pose)
 
 
 @pytest.fixture(scope="module")
 def seen_cameras():
     """The statistics of a front camera and of one that looks back, and the model that reads them."""
-    from vexkd_model.deploy.camera_figures import measure_camera
-    from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics
-
-    config = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
     back = turned(180) @ UNTURNED
-    cameras = tuple(CameraStatistics.of(name, [measure_camera(image(pose=pose, name=name))] * 3)
+    cameras = tuple(CameraStatistics.of(name, [measure_camera(image(pose=pose, name=name), IMAGES)] * 3)
                     for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back)))
-    return InputStatistics(lidar=None, cameras=cameras), config
+    return InputStatistics(lidar=None, cameras=cameras), CAMERA_MODEL
 
 
 def shifted(z):
@@ -200,7 +200,7 @@ def test_a_camera_students_card_knows_each_camera_and_no_lidar(camera_student):
         assert camera.size == record.size and camera.frames == len(index)
         np.testing.assert_allclose(camera.position, record.base_from_sensor[:3, 3], atol=1e-4)
         assert camera.focal.least <= record.intrinsics[0, 0] / record.size[0] * 1.0001
-        brightness = load_image(record).pixels.mean()
+        brightness = load_view(record, IMAGES).pixels.mean()
         assert camera.brightness.least - 20 < brightness < camera.brightness.most + 20
 
 
@@ -209,5 +209,5 @@ def test_the_cameras_of_a_dataset_fit_a_student_that_learnt_from_it(camera_stude
     fit = SensorFit(*student, every_s=0)
     for _ in range(FEWEST):
         for record in index[0].cameras:
-            fit.see_camera(replace(load_image(record), base_from_camera=record.base_from_sensor))
+            fit.see_camera(load_view(record, IMAGES))
     assert fit.mismatches == []
