@@ -3,7 +3,14 @@
 from collections.abc import Callable
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+    qos_policy_name_from_kind,
+)
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -60,9 +67,8 @@ def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEven
 
 
 def _policy(event: object) -> str:
-    """reliability, durability, … of an event's last_policy_kind, an enumeration or a plain number."""
-    kind = getattr(event.last_policy_kind, "name", str(event.last_policy_kind))
-    return kind.rsplit(".")[-1].lower()
+    """reliability, durability, … of an incompatible_qos event."""
+    return qos_policy_name_from_kind(event.last_policy_kind).lower()
 
 
 def _name(publisher: "TopicEndpointInfo") -> str:  # noqa: F821
