@@ -3,52 +3,29 @@
 from collections.abc import Callable
 
 from rclpy.node import Node
-from rclpy.qos import (
-    DurabilityPolicy,
-    QoSCompatibility,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-    qos_policy_name_from_kind,
-)
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy, qos_policy_name_from_kind
+
+from vexkd_ros.inputs.offers import Asked, Offer, why_silent
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
-LISTED = 3  # topics of the wanted type that are named
+
+def offers_of(node: Node, topic: str) -> list[Offer]:
+    """What is published of a topic (resolved: "/lidar/points") just now."""
+    return [Offer(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
+                  info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
+                  info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+            for info in node.get_publishers_info_by_topic(topic)]
 
 
-def why_silent(node: Node, topic: str, msgtype: str, asked: QoSProfile) -> str:
-    """Why nothing comes on a topic (resolved: "/lidar/points") to a subscription of `msgtype`
-    ("sensor_msgs/msg/PointCloud2") that asks for `asked`, and the cure, in one line."""
-    publishers = node.get_publishers_info_by_topic(topic)
-    if not publishers:
-        return f"nobody publishes {topic}{_others_of_type(node, msgtype)}"
-    problems = [mismatch(topic, info, msgtype, asked) for info in publishers]
-    if all(problems):
-        return "; ".join(dict.fromkeys(problems))
-    names = ", ".join(dict.fromkeys(map(_name, publishers)))
-    return (f"{names} publishes {topic}, but nothing comes: is it running, and are its messages too large for the "
-            "middleware (config/dds/fastdds.xml)?")
-
-
-def mismatch(topic: str, publisher: "TopicEndpointInfo", msgtype: str, asked: QoSProfile) -> str:  # noqa: F821
-    """Why this publisher (of Node.get_publishers_info_by_topic) is not heard, and the cure; "" where it is."""
-    name, offered = _name(publisher), publisher.qos_profile
-    if publisher.topic_type != msgtype:
-        return f"{name} publishes {topic} as {publisher.topic_type}, not {msgtype}: remap to another topic"
-    if offered.reliability == ReliabilityPolicy.BEST_EFFORT and asked.reliability == ReliabilityPolicy.RELIABLE:
-        return (f"{name} offers {topic} best effort, this node asks for reliable: set input_reliability:=best_effort, "
-                "or make the publisher reliable")
-    if offered.durability == DurabilityPolicy.VOLATILE and asked.durability == DurabilityPolicy.TRANSIENT_LOCAL:
-        return (f"{name} offers {topic} volatile, this node asks for latched messages (transient_local): make the "
-                "publisher transient_local, as every publisher of /tf_static must be")
-    compatibility, reason = qos_check_compatible(offered, asked)
-    if compatibility == QoSCompatibility.ERROR:
-        return f"{name} offers {topic} with another quality of service ({' '.join(reason.split())}): make it compatible"
-    return ""
+def why_nothing_comes(node: Node, topic: str, asked: Asked) -> str:
+    """Why nothing comes on a topic, and the cure, in one line."""
+    others = [name for name, types in node.get_topic_names_and_types()
+              if asked.msgtype in types and node.count_publishers(name)]
+    return why_silent(topic, offers_of(node, topic), asked, others)
 
 
 def subscription_events(topic: str, report: Callable[[str], None]) -> SubscriptionEventCallbacks:
@@ -69,16 +46,3 @@ def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEven
 def _policy(event: object) -> str:
     """reliability, durability, … of an incompatible_qos event."""
     return qos_policy_name_from_kind(event.last_policy_kind).lower()
-
-
-def _name(publisher: "TopicEndpointInfo") -> str:  # noqa: F821
-    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
-
-
-def _others_of_type(node: Node, msgtype: str) -> str:
-    others = [topic for topic, types in node.get_topic_names_and_types()
-              if msgtype in types and node.count_publishers(topic)]
-    if not others:
-        return f", and nobody any {msgtype}: start the sensor's driver, or compare ROS_DOMAIN_ID"
-    more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-    return f": remap to one of {', '.join(others[:LISTED])}{more}"

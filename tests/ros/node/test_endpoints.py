@@ -7,16 +7,16 @@ import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from vexkd_ros.inputs.endpoints import publisher_events, subscription_events, why_silent
+from vexkd_ros.inputs.endpoints import publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.inputs.offers import Asked
 
 CLOUD, TF = "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
 RELIABLE, BEST_EFFORT = (QoSProfile(depth=1, reliability=policy)
                          for policy in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT))
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +41,25 @@ def found(nodes: tuple[Node, Node], topic: str) -> None:
 
 
 def test_a_topic_that_nobody_publishes_is_said_to_be_so_with_what_there_is_of_its_type(nodes):
-    assert "nobody any sensor_msgs/msg/PointCloud2: start the sensor's driver" in why_silent(
-        nodes[1], "/points", CLOUD, RELIABLE)
+    assert "nobody any sensor_msgs/msg/PointCloud2: start the sensor's driver" in why_nothing_comes(
+        nodes[1], "/points", Asked(CLOUD, reliable=True))
     publisher = nodes[0].create_publisher(PointCloud2, "/velodyne_points", RELIABLE)
     found(nodes, "/velodyne_points")
-    assert why_silent(nodes[1], "/points", CLOUD, RELIABLE) == (
+    assert why_nothing_comes(nodes[1], "/points", Asked(CLOUD, reliable=True)) == (
         "nobody publishes /points: remap to one of /velodyne_points")
     nodes[0].destroy_publisher(publisher)
 
 
 @pytest.mark.parametrize(("kind", "offered", "asked", "said"), [
-    (PointCloud2, BEST_EFFORT, RELIABLE, "/driver offers /a best effort, this node asks for reliable"),
-    (PointCloud2, RELIABLE, BEST_EFFORT, "/driver publishes /a, but nothing comes: is it running"),
-    (LaserScan, RELIABLE, RELIABLE, "/driver publishes /a as sensor_msgs/msg/LaserScan, not"),
-    (PointCloud2, RELIABLE, LATCHED, "/driver offers /a volatile, this node asks for latched messages"),
+    (PointCloud2, BEST_EFFORT, Asked(CLOUD, True), "/driver offers /a best effort, the node asks for reliable"),
+    (PointCloud2, RELIABLE, Asked(CLOUD, False), "/driver publishes /a, but nothing comes: is it running"),
+    (LaserScan, RELIABLE, Asked(CLOUD, True), "/driver publishes /a as sensor_msgs/msg/LaserScan, not"),
+    (PointCloud2, RELIABLE, Asked(CLOUD, True, latched=True), "/driver offers /a volatile, the node asks"),
 ], ids=["best effort", "compatible", "type", "latched"])
 def test_what_a_publisher_offers_is_compared_with_what_is_asked(nodes, kind, offered, asked, said):
     publisher = nodes[0].create_publisher(kind, "/a", offered)
     found(nodes, "/a")
-    assert why_silent(nodes[1], "/a", CLOUD, asked).startswith(said)
+    assert why_nothing_comes(nodes[1], "/a", asked).startswith(said)
     nodes[0].destroy_publisher(publisher)
     while nodes[1].count_publishers("/a"):
         time.sleep(0.05)
@@ -91,5 +91,6 @@ def test_a_quality_that_does_not_match_is_reported_to_both_ends_as_they_meet(nod
 def test_a_static_transform_that_is_not_latched_is_named(nodes):
     publisher = nodes[0].create_publisher(TFMessage, "/tf_static", RELIABLE)
     found(nodes, "/tf_static")
-    assert "as every publisher of /tf_static must be" in why_silent(nodes[1], "/tf_static", TF, LATCHED)
+    assert "as every publisher of /tf_static must be" in why_nothing_comes(
+        nodes[1], "/tf_static", Asked(TF, reliable=True, latched=True))
     nodes[0].destroy_publisher(publisher)
