@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from vexkd_ros.doctor.examine import Wiring, examine
 
         set_up_process()
+        student = _load(arguments.student) if arguments.student else None
         wiring = Wiring(arguments.points, dict(arguments.camera), arguments.base_frame, arguments.odom_frame,
                         arguments.input_reliability == "reliable")
         if arguments.bag:
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from vexkd_ros.doctor.live import observe_live
 
             seen = observe_live(arguments.seconds, ["doctor", *(sys.argv[1:] if argv is None else argv)])
-        findings = examine(seen, wiring, arguments.student)
+        findings = examine(seen, wiring, student)
         print("\n".join(map(str, findings)))
         print(_summary(findings), file=sys.stderr)
         if arguments.json:
@@ -66,6 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(any(found.level == FAIL for found in findings))
 
     return run_command(parser, command, argv)
+
+
+def _load(package: Path) -> "Student":  # noqa: F821
+    """Before anything is listened to: UserError where it cannot be loaded."""
+    from vexkd_model.deploy.package import load_package  # PyTorch, seconds of it
+    from vexkd_ros.doctor.examine import Student
+
+    return Student(package, *load_package(package)[1:])
 
 
 def _summary(findings: Sequence[Finding]) -> str:

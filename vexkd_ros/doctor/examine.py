@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
@@ -29,19 +28,29 @@ class Wiring:
     reliable: bool = False
 
 
-def examine(seen: Observation, wiring: Wiring, student: Path | None) -> list[Finding]:
-    """Without a student, whatever sensors there are. UserError where the student cannot be loaded."""
-    config, card = load_package(student)[1:] if student else (None, None)
+@dataclass(frozen=True)
+class Student:
+    """What is asked of a student: its package's path, configuration and card."""
+
+    package: Path
+    config: ModelConfig
+    card: "StudentCard"  # noqa: F821
+
+
+def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:
+    """Without a student, whatever sensors there are."""
+    config, card = (student.config, student.card) if student else (None, None)
     fit = SensorFit(card.inputs, config, every_s=0) if card and card.inputs else None
     findings = check_transform_topics(seen)
-    if config.lidar if config else seen.of_type(CLOUD):
+    lidar, cameras = wiring.points or seen.of_type(CLOUD), wiring.cameras or seen.of_type(INFO)
+    if config.lidar if config else lidar:
         findings += _examine_lidar(seen, wiring, config, fit)
-    if config.camera if config else seen.of_type(INFO):
+    if config.camera if config else cameras:
         findings += _examine_cameras(seen, wiring, config, fit)
-    if not config and not seen.of_type(CLOUD, INFO):
+    if not (config or lidar or cameras):
         findings.append(Finding(FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or "
                                 "compare ROS_DOMAIN_ID"))
-    return findings + (_sensor_fit(fit, card, student) if card else [])
+    return findings + (_sensor_fit(fit, student) if student else [])
 
 
 def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None,
@@ -108,8 +117,8 @@ def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> 
     given = dict(wiring.cameras or {})
     if config:
         return {name: given.get(name, f"/{name.lower()}") for name in config.camera.images.cameras}
-    found = {topic.removesuffix(f"/{INFO_NAME}"): None for topic in seen.of_type(INFO)}
-    return {prefix.strip("/").upper(): prefix for prefix in found}
+    found = [topic.removesuffix(f"/{INFO_NAME}") for topic in seen.of_type(INFO)]
+    return given | {prefix.strip("/").upper(): prefix for prefix in found if prefix not in given.values()}
 
 
 def _image_topic(seen: Observation, prefix: str) -> str | None:
@@ -126,17 +135,17 @@ def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tupl
     return findings, heard if heard and heard.stamps and heard.msgtype == msgtype else None
 
 
-def _sensor_fit(fit: SensorFit | None, card: StudentCard, student: Path) -> list[Finding]:
+def _sensor_fit(fit: SensorFit | None, student: Student) -> list[Finding]:
     if fit is None:
-        return [Finding(WARN, "sensor fit", f"the card of {student} does not say what its sensors were like: export "
-                        "the student again where its training data is")]
+        return [Finding(WARN, "sensor fit", f"the card of {student.package} does not say what its sensors were like: "
+                        "export the student again where its training data is")]
     findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in fit.mismatches]
     wrong = {found.sensor for found in fit.mismatches}
     for sensor, moments in fit.moments.items():
-        if moments < FEWEST:
-            findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} usable messages half a second apart, at "
-                                    f"least {FEWEST} are needed: mend what is said above, or give more --seconds"))
-        elif sensor not in wrong:
-            findings.append(Finding(OK, f"sensor fit, {sensor}", f"as in the training of {card.name}, by {moments} "
-                                    "messages"))
+        if 0 < moments < FEWEST:  # why there are none has been said above
+            findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} messages half a second apart, at least "
+                                    f"{FEWEST} are needed: give more --seconds"))
+        elif moments and sensor not in wrong:
+            findings.append(Finding(OK, f"sensor fit, {sensor}", f"as in the training of {student.card.name}, by "
+                                    f"{moments} messages"))
     return findings

@@ -52,6 +52,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Obs
                 until = now + seconds
             look = now + LOOK_S
         executor.spin_once(timeout_sec=0.05)
+    _subscribe_new(node, seen)  # who came last is at least known to be there
     for topic in (*seen.heard, "/tf", "/tf_static"):
         seen.offers[topic] = offers_of(node, topic)
     return seen
