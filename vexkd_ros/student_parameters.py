@@ -65,15 +65,15 @@ def declare_parameters(node: Node) -> None:
     node.declare_parameter("permitted_latency", 0.2, _between(
         0.001, 10.0, "Median latency beyond which /diagnostics warns [s]."))
     node.declare_parameter("cameras", OWN_NAMES, _about(
-        "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty name for "
-        "one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))
+        "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty name "
+        "for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))
     node.declare_parameter("image_transport", TRANSPORTS[0], _about(
         "Type of the images: NAME/image, or NAME/image/compressed.", constraints=" or ".join(TRANSPORTS)))
     node.declare_parameter("camera_tolerance", 0.06, _between(
         0.001, 1.0, "An image belongs to a moment if their stamps differ by at most this, either way [s]."))
     node.declare_parameter("camera_deadline", 0.1, _between(
-        0.0, 10.0, "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes on "
-        "with those that are there."))
+        0.0, 10.0, "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes "
+        "on with those that are there."))
     node.declare_parameter("use_reference", False, _about(
         "Predict for the stamps of the topic `reference` (std_msgs/Header), a camera trigger for example; else for the "
         "mean stamp of the images."))

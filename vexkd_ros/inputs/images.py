@@ -1,17 +1,30 @@
 """sensor_msgs/Image and CompressedImage → RGB pixels, whatever the driver made of them. rosbags' messages will do."""
 
 import io
-import re
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image as Picture
 
 from vexkd_model.data.images import StoredImage, decode, shrunk
 
-BYTES_OF = {"8": 1, "16": 2, "32": 4, "64": 8}
+# Of sensor_msgs/image_encodings.hpp: channels, type, OpenCV's way to RGB. Not by cv_bridge, whose edition on PyPI does
+# not know all of them, nor rows that are longer than their pixels.
+ENCODINGS: dict[str, tuple[int, str, int | None]] = {
+    "rgb8": (3, "u1", None), "bgr8": (3, "u1", cv2.COLOR_BGR2RGB), "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
+    "rgba8": (4, "u1", cv2.COLOR_RGBA2RGB), "bgra8": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "rgb16": (3, "u2", None), "bgr16": (3, "u2", cv2.COLOR_BGR2RGB),
+    "mono8": (1, "u1", cv2.COLOR_GRAY2RGB), "8UC1": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "mono16": (1, "u2", cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": (1, "u1", cv2.COLOR_BayerRGGB2RGB), "bayer_bggr8": (1, "u1", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, "u1", cv2.COLOR_BayerGBRG2RGB), "bayer_grbg8": (1, "u1", cv2.COLOR_BayerGRBG2RGB),
+    "bayer_rggb16": (1, "u2", cv2.COLOR_BayerRGGB2RGB), "bayer_bggr16": (1, "u2", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg16": (1, "u2", cv2.COLOR_BayerGBRG2RGB), "bayer_grbg16": (1, "u2", cv2.COLOR_BayerGRBG2RGB),
+    "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY), "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2), "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+}  # fmt: skip
 
 
 class ImageError(ValueError):
@@ -42,16 +55,17 @@ def read_compressed(message: Any, reduction: int = 1) -> np.ndarray:
 
 
 def read_image(message: Any) -> np.ndarray:
-    """uint8 (H, W, 3) RGB of a sensor_msgs/Image in any encoding of colour, grey or a Bayer pattern, with rows of any
-    length. Raises ImageError."""
-    # Imported here: it needs a ROS, and a bag of compressed images does not.
-    from cv_bridge import CvBridge, CvBridgeError
+    """uint8 (H, W, 3) RGB of a sensor_msgs/Image in an encoding of ENCODINGS, with rows of any length.
 
-    try:
-        return CvBridge().imgmsg_to_cv2(_without_padding(message), "rgb8")
-    except (CvBridgeError, RuntimeError, TypeError, ValueError) as error:
-        raise ImageError(f"the image's encoding {message.encoding!r} cannot be made RGB; configure the driver to rgb8",
-                         " ".join(str(error).split())) from None
+    Of 16 bits the upper 8 are kept. Raises ImageError.
+    """
+    if message.encoding not in ENCODINGS:
+        raise ImageError(f"the image's encoding {message.encoding!r} cannot be made RGB; configure the driver to rgb8")
+    channels, dtype, conversion = ENCODINGS[message.encoding]
+    pixels = _rows(message, channels, np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<"))
+    if pixels.dtype.itemsize == 2:
+        pixels = (pixels >> 8).astype(np.uint8)
+    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
 
 
 def _compressed_size(message: Any) -> tuple[int, int]:
@@ -64,29 +78,15 @@ def _compressed_size(message: Any) -> tuple[int, int]:
                          f"format {message.format!r}, {len(message.data)} bytes") from None
 
 
-def _without_padding(message: Any) -> SimpleNamespace:
-    """The same image with rows that follow one another: cv_bridge of some distributions does not look at `step`."""
+def _rows(message: Any, channels: int, dtype: np.dtype) -> np.ndarray:
+    """(H, W) or (H, W, channels) without what fills up the rows."""
     height, width, step = int(message.height), int(message.width), int(message.step)
-    row = width * _pixel_bytes(message.encoding)
+    row = width * channels * dtype.itemsize
     if height * width == 0:
         raise ImageError("the image has no pixels; check the driver")
     if step < row or len(message.data) < (height - 1) * step + row:
         raise ImageError("the image has less data than it declares; mend the driver",
                          f"{width}×{height} {message.encoding}, step {step}, {len(message.data)} bytes")
-    data = np.ndarray((height, row), np.uint8, message.data, strides=(step, 1))
-    return SimpleNamespace(height=height, width=width, step=row, encoding=message.encoding,
-                           is_bigendian=message.is_bigendian, data=np.ascontiguousarray(data).data)
-
-
-def _pixel_bytes(encoding: str) -> int:
-    """Bytes a pixel of an encoding of sensor_msgs/image_encodings.hpp."""
-    colour = {"rgb": 3, "bgr": 3, "rgba": 4, "bgra": 4, "mono": 1}
-    if match := re.fullmatch(r"(rgba|bgra|rgb|bgr|mono)(8|16)", encoding):
-        return colour[match[1]] * BYTES_OF[match[2]]
-    if match := re.fullmatch(r"bayer_(?:rggb|bggr|gbrg|grbg)(8|16)", encoding):
-        return BYTES_OF[match[1]]
-    if match := re.fullmatch(r"(8|16|32|64)[USF]C([1-4])?", encoding):
-        return BYTES_OF[match[1]] * int(match[2] or 1)
-    if encoding in ("uyvy", "yuyv", "yuv422", "yuv422_yuy2"):
-        return 2
-    raise ImageError(f"the image's encoding {encoding!r} is not known; configure the driver to rgb8")
+    shape, strides = (height, width, channels), (step, channels * dtype.itemsize, dtype.itemsize)
+    pixels = np.ascontiguousarray(np.ndarray(shape, dtype, message.data, strides=strides))
+    return pixels[:, :, 0] if channels == 1 else pixels

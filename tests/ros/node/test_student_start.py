@@ -20,11 +20,12 @@ def processes(start_node, package, tmp_path_factory):
     tampered = tmp_path_factory.mktemp("tampered") / "student"
     shutil.copytree(package, tampered)
     (tampered / "model.yaml").write_text((tampered / "model.yaml").read_text().replace("sweeps: 5", "sweeps: 1"))
-    config = load_config(REPOSITORY / "config" / "model" / "bevformer_small.yaml")
-    cameras = tmp_path_factory.mktemp("cameras") / "student"
-    save_package(cameras, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    config = load_config(REPOSITORY / "config" / "model" / "bevfusion_teacher_small.yaml")
+    teacher = tmp_path_factory.mktemp("teacher") / "student"
+    save_package(teacher, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return {
-        "cameras": start_node(model=cameras),
+        "teacher": start_node(model=teacher),
+        "transport": start_node(model=package, image_transport="pigeon"),
         "tampered": start_node(model=tampered),
         "out of range": start_node(model=package, score_threshold=1.5),
         "wrong type": start_node(model=package, threads="many"),
@@ -34,7 +35,8 @@ def processes(start_node, package, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("case", "named"), [
-    ("cameras", ("reads cameras", "LiDAR students only")),
+    ("teacher", ("fuses LiDAR and cameras", "students of one of them")),
+    ("transport", ("parameter image_transport: 'pigeon' is neither raw nor compressed",)),
     ("tampered", ("student/model.yaml", "config_sha256")),
     ("out of range", ("score_threshold", "1.5")),
     ("wrong type", ("threads", "INTEGER")),
