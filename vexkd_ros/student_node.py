@@ -94,7 +94,8 @@ class StudentNode(LifecycleNode):
         result = super().on_activate(state)
         config, settings = self._predictor.config, self._settings
         self._reporter.health.activated(settings.inputs(config), settings.limits())
-        self._fit = SensorFit(self._predictor.card.inputs, config)
+        known = self._predictor.card.inputs
+        self._fit = SensorFit(known, config) if known else None
         common = self, settings, self._transforms, self._reporter, self._fit
         self._source = (CameraSource(*common, config.camera) if config.camera
                         else LidarSource(*common, self._predictor.sweeps))
@@ -203,7 +204,8 @@ class StudentNode(LifecycleNode):
         age_ms = (self.get_clock().now().nanoseconds - moment.stamp.nanoseconds) * 1e-6
         self._outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
         self._outputs.publish_times(latency, age_ms, header.stamp)
-        self._reporter.sensors(self._fit)
+        if self._fit:
+            self._reporter.sensors(self._fit)
 
     def _publish_diagnostics(self) -> None:
         statuses = self._reporter.health.statuses(

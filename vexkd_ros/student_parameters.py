@@ -14,7 +14,7 @@ RELIABILITIES = ("best_effort", "reliable")
 TRANSPORTS = ("raw", "compressed")
 POINTS = "points"
 OWN_NAMES = [""]  # ROS knows no empty list
-LIVE = ("score_threshold", "outputs")  # may change while a student is loaded; everything else takes effect on configuring
+LIVE = ("score_threshold", "outputs")  # may change while a student is loaded; all others take effect on configuring
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class CameraSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit, config: CameraConfig) -> None:
+                 reporter: Reporter, fit: SensorFit | None, config: CameraConfig) -> None:
         self._node, self._parameters, self._reporter, self._fit = node, parameters, reporter, fit
         cameras = [Camera(name, topic) for name, topic
                    in zip(config.images.cameras, parameters.cameras, strict=True)]
@@ -91,7 +91,7 @@ class CameraSource:
             self._reporter.degrade(reason)
         if not seen.cameras:
             raise TransformUnavailable(NO_IMAGE, "; ".join(seen.reasons))
-        for image in seen.cameras:
+        for image in seen.cameras if self._fit else ():
             self._fit.see_camera(image)
         past = self._history.past(found.stamp_ns, seen.odom_from_base)
         self._history.add(found.stamp_ns, seen.cameras, seen.odom_from_base)

@@ -31,7 +31,7 @@ class LidarSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit, sweeps: int) -> None:
+                 reporter: Reporter, fit: SensorFit | None, sweeps: int) -> None:
         self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
         self._fit = fit
         self._sweeps = SweepBuffer(sweeps, round(parameters.max_sweep_gap * 1e9))
@@ -54,7 +54,8 @@ class LidarSource:
                               deadline=time.monotonic() + parameters.tf_timeout)
         if placed.reason:
             self._reporter.degrade(placed.reason)
-        self._fit.see_cloud(placed.sweeps[0])
+        if self._fit:
+            self._fit.see_cloud(placed.sweeps[0])
         return Frame(accumulate_sweeps(placed.sweeps), moment.stamp.nanoseconds), {"sweeps": len(placed.sweeps)}
 
     def stop(self) -> None:
