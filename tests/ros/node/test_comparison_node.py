@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import rclpy
+import yaml
 from builtin_interfaces.msg import Time
 from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
@@ -16,8 +17,10 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from vexkd_model.types import DETECTION_CLASSES, Boxes, Prediction
+from vexkd_ros.comparison_node import ComparisonNode
 from vexkd_ros.inputs.stamp_pairs import StampPairs
 from vexkd_ros.outputs.detections import detections_message
+from vexkd_ros.share import REPOSITORY
 
 TIMEOUT_S = 60.0
 CAR, PEDESTRIAN = DETECTION_CLASSES.index("car"), DETECTION_CLASSES.index("pedestrian")
@@ -145,6 +148,17 @@ def test_wrong_use_is_said_in_one_line():
     done = subprocess.run([sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args", "-p", "distance:=2"],
                           capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "distance" in done.stderr
+
+
+def test_the_parameter_file_names_every_parameter_with_its_default():
+    written = yaml.safe_load((REPOSITORY / "config/node/comparison_node.yaml").read_text())["/**"]["ros__parameters"]
+    rclpy.init()
+    node = ComparisonNode()
+    declared = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
+    node.destroy_node()
+    rclpy.shutdown()
+    assert written.items() <= declared.items()
+    assert declared.keys() - written.keys() <= {"use_sim_time", "start_type_description_service"}
 
 
 def test_the_nearer_of_two_in_time_is_the_pair():

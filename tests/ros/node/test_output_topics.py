@@ -13,7 +13,7 @@ from builtin_interfaces.msg import Time
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from std_msgs.msg import Header
+from std_msgs.msg import Float64, Header
 from vision_msgs.msg import Detection3DArray, LabelInfo
 
 from vexkd_model.config import ModelConfig, load_config
@@ -83,6 +83,13 @@ def wait_for(condition: Callable[[], object], listener: Side) -> None:
         listener.executor.spin_once(timeout_sec=0.05)
 
 
+def wait_until_they_meet(listener: Side, node: LifecycleNode, *topics: str) -> None:
+    """Until both sides know of each other's ends of the topics."""
+    wait_for(lambda: all(side.count_publishers(topic) and side.count_subscribers(topic)
+                         for side in (listener.node, node) for topic in topics), listener)
+    time.sleep(0.5)  # an entry in the graph comes a little before the connection
+
+
 def activate(node: LifecycleNode) -> None:
     node.trigger_configure()
     node.trigger_activate()
@@ -104,8 +111,7 @@ def test_only_outputs_that_are_named_are_published_and_names_may_change_between_
     got: list[int] = []
     listener.node.create_subscription(
         Detection3DArray, "student_node/detections", lambda message: got.append(message.header.stamp.sec), 10)
-    wait_for(lambda: publishers._outputs[0][1].get_subscription_count(), listener)
-    time.sleep(0.3)  # the listener's side of the discovery
+    wait_until_they_meet(listener, node, "/student_node/detections")
     for second, names in enumerate((["detections"], ["markers", "map"], ["detections", "map"])):
         publishers.publish(prediction(), Header(stamp=Time(sec=second)), names)
     wait_for(lambda: len(got) >= 2, listener)
@@ -162,20 +168,22 @@ def test_autowares_times_are_those_of_the_frame(side, student):
     node, listener = student(), side(rclpy.create_node, "listener")
     times = DebugTimes(node)
     activate(node)
+    stages = {"preprocess": 2, "inference": 4, "postprocess": 8, "total": 14}
+    topics = [f"/student_node/debug/{name}_ms" for name in (
+        "cyclic_time", "pipeline_latency", *(f"processing_time/{stage}" for stage in stages))]
+    stamped = find_spec("autoware_internal_debug_msgs")
+    kind = import_module("autoware_internal_debug_msgs.msg").Float64Stamped if stamped else Float64
     got: dict[str, list[float]] = {}
-    for publisher in times._publishers.values():
+    for topic in topics:
         listener.node.create_subscription(
-            publisher.msg_type, publisher.topic_name,
-            lambda message, topic=publisher.topic_name: got.setdefault(topic, []).append(message.data), 10)
-    wait_for(lambda: all(publisher.get_subscription_count() for publisher in times._publishers.values()), listener)
-    time.sleep(0.3)
+            kind, topic, lambda message, topic=topic: got.setdefault(topic, []).append(message.data), 10)
+    wait_until_they_meet(listener, node, *topics)
     for _ in range(2):
         times.publish(Latency(wait=1.0, convert=2.0, infer=4.0, publish=8.0), 16.0, Time(sec=3))
         time.sleep(0.05)
     wait_for(lambda: sum(map(len, got.values())) >= 11, listener)
     cyclic, = got.pop("/student_node/debug/cyclic_time_ms")
     assert 50 <= cyclic < 1e3 * TIMEOUT_S
-    stages = {"preprocess": 2, "inference": 4, "postprocess": 8, "total": 14}
     assert got == {"/student_node/debug/pipeline_latency_ms": [16.0, 16.0],
                    **{f"/student_node/debug/processing_time/{stage}_ms": [ms, ms] for stage, ms in stages.items()}}
 
@@ -213,8 +221,7 @@ def test_objects_for_autoware_come_where_the_parameter_asks_for_them(side, stude
     activate(node)
     got: list = []
     listener.node.create_subscription(kind, "student_node/detected_objects", got.append, 10)
-    wait_for(lambda: any(publisher.get_subscription_count() for _, publisher, _ in publishers._outputs), listener)
-    time.sleep(0.3)
+    wait_until_they_meet(listener, node, "/student_node/detected_objects")
     publishers.publish(prediction(), Header(stamp=Time(sec=1)), DEFAULT_OUTPUTS)
     publishers.publish(prediction(), Header(stamp=Time(sec=2)), ["detected_objects"])
     wait_for(lambda: got, listener)
