@@ -4,6 +4,7 @@ The node predicts whenever it has time; here every wanted moment is predicted, n
 bag holds raw images, which cv_bridge reads.
 """
 
+import math
 import os
 import time
 from collections import Counter, deque
@@ -79,7 +80,7 @@ def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics
                     inputs.transforms.insert_message(message, TRANSFORMS[connection.topic])
                 else:
                     inputs.take(connection, message, stamp_of(data))
-            yield from _predict_due(inputs, predictor, due, max(stamps, default=0), record)
+            yield from _predict_due(inputs, predictor, due, math.inf, record)
     finally:
         inputs.close()
         record.took_s += time.monotonic() - begun
@@ -95,7 +96,7 @@ def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int],
     return LidarInputs(predictor.sweeps, topics.points, stamps, record)
 
 
-def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due: deque[int], until_ns: int,
+def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due: deque[int], until_ns: float,
                  record: ReplayRecord) -> Iterator[Prediction]:
     while due and due[0] <= until_ns:
         stamp, begun = due.popleft(), time.monotonic()
