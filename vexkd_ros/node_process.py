@@ -1,6 +1,7 @@
 """The process around a lifecycle node: arguments, start, signals, end."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -41,14 +42,18 @@ def run_lifecycle_node(make_node: Callable[[], LifecycleNode], name: str, descri
     except RuntimeError as error:
         return _refuse(f"--ros-args: {_one_line(error)}")
     try:
-        if node.get_parameter("autostart").value and not _start(node):
-            return 1
-        return _spin(node)
+        started = not node.get_parameter("autostart").value or _start(node)
+        code = _spin(node) if started else 1
     finally:
         if node.lifecycle_state != "finalized":
             node.trigger_shutdown()
         node.destroy_node()
         rclpy.shutdown()
+    if threading.active_count() > 1:  # in the middle of a frame; Python would wait for its end
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _one_line(error: Exception) -> str:

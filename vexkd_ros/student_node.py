@@ -37,6 +37,7 @@ from vexkd_ros.student_parameters import (
 )
 
 TF_DEPTH = 100
+LAST_FRAME_S = 1.0  # that the process, asked to end, waits for a frame
 EXAMPLE = "example:\n  student_node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
 
 
@@ -104,17 +105,20 @@ class StudentNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop()
-        self._release()
+        if self._stop(LAST_FRAME_S):
+            self._release()
         return super().on_shutdown(state)
 
-    def _stop(self) -> None:
-        """No more input, and no frame on its way; at most one inference long."""
+    def _stop(self, patience_s: float | None = None) -> bool:
+        """No more input, and no frame on its way: False if one still is after `patience_s`."""
         if self._source:
             self._source.stop()
-            self._worker.join()
+            self._worker.join(patience_s)
+            if self._worker.is_alive():
+                return False
             self._source.close()
         self._source = self._worker = None
+        return True
 
     def _release(self) -> None:
         """Give back what on_configure took."""

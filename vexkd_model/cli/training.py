@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_set_argument, open_index
+from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
 
@@ -59,8 +60,24 @@ def export(arguments: argparse.Namespace) -> None:
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
     trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **teacher}
-    save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"])
+    save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"],
+                 _inputs_of(arguments.run, arguments.index, config))
     print(f"{arguments.out}: student package complete")
+
+
+def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":  # noqa: F821
+    """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
+    from vexkd_model.deploy.input_statistics import measure_inputs
+    from vexkd_model.training.run import training_index
+
+    try:
+        return measure_inputs(training_index(run, index_dir), config)
+    except UserError as error:
+        if index_dir is not None:
+            raise
+        print(f"{error}; the card will not state what the sensors were like, so that nobody can check whether a "
+              "vehicle's fit; --index says where the training split's index is", file=sys.stderr)
+        return None
 
 
 def describe(arguments: argparse.Namespace) -> None:
@@ -127,6 +144,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
+    command.add_argument("--index", type=Path, metavar="DIR", help="folder of the frame index of the data that the run "
+                         "was trained on (default: where it was then); the card says what its sensors were like")
 
     command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
                           "vexkd describe config/model/bevdet_r50.yaml")

@@ -16,21 +16,23 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from vexkd_model.config import ModelConfig, dump_config, parse_config
+from vexkd_model.deploy.input_statistics import InputStatistics
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 WEIGHTS, CONFIG, CARD = "weights.safetensors", "model.yaml", "card.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class StudentCard(BaseModel):
     """What a user must know before trusting a student.
 
     sensors: lidar, camera or both. sweeps: LiDAR sweeps that it expects, 0 without LiDAR. cameras: nuScenes' names of
-    those that it expects. grid_extent: half the edge of its BEV square [m]. trained_on: the data and the
-    command. metrics: measured figures and how. source_revision: git commit of the code that trained it.
+    those that it expects. grid_extent: half the edge of its BEV square [m]. inputs: what its sensors were like in
+    training, null where nobody measured it. trained_on: the data and the command. metrics: measured figures and how.
+    source_revision: git commit of the code that trained it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,7 @@ class StudentCard(BaseModel):
     map_classes: tuple[str, ...]
     grid_extent: float
     grid_cell: float
+    inputs: InputStatistics | None
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
     source_revision: str
@@ -52,7 +55,8 @@ class StudentCard(BaseModel):
 
 
 def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
-                 metrics: Mapping[str, Any], source_revision: str) -> StudentCard:
+                 metrics: Mapping[str, Any], source_revision: str,
+                 inputs: InputStatistics | None = None) -> StudentCard:
     """Write a package; an existing package at `folder` is replaced at once, never half. How the student was distilled
     stays behind: a distilled one differs from a plain one in the values of its weights alone."""
     folder = Path(folder)
@@ -62,8 +66,9 @@ def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_o
     config = config.model_copy(update={"distillation": None})
     text = dump_config(config)
     card = StudentCard(
-        **_said_of(config), trained_on=dict(trained_on), metrics=dict(metrics), source_revision=source_revision,
-        weights_sha256=hashlib.sha256(weights).hexdigest(), config_sha256=hashlib.sha256(text.encode()).hexdigest())
+        **_said_of(config), inputs=inputs, trained_on=dict(trained_on), metrics=dict(metrics),
+        source_revision=source_revision, weights_sha256=hashlib.sha256(weights).hexdigest(),
+        config_sha256=hashlib.sha256(text.encode()).hexdigest())
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -44,8 +44,8 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
         raise UserError(f"{run}: is neither empty nor a run; choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
-              "source_revision": source_revision(), "torch": torch.__version__,
-              **circumstances}  # fmt: skip
+              "index": str(index.folder.resolve()), "source_revision": source_revision(),
+              "torch": torch.__version__, **circumstances}  # fmt: skip
     write_json(run / RECORD, record)
     with whole_file(stored) as partial:
         partial.write_text(dump_config(config))
@@ -73,6 +73,19 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
         made = json.loads(manifest.read_text())
         origin = {"dataset": "synthetic (vexkd synth)", **{key: made[key] for key in ("preset", "seed", "generator")}}
     return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
+
+
+def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
+    """The split that a run learnt from; index_dir: where its index is now, where that is another place.
+
+    UserError where it is not there.
+    """
+    record = json.loads((run / RECORD).read_text())
+    if index_dir is not None:
+        return FrameIndex.open(index_dir, record["data"]["split"])
+    if "index" not in record:
+        raise UserError(f"{run / RECORD}: does not say where the training split's index is; give it with --index")
+    return FrameIndex.open(Path(record["index"]).parent, record["data"]["split"])
 
 
 def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -201,6 +202,8 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     card = json.loads((package / "card.json").read_text())
     assert card["metrics"]["detection"] == of_run["detection"] and card["metrics"]["data"]["split"] == "mini_val"
     assert card["trained_on"]["split"] == "mini_train" and card["trained_on"]["epochs"] == EPOCHS
+    assert card["inputs"]["lidar"]["frames"] == len(FrameIndex.open(tiny_index_dir, "mini_train"))
+    assert card["inputs"]["cameras"] == [] and str(tiny_index_dir) not in (package / "card.json").read_text()
     printed = capsys.readouterr()
     assert "mean (mAP)" in printed.out and f"epoch {EPOCHS}/{EPOCHS} step 3/3 loss " in printed.err
 
@@ -214,6 +217,18 @@ def test_train_evaluate_export_and_the_vehicle_agree(
         token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
+
+
+def test_an_export_where_the_training_data_is_not_says_that_the_card_lacks_its_inputs(
+        finished, tiny_index_dir, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((run / RECORD).read_text())
+    (run / RECORD).write_text(json.dumps(record | {"index": str(tmp_path / "elsewhere" / "mini_train")}))
+    main(["export", str(run), str(tmp_path / "student")])
+    assert "elsewhere/mini_train/index.json: no such index" in capsys.readouterr().err
+    assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"] is None
+    main(["export", str(run), str(tmp_path / "student"), "--index", str(tiny_index_dir)])
+    assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"]["lidar"]["points"]
 
 
 def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(

@@ -7,7 +7,7 @@ import threading
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,15 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from tf2_msgs.msg import TFMessage
+from torch import nn
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.config import load_config
+from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.data.batch import sensors_for
 from vexkd_model.deploy.package import save_package
-from vexkd_model.model import build_model
-from vexkd_model.types import MAP_CLASSES
+from vexkd_model.model import BevModel, build_model
+from vexkd_model.types import MAP_CLASSES, CameraImage, Frame
 
 REPOSITORY = Path(__file__).parents[3]
 TIMEOUT_S = 120.0  # a loaded machine is slow; nothing here waits that long where all is well
@@ -60,8 +62,25 @@ def camera_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "camera": config.camera.model_copy(update={"images": images, "past_frames": 1}),
         "detection": config.detection.model_copy(update={"score_threshold": 1e-6})})
     folder = tmp_path_factory.mktemp("packages") / "cameras"
-    save_package(folder, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    save_package(folder, lively(build_model(config), config), config, trained_on={}, metrics={}, source_revision="test")
     return folder
+
+
+def lively(model: BevModel, config: ModelConfig) -> BevModel:
+    """Batch norms as if it had been trained: what it answers then depends on what it sees by more than a rounding."""
+    images, random = config.camera.images, np.random.default_rng(1)
+    intrinsics = np.array([[100.0, 0, images.width / 2], [0, 100, images.height / 2], [0, 0, 1]])
+    forwards = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    blocks = random.integers(0, 256, (len(images.cameras), images.height // 8, images.width // 8, 3), np.uint8)
+    cameras = tuple(
+        CameraImage(name, np.kron(block, np.ones((8, 8, 1), np.uint8)), 0, intrinsics, np.eye(3), forwards)
+        for name, block in zip(images.cameras, blocks, strict=True))
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+            layer.momentum = None  # the mean of what was seen
+    with torch.no_grad():
+        model.train()(sensors_for(config, [Frame(np.empty((0, 5), np.float32), 0, cameras=cameras)] * 2))
+    return model
 
 
 class NodeProcess:
@@ -152,9 +171,15 @@ class Vehicle:
                       and self.node.count_publishers("student_node/debug/latency"), "an active student_node")
         time.sleep(0.3)  # the node's side of the discovery
 
-    def send_mounts(self, mounts: Mapping[str, tuple]) -> None:
-        """Where sensors sit in base_link, beside the LiDAR."""
-        self._tf_static.publish(transforms_message([("base_link", frame, 0, *pose) for frame, pose in mounts.items()]))
+    def send_static(self, parent: str, **poses: tuple) -> None:
+        """Poses of frames in `parent` on /tf_static."""
+        self._tf_static.publish(transforms_message([(parent, frame, 0, *pose) for frame, pose in poses.items()]))
+
+    def never_read(self, kind: type, topic: str) -> None:
+        """Subscribe to a topic, reliably, and take nothing of what comes."""
+        self._silent = rclpy.create_node("silent", context=self._context)
+        self._silent.create_subscription(kind, topic, print, 10)
+        self.wait_for(lambda: self.node.count_subscribers(topic) >= 2, f"a silent subscriber of {topic}")
 
     def send_odometry(self, stamp_ns: int, pose: tuple = NOWHERE) -> None:
         self._tf.publish(transforms_message([("odom", "base_link", stamp_ns, *pose)]))

@@ -1,0 +1,299 @@
+"""The doctor on bags: silent on a healthy one, and each fault that is put into it is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rosbags.interfaces import Qos, QosDurability
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+
+from vexkd_model.config import load_config
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
+from vexkd_model.data.synth import synthesise
+from vexkd_model.deploy.input_statistics import measure_inputs
+from vexkd_model.deploy.package import save_package
+from vexkd_model.model import build_model
+from vexkd_ros.bags.nuscenes_to_bag import convert
+from vexkd_ros.bags.qos import STREAM
+from vexkd_ros.bags.scene_messages import header
+from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.doctor.command import main
+
+REPOSITORY = Path(__file__).parents[3]
+SHIPPED = REPOSITORY / "models" / "lidar_pillar_small"
+VERSION, SCENE = "v1.0-trainval", "scene-0003"
+CLOUD, JPEG, INFO = "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> FrameIndex:
+    """A synthetic scene of six keyframes, five sweeps each, of a seed that the shipped student never saw."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("scene")
+    synthesise(root / "data", "bench-small", 43, scenes=[SCENE])
+    prepare(root / "data", VERSION, root / "index", ["val"])
+    torch.set_num_threads(threads)
+    return FrameIndex.open(root / "index", "val")
+
+
+@pytest.fixture(scope="module")
+def bag(scene: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As nuscenes_to_bag writes it, with the cameras' images and CameraInfo at keyframes."""
+    plain, = convert(scene.dataroot, VERSION, tmp_path_factory.mktemp("plain"))
+    return rewritten(plain, tmp_path_factory.mktemp("bag") / SCENE, added=camera_messages(scene))
+
+
+@pytest.fixture(scope="module")
+def camera_student(scene: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn, not trained; its card knows the scene's cameras."""
+    config = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
+    folder = tmp_path_factory.mktemp("students") / "cameras"
+    save_package(folder, build_model(config), config, {}, {}, "test", measure_inputs(scene, config))
+    return folder
+
+
+def camera_messages(scene: FrameIndex) -> list[tuple[str, str, int, object]]:
+    types, messages = bag_typestore().types, []
+    region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    for record in (scene[i] for i in range(len(scene))):
+        for camera in record.cameras:
+            topic, at = f"/{camera.name.lower()}", header(camera.stamp_ns, camera.name.lower())
+            projection = np.hstack([camera.intrinsics, np.zeros((3, 1))]).ravel()
+            messages += [
+                (f"{topic}/image/compressed", JPEG, camera.stamp_ns,
+                 types[JPEG](at, "jpeg", np.fromfile(camera.path, np.uint8))),
+                (f"{topic}/camera_info", INFO, camera.stamp_ns, types[INFO](
+                    at, camera.size[1], camera.size[0], "plumb_bob", np.zeros(5), camera.intrinsics.ravel(),
+                    np.eye(3).ravel(), projection, 0, 0, region))]
+    return messages
+
+
+def rewritten(bag: Path, out: Path, change: Callable[[str, object], object] = lambda topic, message: message,
+              quality: Callable[[str, Qos], Qos] = lambda topic, qos: qos,
+              added: list[tuple[str, str, int, object]] = ()) -> Path:
+    """The bag with every message changed, or left out where that is None."""
+    store = bag_typestore()
+    with Reader(bag) as reader, Writer(out, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {}
+        for connection in reader.connections:
+            profiles = [quality(connection.topic, qos) for qos in connection.ext.offered_qos_profiles]
+            connections[connection.topic] = writer.add_connection(
+                connection.topic, connection.msgtype, typestore=store, offered_qos_profiles=profiles)
+        for topic, msgtype, _, _ in added:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, msgtype, typestore=store,
+                                                           offered_qos_profiles=[STREAM])
+        messages = [(stamp, connection.topic, store.deserialize_cdr(data, connection.msgtype), connection.msgtype)
+                    for connection, stamp, data in reader.messages()]
+        messages += [(stamp, topic, message, msgtype) for topic, msgtype, stamp, message in added]
+        for stamp, topic, message, msgtype in sorted(messages, key=lambda one: one[0]):
+            if (message := change(topic, message)) is not None:
+                writer.write(connections[topic], stamp, store.serialize_cdr(message, msgtype))
+    return out
+
+
+def diagnosed(bag: Path, tmp_path: Path, *options: object) -> tuple[int, list[tuple[str, str, str]]]:
+    """The exit code, and (level, about, text) of every finding."""
+    code = main(["--bag", str(bag), "--json", str(tmp_path / "findings.json"), *map(str, options)])
+    found = json.loads((tmp_path / "findings.json").read_text())["findings"]
+    return code, [(one["level"], one["about"], one["text"]) for one in found]
+
+
+def wrong(findings: list[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    return [(level, about) for level, about, _ in findings if level != "ok"]
+
+
+def of(topic: str, change: Callable[[object], object]) -> Callable[[str, object], object]:
+    return lambda name, message: change(message) if name == topic else message
+
+
+def points_changed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[str, object], object]:
+    """change: of a structured array with x, y, z, intensity and ring."""
+    def apply(message: object) -> object:
+        dtype = np.dtype([(name, "<f4") for name in ("x", "y", "z", "intensity")] + [("ring", "<u2")])
+        points = change(message.data.view(dtype).copy())
+        message.data, message.width, message.row_step = points.view(np.uint8), len(points), points.nbytes
+        return message
+
+    return of("/lidar/points", apply)
+
+
+def dimmed(points: np.ndarray) -> np.ndarray:
+    points["intensity"] /= 255
+    return points
+
+
+def without_transforms(frames: set[str]) -> Callable[[str, object], object]:
+    def change(topic: str, message: object) -> object:
+        if topic in ("/tf", "/tf_static"):
+            message.transforms = [one for one in message.transforms if one.child_frame_id not in frames]
+        return message
+
+    return change
+
+
+def renamed(message: object) -> object:
+    next(field for field in message.fields if field.name == "intensity").name = "reflectivity"
+    return message
+
+
+def unstamped(message: object) -> object:
+    message.header.stamp.sec = message.header.stamp.nanosec = 0
+    return message
+
+
+def nameless(message: object) -> object:
+    message.header.frame_id = ""
+    return message
+
+
+def test_a_bag_of_nuscenes_to_bag_fits_the_shipped_student(bag: Path, tmp_path: Path) -> None:
+    code, findings = diagnosed(bag, tmp_path, "--student", SHIPPED)
+    assert code == 0
+    # Small presets leave five sweeps of every ten out, which is what the warning says.
+    assert wrong(findings) == [("warn", "/lidar/points")]
+    assert ("ok", "sensor fit, lidar") in [(level, about) for level, about, _ in findings]
+    assert ("ok", "odom → base_link") in [(level, about) for level, about, _ in findings]
+
+
+def test_the_six_cameras_of_a_bag_fit_the_student_that_knows_them(bag: Path, camera_student: Path,
+                                                                 tmp_path: Path) -> None:
+    code, findings = diagnosed(bag, tmp_path, "--student", camera_student)
+    assert (code, wrong(findings)) == (0, [])
+    assert sum(about.startswith("sensor fit, CAM_") for _, about, _ in findings) == 6
+    assert not any("/lidar/points" in about for _, about, _ in findings)
+
+
+def test_without_a_student_every_sensor_of_the_bag_is_examined(bag: Path, tmp_path: Path) -> None:
+    code, findings = diagnosed(bag, tmp_path)
+    topics = {about for _, about, _ in findings}
+    assert code == 0 and {"/lidar/points", "/cam_front/camera_info", "/cam_back/image/compressed"} <= topics
+    assert not any(about.startswith("sensor fit") for about in topics)
+
+
+@pytest.mark.parametrize(("change", "about", "level", "said"), [
+    (points_changed(dimmed), "sensor fit, lidar", "fail", "let the driver publish 0 … 255"),
+    (points_changed(lambda points: points[points["ring"] % 2 == 0]), "sensor fit, lidar", "fail", "about 16 beams"),
+    (of("/lidar/points", renamed), "/lidar/points", "warn", "no field intensity, only x, y, z, reflectivity, ring"),
+    (of("/lidar/points", unstamped), "/lidar/points", "fail", "every stamp is 0: set header.stamp in the driver"),
+    (of("/lidar/points", nameless), "/lidar/points", "fail", "no frame_id: set it in the driver"),
+    (of("/lidar/points", lambda message: None), "/lidar/points", "fail", "but nothing comes"),
+    (without_transforms({"lidar_top"}), "base_link → lidar_top", "fail", "/tf_static names lidar_top"),
+    (without_transforms({"base_link"}), "odom → base_link", "warn", "only the newest sweep is used"),
+], ids=["intensity to 1", "half the beams", "no intensity", "no stamps", "no frame", "silent", "no mounting",
+        "no odometry"])  # fmt: skip
+def test_a_fault_of_the_lidar_is_named(bag: Path, tmp_path: Path, change: Callable, about: str, level: str,
+                                       said: str) -> None:
+    code, findings = diagnosed(rewritten(bag, tmp_path / "sick", change), tmp_path, "--student", SHIPPED)
+    assert any((level, about) == found[:2] and said in found[2] for found in findings), findings
+    assert code == (1 if any(found[0] == "fail" for found in findings) else 0)
+
+
+def test_transforms_at_two_a_second_are_known_at_few_stamps_of_a_20_hz_lidar(bag: Path, tmp_path: Path) -> None:
+    keyframes: list[int] = []
+
+    def thinned(topic: str, message: object) -> object:
+        if topic == "/tf":
+            stamp = message.transforms[0].header.stamp
+            second = (stamp.sec * 10**9 + stamp.nanosec) // 10**9
+            if second in keyframes:
+                return None
+            keyframes.append(second)
+        return message
+
+    code, findings = diagnosed(rewritten(bag, tmp_path / "sick", thinned), tmp_path, "--student", SHIPPED)
+    text, = [text for level, about, text in findings if (level, about) == ("warn", "odom → base_link")]
+    assert code == 0 and text.startswith("known at ") and "without it only the newest sweep is used" in text
+
+
+def test_static_transforms_that_are_not_latched_are_named(bag: Path, tmp_path: Path) -> None:
+    def volatile(topic: str, qos: Qos) -> Qos:
+        return Qos(**{**vars_of(qos), "durability": QosDurability.VOLATILE}) if topic == "/tf_static" else qos
+
+    code, findings = diagnosed(rewritten(bag, tmp_path / "sick", quality=volatile), tmp_path)
+    assert code == 1
+    assert ("fail", "/tf_static") in wrong(findings)
+
+
+def vars_of(qos: Qos) -> dict:
+    return qos._asdict() if hasattr(qos, "_asdict") else {name: getattr(qos, name) for name in qos.__dataclass_fields__}
+
+
+def wide(message: object) -> object:
+    message.k, message.p = (matrix * np.where(matrix == matrix[0], 0.5, 1) for matrix in (message.k, message.p))
+    return message
+
+
+def of_four_to_three(message: object) -> object:
+    message.height = message.width * 3 // 4
+    return message
+
+
+def black(message: object) -> object:
+    image = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+    message.data = cv2.imencode(".jpg", np.zeros_like(image))[1].ravel()
+    return message
+
+
+def truncated(message: object) -> object:
+    message.data = message.data[: len(message.data) // 2]
+    return message
+
+
+def later(message: object) -> object:
+    message.header.stamp.nanosec += 200_000_000
+    message.header.stamp.sec += message.header.stamp.nanosec // 10**9
+    message.header.stamp.nanosec %= 10**9
+    return message
+
+
+@pytest.mark.parametrize(("change", "about", "level", "said"), [
+    (of("/cam_back/camera_info", wide), "sensor fit, CAM_BACK", "fail", "correct CameraInfo"),
+    (of("/cam_back/camera_info", of_four_to_three), "/cam_back/image/compressed", "fail", "another shape"),
+    (of("/cam_back/image/compressed", black), "sensor fit, CAM_BACK", "fail", "uncover the lens"),
+    (of("/cam_back/image/compressed", truncated), "/cam_back/image/compressed", "fail", "the image is truncated"),
+    (of("/cam_back/image/compressed", lambda message: None), "cameras", "warn", "5 of the student's 6, without CAM_B"),
+    (of("/cam_back/camera_info", lambda message: None), "/cam_back/camera_info", "fail", "nothing comes"),
+    (of("/cam_back/image/compressed", later), "/cam_back/image/compressed", "warn", "trigger them together"),
+], ids=["wide", "4:3", "black", "truncated", "no images", "no CameraInfo", "late"])
+def test_a_fault_of_a_camera_is_named(bag: Path, camera_student: Path, tmp_path: Path, change: Callable, about: str,
+                                      level: str, said: str) -> None:
+    sick = rewritten(bag, tmp_path / "sick", lambda topic, message: None if topic == "/lidar/points" else
+                     change(topic, message))
+    code, findings = diagnosed(sick, tmp_path, "--student", camera_student)
+    assert any((level, about) == found[:2] and said in found[2] for found in findings), findings
+    assert code == (1 if any(found[0] == "fail" for found in findings) else 0)
+
+
+def test_a_camera_under_another_name_is_found_where_it_is_said_to_be(bag: Path, camera_student: Path,
+                                                                    tmp_path: Path, capsys) -> None:
+    code, findings = diagnosed(bag, tmp_path, "--student", camera_student, "--camera", "CAM_FRONT=cam_back")
+    assert code == 1
+    assert any(about == "sensor fit, CAM_FRONT" and "CAM_BACK looked there" in text for _, about, text in findings)
+    with pytest.raises(SystemExit) as error:
+        main(["--camera", "FRONT=/a"])
+    assert error.value.code == 2 and "write NAME=PREFIX" in capsys.readouterr().err
+
+
+def test_several_clouds_are_not_guessed_at(bag: Path, tmp_path: Path) -> None:
+    types = bag_typestore().types
+    other = types[CLOUD](header(1, "roof"), 1, 0, [], False, 16, 0, np.zeros(0, np.uint8), True)
+    with Reader(bag) as reader:
+        start = reader.start_time
+    two = rewritten(bag, tmp_path / "two", added=[("/roof/points", CLOUD, start, other)])
+    code, findings = diagnosed(two, tmp_path, "--student", SHIPPED)
+    assert code == 1
+    assert findings == [
+        ("fail", "points", "/lidar/points, /roof/points are point clouds: choose the LiDAR's with --points")]
+    assert diagnosed(two, tmp_path, "--student", SHIPPED, "--points", "/lidar/points")[0] == 0
+
+
+def test_a_bag_that_is_none_is_one_line(tmp_path: Path, capsys) -> None:
+    assert main(["--bag", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no such bag\n"

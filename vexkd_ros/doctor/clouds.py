@@ -1,0 +1,52 @@
+"""What a LiDAR's clouds hold, and whether they fit the student."""
+
+import numpy as np
+
+from vexkd_model.data.sweeps import Sweep
+from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.observation import Heard, Observation
+from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
+from vexkd_ros.inputs.transforms import TransformUnavailable
+
+
+def check_clouds(seen: Observation, heard: Heard, base: str, fit: SensorFit | None) -> list[Finding]:
+    """heard: of a PointCloud2 topic. Without a fit only what any student needs."""
+    messages = heard.messages()
+    clouds: list[tuple[object, Cloud]] = []
+    problems: dict[str, None] = {}
+    for message in messages:
+        try:
+            clouds.append((message, read_cloud(message)))
+        except CloudError as error:
+            problems[str(error)] = None
+    findings = [Finding(FAIL, heard.topic, problem) for problem in problems]
+    if clouds:
+        findings += _contents(heard.topic, clouds)
+    if fit is not None:
+        for message, cloud in clouds:
+            _show(seen, fit, message, cloud, base)
+    return findings
+
+
+def _contents(topic: str, clouds: list[tuple[object, Cloud]]) -> list[Finding]:
+    message, newest = clouds[-1]
+    fields = ", ".join(field.name for field in message.fields)
+    points = int(np.median([len(cloud.points) for _, cloud in clouds]))
+    findings = [Finding(OK, topic, f"{points} points a cloud, fields {fields}")]
+    if not newest.has_intensity:
+        findings.append(Finding(WARN, topic, f"no field intensity, only {fields}: let the driver publish it; students "
+                                "are trained with it"))
+    empty = sum(not len(cloud.points) for _, cloud in clouds)
+    if empty:
+        findings.append(Finding(WARN, topic, f"{empty} of {len(clouds)} clouds have no finite points: see the driver"))
+    return findings
+
+
+def _show(seen: Observation, fit: SensorFit, message: object, cloud: Cloud, base: str) -> None:
+    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    try:
+        mount = seen.transforms.lookup(base, message.header.frame_id, stamp)
+    except TransformUnavailable:  # said where frames are checked
+        return
+    fit.see_cloud(Sweep(cloud.points, stamp, mount, np.eye(4)))

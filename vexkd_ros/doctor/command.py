@@ -1,0 +1,95 @@
+"""The command line of the doctor."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from vexkd_model.files import write_json
+from vexkd_model.types import CAMERAS
+from vexkd_ros.bags.command import run_command
+from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
+
+HELP = """\
+What would keep a student from seeing, found before it runs, on live topics or in a bag (--bag needs no ROS).
+
+Topics, types and quality of service; rates and gaps; stamps; fields of clouds; images and their CameraInfo; frames,
+transforms and odometry at the stamps that need them; and, with --student, whether the sensors are like those of its
+training. One line a check: ok, warn (it runs, worse than it could) or fail; exit code 1 where anything failed."""
+EXAMPLE = """\
+examples:
+  doctor --student models/lidar_pillar_small --points /velodyne_points
+  doctor --bag bags/scene-0103 --student models/lidar_pillar_small
+  doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear"""
+SECONDS = 10.0  # as long as transforms are remembered
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("doctor", description=HELP, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bag", type=Path, help="look into this bag instead of at live topics")
+    parser.add_argument("--student", type=Path, metavar="PACKAGE", help="the student that is to run on these topics")
+    parser.add_argument("--points", metavar="TOPIC", help="the LiDAR's (default: /points, or the only one there is)")
+    parser.add_argument("--camera", type=_camera, action="append", default=[], metavar="NAME=PREFIX",
+                        help="where a camera's topics are, of PREFIX/camera_info and PREFIX/image… (default: CAM_FRONT "
+                             "is at /cam_front)")
+    parser.add_argument("--base-frame", default="base_link", help="the vehicle's frame (default: base_link)")
+    parser.add_argument("--odom-frame", default="odom", help="the odometry's frame (default: odom)")
+    parser.add_argument("--input-reliability", choices=("best_effort", "reliable"), default="best_effort",
+                        help="what the node will ask for (default: best_effort, as the node's)")
+    parser.add_argument("--seconds", type=_positive, default=SECONDS,
+                        help=f"how long to listen, or of the bag to read (default: {SECONDS:.0f})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
+
+    def command(arguments: argparse.Namespace) -> int:
+        # Imported here: --help must answer at once, and a bag needs no ROS.
+        from vexkd_model.process import set_up_process
+        from vexkd_ros.doctor.examine import Wiring, examine
+
+        set_up_process()
+        student = _load(arguments.student) if arguments.student else None
+        wiring = Wiring(arguments.points, dict(arguments.camera), arguments.base_frame, arguments.odom_frame,
+                        arguments.input_reliability == "reliable")
+        if arguments.bag:
+            from vexkd_ros.doctor.from_bag import observe_bag
+
+            seen = observe_bag(arguments.bag, arguments.seconds)
+        else:
+            from vexkd_ros.doctor.live import observe_live
+
+            seen = observe_live(arguments.seconds, ["doctor", *(sys.argv[1:] if argv is None else argv)])
+        findings = examine(seen, wiring, student)
+        print("\n".join(map(str, findings)))
+        print(_summary(findings), file=sys.stderr)
+        if arguments.json:
+            write_json(arguments.json, {"source": seen.source, "findings": [asdict(found) for found in findings]})
+        return int(any(found.level == FAIL for found in findings))
+
+    return run_command(parser, command, argv)
+
+
+def _load(package: Path) -> "Student":  # noqa: F821
+    """Before anything is listened to: UserError where it cannot be loaded."""
+    from vexkd_model.deploy.package import load_package  # PyTorch, seconds of it
+    from vexkd_ros.doctor.examine import Student
+
+    return Student(package, *load_package(package)[1:])
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    return ", ".join(f"{sum(found.level == level for found in findings)} {level}" for level in (OK, WARN, FAIL))
+
+
+def _camera(text: str) -> tuple[str, str]:
+    name, separator, prefix = text.partition("=")
+    if name not in CAMERAS or not separator:
+        raise argparse.ArgumentTypeError(f"{text}: write NAME=PREFIX, with NAME one of {', '.join(CAMERAS)}")
+    return name, "/" + prefix.strip("/")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

@@ -1,0 +1,151 @@
+"""All checks of one observation, in the order in which a message meets what they are about."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
+from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
+from vexkd_ros.doctor.clouds import check_clouds
+from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.frames import check_mounting, check_odometry, check_transform_topics
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
+from vexkd_ros.doctor.streams import check_stream
+
+INFO_NAME = "camera_info"
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """How a student is to be connected. points: topic, None: the only one there is. cameras: nuScenes' channel → prefix
+    of its topics, where it is not the channel's name in lower case. reliable: the node's input_reliability."""
+
+    points: str | None = None
+    cameras: Mapping[str, str] | None = None
+    base: str = "base_link"
+    odom: str = "odom"
+    reliable: bool = False
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is asked of a student: its package's path, configuration and card."""
+
+    package: Path
+    config: ModelConfig
+    card: "StudentCard"  # noqa: F821
+
+
+def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:
+    """Without a student, whatever sensors there are."""
+    config, card = (student.config, student.card) if student else (None, None)
+    fit = SensorFit(card.inputs, config, every_s=0) if card and card.inputs else None
+    findings = check_transform_topics(seen)
+    lidar, cameras = wiring.points or seen.of_type(CLOUD), wiring.cameras or seen.of_type(INFO)
+    if config.lidar if config else lidar:
+        findings += _examine_lidar(seen, wiring, config, fit)
+    if config.camera if config else cameras:
+        findings += _examine_cameras(seen, wiring, config, fit)
+    if not (config or lidar or cameras):
+        findings.append(Finding(FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or "
+                                "compare ROS_DOMAIN_ID"))
+    return findings + (_sensor_fit(fit, student) if student else [])
+
+
+def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None,
+                   fit: SensorFit | None) -> list[Finding]:
+    topic, problem = _points_topic(seen, wiring.points)
+    if problem:
+        return [problem]
+    findings, heard = _usable(seen, topic, CLOUD, wiring)
+    if heard is None:
+        return findings
+    findings += check_mounting(seen, heard, wiring.base)
+    if config is None or config.sweeps > 1:
+        findings += check_odometry(seen, heard, wiring.base, wiring.odom, "only the newest sweep is used")
+    return findings + check_clouds(seen, heard, wiring.base, fit)
+
+
+def _points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding | None]:
+    if chosen:
+        return chosen, None
+    clouds = [topic for topic in seen.of_type(CLOUD) if "radar" not in topic.lower()]
+    if len(clouds) == 1 or "/points" in clouds:
+        return ("/points" if "/points" in clouds else clouds[0]), None
+    if not clouds:
+        return "", Finding(FAIL, "points", "nobody publishes point clouds: start the LiDAR's driver, or compare "
+                           "ROS_DOMAIN_ID")
+    return "", Finding(FAIL, "points", f"{', '.join(clouds)} are point clouds: choose the LiDAR's with --points")
+
+
+def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | None,
+                     fit: SensorFit | None) -> list[Finding]:
+    findings: list[Finding] = []
+    images: dict[str, Heard] = {}
+    prefixes = _prefixes(seen, wiring, config)
+    for name, prefix in prefixes.items():
+        found, infos = _usable(seen, f"{prefix}/{INFO_NAME}", INFO, wiring)
+        findings += found
+        topic = _image_topic(seen, prefix)
+        if topic is None:
+            findings.append(Finding(FAIL, name, f"no images on {prefix}/image or {prefix}/image/compressed: start the "
+                                    f"driver, or say where they are with --camera {name}=PREFIX"))
+            continue
+        found, heard = _usable(seen, topic, seen.types[topic], wiring)
+        findings += found
+        if heard is None:
+            continue
+        images[name] = heard
+        findings += check_mounting(seen, heard, wiring.base)
+        if infos is not None:
+            findings += check_camera(seen, heard, infos, name, wiring.base, fit,
+                                     config.camera.images if config else ANY_VIEW)
+    if images:
+        first = next(iter(images.values()))
+        findings += check_together(list(images.values()))
+        findings += check_odometry(seen, first, wiring.base, wiring.odom, "the way between images is not known")
+    if config and len(images) < len(prefixes):
+        missing = [name for name in prefixes if name not in images]
+        findings.append(Finding(WARN if images else FAIL, "cameras", f"{len(images)} of the student's {len(prefixes)}, "
+                                f"without {', '.join(missing)}: it was trained with all of them"))
+    return findings
+
+
+def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> dict[str, str]:
+    """Prefix of topics by the camera's name; without a student, of every camera_info there is."""
+    given = dict(wiring.cameras or {})
+    if config:
+        return {name: given.get(name, f"/{name.lower()}") for name in config.camera.images.cameras}
+    found = [topic.removesuffix(f"/{INFO_NAME}") for topic in seen.of_type(INFO)]
+    return given | {prefix.strip("/").upper(): prefix for prefix in found if prefix not in given.values()}
+
+
+def _image_topic(seen: Observation, prefix: str) -> str | None:
+    """The node's names first; of others, what lies beside camera_info."""
+    there = [topic for topic in seen.of_type(IMAGE, COMPRESSED) if topic.startswith(f"{prefix}/")]
+    known = [f"{prefix}/image/compressed", f"{prefix}/image"]
+    return next((topic for topic in (*known, *there) if topic in there), None)
+
+
+def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tuple[list[Finding], Heard | None]:
+    """What there is to say of a topic, and what was heard of it, None where that is nothing."""
+    findings = check_stream(seen, topic, msgtype, wiring.reliable)
+    heard = seen.heard.get(topic)
+    return findings, heard if heard and heard.stamps and heard.msgtype == msgtype else None
+
+
+def _sensor_fit(fit: SensorFit | None, student: Student) -> list[Finding]:
+    if fit is None:
+        return [Finding(WARN, "sensor fit", f"the card of {student.package} does not say what its sensors were like: "
+                        "export the student again where its training data is")]
+    findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in fit.mismatches]
+    wrong = {found.sensor for found in fit.mismatches}
+    for sensor, moments in fit.moments.items():
+        if 0 < moments < FEWEST:  # why there are none has been said above
+            findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} messages half a second apart, at least "
+                                    f"{FEWEST} are needed: give more --seconds"))
+        elif moments and sensor not in wrong:
+            findings.append(Finding(OK, f"sensor fit, {sensor}", f"as in the training of {student.card.name}, by "
+                                    f"{moments} messages"))
+    return findings

@@ -1,0 +1,56 @@
+"""Are the frames connected, at the very stamps of the messages that need them?"""
+
+from collections.abc import Sequence
+
+from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.observation import TF, Heard, Observation
+from vexkd_ros.inputs.offers import Asked, unheard
+from vexkd_ros.inputs.transforms import HISTORY_NS, TransformUnavailable
+
+COMING_NS = 200_000_000  # the newest messages may still wait for theirs
+
+
+def check_transform_topics(seen: Observation) -> list[Finding]:
+    """/tf and /tf_static themselves."""
+    findings = [Finding(FAIL, topic, problem) for topic, latched in (("/tf", False), ("/tf_static", True))
+                for offer in seen.offers.get(topic, ())
+                if (problem := unheard(topic, offer, Asked(TF, True, latched)))]
+    return findings + [Finding(WARN, "/tf", f"{problem} ({count} times)")
+                       for problem, count in seen.transform_problems.items()]
+
+
+def check_mounting(seen: Observation, heard: Heard, base: str) -> list[Finding]:
+    """From a sensor's frame to the vehicle's, at its stamps."""
+    frame = heard.frames.most_common(1)[0][0]
+    found, total, why = _answered(seen, base, frame, heard.stamps)
+    if not found:
+        return [Finding(FAIL, f"{base} → {frame}", why)]
+    if found < total:
+        return [Finding(WARN, f"{base} → {frame}", f"known at {found} of {total} stamps of {heard.topic}: {why}")]
+    return [Finding(OK, f"{base} → {frame}", f"known at all {total} stamps of {heard.topic}")]
+
+
+def check_odometry(seen: Observation, heard: Heard, base: str, odom: str, use: str) -> list[Finding]:
+    """From odometry to the vehicle, at a sensor's stamps. use: what a student lacks without."""
+    found, total, why = _answered(seen, odom, base, heard.stamps)
+    if found == total:
+        return [Finding(OK, f"{odom} → {base}", f"known at all {total} stamps of {heard.topic}")]
+    share = f"known at {found} of {total} stamps of {heard.topic}; without it {use}: " if found else f"{use}: "
+    return [Finding(WARN, f"{odom} → {base}", share + why)]
+
+
+def _answered(seen: Observation, target: str, source: str, stamps: Sequence[int]) -> tuple[int, int, str]:
+    """How many of the stamps have an answer, of how many, and why the last that has none has none.
+
+    Only those are asked for that the buffer still remembers and that late transforms have had their time for.
+    """
+    newest = max(stamps)
+    asked = [stamp for stamp in stamps if newest - HISTORY_NS < stamp <= newest - COMING_NS] or [newest]
+    found, why = 0, ""
+    for stamp in asked:
+        try:
+            seen.transforms.lookup(target, source, stamp)
+            found += 1
+        except TransformUnavailable as error:
+            why = error.kind
+    return found, len(asked), why

@@ -1,0 +1,75 @@
+"""Live topics → what there is to observe, by a node that hears everything that a student could hear."""
+
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
+
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
+from vexkd_ros.inputs.endpoints import offers_of
+
+CLASSES = {CLOUD: PointCloud2, IMAGE: Image, COMPRESSED: CompressedImage, INFO: CameraInfo}
+LOOK_S = 0.5  # between looks for new topics
+DEPTH = 50
+# Best effort and volatile hears every publisher; a latched message comes to those alone who ask for it.
+ANY = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def observe_live(seconds: float, ros_arguments: Sequence[str]) -> Observation:
+    """Listen for `seconds`, counted from the first topic of a sensor or, without any, from now."""
+    rclpy.init(args=list(ros_arguments), signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node("doctor")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        return _listen(node, executor, seconds)
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Observation:
+    seen = Observation("live topics", seconds, live=True)
+    node.create_subscription(TFMessage, "/tf", partial(seen.take_transforms, static=False), DEPTH)
+    node.create_subscription(TFMessage, "/tf_static", partial(seen.take_transforms, static=True), LATCHED)
+    print(f"listening for {seconds:.0f} s", file=sys.stderr, flush=True)
+    until, look = time.monotonic() + seconds, 0.0
+    while (now := time.monotonic()) < until:
+        if now >= look:
+            first = not seen.heard
+            if _subscribe_new(node, seen) and first:
+                until = now + seconds
+            look = now + LOOK_S
+        executor.spin_once(timeout_sec=0.05)
+    _subscribe_new(node, seen)  # who came last is at least known to be there
+    for topic in (*seen.heard, "/tf", "/tf_static"):
+        seen.offers[topic] = offers_of(node, topic)
+    return seen
+
+
+def _subscribe_new(node: Node, seen: Observation) -> bool:
+    """Whether a sensor's topic has appeared."""
+    new = False
+    for topic, types in node.get_topic_names_and_types():
+        published = {offer.msgtype for offer in offers_of(node, topic)}
+        msgtype = next((kind for kind in CLASSES if kind in published), None)
+        if msgtype and topic not in seen.heard:
+            # raw: a header is all that is read of most messages, and an image is large.
+            heard = Heard(topic, msgtype, partial(deserialize_message, message_type=CLASSES[msgtype]))
+            node.create_subscription(CLASSES[msgtype], topic, lambda data, heard=heard: heard.take(time.time(), data),
+                                     ANY, raw=True)
+            seen.heard[topic], new = heard, True
+        if published:
+            seen.types[topic] = msgtype or types[0]
+    return new

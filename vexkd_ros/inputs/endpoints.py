@@ -1,0 +1,48 @@
+"""Who publishes an input, whether this node can hear it, and what to change where it cannot."""
+
+from collections.abc import Callable
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy, qos_policy_name_from_kind
+
+from vexkd_ros.inputs.offers import Asked, Offer, why_silent
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+
+def offers_of(node: Node, topic: str) -> list[Offer]:
+    """What is published of a topic (resolved: "/lidar/points") just now."""
+    return [Offer(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
+                  info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
+                  info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+            for info in node.get_publishers_info_by_topic(topic)]
+
+
+def why_nothing_comes(node: Node, topic: str, asked: Asked) -> str:
+    """Why nothing comes on a topic, and the cure, in one line."""
+    others = [name for name, types in node.get_topic_names_and_types()
+              if asked.msgtype in types and node.count_publishers(name)]
+    return why_silent(topic, offers_of(node, topic), asked, others)
+
+
+def subscription_events(topic: str, report: Callable[[str], None]) -> SubscriptionEventCallbacks:
+    """For create_subscription(event_callbacks=…): reports a publisher that is not heard, as it is discovered."""
+    return SubscriptionEventCallbacks(incompatible_qos=lambda event: report(
+        f"a publisher of {topic} is not heard, its {_policy(event)} does not suffice: set "
+        "input_reliability:=best_effort, or make the publisher reliable"
+        + (" and latched" if topic == "/tf_static" else "")))
+
+
+def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEventCallbacks:
+    """For create_publisher(event_callbacks=…): reports a subscriber that cannot hear this node, as it is discovered."""
+    return PublisherEventCallbacks(incompatible_qos=lambda event: report(
+        f"a subscriber of {topic} does not hear this node, it asks for more {_policy(event)}: let it ask for best "
+        "effort (in RViz: Reliability Policy), or make the output reliable"))
+
+
+def _policy(event: object) -> str:
+    """reliability, durability, … of an incompatible_qos event."""
+    return qos_policy_name_from_kind(event.last_policy_kind).lower()
