@@ -20,7 +20,7 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.model import build_model
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.qos import STREAM
-from vexkd_ros.bags.scene_messages import header
+from vexkd_ros.bags.scene.geometry import header
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.doctor.command import main
 
