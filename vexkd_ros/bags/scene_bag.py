@@ -11,6 +11,7 @@ from pathlib import Path
 from rosbags.interfaces import Connection
 
 from vexkd_model.errors import UserError
+from vexkd_model.process import keep_freed_memory
 from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.scene.selection import Selection
@@ -46,6 +47,7 @@ def write_scene_bag(work: tuple[SceneBag, Scene]) -> None:
 
     UserError where a file is damaged or cannot be written.
     """
+    keep_freed_memory()
     bag, scene = work
     folder = bag.folder
     partial = folder.with_name(folder.name + ".partial")
