@@ -27,7 +27,7 @@ from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.files import write_json
 from vexkd_ros.bags.scene.selection import Selection
 from vexkd_ros.bags.scene.tables import Scene, read_scene
-from vexkd_ros.bags.scene_bag import SceneJob, write_scene_bag
+from vexkd_ros.bags.scene_bag import SceneBag, write_scene_bag
 from vexkd_ros.bags.writing import STORAGES, BagFormat
 
 LEAST = 0.5  # of a copy's speed
@@ -42,8 +42,8 @@ def copy_files(scene: Scene, folder: Path) -> None:
 
 
 def bag_writer(scene: Scene, selection: Selection, storage: str) -> Callable[[Path], None]:
-    return lambda folder: write_scene_bag(SceneJob(scene, folder, "benchmark", selection, BagFormat(storage),
-                                                   f"{scene.name}, {storage}", shows_progress=False))
+    return lambda folder: write_scene_bag((SceneBag(folder, "benchmark", selection, BagFormat(storage),
+                                                    f"{scene.name}, {storage}", shows_progress=False), scene))
 
 
 def fastest(ways: dict[str, Callable[[Path], None]], folder: Path, rounds: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """`nuscenes_to_bag`: a nuScenes folder → one ROS 2 bag a scene. Needs no ROS."""
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.reading import is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
-from vexkd_ros.bags.scene.selection import Selection, check_selection
-from vexkd_ros.bags.scene.tables import Scene, read_scene
-from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, IMU, MAP_MARKERS
-from vexkd_ros.bags.scene_bag import SceneJob, bag_record, check_kept, write_scene_bag
+from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
+from vexkd_ros.bags.scene.tables import read_scene
+from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
+from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
 MANIFEST = "manifest.json"
@@ -57,36 +58,46 @@ def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | Non
     """
     selection, bag_format = selection or Selection(), bag_format or BagFormat()
     nusc = open_nuscenes(dataroot, version)
-    read = [read_scene(nusc, scene) for scene in _choose(nusc, scenes, split)]
-    check_selection(selection, read)
-    _say_what_is_absent(read, selection)
+    chosen = _choose(nusc, scenes, split)
+    check_selection(selection, sorted(sensor["channel"] for sensor in nusc.sensor))
+    _say_what_is_absent(nusc, chosen, selection)
     source = f"{Path(nusc.dataroot).resolve()} {nusc.version}"
-    planned = [SceneJob(scene, Path(out) / scene.name, source, selection, bag_format,
-                        f"{scene.name} ({number}/{len(read)})", shows_progress=jobs == 1)
-               for number, scene in enumerate(read, 1)]
+    bags = {scene["name"]: SceneBag(Path(out) / scene["name"], source, selection, bag_format,
+                                    f"{scene['name']} ({number}/{len(chosen)})", shows_progress=jobs == 1)
+            for number, scene in enumerate(chosen, 1)}
     with locked(Path(out) / ".lock",
                 f"{out}: another nuscenes_to_bag is writing there; wait for it or choose another --out"):
-        _write_missing(planned, jobs)
-        write_json(Path(out) / MANIFEST, {
-            "source": source, "selection": selection.to_dict(), "storage": bag_format.storage,
-            "distro": bag_format.distro, "bags": {job.scene.name: bag_record(job.folder) for job in planned}})
-    return [job.folder for job in planned]
+        missing = [scene for scene in chosen if not _is_kept(bags[scene["name"]])]
+        # Scenes are read from the tables when their turn comes: all of nuScenes' at once would take gigabytes.
+        work = ((bags[scene["name"]], read_scene(nusc, scene)) for scene in missing)
+        written = in_parallel(write_scene_bag, work, min(jobs, max(len(missing), 1)), option="--jobs")
+        for _ in progress(written, "convert", len(missing), "scenes") if jobs > 1 else written:
+            pass
+        _list_in_manifest(Path(out), [bag.folder for bag in bags.values()])
+    return [bag.folder for bag in bags.values()]
 
 
-def _write_missing(planned: Sequence[SceneJob], jobs: int) -> None:
-    """Write the bags that are not there yet; UserError, before the first one, where something else is in its place."""
-    missing = []
-    for job in planned:
-        if is_complete(job.folder):
-            check_kept(job)
-            print(f"{job.label}: {job.folder} is complete, kept", file=sys.stderr)
-        elif job.folder.exists():
-            raise UserError(f"{job.folder}: exists and is no complete bag; remove it or choose another --out")
-        else:
-            missing.append(job)
-    written = in_parallel(write_scene_bag, missing, min(jobs, max(len(missing), 1)), option="--jobs")
-    for _ in progress(written, "convert", len(missing), "scenes") if jobs > 1 else written:
-        pass
+def _is_kept(bag: SceneBag) -> bool:
+    """Whether the bag is there already; UserError where something else is in its place."""
+    if is_complete(bag.folder):
+        check_kept(bag)
+        print(f"{bag.label}: {bag.folder} is complete, kept", file=sys.stderr)
+        return True
+    if bag.folder.exists():
+        raise UserError(f"{bag.folder}: exists and is no complete bag; remove it or choose another --out")
+    return False
+
+
+def _list_in_manifest(out: Path, folders: Sequence[Path]) -> None:
+    """OUT/manifest.json: these bags, and those of earlier runs that are still there."""
+    path = out / MANIFEST
+    try:
+        known = json.loads(path.read_text())["bags"]
+    except (OSError, ValueError, KeyError):
+        known = {}
+    bags = {name: record for name, record in known.items() if is_complete(out / name)}
+    bags |= {folder.name: bag_record(folder) for folder in folders}
+    write_json(path, {"bags": dict(sorted(bags.items()))})
 
 
 def _choose(nusc: NuScenes, names: Sequence[str] | None, split: str | None) -> list[dict]:
@@ -111,13 +122,14 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(list(names)[:10]) + (" …" if len(names) > 10 else "")
 
 
-def _say_what_is_absent(scenes: Sequence[Scene], selection: Selection) -> None:
+def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:
     """One line on each expansion that the dataset lacks and a selected topic would need."""
-    dataroot = scenes[0].dataroot
-    if selection.wants(IMU) and not can_bus_folder(dataroot).is_dir():
+    dataroot = Path(nusc.dataroot)
+    if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
         print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)
     if any(map(selection.wants, (MAP_MARKERS, *GROUND_TRUTH_MAPS))):
-        for path in sorted({expansion_path(dataroot, scene.location) for scene in scenes}):
+        towns = {nusc.get("log", scene["log_token"])["location"] for scene in scenes}
+        for path in sorted(expansion_path(dataroot, town) for town in towns):
             if not path.is_file():
                 print(f"{path}: not there, so no /ground_truth/map/… and no /map/markers of that town", file=sys.stderr)
 

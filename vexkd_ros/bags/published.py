@@ -1,7 +1,6 @@
 """What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
 
 import math
-import struct
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from rosbags.rosbag2 import Reader
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
-from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.reading import header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 
 HEADER = 4  # bytes of CDR's encapsulation, before the header that a message begins with
@@ -47,7 +46,7 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
         total = sum(connection.msgcount for connection in wanted)
         for connection, _, data in progress(reader.messages(wanted), f"read {Path(bag).name}", total, "messages"):
             topic = connection.topic
-            stamp = stamp_of(data, MARKERS_HEADER if topic == markers else HEADER)
+            stamp = header_stamp_ns(data, MARKERS_HEADER if topic == markers else HEADER)
             if topic == f"{node}/debug/latency":
                 _add_latency(latency, bag_typestore().deserialize_cdr(data, connection.msgtype))
             elif stamp in stamps:
@@ -58,15 +57,6 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
                             [found[topic][stamp] for topic in maps if topic in expected])
          for stamp in sorted(complete)},
         latency if latency["total"] else {}, detections in expected)
-
-
-def stamp_of(data: bytes, offset: int = HEADER) -> int:
-    """Stamp [ns] of a serialised message whose std_msgs/Header lies at `offset`; decoding all of it takes a thousand
-    times longer, and only keyframes are needed."""
-    if len(data) < offset + 8:
-        return -1
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, offset)
-    return seconds * 10**9 + nanoseconds
 
 
 def _expected_topics(reader: Reader, boxes: list[str], maps: list[str], bag: Path) -> list[str]:

@@ -4,6 +4,7 @@ The node predicts whenever it has time; here every wanted moment is predicted, n
 bag holds raw images, which cv_bridge reads.
 """
 
+import math
 import os
 import time
 from collections import Counter, deque
@@ -20,8 +21,7 @@ from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.types import POINT_FIELDS, Frame, Prediction
-from vexkd_ros.bags.published import stamp_of
-from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.reading import header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.inputs.camera_history import CameraHistory
 from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
@@ -73,13 +73,13 @@ def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics
             for connection, _, data in reader.messages(wanted):
                 if connection.topic not in TRANSFORMS:
                     # The bag's time is that of its stamps: its log times may be those of another replay.
-                    yield from _predict_due(inputs, predictor, due, stamp_of(data) - WAIT_NS, record)
+                    yield from _predict_due(inputs, predictor, due, header_stamp_ns(data) - WAIT_NS, record)
                 message = bag_typestore().deserialize_cdr(data, connection.msgtype)
                 if connection.topic in TRANSFORMS:
                     inputs.transforms.insert_message(message, TRANSFORMS[connection.topic])
                 else:
-                    inputs.take(connection, message, stamp_of(data))
-            yield from _predict_due(inputs, predictor, due, max(stamps, default=0), record)
+                    inputs.take(connection, message, header_stamp_ns(data))
+            yield from _predict_due(inputs, predictor, due, math.inf, record)
     finally:
         inputs.close()
         record.took_s += time.monotonic() - begun
@@ -95,7 +95,7 @@ def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int],
     return LidarInputs(predictor.sweeps, topics.points, stamps, record)
 
 
-def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due: deque[int], until_ns: int,
+def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due: deque[int], until_ns: float,
                  record: ReplayRecord) -> Iterator[Prediction]:
     while due and due[0] <= until_ns:
         stamp, begun = due.popleft(), time.monotonic()

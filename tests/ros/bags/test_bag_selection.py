@@ -1,6 +1,7 @@
 """Filters, several scenes at a time, and two runs in one place."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_time_is_cut_out_and_what_is_latched_comes_at_its_begin(full_dataset: 
 
 @pytest.mark.parametrize(("options", "code", "message"), [
     (["--topics", "/lidar"], 1, "error: --topics /lidar: matches none of /tf_static, "),
-    (["--sensors", "CAM_TOP"], 1, "error: --sensors CAM_TOP: no such sensor; the scenes have CAM_BACK, "),
+    (["--sensors", "CAM_TOP"], 1, "error: --sensors CAM_TOP: no such sensor; there are CAM_BACK, "),
     (["--start", "3", "--end", "2"], 1, "error: --end 2: not after --start 3"),
     (["--start", "50"], 1, "error: scene-0061: nothing of the selected topics, sensors and time is there"),
     (["--start", "nan"], 2, "nan is not a number of seconds"), (["--jobs", "0"], 2, "0 is not at least 1"),
@@ -87,10 +88,22 @@ def test_a_second_run_in_the_same_place_says_so_and_touches_nothing(full_dataset
     assert (tmp_path / "scene-0061.partial").is_dir()
 
 
+def test_the_manifest_goes_with_the_bags_that_are_there(full_dataset: Path, tmp_path: Path) -> None:
+    selection = Selection(topics=("/keyframe",))
+    for scene, listed in (("scene-0103", ["scene-0103"]), ("scene-0061", ["scene-0061", "scene-0103"])):
+        convert(full_dataset, "v1.0-mini", tmp_path, [scene], selection=selection)
+        assert list(json.loads((tmp_path / "manifest.json").read_text())["bags"]) == listed
+    shutil.rmtree(tmp_path / "scene-0103")
+    convert(full_dataset, "v1.0-mini", tmp_path, ["scene-0061"], selection=selection)
+    bags = json.loads((tmp_path / "manifest.json").read_text())["bags"]
+    assert list(bags) == ["scene-0061"]
+    assert bags["scene-0061"]["options"] == {**selection.to_dict(), "topics": ["/keyframe"], "distro": "humble",
+                                             "storage": "mcap"}
+
+
 def test_the_manifest_lists_what_is_in_the_bags(full_bags: dict[str, Path], full_dataset: Path) -> None:
     out = full_bags["scene-0061"].parent
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["source"] == f"{full_dataset} v1.0-mini"
     assert manifest["bags"].keys() == full_bags.keys()
     for name, bag in full_bags.items():
         record, messages = manifest["bags"][name], messages_of(bag)
@@ -98,4 +111,4 @@ def test_the_manifest_lists_what_is_in_the_bags(full_bags: dict[str, Path], full
             topic: len(found) for topic, found in messages.items()}
         assert record["messages"] == sum(map(len, messages.values()))
         assert record["bytes"] == sum(path.stat().st_size for path in bag.iterdir())
-        assert record["left_out"] == []
+        assert (record["source"], record["left_out"]) == (f"{full_dataset} v1.0-mini", [])

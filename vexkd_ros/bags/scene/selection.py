@@ -1,11 +1,12 @@
 """What of a scene goes into its bag."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vexkd_model.errors import UserError
-from vexkd_ros.bags.scene.tables import Capture, Scene
+from vexkd_ros.bags.scene.tables import Capture
 from vexkd_ros.bags.scene.topics import (
     CAN_ODOMETRY,
     GPS,
@@ -27,8 +28,9 @@ from vexkd_ros.bags.scene.topics import (
 )
 
 CAN_MESSAGES = ("steeranglefeedback", "vehicle_monitor", "zoesensors", "zoe_veh_info")
-GENERAL = (TF_STATIC, MAP_MARKERS, TF, ODOMETRY, GPS, IMU, CAN_ODOMETRY, *map(can_topic, CAN_MESSAGES), KEYFRAME,
-           GROUND_TRUTH, GROUND_TRUTH_MARKERS, *GROUND_TRUTH_MAPS)
+CAN_TOPICS = (IMU, CAN_ODOMETRY, *map(can_topic, CAN_MESSAGES))
+GENERAL = (TF_STATIC, MAP_MARKERS, TF, ODOMETRY, GPS, *CAN_TOPICS, KEYFRAME, GROUND_TRUTH, GROUND_TRUTH_MARKERS,
+           *GROUND_TRUTH_MAPS)
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,15 @@ def sensor_topics(channel: str) -> list[Topic]:
     return [radar_topic(channel) if channel.startswith("RADAR_") else POINTS]
 
 
-def check_selection(selection: Selection, scenes: list[Scene]) -> None:
-    """UserError for a pattern that matches no topic of these scenes, for a sensor that none has, for an empty time."""
-    channels = sorted({channel for scene in scenes for channel in scene.sensors})
+def check_selection(selection: Selection, channels: Sequence[str]) -> None:
+    """UserError for a pattern that matches no topic of a dataset with these sensors, for a sensor that it lacks, for an
+    empty time."""
     names = [topic.name for topic in (*GENERAL, *(topic for channel in channels for topic in sensor_topics(channel)))]
     for pattern in selection.topics:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UserError(f"--topics {pattern}: matches none of {', '.join(names)}")
     for channel in selection.sensors or ():
         if channel not in channels:
-            raise UserError(f"--sensors {channel}: no such sensor; the scenes have {', '.join(channels)}")
+            raise UserError(f"--sensors {channel}: no such sensor; there are {', '.join(channels)}")
     if not selection.start_s < selection.end_s:
         raise UserError(f"--end {selection.end_s:g}: not after --start {selection.start_s:g}")

@@ -60,8 +60,9 @@ def _present_files(scene: Scene, selection: Selection) -> tuple[dict[str, tuple[
               for channel, captures in scene.sensors.items() if any(map(selection.wants, sensor_topics(channel)))}
     present, lines = {}, []
     for channel, captures in wanted.items():
-        missing = [capture for capture in captures if not capture.path.exists()]
-        present[channel] = tuple(capture for capture in captures if capture not in missing) if missing else captures
+        found = [(capture.path.exists(), capture) for capture in captures]
+        present[channel] = tuple(capture for is_there, capture in found if is_there)
+        missing = [capture for is_there, capture in found if not is_there]
         if missing:
             lines.append(f"{channel}: {len(missing)} of {len(captures)} files are not there (the first is "
                          f"{missing[0].path}); left out")
