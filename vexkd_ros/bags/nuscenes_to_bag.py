@@ -17,7 +17,7 @@ from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
-from vexkd_ros.bags.reading import is_complete
+from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
 from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
 from vexkd_ros.bags.scene.tables import read_scene
@@ -25,7 +25,6 @@ from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
-MANIFEST = "manifest.json"
 HELP = """\
 Write one bag folder a scene, OUT/scene-0103, OUT/scene-0916, … and OUT/manifest.json, which lists what is in them.
 
