@@ -130,8 +130,8 @@ def test_a_bag_without_the_students_topics_is_one_line(packages: dict[str, Path]
 
 
 def test_the_replays_settings_are_the_nodes_defaults() -> None:
-    node = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text())
-    defaults = node["student_node"]["ros__parameters"]
+    section, = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text()).values()
+    defaults = section["ros__parameters"]
     assert defaults["base_frame"] == student_replay.BASE_FRAME
     assert defaults["odom_frame"] == student_replay.ODOM_FRAME
     assert defaults["max_sweep_gap"] * 1e9 == student_replay.MAX_SWEEP_GAP_NS
