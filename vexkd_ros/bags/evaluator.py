@@ -22,6 +22,7 @@ from vexkd_model.progress import progress
 from vexkd_model.types import BevGrid, Prediction
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.published import read_published
+from vexkd_ros.bags.reading import bag_folders
 from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
 
 NODE = "/student_node"
@@ -169,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
-        if len(arguments.bags) > 1 and not arguments.student:
+        bags = bag_folders(arguments.bags)
+        if len(bags) != 1 and not arguments.student:
             parser.error("one BAG of what a node published, or --student")
         set_up_process()
         index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
@@ -180,9 +182,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.student:
             topics = TopicNames(arguments.points, tuple(arguments.cameras.split(",")) if arguments.cameras else ())
             student = Predictor.load(arguments.student, arguments.device)
-            evaluation = evaluate_student(arguments.bags, index, student, topics)
+            evaluation = evaluate_student(bags, index, student, topics)
         else:
-            evaluation = evaluate_bag(arguments.bags[0], index, arguments.node)
+            evaluation = evaluate_bag(bags[0], index, arguments.node)
         print(evaluation.tables())
         if arguments.json:
             write_json(arguments.json, evaluation.to_dict())

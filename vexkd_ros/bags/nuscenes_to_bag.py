@@ -17,15 +17,14 @@ from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
-from vexkd_ros.bags.reading import is_complete
+from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
 from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
-from vexkd_ros.bags.scene.tables import read_scene
+from vexkd_ros.bags.scene.tables import Scene, read_scene
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
-MANIFEST = "manifest.json"
 HELP = """\
 Write one bag folder a scene, OUT/scene-0103, OUT/scene-0916, … and OUT/manifest.json, which lists what is in them.
 
@@ -55,6 +54,7 @@ def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | Non
     """Write the bags of the named scenes, of a split, or of all scenes; return their folders in the order of names.
 
     selection: what goes into them, by default everything. jobs: scenes at a time, each in a process of its own.
+    UserError for a scene with a damaged file, when all others have been written.
     """
     selection, bag_format = selection or Selection(), bag_format or BagFormat()
     nusc = open_nuscenes(dataroot, version)
@@ -70,11 +70,22 @@ def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | Non
         missing = [scene for scene in chosen if not _is_kept(bags[scene["name"]])]
         # Scenes are read from the tables when their turn comes: all of nuScenes' at once would take gigabytes.
         work = ((bags[scene["name"]], read_scene(nusc, scene)) for scene in missing)
-        written = in_parallel(write_scene_bag, work, min(jobs, max(len(missing), 1)), option="--jobs")
-        for _ in progress(written, "convert", len(missing), "scenes") if jobs > 1 else written:
-            pass
-        _list_in_manifest(Path(out), [bag.folder for bag in bags.values()])
+        written = in_parallel(_write_or_say_why_not, work, min(jobs, max(len(missing), 1)), option="--jobs")
+        problems = list(filter(None, progress(written, "convert", len(missing), "scenes") if jobs > 1 else written))
+        _list_in_manifest(Path(out), [bag.folder for bag in bags.values() if is_complete(bag.folder)])
+    if problems:
+        raise UserError(problems[0] + (f" (and {len(problems) - 1} scenes more, see above)" if problems[1:] else ""))
     return [bag.folder for bag in bags.values()]
+
+
+def _write_or_say_why_not(work: tuple[SceneBag, Scene]) -> str:
+    """'', or why there is no bag of this scene."""
+    try:
+        write_scene_bag(work)
+    except UserError as error:
+        print(f"{work[0].label}: {error}", file=sys.stderr, flush=True)
+        return str(error)
+    return ""
 
 
 def _is_kept(bag: SceneBag) -> bool:

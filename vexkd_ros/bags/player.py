@@ -23,7 +23,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.qos import rclpy_profile
-from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.reading import bag_folders, open_bag
 from vexkd_ros.dds import large_messages
 
 LATE_S = 0.05  # a message later than this counts as behind real time
@@ -203,8 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         try:
-            play(arguments.bags, arguments.rate, arguments.loop, arguments.clock, arguments.wait_for_subscribers,
-                 arguments.start_offset)
+            play(bag_folders(arguments.bags), arguments.rate, arguments.loop, arguments.clock,
+                 arguments.wait_for_subscribers, arguments.start_offset)
         finally:
             rclpy.shutdown()
 

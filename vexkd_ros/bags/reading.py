@@ -1,13 +1,15 @@
 """Opening bags, with errors a user can act on."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vexkd_model.errors import UserError
+
+MANIFEST = "manifest.json"  # of nuscenes_to_bag
 
 
 @contextmanager
@@ -23,6 +25,11 @@ def open_bag(path: Path) -> Iterator[Reader]:
             yield reader
     except ReaderError as error:
         raise UserError(f"{path}: damaged bag ({error})") from None
+
+
+def bag_folders(paths: Sequence[Path]) -> list[Path]:
+    """What a command line names as bags, without the manifest that lies beside them: `bags/*` names it, too."""
+    return [path for path in map(Path, paths) if path.name != MANIFEST]
 
 
 def is_complete(path: Path) -> bool:

@@ -81,6 +81,19 @@ def test_scenes_converted_at_once_equal_those_converted_one_by_one(full_dataset:
         assert (tmp_path / "bags" / name / f"{name}.mcap").read_bytes() == (bag / f"{name}.mcap").read_bytes()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_damaged_scene_does_not_keep_the_others_from_being_written(full_dataset: Path, tmp_path: Path,
+                                                                     jobs: int) -> None:
+    shutil.copytree(full_dataset, tmp_path / "data")
+    damaged = tmp_path / "data" / "samples" / "RADAR_FRONT" / "scene-0061-1.pcd"
+    damaged.write_bytes(b"no radar")
+    with pytest.raises(UserError, match=r"scene-0061-1.pcd: not a binary PCD file .*; download it again$"):
+        convert(tmp_path / "data", "v1.0-mini", tmp_path / "bags", jobs=jobs)
+    assert not (tmp_path / "bags" / "scene-0061").exists()
+    assert messages_of(tmp_path / "bags" / "scene-0103")["/radar_front/points"]
+    assert list(json.loads((tmp_path / "bags" / "manifest.json").read_text())["bags"]) == ["scene-0103"]
+
+
 def test_a_second_run_in_the_same_place_says_so_and_touches_nothing(full_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "scene-0061.partial").mkdir()
     with locked(tmp_path / ".lock"), pytest.raises(UserError, match="another nuscenes_to_bag is writing there; wait"):
