@@ -80,11 +80,11 @@ def _listen(seconds: float, arguments: Sequence[str]) -> "Observation":  # noqa:
 
 
 def _load(package: Path) -> "Student":  # noqa: F821
-    """Before anything is listened to: UserError where it cannot be loaded."""
-    from vexkd_model.deploy.package import load_package  # PyTorch, seconds of it
+    """Before anything is listened to; UserError where it is damaged. Its weights are not loaded."""
+    from vexkd_model.deploy.card import read_card
     from vexkd_ros.doctor.examine import Student
 
-    return Student(package, *load_package(package)[1:])
+    return Student(package, *read_card(package))
 
 
 def _summary(findings: Sequence[Finding]) -> str:
