@@ -29,6 +29,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["vexkd_ros*", "vexkd_model*"]),
+    package_data={"vexkd_ros": ["bags/view.html"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -41,6 +42,7 @@ setup(
         "console_scripts": [
             "vexkd = vexkd_model.cli:main",
             "student_node = vexkd_ros.student_node:main",
+            "comparison_node = vexkd_ros.comparison_node:main",
             "nuscenes_to_bag = vexkd_ros.bags.nuscenes_to_bag:main",
             "bag_player = vexkd_ros.bags.player:main",
             "bag_recorder = vexkd_ros.bags.recorder:main",

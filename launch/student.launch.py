@@ -1,7 +1,8 @@
-"""The student node, and RViz where wanted.
+"""A student on live topics, and RViz where wanted.
 
-    ros2 launch vexkd_ros student.launch.py points:=/lidar/points rviz:=true
-    ros2 launch vexkd_ros student.launch.py model:=/path/to/student params_file:=my.yaml device:=cuda
+    ros2 launch vexkd_ros student.launch.py points:=/your/lidar/points rviz:=true
+    ros2 launch vexkd_ros student.launch.py modality:=camera model:=/path/to/student image:=/sensing/{camera}/image_raw
+    ros2 launch vexkd_ros student.launch.py --show-args
 
 A launch argument that is given beats the parameter file; one that is not leaves the file's value alone.
 """
@@ -15,33 +16,75 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from vexkd_model.types import MAP_CLASSES
+from vexkd_ros.launching import cameras, input_remappings, sim_time, value
+
 SHARE = Path(get_package_share_directory("vexkd_ros"))
+SHIPPED = {"lidar": SHARE / "models" / "lidar_pillar_small"}  # no camera student comes with this package yet
+SHOWN = ("comparison_node/markers", "student_node/markers", "student_node/map_image",
+         *(f"student_node/map/{name}" for name in MAP_CLASSES))  # in RViz
+
+ARGUMENTS = [
+    DeclareLaunchArgument("modality", default_value="lidar", choices=["lidar", "camera"],
+                          description="what the student reads"),
+    DeclareLaunchArgument("model", default_value="", description="folder of the student package; empty: as the "
+                          "parameter file says, and where that says nothing the student that comes with this package"),
+    DeclareLaunchArgument("points", default_value="/lidar/points", description="topic of the point cloud"),
+    DeclareLaunchArgument("cameras", default_value="", description="names of the cameras in the student's order, "
+                          "separated by commas, nothing between two of them for one that the vehicle lacks; empty: the "
+                          "parameter file's, which should then be nuScenes' six, cam_front_left,cam_front,…"),
+    DeclareLaunchArgument("image", default_value="/{camera}/image", description="topic of a camera's raw images, "
+                          "{camera} stands for its name; compressed ones come below it, …/compressed"),
+    DeclareLaunchArgument("image_transport", default_value="", choices=["", "raw", "compressed"],
+                          description="which of the two the student reads; empty: as the parameter file says"),
+    DeclareLaunchArgument("camera_info", default_value="/{camera}/camera_info",
+                          description="topic of a camera's CameraInfo, {camera} stands for its name"),
+    DeclareLaunchArgument("reference", default_value="", description="topic of std_msgs/Header with the stamps for "
+                          "which a camera student predicts: a trigger, or /keyframe of our bags; empty: whenever the "
+                          "cameras have images"),
+    DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "node" / "student_node.yaml"),
+                          description="parameters of the node"),
+    DeclareLaunchArgument("device", default_value="", description="cpu, cuda or cuda:N; empty: as the parameter file "
+                          "says"),
+    DeclareLaunchArgument("input_reliability", default_value="", choices=["", "best_effort", "reliable"],
+                          description="quality of service asked of the inputs; empty: as the parameter file says"),
+    DeclareLaunchArgument("namespace", default_value="", description="of the node and so of its outputs: two students "
+                          "side by side take two"),
+    DeclareLaunchArgument("use_sim_time", default_value="false", choices=["true", "false"],
+                          description="take the time from /clock, as in a replay or a simulation"),
+    DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="show it in RViz"),
+]
 
 
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([
-        DeclareLaunchArgument("model", default_value="", description="student package; empty: as the parameter file "
-                              "says, and where that says nothing the student that comes with this package"),
-        DeclareLaunchArgument("points", default_value="/lidar/points", description="topic of the point cloud"),
-        DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "node" / "student_node.yaml")),
-        DeclareLaunchArgument("device", default_value="", description="cpu, cuda or cuda:N"),
-        DeclareLaunchArgument("use_sim_time", default_value="false", choices=["true", "false"]),
-        DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"]),
+        *ARGUMENTS,
         OpaqueFunction(function=_student),
-        Node(package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", str(SHARE / "config/rviz/vexkd.rviz")],
-             parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
-             remappings=[("/lidar/points", LaunchConfiguration("points"))],
-             condition=IfCondition(LaunchConfiguration("rviz"))),
+        OpaqueFunction(function=_rviz, condition=IfCondition(LaunchConfiguration("rviz"))),
     ])
 
 
 def _student(context: LaunchContext) -> list[Node]:
     """The node with just those parameters overridden that were given."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in ("model", "device")}
-    given = {name: value for name, value in given.items() if value}
-    shipped = {"model": str(SHARE / "models" / "lidar_pillar_small")}
+    given = {name: value(context, name) for name in ("model", "device", "image_transport", "input_reliability")
+             if value(context, name)}
+    if value(context, "cameras"):
+        given["cameras"] = cameras(context)
+    modality = value(context, "modality")
+    if modality == "camera" and value(context, "reference"):
+        given["use_reference"] = True
+    # Of two values rcl takes that of the node name which it met last: for every node, as the file says, this node.
+    shipped = ["-p", f"model:={SHIPPED[modality]}"] if modality in SHIPPED else []
     return [Node(
         package="vexkd_ros", executable="student_node", name="student_node", output="screen",
-        parameters=[shipped, LaunchConfiguration("params_file").perform(context), given,
-                    {"use_sim_time": LaunchConfiguration("use_sim_time").perform(context) == "true"}],
-        remappings=[("points", LaunchConfiguration("points"))])]
+        namespace=value(context, "namespace"), remappings=input_remappings(context), ros_arguments=shipped,
+        parameters=[value(context, "params_file"), given | sim_time(context)])]
+
+
+def _rviz(context: LaunchContext) -> list[Node]:
+    """RViz with our configuration, whose topics are those of a student without a namespace."""
+    namespace = value(context, "namespace").strip("/")
+    moved = [(f"/{topic}", f"/{namespace}/{topic}") for topic in SHOWN] if namespace else []
+    return [Node(
+        package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", str(SHARE / "config/rviz/vexkd.rviz")],
+        parameters=[sim_time(context)], remappings=[("/lidar/points", value(context, "points")), *moved])]

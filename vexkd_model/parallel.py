@@ -18,13 +18,14 @@ Result = TypeVar("Result")
 WAITING_JOBS = 2  # for each process: enough that none idles, few enough that jobs do not pile up in memory
 
 
-def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int,
+                option: str = "--workers") -> Iterator[Result]:
     """Yield function(job) in the order of the jobs; with one worker, in this process.
 
-    Jobs are taken from the iterable only shortly before they run.
+    Jobs are taken from the iterable only shortly before they run. option: what the user calls `workers`.
     """
     if workers < 1:
-        raise UserError(f"--workers {workers}: must be at least 1")
+        raise UserError(f"{option} {workers}: must be at least 1")
     if workers == 1:
         yield from map(function, jobs)
         return
@@ -40,7 +41,7 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
             while running:
                 yield running.popleft().result()
         except BrokenProcessPool:
-            raise UserError("--workers: a process was killed, perhaps for memory; the same command continues") from None
+            raise UserError(f"{option}: a process was killed, perhaps for memory; the same command continues") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -31,6 +31,7 @@ from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.scene.selection import Selection
 from vexkd_ros.children import STOPPING, Children
 from vexkd_ros.dds import free_domain, this_machine
 from vexkd_ros.share import share_path
@@ -38,6 +39,7 @@ from vexkd_ros.share import share_path
 STUDENT = "models/lidar_pillar_small"
 SEED = 7  # never a seed that the student was trained on
 DEFAULT_RATES = (0.25, 0.1)  # 20 Hz sweeps come at 5 Hz, for two idle cores; at 2 Hz where those were too busy
+PLAYED = Selection(topics=("/lidar/points", "/tf", "/tf_static", "/odom", "/keyframe", "/ground_truth"))
 START_S = 120.0  # the most that the node may take until it listens
 LAST_FRAME_S = 1.0  # for the node to finish what came last, and for the recorder to write it
 TOPICS = [f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}" for name in MAP_CLASSES),
@@ -122,7 +124,7 @@ def split_with_scenes(dataset: Dataset) -> str:
 def forget_other_data(out: Path, dataset: Dataset) -> None:
     """Remove index and bags in OUT unless they were made from the very tables that the dataset has now."""
     digest, record = tables_digest(dataset.dataroot, dataset.version), out / "source.txt"
-    source = f"{dataset.dataroot.resolve()} {dataset.version} {digest}\n"
+    source = f"{dataset.dataroot.resolve()} {dataset.version} {digest} {PLAYED.to_dict()}\n"
     if not record.is_file() or record.read_text() != source:
         for folder in (out / "index", out / "bags"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -145,13 +147,13 @@ def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
 def scene_bags(dataset: Dataset, split: str, folder: Path) -> list[Path]:
     """One bag a scene; a damaged one is written anew."""
     say("write bags")
-    for bag in folder.glob("*"):
+    for bag in folder.glob("scene-*"):
         try:
             with open_bag(bag):
                 pass
         except UserError:
             shutil.rmtree(bag)
-    return convert(dataset.dataroot, dataset.version, folder, split=split)
+    return convert(dataset.dataroot, dataset.version, folder, split=split, selection=PLAYED)
 
 
 def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, logs: Path) -> None:

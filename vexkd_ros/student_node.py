@@ -18,15 +18,17 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.errors import UserError
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
+from vexkd_ros.inputs.endpoints import subscription_events, why_nothing_comes
 from vexkd_ros.inputs.lidar_source import LidarSource
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
 from vexkd_ros.node_process import run_lifecycle_node
 from vexkd_ros.outputs.diagnostics import Latency, latency_message
-from vexkd_ros.outputs.publishers import Publishers
+from vexkd_ros.outputs.publishers import Publishers, check_outputs
 from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import (
     LIVE,
@@ -55,6 +57,7 @@ class StudentNode(LifecycleNode):
         self._predictor: Predictor | None = None
         self._outputs: Publishers | None = None
         self._transform_subscriptions: list = []
+        self._fit: SensorFit | None = None
         self._source: LidarSource | CameraSource | None = None  # None while inactive
         self._worker: threading.Thread | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -69,7 +72,9 @@ class StudentNode(LifecycleNode):
                 torch.set_num_threads(parameters.threads)
             predictor = Predictor.load(parameters.model, parameters.device)
             parameters = check_student(parameters, predictor.config)
+            check_outputs(parameters.outputs)
             predictor.warm_up()
+            outputs = Publishers(self, predictor.config)
         except Exception as error:  # all of them: rclpy swallows silently what a callback raises
             problem = " ".join(str(error).split())
             if not isinstance(error, UserError):
@@ -77,7 +82,7 @@ class StudentNode(LifecycleNode):
             self._reporter.health.cannot_configure(problem)
             self.get_logger().error(problem)
             return TransitionCallbackReturn.FAILURE
-        self._settings, self._predictor, self._outputs = parameters, predictor, Publishers(self, predictor.config)
+        self._settings, self._predictor, self._outputs = parameters, predictor, outputs
         self._subscribe_transforms()
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()
@@ -87,13 +92,17 @@ class StudentNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        self._reporter.health.activated()
-        config, common = self._predictor.config, (self, self._settings, self._transforms, self._reporter)
+        config, settings = self._predictor.config, self._settings
+        self._reporter.health.activated(settings.inputs(config), settings.limits())
+        known = self._predictor.card.inputs
+        self._fit = SensorFit(known, config) if known else None
+        common = self, settings, self._transforms, self._reporter, self._fit
         self._source = (CameraSource(*common, config.camera) if config.camera
                         else LidarSource(*common, self._predictor.sweeps))
         self._worker = threading.Thread(target=self._work, args=(self._source,), name="student")
         self._worker.start()
-        self.get_logger().info(f"active, waiting for {', '.join(self._source.topics)}")
+        self.get_logger().info(f"active, waiting for "
+                               f"{', '.join(topic for topic, _ in self._source.inputs.values())}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -137,6 +146,12 @@ class StudentNode(LifecycleNode):
         return self._state_machine.current_state[1]  # rclpy has no public name for it
 
     def _check_parameters(self, changed: list[Parameter]) -> SetParametersResult:
+        try:
+            for parameter in changed:
+                if parameter.name == "outputs":
+                    check_outputs(parameter.value)
+        except UserError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         fixed = [parameter.name for parameter in changed
                  if self._settings and parameter.name in StudentParameters.__dataclass_fields__
                  and parameter.name not in LIVE]
@@ -149,7 +164,8 @@ class StudentNode(LifecycleNode):
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._transform_subscriptions = [
             self.create_subscription(TFMessage, "/tf", partial(self._on_transforms, static=False), TF_DEPTH),
-            self.create_subscription(TFMessage, "/tf_static", partial(self._on_transforms, static=True), latched),
+            self.create_subscription(TFMessage, "/tf_static", partial(self._on_transforms, static=True), latched,
+                                     event_callbacks=subscription_events("/tf_static", self._reporter.degrade)),
         ]
 
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
@@ -179,23 +195,27 @@ class StudentNode(LifecycleNode):
             self._reporter.degrade(reason)
         inferred = time.monotonic()
         header = Header(stamp=moment.stamp.to_msg(), frame_id=self._settings.base_frame)
-        self._outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header)
+        self._outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header,
+                              self.get_parameter("outputs").value)
         latency = Latency(
             wait=(begun - moment.received - moment.read_s) * 1e3, convert=(converted - begun + moment.read_s) * 1e3,
             infer=(inferred - converted) * 1e3, publish=(time.monotonic() - inferred) * 1e3)
         self._reporter.health.frame_published(latency)
         age_ms = (self.get_clock().now().nanoseconds - moment.stamp.nanoseconds) * 1e-6
         self._outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
+        self._outputs.publish_times(latency, age_ms, header.stamp)
+        if self._fit:
+            self._reporter.sensors(self._fit)
 
     def _publish_diagnostics(self) -> None:
-        status = self._reporter.health.status(
-            state=self.lifecycle_state,
-            model=self._settings.model if self._settings else "none",
-            device=str(self._predictor.device) if self._predictor else "none",
-            permitted_latency_ms=self._settings.permitted_latency * 1e3 if self._settings else None)
-        status.name = f"{self._label}: student"
+        statuses = self._reporter.health.statuses(
+            self._label, self.lifecycle_state, model=self._settings.model if self._settings else "none",
+            device=str(self._predictor.device) if self._predictor else "none", why_silent=self._why_silent)
         header = Header(stamp=self.get_clock().now().to_msg())
-        self._diagnostics.publish(DiagnosticArray(header=header, status=[status]))
+        self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
+
+    def _why_silent(self, name: str) -> str:
+        return why_nothing_comes(self, *self._source.inputs[name])
 
 
 def main(args: list[str] | None = None) -> int:

@@ -7,11 +7,14 @@ from rclpy.node import Node
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
+from vexkd_ros.outputs.diagnostics import Limits
+from vexkd_ros.outputs.publishers import DEFAULT_OUTPUTS, OUTPUTS
 
 RELIABILITIES = ("best_effort", "reliable")
 TRANSPORTS = ("raw", "compressed")
+POINTS = "points"
 OWN_NAMES = [""]  # ROS knows no empty list
-LIVE = ("score_threshold",)  # may change while a student is loaded; everything else takes effect on configuring
+LIVE = ("score_threshold", "outputs")  # may change while a student is loaded; all others take effect on configuring
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class StudentParameters:
     camera_tolerance: float
     camera_deadline: float
     use_reference: bool
+    outputs: list[str]
+    permitted_age: float
+    permitted_sync_error: float
+    stale_after: float
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -42,6 +49,15 @@ class StudentParameters:
                 raise UserError(f"parameter {name}: '{getattr(self, name)}' is neither {' nor '.join(known)}")
         if not self.base_frame or self.base_frame == self.odom_frame:
             raise UserError(f"parameter base_frame: '{self.base_frame}' must name a frame other than odom_frame")
+
+
+    def inputs(self, student: ModelConfig) -> list[str]:
+        """Names of what the student reads: the cameras that are there, or points."""
+        return [name for name in self.cameras if name] if student.camera else [POINTS]
+
+    def limits(self) -> Limits:
+        """Beyond which /diagnostics warns."""
+        return Limits(self.permitted_latency, self.permitted_age or None, self.stale_after, self.permitted_sync_error)
 
 
 def declare_parameters(node: Node) -> None:
@@ -64,6 +80,15 @@ def declare_parameters(node: Node) -> None:
         integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]))
     node.declare_parameter("permitted_latency", 0.2, _between(
         0.001, 10.0, "Median latency beyond which /diagnostics warns [s]."))
+    node.declare_parameter("permitted_age", 0.0, _between(
+        0.0, 60.0, "Age of an input at its arrival beyond which /diagnostics warns [s]; 0.0 for replays, never warns."))
+    node.declare_parameter("permitted_sync_error", 0.05, _between(
+        0.001, 1.0, "Distance of images from their moment beyond which /diagnostics warns [s]."))
+    node.declare_parameter("stale_after", 2.0, _between(
+        0.1, 60.0, "An input that is silent for so long counts as stopped: STALE in /diagnostics [s]."))
+    node.declare_parameter("outputs", list(DEFAULT_OUTPUTS), _about(
+        "What is published, of those that the student gives. May change at any time.",
+        constraints=f"some of {', '.join(OUTPUTS)}"))
     node.declare_parameter("cameras", OWN_NAMES, _about(
         "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty name "
         "for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))

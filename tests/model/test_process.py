@@ -49,3 +49,26 @@ def test_numpy_and_opencv_keep_to_one_thread_and_onednn_to_a_small_cache(given, 
 
 def test_a_worker_forked_from_a_process_with_threads_does_not_wait_for_them():
     assert python(FORK).returncode == 7
+
+
+def test_freed_memory_is_used_again_without_asking_the_kernel_for_pages() -> None:
+    told = python("""
+import ctypes, json, resource
+from vexkd_model.process import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        [bytearray(2_000_000) for _ in range(10)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = faults()
+keep_freed_memory()
+faults()
+print(json.dumps([hasattr(ctypes.CDLL(None), "mallopt"), before, faults()]))
+""", PYTHONPATH=os.pathsep.join(sys.path))
+    assert told.returncode == 0, told.stderr
+    is_glibc, before, after = json.loads(told.stdout)
+    if not is_glibc:
+        pytest.skip("a C library without mallopt")
+    assert before > 10_000 and after < 100

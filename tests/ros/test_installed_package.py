@@ -17,7 +17,8 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"student_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator", "doctor", "vexkd"}
+PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator", "doctor",
+            "vexkd"}
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +95,10 @@ def test_the_installed_modules_are_found_before_the_repository(workspace):
                            cwd=workspace, check=True, capture_output=True, text=True).stdout
     assert len(where.split()) == 2
     assert all(line.startswith(str(workspace / "install/vexkd_ros")) for line in where.splitlines())
+
+
+def test_the_page_of_vexkd_view_is_installed_with_its_module(prefix):
+    assert [path.name for path in prefix.rglob("vexkd_ros/bags/view.html")] == ["view.html"]
 
 
 def test_the_installed_node_becomes_active_and_ends_well_on_ctrl_c(workspace, prefix, untrained_package):

@@ -4,8 +4,9 @@ A folder `INDEX/SPLIT/` holds `frames.arrow` (one row a keyframe), `map_masks.np
 expansion, zeros where `map_damaged`) and `index.json`. The folder appears whole, by one renaming.
 """
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import Sweep, read_lidar_file
@@ -119,8 +121,11 @@ class FrameRecord:
 class FrameIndex:
     """Read access to one split of a prepared dataset; rows are decoded only when asked for.
 
-    has_maps: whether the map is known in any frame.
+    has_maps: whether the map is known in any frame. scenes: to which the frames are limited (`of_scenes`), None for the
+        whole split.
     """
+
+    scenes: tuple[str, ...] | None = None
 
     def __init__(self, folder: Path, manifest: dict) -> None:
         self.folder = folder
@@ -148,6 +153,15 @@ class FrameIndex:
         if not Path(manifest["dataroot"]).is_dir():
             raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; {again} where it is now")
         return cls(path.parent, manifest)
+
+    def of_scenes(self, names: Sequence[str]) -> "FrameIndex":
+        """Only the frames of these scenes. UserError for a scene that is not in the index."""
+        strange = sorted(set(names) - set(self.column("scene")))
+        if strange:
+            raise UserError(f"scene {strange[0]}: not in the index {self.folder}")
+        part = copy.copy(self)  # which leaves the memory maps behind, see __getstate__
+        part.scenes = tuple(sorted(set(names)))
+        return part
 
     def __len__(self) -> int:
         return len(self._table)
@@ -185,7 +199,7 @@ class FrameIndex:
         if not self.has_maps or self._table["map_damaged"][i].as_py():
             return None
         shape = (len(MAP_CLASSES), *SEGMENTATION_GRID.shape)
-        return np.unpackbits(self._map_masks[i], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        return np.unpackbits(self._map_masks[self._rows[i]], count=int(np.prod(shape))).reshape(shape).astype(bool)
 
     def taught_objects(self) -> tuple[np.ndarray, np.ndarray]:
         """Frame number and label, int64 (N,) each, of every box of the split that holds a LiDAR point."""
@@ -203,6 +217,17 @@ class FrameIndex:
 
     @cached_property
     def _table(self) -> pa.Table:
+        return self._whole_table().take(pa.array(self._rows)) if self.scenes else self._whole_table()
+
+    @cached_property
+    def _rows(self) -> Sequence[int]:
+        """The rows of the files that the frames are."""
+        whole = self._whole_table()
+        if self.scenes is None:
+            return range(len(whole))
+        return np.flatnonzero(pc.is_in(whole["scene"], pa.array(self.scenes)).to_numpy())
+
+    def _whole_table(self) -> pa.Table:
         return self._mapped(FRAMES, lambda path: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
 
     @cached_property
@@ -218,7 +243,7 @@ class FrameIndex:
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_map_masks")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_rows", "_map_masks")}
 
 
 def index_folder(dataroot: Path, version: str) -> Path:

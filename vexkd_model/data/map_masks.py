@@ -4,9 +4,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from nuscenes.map_expansion.arcline_path_utils import discretize_lane
 from nuscenes.map_expansion.map_api import NuScenesMap
 from shapely import affinity
-from shapely.geometry import box
+from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 from shapely.strtree import STRtree
 
@@ -40,6 +41,7 @@ class MapRasteriser:
             town = NuScenesMap(dataroot=str(dataroot), map_name=location)
             self._geometries = {layer: _layer_geometries(town, layer)
                                 for layers in LAYERS_OF_CLASS.values() for layer in layers}
+            self._lanes: list[list[dict]] = list(town.arcline_path_3.values())
         except Exception as error:  # of any kind: the devkit checks nothing, and has no type for an old version
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{path}: not a map expansion ({reason}); unpack it again") from None
@@ -48,10 +50,28 @@ class MapRasteriser:
 
     def masks(self, global_from_base: np.ndarray) -> np.ndarray:
         """bool (6, Y, X) in base_link at the ego pose `global_from_base` (4, 4); roll and pitch are ignored."""
-        return np.stack([
-            np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
-            for name in MAP_CLASSES
-        ])
+        return np.stack([self.mask(name, global_from_base) for name in MAP_CLASSES])
+
+    def mask(self, name: str, global_from_base: np.ndarray) -> np.ndarray:
+        """bool (Y, X) of one of MAP_CLASSES."""
+        return np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
+
+    def outlines(self, name: str, area: BaseGeometry) -> list[np.ndarray]:
+        """The lines and polygons' outlines of one of MAP_CLASSES as far as they lie in `area`: float64 (N, 2) each, in
+        nuScenes' global frame [m]."""
+        found = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
+                 for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
+        lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in found]
+        parts = [part for line in lines for part in _parts(line.intersection(area))]
+        return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
+
+    def centrelines(self, area: BaseGeometry) -> list[np.ndarray]:
+        """The centre lines of the lanes that begin or end in `area`, a point a metre: float64 (N, 2) each, in nuScenes'
+        global frame [m]."""
+        ends = [(lane[0]["start_pose"][:2], lane[-1]["end_pose"][:2]) for lane in self._lanes]
+        near = [lane for lane, (start, end) in zip(self._lanes, ends, strict=True)
+                if area.contains(Point(start)) or area.contains(Point(end))]
+        return [np.array(discretize_lane(lane, resolution_meters=1.0))[:, :2] for lane in near]
 
     def _layer_mask(self, layer: str, global_from_base: np.ndarray) -> np.ndarray:
         grid, mask = self.grid, np.zeros(self.grid.shape, np.uint8)
@@ -82,13 +102,17 @@ def _layer_geometries(town: NuScenesMap, layer: str) -> list[BaseGeometry]:
 
 def _draw(geometry: BaseGeometry, mask: np.ndarray) -> None:
     """Polygons are rounded to cells and holes cleared, lines truncated: the devkit's conventions."""
-    parts = getattr(geometry, "geoms", [geometry])
+    parts = _parts(geometry)
     polygons = [part for part in parts if part.geom_type == "Polygon"]
     cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], 1)
     cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], 0)
     for line in parts:
         if line.geom_type == "LineString":
             cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, 1, LINE_THICKNESS)
+
+
+def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:
+    return list(getattr(geometry, "geoms", [geometry]))
 
 
 def _rounded(coordinates: object) -> np.ndarray:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import get_scenes_of_split, is_predefined_split
 
-from vexkd_model.data.tables import open_nuscenes
+from vexkd_model.data.tables import keep_scenes, open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values
@@ -85,19 +85,24 @@ def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str,
     return {"meta": meta, "results": results}
 
 
-def score_submission(dataroot: Path, version: str, split: str, document: dict, work_dir: Path,
-                     unreadable: int = 0) -> DetectionResult | None:
+def score_submission(dataroot: Path, version: str, split: str, document: dict, work_dir: Path, unreadable: int = 0,
+                     scenes: Collection[str] | None = None) -> DetectionResult | None:
     """Score a submission on every sample of an official split; the devkit prints nothing. None without annotations.
 
     `work_dir` is made where absent and receives `submission.json`. unreadable: so many samples may be missing, and
-    count as samples without detections.
+    count as samples without detections. scenes: score these scenes of the split alone; any number up to `unreadable` of
+    their samples may then be missing.
     UserError: more samples of the split without a prediction, predictions of other samples, a split that the dataset's
     version does not have.
     """
     nusc = open_nuscenes(dataroot, version)
+    if scenes is not None:
+        keep_scenes(nusc, scenes)
     tokens = _split_tokens(nusc, split)
     results = document["results"]
     missing = [token for token in tokens if token not in results]
+    if scenes is not None:
+        unreadable = min(unreadable, len(missing))
     if len(missing) == unreadable:
         results = {**results, **{token: [] for token in missing}}
     _check_complete(results.keys(), tokens, split)

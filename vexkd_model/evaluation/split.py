@@ -20,14 +20,17 @@ from vexkd_model.types import Prediction
 @dataclass(frozen=True)
 class SplitResult:
     """detection is None for a split without annotations (test), maps for a dataset without the map expansion or a model
-    that draws none."""
+    that draws none. scenes: of the split that were scored, None for all of them."""
 
     detection: DetectionResult | None
     maps: MapResult | None
+    scenes: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict:
         """Plain dictionaries and numbers, for JSON; null for what is absent."""
-        return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict()}
+        subset = {} if self.scenes is None else {"subset_of_scenes": list(self.scenes)}
+        return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict(),
+                **subset}
 
 
 def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None = None) -> Iterator[Prediction]:
@@ -59,8 +62,8 @@ def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission
     if detects:
         with tempfile.TemporaryDirectory() as work_dir:
             detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
-                                         unreadable=index.skipped_frames)
-    return SplitResult(detection, maps if maps.samples else None)
+                                         unreadable=index.skipped_frames, scenes=index.scenes)
+    return SplitResult(detection, maps if maps.samples else None, index.scenes)
 
 
 def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou) -> Iterator[Prediction]:

@@ -1,9 +1,10 @@
-"""`bag_evaluator`: scores what a student node published, with the same code that scores it offline. Needs no ROS."""
+"""`bag_evaluator`: scores what a student node published, or a student on the inputs in bags, with the same code that
+scores it offline. Needs no ROS."""
 
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,48 +12,63 @@ import numpy as np
 
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import latency_table, metrics_table
 from vexkd_model.evaluation.split import SplitResult, score_split
 from vexkd_model.files import write_json
-from vexkd_model.types import Prediction
+from vexkd_model.process import set_up_process
+from vexkd_model.progress import progress
+from vexkd_model.types import BevGrid, Prediction
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.published import read_published
+from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
 
 NODE = "/student_node"
 HELP = """\
-Official nuScenes detection metrics, map IoU and latency of what a student node published, from a recorded bag.
+Official nuScenes detection metrics, map IoU and latency, from bags: of what a student node published and a recorder
+wrote down, or, with --student, of a student on the inputs that the bags hold, in this process and as fast as it goes.
 
-Messages belong to the keyframes that bear their stamps; every keyframe of the split must be there."""
+Messages belong to the keyframes that bear their stamps; every keyframe of the split, or of --scenes, must be there."""
 EXAMPLE = """\
-example, each line in a terminal of its own:
+example, after `nuscenes_to_bag data --version v1.0-mini --out bags` and `vexkd prepare data --version v1.0-mini`:
+  bag_evaluator bags/* --student models/lidar_pillar_small --dataroot data --version v1.0-mini --split mini_val
+or over DDS, each line in a terminal of its own:
   student_node --ros-args -r points:=/lidar/points -p model:=models/lidar_pillar_small
   bag_recorder --out published --namespace /student_node
   bag_player bags/* --rate 0.25 --wait-for-subscribers /lidar/points
-then, after `vexkd prepare data --version v1.0-mini`:
-  bag_evaluator published --dataroot data --version v1.0-mini --split mini_val"""
+  bag_evaluator published --dataroot data --version v1.0-mini --split mini_val
+one scene of the split, which the result then says:
+  bag_evaluator bags/scene-0103 --student … --dataroot data --version v1.0-mini --scenes scene-0103"""
 
 
 class KeyframesMissing(UserError):
-    """The node did not publish everything of some keyframes, most often because it could not keep up."""
+    """There are no detections of some keyframes, most often because the node could not keep up."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """predictions: one a keyframe, in the order of the index. latency: seconds of every published frame, by stage."""
+    """latency: seconds of every frame, by stage. notes: what a reader of the figures must know, one line each.
 
-    predictions: list[Prediction]
+    predictions: of what a node published, one a keyframe in the order of the index; those of --student are not kept.
+    """
+
+    keyframes: int
     result: SplitResult
     latency: dict[str, list[float]]
+    notes: tuple[str, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
 
     def tables(self) -> str:
         """Metrics and latency for people."""
-        tables = metrics_table(self.result.detection, self.result.maps)
-        return f"{tables}\n\n{latency_table(self.latency)}" if self.latency else tables
+        parts = [metrics_table(self.result.detection, self.result.maps)]
+        if self.latency:
+            parts.append(latency_table(self.latency))
+        return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in self.notes)] if self.notes else [])])
 
     def to_dict(self) -> dict:
         """The figures for programs."""
-        return {"keyframes": len(self.predictions), **self.result.to_dict(),
+        return {"keyframes": self.keyframes, **self.result.to_dict(), "notes": list(self.notes),
                 "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()}}
 
 
@@ -66,37 +82,107 @@ def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE) -> Evaluation:
 
     KeyframesMissing where one lacks its detections, markers or a map: a score of the rest would flatter.
     """
-    token_of = {record.stamp_ns: record.token for record in (index[i] for i in range(len(index)))}
+    token_of = _tokens_by_stamp(index)
     published = read_published(bag, node, token_of.keys())
-    missing = [token for stamp, token in token_of.items() if stamp not in published.predictions]
+    total = published.latency.get("total")
+    took = f"; it took {1000 * np.median(total):.0f} ms a frame" if total else ""
+    _check_complete(published.predictions.keys(), index, f"{bag}: {node} published", f"{took}: play slower, --rate")
+    predictions = tuple(dataclasses.replace(published.predictions[stamp], token=token)
+                        for stamp, token in token_of.items())
+    _check_grid(predictions[0].map_grid, index, f"{bag}: {node}/map has")
+    result = score_split(predictions, index, detects=published.detects)
+    return Evaluation(len(predictions), result, published.latency, _subset_note(index), predictions)
+
+
+def evaluate_student(bags: Sequence[Path], index: FrameIndex, student: Predictor,
+                     topics: TopicNames | None = None) -> Evaluation:
+    """Run the student on the inputs that the bags hold at the keyframes of the index, and score it.
+
+    KeyframesMissing where the bags lack the input of a keyframe, or its place.
+    """
+    _check_grid(student.map_grid, index, "the student's map has")
+    student.warm_up()
+    record = ReplayRecord()
+    result = score_split(_predict(bags, index, student, topics or TopicNames(), record), index,
+                         detects=student.config.detection is not None)
+    speed = record.driven_s / record.took_s
+    notes = (*_subset_note(index), *(f"{count} times: {reason}" for reason, count in record.degraded.most_common()),
+             f"{record.driven_s:.1f} s of driving took {record.took_s:.1f} s, {speed:.1f} times real time")
+    return Evaluation(len(index), result, record.latency, notes)
+
+
+def _predict(bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames,
+             record: ReplayRecord) -> Iterator[Prediction]:
+    token_of = _tokens_by_stamp(index)
+    waiting = dict(token_of)
+    found = (prediction for bag in bags for prediction in predict_bag(bag, student, waiting.keys(), topics, record))
+    for prediction in progress(found, "predict", len(token_of), "frames"):
+        yield dataclasses.replace(prediction, token=waiting.pop(prediction.stamp_ns))
+    reason = f"; {record.drops.most_common(1)[0][0]}" if record.drops else "; give all bags of the split, or --scenes"
+    _check_complete(token_of.keys() - waiting.keys(), index, f"{', '.join(map(str, bags))}: hold the input of", reason)
+
+
+def _tokens_by_stamp(index: FrameIndex) -> dict[int, str]:
+    return dict(zip(index.column("stamp_ns"), index.column("token"), strict=True))
+
+
+def _check_complete(stamps: Collection[int], index: FrameIndex, who: str, why: str) -> None:
+    """KeyframesMissing unless every keyframe of the index is among the stamps. It names the scenes that are whole."""
+    token_of = _tokens_by_stamp(index)
+    scene_of = dict(zip(index.column("stamp_ns"), index.column("scene"), strict=True))
+    missing = [stamp for stamp in token_of if stamp not in stamps]
     if missing:
-        total = published.latency.get("total")
-        took = f"; it took {1000 * np.median(total):.0f} ms a frame" if total else ""
-        raise KeyframesMissing(f"{bag}: {node} published {len(token_of) - len(missing)} of {len(token_of)} keyframes "
-                               f"of {index.split} (the first that is missing: {missing[0]}){took}: play slower, --rate")
-    predictions = [dataclasses.replace(published.predictions[stamp], token=token)
-                   for stamp, token in token_of.items()]
-    if index.has_maps and predictions[0].map_grid != SEGMENTATION_GRID:
-        raise UserError(f"{bag}: {node}/map has the grid {predictions[0].map_grid}, "
-                        f"the index {SEGMENTATION_GRID}; the student cannot be scored")
-    return Evaluation(predictions, score_split(predictions, index), published.latency)
+        whole = sorted(set(scene_of.values()) - {scene_of[stamp] for stamp in missing})
+        or_less = f"; whole are --scenes {','.join(whole[:5])}{',…' if len(whole) > 5 else ''}" if whole else ""
+        raise KeyframesMissing(f"{who} {len(token_of) - len(missing)} of {len(token_of)} keyframes of {index.split} "
+                               f"(the first that is missing: {token_of[missing[0]]}){why}{or_less}")
+
+
+def _check_grid(grid: BevGrid | None, index: FrameIndex, who: str) -> None:
+    if grid is not None and index.has_maps and grid != SEGMENTATION_GRID:
+        raise UserError(f"{who} the grid {grid}, the index {SEGMENTATION_GRID}; the student cannot be scored")
+
+
+def _subset_note(index: FrameIndex) -> tuple[str, ...]:
+    if index.scenes is None:
+        return ()
+    return (f"only {', '.join(index.scenes)} of {index.split}: no figure of the split",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("bag_evaluator", description=HELP, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bag", type=Path, help="recorded bag folder")
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folder; several with --student")
     parser.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     parser.add_argument("--version", required=True, help="v1.0-mini or v1.0-trainval")
     parser.add_argument("--split", help="official split (default: mini_val or val)")
+    parser.add_argument("--scenes", help="score these scenes of the split alone: scene-0103,scene-0916")
     parser.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
+    parser.add_argument("--student", type=Path, metavar="PACKAGE",
+                        help="student package to run on the bags' inputs, in place of what a node published")
+    parser.add_argument("--device", default="cpu", help="where --student runs: cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--points", default=TopicNames().points, metavar="TOPIC",
+                        help=f"point clouds for --student (default: {TopicNames().points})")
+    parser.add_argument("--cameras", metavar="NAMES", help="namespaces of the cameras for --student, in its order "
+                        "(default: /cam_front_left,/cam_front, …)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
+        if len(arguments.bags) > 1 and not arguments.student:
+            parser.error("one BAG of what a node published, or --student")
+        set_up_process()
         index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
         split = arguments.split or SPLITS_OF_VERSION.get(arguments.version, ("val",))[-1]
-        evaluation = evaluate_bag(arguments.bag, FrameIndex.open(index_dir, split), arguments.node)
+        index = FrameIndex.open(index_dir, split)
+        if arguments.scenes:
+            index = index.of_scenes(arguments.scenes.split(","))
+        if arguments.student:
+            topics = TopicNames(arguments.points, tuple(arguments.cameras.split(",")) if arguments.cameras else ())
+            student = Predictor.load(arguments.student, arguments.device)
+            evaluation = evaluate_student(arguments.bags, index, student, topics)
+        else:
+            evaluation = evaluate_bag(arguments.bags[0], index, arguments.node)
         print(evaluation.tables())
         if arguments.json:
             write_json(arguments.json, evaluation.to_dict())

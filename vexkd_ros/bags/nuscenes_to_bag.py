@@ -1,61 +1,103 @@
 """`nuscenes_to_bag`: a nuScenes folder → one ROS 2 bag a scene. Needs no ROS."""
 
 import argparse
-import os
-import shutil
+import json
+import math
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.splits import create_splits_scenes
-from rosbags.rosbag2 import StoragePlugin, Writer
 
+from vexkd_model.data.map_masks import expansion_path
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
+from vexkd_model.files import locked, write_json
+from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_ros.bags.command import run_command
-from vexkd_ros.bags.reading import is_complete, open_bag
-from vexkd_ros.bags.scene_messages import TOPICS, scene_messages
-from vexkd_ros.bags.typestore import BAG_FORMAT, bag_typestore
+from vexkd_ros.bags.reading import is_complete
+from vexkd_ros.bags.scene.can_bus import can_bus_folder
+from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
+from vexkd_ros.bags.scene.tables import read_scene
+from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
+from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
+from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
-STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+MANIFEST = "manifest.json"
 HELP = """\
-Write one bag folder a scene: OUT/scene-0103, OUT/scene-0916, …
+Write one bag folder a scene, OUT/scene-0103, OUT/scene-0916, … and OUT/manifest.json, which lists what is in them.
 
-  /lidar/points   PointCloud2 of every LiDAR sweep (20 Hz), frame lidar_top
-  /tf, /tf_static odom → base_link at every LiDAR and camera ego pose; base_link → sensors, latched
-  /odom           nav_msgs/Odometry at the LiDAR's stamps
-  /ground_truth   vision_msgs/Detection3DArray at keyframes, in base_link
-  /keyframe       std_msgs/Header at keyframes; frame_id is the sample token
+  /lidar/points                  PointCloud2 of every sweep: x, y, z, intensity, ring
+  /cam_front/image/compressed    CompressedImage, the stored JPEG; /cam_front/camera_info; five more cameras
+  /radar_front/points            PointCloud2, all 18 fields; four more radars
+  /tf, /tf_static                odom → base_link at every ego pose of every sensor; base_link → sensors, latched
+  /odom, /gps                    Odometry and NavSatFix at the LiDAR's stamps, from the ego poses
+  /imu, /can_bus/…               of the CAN bus expansion, where it is
+  /keyframe                      Header at keyframes; frame_id is the sample token
+  /ground_truth                  Detection3DArray at keyframes, in base_link; /ground_truth/markers for RViz
+  /ground_truth/map/<class>      OccupancyGrid at keyframes, of the map expansion, where it is
+  /map/markers                   outlines of the map around the drive, latched
 
 Stamps are nuScenes' own. Complete bags are kept, so an interrupted run goes on where it stopped."""
 EXAMPLE = """\
-example:
+examples:
   nuscenes_to_bag data/nuscenes --version v1.0-mini --split mini_val --out bags
+  nuscenes_to_bag data/nuscenes --version v1.0-trainval --out bags --jobs 8 --distro jazzy
+  nuscenes_to_bag data/nuscenes --version v1.0-mini --out small --topics '/lidar/points,/tf*' --start 2 --end 8
 then:
   bag_player bags/scene-0103        (or: ros2 bag play bags/scene-0103)"""
 
 
 def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | None = None, split: str | None = None,
-            storage: str = "mcap") -> list[Path]:
-    """Write the bags of the named scenes, of a split, or of all scenes; return their folders in the order of names."""
+            selection: Selection | None = None, bag_format: BagFormat | None = None, jobs: int = 1) -> list[Path]:
+    """Write the bags of the named scenes, of a split, or of all scenes; return their folders in the order of names.
+
+    selection: what goes into them, by default everything. jobs: scenes at a time, each in a process of its own.
+    """
+    selection, bag_format = selection or Selection(), bag_format or BagFormat()
     nusc = open_nuscenes(dataroot, version)
     chosen = _choose(nusc, scenes, split)
-    folders = []
-    for number, scene in enumerate(chosen, 1):
-        folder = Path(out) / scene["name"]
-        folders.append(folder)
-        label = f"{scene['name']} ({number}/{len(chosen)})"
-        if is_complete(folder):
-            _check_source(folder, nusc)
-            print(f"{label}: {folder} is complete, kept", file=sys.stderr)
-        elif folder.exists():
-            raise UserError(f"{folder}: exists and is no complete bag; remove it or choose another --out")
-        else:
-            _write_bag(nusc, scene, folder, STORAGES[storage], label)
-    return folders
+    check_selection(selection, sorted(sensor["channel"] for sensor in nusc.sensor))
+    _say_what_is_absent(nusc, chosen, selection)
+    source = f"{Path(nusc.dataroot).resolve()} {nusc.version}"
+    bags = {scene["name"]: SceneBag(Path(out) / scene["name"], source, selection, bag_format,
+                                    f"{scene['name']} ({number}/{len(chosen)})", shows_progress=jobs == 1)
+            for number, scene in enumerate(chosen, 1)}
+    with locked(Path(out) / ".lock",
+                f"{out}: another nuscenes_to_bag is writing there; wait for it or choose another --out"):
+        missing = [scene for scene in chosen if not _is_kept(bags[scene["name"]])]
+        # Scenes are read from the tables when their turn comes: all of nuScenes' at once would take gigabytes.
+        work = ((bags[scene["name"]], read_scene(nusc, scene)) for scene in missing)
+        written = in_parallel(write_scene_bag, work, min(jobs, max(len(missing), 1)), option="--jobs")
+        for _ in progress(written, "convert", len(missing), "scenes") if jobs > 1 else written:
+            pass
+        _list_in_manifest(Path(out), [bag.folder for bag in bags.values()])
+    return [bag.folder for bag in bags.values()]
+
+
+def _is_kept(bag: SceneBag) -> bool:
+    """Whether the bag is there already; UserError where something else is in its place."""
+    if is_complete(bag.folder):
+        check_kept(bag)
+        print(f"{bag.label}: {bag.folder} is complete, kept", file=sys.stderr)
+        return True
+    if bag.folder.exists():
+        raise UserError(f"{bag.folder}: exists and is no complete bag; remove it or choose another --out")
+    return False
+
+
+def _list_in_manifest(out: Path, folders: Sequence[Path]) -> None:
+    """OUT/manifest.json: these bags, and those of earlier runs that are still there."""
+    path = out / MANIFEST
+    try:
+        known = json.loads(path.read_text())["bags"]
+    except (OSError, ValueError, KeyError):
+        known = {}
+    bags = {name: record for name, record in known.items() if is_complete(out / name)}
+    bags |= {folder.name: bag_record(folder) for folder in folders}
+    write_json(path, {"bags": dict(sorted(bags.items()))})
 
 
 def _choose(nusc: NuScenes, names: Sequence[str] | None, split: str | None) -> list[dict]:
@@ -64,7 +106,7 @@ def _choose(nusc: NuScenes, names: Sequence[str] | None, split: str | None) -> l
         missing = [name for name in names if name not in present]
         if missing:
             raise UserError(f"--scenes {','.join(missing)}: not in {nusc.dataroot}, which has {_few(present)}")
-        return [present[name] for name in names]
+        return [present[name] for name in dict.fromkeys(names)]
     if split is None:
         return list(present.values())
     splits = create_splits_scenes()
@@ -80,44 +122,16 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(list(names)[:10]) + (" …" if len(names) > 10 else "")
 
 
-def _source(nusc: NuScenes) -> str:
-    return f"{Path(nusc.dataroot).resolve()} {nusc.version}"
-
-
-def _check_source(folder: Path, nusc: NuScenes) -> None:
-    with open_bag(folder) as reader:
-        source = (reader.storage.metadata.custom or {}).get("source")
-    if source != _source(nusc):
-        raise UserError(f"{folder}: is a bag of {source or 'another dataset'}; choose another --out or remove it")
-
-
-def _write_bag(nusc: NuScenes, scene: dict, folder: Path, storage: StoragePlugin, label: str) -> None:
-    """Written beside its place and moved there when it is complete."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    start, written = time.monotonic(), 0
-    try:
-        writer = Writer(partial / folder.name, version=BAG_FORMAT, storage_plugin=storage)
-        writer.set_custom_data("source", _source(nusc))
-        with writer:
-            store = bag_typestore()
-            connections = {topic: writer.add_connection(topic.name, topic.msgtype, typestore=store,
-                                                        offered_qos_profiles=[topic.qos]) for topic in TOPICS}
-            for topic, stamp, message in progress(scene_messages(nusc, scene), label, unit="messages"):
-                data = store.serialize_cdr(message, topic.msgtype)
-                writer.write(connections[topic], stamp, data)
-                written += len(data)
-        os.replace(partial / folder.name, folder)
-    except KeyError as error:
-        raise UserError(f"{nusc.dataroot}/{nusc.version}: tables refer to a record that is not there ({error}); "
-                        "complete the download") from None
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    seconds = time.monotonic() - start
-    print(f"{label}: {folder}, {written / 1e6:.0f} MB in {seconds:.1f} s, {written / 1e6 / seconds:.0f} MB/s",
-          file=sys.stderr)
+def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:
+    """One line on each expansion that the dataset lacks and a selected topic would need."""
+    dataroot = Path(nusc.dataroot)
+    if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
+        print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)
+    if any(map(selection.wants, (MAP_MARKERS, *GROUND_TRUTH_MAPS))):
+        towns = {nusc.get("log", scene["log_token"])["location"] for scene in scenes}
+        for path in sorted(expansion_path(dataroot, town) for town in towns):
+            if not path.is_file():
+                print(f"{path}: not there, so no /ground_truth/map/… and no /map/markers of that town", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,16 +141,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", required=True, help="v1.0-mini, v1.0-trainval, …")
     parser.add_argument("--out", required=True, type=Path, help="folder for the bags")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--scenes", type=lambda names: names.split(","), help="scene-0103,scene-0916 (default: all)")
+    which.add_argument("--scenes", type=_names, help="scene-0103,scene-0916 (default: all)")
     which.add_argument("--split", help="official split: mini_train, mini_val, train, val")
-    parser.add_argument("--storage", choices=STORAGES, default="mcap", help="bag storage (default: mcap)")
+    parser.add_argument("--topics", type=_names, default=Selection.topics, metavar="PATTERNS",
+                        help="only these, '/lidar/points,/tf*,/cam_*' (default: all)")
+    parser.add_argument("--sensors", type=_names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")
+    parser.add_argument("--keyframes", action="store_true", help="sensor data at keyframes only, 2 Hz")
+    parser.add_argument("--start", type=_seconds, default=Selection.start_s, metavar="S",
+                        help="seconds after the scene's begin (default: 0)")
+    parser.add_argument("--end", type=_seconds, default=Selection.end_s, metavar="S",
+                        help="seconds after the scene's begin (default: its end)")
+    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="scenes at a time (default: 1)")
+    add_format_arguments(parser)
 
     def command(arguments: argparse.Namespace) -> None:
-        for folder in convert(arguments.dataroot, arguments.version, arguments.out, arguments.scenes,
-                              arguments.split, arguments.storage):
+        selection = Selection(arguments.topics, arguments.sensors, arguments.keyframes, arguments.start, arguments.end)
+        for folder in convert(arguments.dataroot, arguments.version, arguments.out, arguments.scenes, arguments.split,
+                              selection, format_of(arguments), arguments.jobs):
             print(folder)
 
     return run_command(parser, command, argv)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -43,9 +43,10 @@ examples:
 class BagPlayer:
     """Publishes the messages of bags at the distances of their log times, divided by `rate`."""
 
-    def __init__(self, node: Node, rate: float = 1.0, clock_hz: float = 0.0) -> None:
+    def __init__(self, node: Node, rate: float = 1.0, clock_hz: float = 0.0, start_offset_s: float = 0.0) -> None:
         self._node = node
         self._rate = rate
+        self._start_offset_ns = round(start_offset_s * 1e9)
         self._publishers: dict[str, Publisher] = {}
         self._clock = _SimulatedClock(node, clock_hz) if clock_hz > 0 else None
         self.published = 0
@@ -62,15 +63,22 @@ class BagPlayer:
                         rclpy_profile(connection.ext.offered_qos_profiles))
 
     def play(self, bag: Path) -> None:
-        """Publish one bag from its start to its end."""
+        """Publish one bag to its end; of what comes before the start offset only the latched messages, at once."""
         with open_bag(bag) as reader:
             print(f"start of {bag}", file=sys.stderr, flush=True)
-            wall_start, bag_start = time.monotonic(), reader.start_time
+            wall_start, first = time.monotonic(), reader.start_time + self._start_offset_ns
+            if first > reader.end_time:
+                raise UserError(f"{bag}: lasts {reader.duration * 1e-9:.1f} s; start nearer to its beginning")
             messages = progress(reader.messages(), f"play {Path(bag).name}", reader.message_count, "messages")
             for connection, stamp, data in messages:
-                due = wall_start + (stamp - bag_start) * 1e-9 / self._rate
+                publisher = self._publishers[connection.topic]
+                if stamp < first:
+                    if publisher.qos_profile.durability is DurabilityPolicy.TRANSIENT_LOCAL:
+                        publisher.publish(bytes(data))
+                    continue
+                due = wall_start + (stamp - first) * 1e-9 / self._rate
                 self._wait_until(due, stamp)
-                self._publishers[connection.topic].publish(bytes(data))
+                publisher.publish(bytes(data))
                 self._note_delay(time.monotonic() - due)
 
     def wait_for_subscribers(self, topics: Sequence[str]) -> None:
@@ -151,10 +159,11 @@ def message_class(connection: Connection) -> type:
                         f"install the ROS package {package}") from None
 
 
-def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_for: Sequence[str]) -> None:
+def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_for: Sequence[str],
+         start_offset_s: float = 0.0) -> None:
     """Play `bags` in their order until their end, or until interrupted with `loop`."""
     node = rclpy.create_node("bag_player")
-    player = BagPlayer(node, rate, clock_hz)
+    player = BagPlayer(node, rate, clock_hz, start_offset_s)
     try:
         for bag in bags:
             player.advertise(bag)
@@ -181,6 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--loop", action="store_true", help="start again after the last bag, until Ctrl-C")
     parser.add_argument("--clock", nargs="?", type=_positive, const=DEFAULT_CLOCK_HZ, default=0.0, metavar="HZ",
                         help=f"publish /clock, at {DEFAULT_CLOCK_HZ:.0f} Hz where HZ is not given")
+    parser.add_argument("--start-offset", type=_not_negative, default=0.0, metavar="S", help="leave out the first "
+                        "seconds of each bag, all but what is latched (/tf_static)")
     parser.add_argument("--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC",
                         help="start only when each of these topics has a subscriber")
 
@@ -192,7 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         try:
-            play(arguments.bags, arguments.rate, arguments.loop, arguments.clock, arguments.wait_for_subscribers)
+            play(arguments.bags, arguments.rate, arguments.loop, arguments.clock, arguments.wait_for_subscribers,
+                 arguments.start_offset)
         finally:
             rclpy.shutdown()
 
@@ -203,6 +215,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative or no number")
     return value
 
 

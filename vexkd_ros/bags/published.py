@@ -1,7 +1,6 @@
 """What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
 
 import math
-import struct
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from rosbags.rosbag2 import Reader
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
-from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.reading import header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 
 HEADER = 4  # bytes of CDR's encapsulation, before the header that a message begins with
@@ -23,13 +22,15 @@ STAGES = ("wait", "convert", "infer", "publish", "total")
 
 @dataclass(frozen=True)
 class Published:
-    """predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps.
+    """predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as
+    far as the student has them at all. detects: whether it has detections.
 
     latency: seconds of every published frame, by stage; empty where the node's latencies were not recorded.
     """
 
     predictions: dict[int, Prediction]
     latency: dict[str, list[float]]
+    detects: bool
 
 
 def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
@@ -39,37 +40,33 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
     found: dict[str, dict[int, object]] = defaultdict(dict)
     latency: dict[str, list[float]] = {stage: [] for stage in STAGES}
     with open_bag(bag) as reader:
-        _check_topics(reader, [detections, markers, *maps], bag)
+        expected = _expected_topics(reader, [detections, markers], list(maps), bag)
         wanted = [connection for connection in reader.connections
                   if connection.topic in (detections, markers, f"{node}/debug/latency", *maps)]
         total = sum(connection.msgcount for connection in wanted)
         for connection, _, data in progress(reader.messages(wanted), f"read {Path(bag).name}", total, "messages"):
             topic = connection.topic
-            stamp = _stamp_ns(data, MARKERS_HEADER if topic == markers else HEADER)
+            stamp = header_stamp_ns(data, MARKERS_HEADER if topic == markers else HEADER)
             if topic == f"{node}/debug/latency":
                 _add_latency(latency, bag_typestore().deserialize_cdr(data, connection.msgtype))
             elif stamp in stamps:
                 found[topic][stamp] = bag_typestore().deserialize_cdr(data, connection.msgtype)
-    complete = set(stamps).intersection(*(found[topic] for topic in (detections, markers, *maps)))
+    complete = set(stamps).intersection(*(found[topic] for topic in expected))
     return Published(
-        {stamp: _prediction(stamp, found[detections][stamp], found[markers][stamp],
-                            [found[topic][stamp] for topic in maps]) for stamp in sorted(complete)},
-        latency if latency["total"] else {})
+        {stamp: _prediction(stamp, found[detections].get(stamp), found[markers].get(stamp),
+                            [found[topic][stamp] for topic in maps if topic in expected])
+         for stamp in sorted(complete)},
+        latency if latency["total"] else {}, detections in expected)
 
 
-def _stamp_ns(data: bytes, offset: int) -> int:
-    """Stamp of a serialised message whose std_msgs/Header lies at `offset`; decoding all of it takes a thousand times
-    longer, and only keyframes are needed."""
-    if len(data) < offset + 8:
-        return -1
-    seconds, nanoseconds = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, offset)
-    return seconds * 10**9 + nanoseconds
-
-
-def _check_topics(reader: Reader, wanted: list[str], bag: Path) -> None:
-    missing = sorted(set(wanted) - {connection.topic for connection in reader.connections})
+def _expected_topics(reader: Reader, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
+    """What each keyframe must have. A student may lack one of its heads, and then all topics of it, but not some."""
+    there = {connection.topic for connection in reader.connections}
+    expected = [topic for head in (boxes, maps) if there.intersection(head) for topic in head]
+    missing = sorted(set(expected or boxes) - there)
     if missing:
         raise UserError(f"{bag}: holds no {missing[0]}; record with `bag_recorder --namespace` of the student node")
+    return expected
 
 
 def _add_latency(latency: dict[str, list[float]], message: object) -> None:
@@ -78,11 +75,17 @@ def _add_latency(latency: dict[str, list[float]], message: object) -> None:
         latency[stage].append(float(values[f"{stage}_ms"]) / 1000)
 
 
-def _prediction(stamp: int, detections: object, markers: object, grids: list[object]) -> Prediction:
+def _prediction(stamp: int, detections: object | None, markers: object | None, grids: list[object]) -> Prediction:
+    boxes, scores = _boxes(detections.detections if detections else [], markers.markers if markers else [])
+    return Prediction(boxes, scores, np.stack([_probabilities(grid) for grid in grids]) if grids else None,
+                      _grid(grids[0]) if grids else None, stamp)
+
+
+def _boxes(detections: list, markers: list) -> tuple[Boxes, np.ndarray]:
     velocity_of = {marker.id: (marker.points[1].x - marker.points[0].x, marker.points[1].y - marker.points[0].y)
-                   for marker in markers.markers if marker.ns == "velocity"}
+                   for marker in markers if marker.ns == "velocity"}
     rows, labels, scores = [], [], []
-    for i, detection in enumerate(detections.detections):
+    for i, detection in enumerate(detections):
         box, hypothesis = detection.bbox, detection.results[0].hypothesis
         centre, orientation = box.center.position, box.center.orientation
         yaw = 2 * math.atan2(orientation.z, orientation.w)
@@ -92,11 +95,8 @@ def _prediction(stamp: int, detections: object, markers: object, grids: list[obj
             raise UserError(f"detections: class {hypothesis.class_id!r} is none of {', '.join(DETECTION_CLASSES)}")
         labels.append(DETECTION_CLASSES.index(hypothesis.class_id))
         scores.append(hypothesis.score)
-    return Prediction(
-        boxes=Boxes(np.array(rows, np.float32).reshape(-1, len(BOX_FIELDS)), np.array(labels, np.int64)),
-        scores=np.array(scores, np.float32),
-        map_probabilities=np.stack([_probabilities(grid) for grid in grids]), map_grid=_grid(grids[0]),
-        stamp_ns=stamp)
+    values = np.array(rows, np.float32).reshape(-1, len(BOX_FIELDS))
+    return Boxes(values, np.array(labels, np.int64)), np.array(scores, np.float32)
 
 
 def _probabilities(grid: object) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""`bag_recorder`: records topics as raw bytes into an mcap bag, for machines without rosbag2."""
+"""`bag_recorder`: records topics as raw bytes into a bag, for machines without rosbag2."""
 
 import argparse
 import signal
@@ -13,13 +13,13 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import Connection, Qos, QosDurability, QosReliability
-from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.rosbag2 import Writer, WriterError
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.player import message_class
 from vexkd_ros.bags.qos import LATCHED, STREAM
-from vexkd_ros.bags.typestore import BAG_FORMAT, bag_typestore
+from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
 
 DISCOVERY_PERIOD_S = 0.1
 DRAIN_S = 0.3  # after a stop: what is already on its way is still written
@@ -36,9 +36,11 @@ examples:
 class BagRecorder:
     """Subscribes to the wanted topics as they appear and writes what comes."""
 
-    def __init__(self, node: Node, writer: Writer, topics: Sequence[str], namespace: str | None) -> None:
+    def __init__(self, node: Node, writer: Writer, bag_format: BagFormat, topics: Sequence[str],
+                 namespace: str | None) -> None:
         self._node = node
         self._writer = writer
+        self._format = bag_format
         self._topics = set(topics)
         self._prefix = namespace.rstrip("/") + "/" if namespace else None
         self._connections: dict[str, Connection] = {}
@@ -60,15 +62,14 @@ class BagRecorder:
         return topic in self._topics or (self._prefix is not None and topic.startswith(self._prefix))
 
     def _subscribe(self, topic: str, msgtype: str, offers: list[QoSProfile]) -> None:
-        if msgtype not in bag_typestore().types:
+        if not self._format.knows(msgtype):
             self._unknown.add(topic)
-            print(f"warning: {topic}: type {msgtype} has no known definition, not recorded", file=sys.stderr,
-                  flush=True)
+            print(f"warning: {topic}: type {msgtype} is not defined in any installed package, not recorded",
+                  file=sys.stderr, flush=True)
             return
         latched = all(offer.durability is DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
         reliable = all(offer.reliability is ReliabilityPolicy.RELIABLE for offer in offers)
-        connection = self._writer.add_connection(topic, msgtype, typestore=bag_typestore(),
-                                                 offered_qos_profiles=[_recorded_qos(latched, reliable)])
+        connection = self._format.add_topic(self._writer, topic, msgtype, _recorded_qos(latched, reliable))
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=QUEUE_DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
@@ -92,14 +93,14 @@ def _recorded_qos(latched: bool, reliable: bool) -> Qos:
 
 
 def record(out: Path, topics: Sequence[str], namespace: str | None, duration_s: float | None,
-           idle_timeout_s: float | None) -> dict[str, int]:
+           idle_timeout_s: float | None, bag_format: BagFormat) -> dict[str, int]:
     """Record until a signal, the duration or the idle time (counted from the first message); messages by topic."""
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         # Only a flag: an exception between two bytes of a message would spoil the bag.
         signal.signal(number, lambda received, _: stopped.append(received))
     try:
-        writer = Writer(out, version=BAG_FORMAT, storage_plugin=StoragePlugin.MCAP)
+        writer = bag_format.writer(out)
     except WriterError:
         raise UserError(f"{out}: exists already; remove it or choose another --out") from None
     node = rclpy.create_node("bag_recorder")
@@ -107,7 +108,7 @@ def record(out: Path, topics: Sequence[str], namespace: str | None, duration_s: 
     executor.add_node(node)
     try:
         with writer:
-            recorder = BagRecorder(node, writer, topics, namespace)
+            recorder = BagRecorder(node, writer, bag_format, topics, namespace)
             start = time.monotonic()
             while not stopped and not _over(start, duration_s) and not _over(recorder.last_receipt, idle_timeout_s):
                 executor.spin_once(timeout_sec=0.1)
@@ -135,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--idle-timeout", type=float, metavar="S",
                         help="stop when nothing came for so many seconds after the first message")
 
+    add_format_arguments(parser)
+
     def command(arguments: argparse.Namespace) -> None:
         if not arguments.topics and not arguments.namespace:
             parser.error("name a TOPIC or a --namespace")
@@ -142,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                    signal_handler_options=SignalHandlerOptions.NO)
         try:
             counts = record(arguments.out, arguments.topics, arguments.namespace, arguments.duration,
-                            arguments.idle_timeout)
+                            arguments.idle_timeout, format_of(arguments))
         finally:
             rclpy.shutdown()
         for topic, count in sorted(counts.items()):

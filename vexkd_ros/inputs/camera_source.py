@@ -2,37 +2,46 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from vexkd_model.config.camera import CameraConfig
+from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.types import POINT_FIELDS, Frame
 from vexkd_ros.inputs.camera_history import CameraHistory
 from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
 from vexkd_ros.inputs.camera_views import Camera, CameraViews
+from vexkd_ros.inputs.endpoints import subscription_events
 from vexkd_ros.inputs.moment import Moment
+from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
 from vexkd_ros.outputs.diagnostics import REPLACED
 from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import StudentParameters
 
-IMAGE_DEPTH, INFO_DEPTH = 2, 2
+REFERENCE = "reference"
+DEPTH = 2
 NO_IMAGE = "no camera has a usable image"
 NO_POINTS = np.empty((0, len(POINT_FIELDS)), np.float32)
 
 
 class CameraSource:
-    """Reception keeps messages as they are; only what is used is decoded, when `frame` needs it."""
+    """Reception keeps messages as they are; only what is used is decoded, when `frame` needs it.
+
+    inputs: name of each camera → the topic of its images and what is asked of it.
+    """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, config: CameraConfig) -> None:
-        self._node, self._parameters, self._reporter = node, parameters, reporter
+                 reporter: Reporter, fit: SensorFit | None, config: CameraConfig) -> None:
+        self._node, self._parameters, self._reporter, self._fit = node, parameters, reporter, fit
         cameras = [Camera(name, topic) for name, topic
                    in zip(config.images.cameras, parameters.cameras, strict=True)]
         self._sync = CameraSync(len(cameras), round(parameters.camera_tolerance * 1e9), parameters.camera_deadline,
@@ -41,23 +50,28 @@ class CameraSource:
                                   threads=min(len(cameras), parameters.threads or len(os.sched_getaffinity(0))))
         self._history = CameraHistory(config.past_frames)
         self._infos: list[CameraInfo | None] = [None] * len(cameras)
-        reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
-        quality = QoSProfile(depth=IMAGE_DEPTH, reliability=reliability)
-        kind, suffix = (CompressedImage, "/compressed") if parameters.image_transport == "compressed" else (Image, "")
-        self._image_subscriptions = [
-            node.create_subscription(kind, f"{camera.topic}/image{suffix}", partial(self._on_image, i), quality)
-            for i, camera in enumerate(cameras) if camera.topic]
-        self._other_subscriptions = [
-            node.create_subscription(CameraInfo, f"{camera.topic}/camera_info", partial(self._on_info, i),
-                                     QoSProfile(depth=INFO_DEPTH, reliability=reliability))
-            for i, camera in enumerate(cameras) if camera.topic]
+        self._quality = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy[parameters.input_reliability.upper()])
+        self._subscriptions = []
+        self.inputs: dict[str, tuple[str, Asked]] = {}
+        for i, camera in enumerate(cameras):
+            if camera.topic:
+                self._listen(i, camera.topic)
         if parameters.use_reference:
-            self._other_subscriptions.append(node.create_subscription(Header, "reference", self._on_reference, quality))
+            self._subscribe(Header, REFERENCE, self._on_reference)
 
-    @property
-    def topics(self) -> list[str]:
-        """What it listens to, the images."""
-        return [subscription.topic_name for subscription in self._image_subscriptions]
+    def _listen(self, i: int, camera: str) -> None:
+        compressed = self._parameters.image_transport == "compressed"
+        topic, kind = (f"{camera}/image/compressed", CompressedImage) if compressed else (f"{camera}/image", Image)
+        self._subscribe(CameraInfo, f"{camera}/camera_info", partial(self._on_info, i))
+        images = self._subscribe(kind, topic, partial(self._on_image, i))
+        reliable = self._quality.reliability == ReliabilityPolicy.RELIABLE
+        self.inputs[camera] = images.topic_name, Asked(f"sensor_msgs/msg/{kind.__name__}", reliable)
+
+    def _subscribe(self, kind: type, topic: str, callback: Callable) -> Subscription:
+        events = subscription_events(self._node.resolve_topic_name(topic), self._reporter.degrade)
+        self._subscriptions.append(
+            self._node.create_subscription(kind, topic, callback, self._quality, event_callbacks=events))
+        return self._subscriptions[-1]
 
     def take(self) -> Moment | None:
         """Wait for a set of images; None once this is stopped."""
@@ -70,12 +84,15 @@ class CameraSource:
         Raises TransformUnavailable where not a single camera can be used.
         """
         found = moment.sensed
+        self._reporter.health.synchronised(found.spread_ns * 1e-9)
         seen = self._views.see(found.stamp_ns, found.images, self._infos,
                                deadline=time.monotonic() + self._parameters.tf_timeout)
         for reason in seen.reasons:
             self._reporter.degrade(reason)
         if not seen.cameras:
             raise TransformUnavailable(NO_IMAGE, "; ".join(seen.reasons))
+        for image in seen.cameras if self._fit else ():
+            self._fit.see_camera(image)
         past = self._history.past(found.stamp_ns, seen.odom_from_base)
         self._history.add(found.stamp_ns, seen.cameras, seen.odom_from_base)
         frame = Frame(NO_POINTS, found.stamp_ns, cameras=seen.cameras, past=past)
@@ -83,7 +100,7 @@ class CameraSource:
 
     def stop(self) -> None:
         """No more input; `take` returns."""
-        for subscription in (*self._image_subscriptions, *self._other_subscriptions):
+        for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._sync.close()
 
@@ -93,7 +110,7 @@ class CameraSource:
 
     def _on_image(self, camera: int, message: Image | CompressedImage) -> None:
         stamp = Time.from_msg(message.header.stamp)
-        self._reporter.received(stamp)
+        self._reporter.received(self._parameters.cameras[camera], stamp)
         reason = self._sync.give(camera, ReceivedImage(message, stamp.nanoseconds, time.monotonic()))
         if reason:
             self._reporter.degrade(f"{self._parameters.cameras[camera]}: {reason}")

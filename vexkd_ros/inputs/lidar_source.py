@@ -8,35 +8,40 @@ from rclpy.time import Time
 from sensor_msgs.msg import PointCloud2
 
 from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.types import Frame
+from vexkd_ros.inputs.endpoints import subscription_events
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.newest import Newest
+from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.outputs.diagnostics import REPLACED
 from vexkd_ros.reporter import Reporter
-from vexkd_ros.student_parameters import StudentParameters
+from vexkd_ros.student_parameters import POINTS, StudentParameters
 
 DEPTH = 10
 
 
 class LidarSource:
-    """Reception stores every sweep; `take` gives the newest that waits, with those before it."""
+    """Reception stores every sweep; `take` gives the newest that waits, with those before it.
+
+    inputs: name of each input → its topic and what is asked of it.
+    """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, sweeps: int) -> None:
+                 reporter: Reporter, fit: SensorFit | None, sweeps: int) -> None:
         self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
+        self._fit = fit
         self._sweeps = SweepBuffer(sweeps, round(parameters.max_sweep_gap * 1e9))
         self._newest: Newest[Moment] = Newest()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
         self._subscription = node.create_subscription(
-            PointCloud2, "points", self._on_points, QoSProfile(depth=DEPTH, reliability=reliability))
-
-    @property
-    def topics(self) -> list[str]:
-        """What it listens to."""
-        return [self._subscription.topic_name]
+            PointCloud2, POINTS, self._on_points, QoSProfile(depth=DEPTH, reliability=reliability),
+            event_callbacks=subscription_events(node.resolve_topic_name(POINTS), reporter.degrade))
+        asked = Asked("sensor_msgs/msg/PointCloud2", reliability == ReliabilityPolicy.RELIABLE)
+        self.inputs = {POINTS: (self._subscription.topic_name, asked)}
 
     def take(self) -> Moment | None:
         """Wait for a sweep; None once this is stopped."""
@@ -49,6 +54,8 @@ class LidarSource:
                               deadline=time.monotonic() + parameters.tf_timeout)
         if placed.reason:
             self._reporter.degrade(placed.reason)
+        if self._fit:
+            self._fit.see_cloud(placed.sweeps[0])
         return Frame(accumulate_sweeps(placed.sweeps), moment.stamp.nanoseconds), {"sweeps": len(placed.sweeps)}
 
     def stop(self) -> None:
@@ -62,7 +69,7 @@ class LidarSource:
     def _on_points(self, message: PointCloud2) -> None:
         received = time.monotonic()
         stamp = Time.from_msg(message.header.stamp)
-        self._reporter.received(stamp)
+        self._reporter.received(POINTS, stamp)
         try:
             cloud = read_cloud(message)
         except CloudError as error:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -145,12 +145,6 @@ class Health:
                                 strict=False):
             status.name = f"{label}: {part}"
         return statuses
-
-    def status(self, state: str, model: str, device: str, permitted_latency_ms: float | None) -> DiagnosticStatus:
-        """The node's own line alone."""
-        if permitted_latency_ms:
-            self._limits = replace(self._limits, latency_s=permitted_latency_ms / 1e3)
-        return self.statuses("", state, model, device)[0]
 
     def _node_status(self, now: float, state: str, model: str, device: str,
                      silent: dict[str, str]) -> DiagnosticStatus:

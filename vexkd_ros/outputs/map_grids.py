@@ -1,4 +1,4 @@
-"""Prediction → nav_msgs/OccupancyGrid a map class, and one coloured picture of all of them."""
+"""Prediction → nav_msgs/OccupancyGrid a map class, and pictures of all of them: coloured, and as labels."""
 
 from array import array
 
@@ -7,12 +7,13 @@ from geometry_msgs.msg import Point, Pose, Quaternion
 from nav_msgs.msg import MapMetaData, OccupancyGrid
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from vision_msgs.msg import LabelInfo, VisionClass
 
 from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.types import MAP_CLASSES, Prediction
 
-SHOWN_ABOVE = 0.5  # the picture shows a class where its probability is at least this
-BACKGROUND = 255  # white
+SHOWN_ABOVE = 0.5  # the pictures show a class where its probability is at least this
+COLOURS = np.array([(255, 255, 255), *(MAP_COLOURS[name] for name in MAP_CLASSES)], np.uint8)  # white background
 
 
 def grid_message(prediction: Prediction, header: Header, map_class: int) -> OccupancyGrid:
@@ -27,14 +28,36 @@ def grid_message(prediction: Prediction, header: Header, map_class: int) -> Occu
 
 
 def image_message(prediction: Prediction, header: Header) -> Image:
-    """rgb8 picture seen from above: the vehicle looks up (+x), its left (+y) is on the left; one pixel a cell.
+    """rgb8 picture seen from above: the vehicle looks up (+x), its left (+y) is on the left; one pixel a cell."""
+    return _image(COLOURS[_labels(prediction)], "rgb8", header)
 
-    Classes are painted in the order of MAP_CLASSES, so that thin ones lie on top of the drivable area.
+
+def labels_message(prediction: Prediction, header: Header) -> Image:
+    """mono8 picture of the same view: a pixel is the class_id of `label_info_message`."""
+    return _image(_labels(prediction), "mono8", header)
+
+
+def label_info_message(header: Header) -> LabelInfo:
+    """What the pixels of `labels_message` mean: 0 is background, the others the map classes in their order."""
+    names = ("background", *MAP_CLASSES)
+    return LabelInfo(header=header, threshold=SHOWN_ABOVE,
+                     class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)])
+
+
+def _labels(prediction: Prediction) -> np.ndarray:
+    """uint8 (X, Y): the map seen from above, 0 where no class is.
+
+    Where classes overlap, the later one of MAP_CLASSES shows: thin ones lie on top of the drivable area.
     """
     _, rows, columns = prediction.map_probabilities.shape
-    picture = np.full((rows, columns, 3), BACKGROUND, dtype=np.uint8)
-    for probability, name in zip(prediction.map_probabilities, MAP_CLASSES, strict=True):
-        picture[probability >= SHOWN_ABOVE] = MAP_COLOURS[name]
-    seen_from_above = picture[::-1, ::-1].transpose(1, 0, 2)
-    return Image(header=header, height=columns, width=rows, encoding="rgb8", is_bigendian=0, step=rows * 3,
-                 data=array("B", seen_from_above.tobytes()))
+    labels = np.zeros((rows, columns), dtype=np.uint8)
+    for class_id, probability in enumerate(prediction.map_probabilities, 1):
+        labels[probability >= SHOWN_ABOVE] = class_id
+    return labels[::-1, ::-1].T
+
+
+def _image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
+    height, width = pixels.shape[:2]
+    data = np.ascontiguousarray(pixels).tobytes()
+    return Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
+                 step=len(data) // height, data=array("B", data))

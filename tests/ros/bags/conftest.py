@@ -11,10 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from bag_content import messages_of
+from full_nuscenes import write_full_nuscenes
 from pyquaternion import Quaternion
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
+from vexkd_ros.bags.nuscenes_to_bag import convert
 
 VERSION, SPLIT, SCENE = "v1.0-mini", "mini_val", "scene-0103"
 START_US = 1_533_000_000_000_000
@@ -131,6 +134,24 @@ def _write_annotations(tables: dict, keyframes: range) -> None:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def full_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scene-0061 and scene-0103 with six cameras, a radar, a map and, of the first alone, the CAN bus."""
+    return write_full_nuscenes(tmp_path_factory.mktemp("full") / "data")
+
+
+@pytest.fixture(scope="session")
+def full_bags(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Everything of both scenes, by their names."""
+    return {bag.name: bag for bag in convert(full_dataset, VERSION, tmp_path_factory.mktemp("full_bags"))}
+
+
+@pytest.fixture(scope="session")
+def full_messages(full_bags: dict[str, Path]) -> dict[str, list[tuple[int, object]]]:
+    """What is in the bag of scene-0061."""
+    return messages_of(full_bags["scene-0061"])
 
 
 @pytest.fixture(scope="session")

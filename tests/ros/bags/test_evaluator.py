@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
@@ -156,6 +157,32 @@ def test_the_command_writes_the_figures_and_fails_in_one_line_where_frames_are_m
     assert figures["keyframes"] == 3
     assert figures["detection"]["class_ap"]["car"] == pytest.approx(1, abs=1e-3)
     assert figures["map"]["mean_iou"] > 0.999
+
+
+def test_a_student_without_a_map_is_scored_by_its_detections_alone(tiny_index: FrameIndex, tmp_path: Path) -> None:
+    predictions = truth_as_predictions(tiny_index)
+    whole = write_published(tmp_path / "whole", predictions)
+    evaluation = evaluate_bag(without(whole, tmp_path / "boxes", "/student_node/map/"), tiny_index)
+    assert evaluation.result.maps is None
+    assert evaluation.result.detection.class_ap["car"] == pytest.approx(1, abs=1e-3)
+    maps = without(whole, tmp_path / "maps", "/student_node/detections", "/student_node/markers")
+    evaluation = evaluate_bag(maps, tiny_index)
+    assert evaluation.result.detection is None
+    assert evaluation.result.maps.mean_iou > 0.999
+    with pytest.raises(UserError, match="holds no /student_node/map/divider; record with"):
+        evaluate_bag(without(whole, tmp_path / "less", "/student_node/map/divider"), tiny_index)
+
+
+def without(bag: Path, copy: Path, *topics: str) -> Path:
+    """A copy of a bag without the topics that begin like this."""
+    with AnyReader([bag]) as reader, Writer(copy, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        kept = {connection.topic: writer.add_connection(connection.topic, connection.msgtype,
+                                                        typestore=bag_typestore())
+                for connection in reader.connections if not connection.topic.startswith(topics)}
+        for connection, stamp, data in reader.messages():
+            if connection.topic in kept:
+                writer.write(kept[connection.topic], stamp, data)
+    return copy
 
 
 def test_a_bag_of_something_else_is_one_line(tiny_index: FrameIndex, tmp_path: Path) -> None:

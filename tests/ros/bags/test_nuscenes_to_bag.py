@@ -1,5 +1,6 @@
 """Bags against an independent reader, the bytes of the dataset and the devkit's own geometry."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bag_content import messages_of, stamp_of
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 from pyquaternion import Quaternion
@@ -16,21 +18,10 @@ from rosbags.highlevel import AnyReader
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert, main
+from vexkd_ros.bags.scene.selection import Selection
+from vexkd_ros.bags.writing import BagFormat
 
 STORAGES = ("mcap", "sqlite3")
-
-
-def messages_of(bag: Path) -> dict[str, list[tuple[int, object]]]:
-    """(log time, message) by topic, read with the definitions that the bag itself carries."""
-    found: dict[str, list[tuple[int, object]]] = {}
-    with AnyReader([bag]) as reader:
-        for connection, stamp, data in reader.messages():
-            found.setdefault(connection.topic, []).append((stamp, reader.deserialize(data, connection.msgtype)))
-    return found
-
-
-def stamp_of(header: object) -> int:
-    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
 
 
 def lidar_chain(nusc: NuScenes) -> list[dict]:
@@ -57,7 +48,7 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     data, storage = request.param
     root = request.getfixturevalue("tiny_dataset" if data == "tiny" else "keyframe_dataroot")
     nusc = NuScenes("v1.0-mini", str(root), verbose=False)
-    bag, = convert(root, "v1.0-mini", tmp_path_factory.mktemp("bags"), storage=storage)
+    bag, = convert(root, "v1.0-mini", tmp_path_factory.mktemp("bags"), bag_format=BagFormat(storage))
     assert len(list(bag.glob("*.mcap" if storage == "mcap" else "*.db3"))) == 1
     return nusc, messages_of(bag)
 
@@ -182,7 +173,7 @@ def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_comple
     last.write_bytes(content)
     bag, = convert(root, "v1.0-mini", tmp_path / "bags")
     assert len(messages_of(bag)["/lidar/points"]) == 9
-    assert [entry.name for entry in (tmp_path / "bags").iterdir()] == ["scene-0103"]
+    assert sorted(entry.name for entry in (tmp_path / "bags").iterdir()) == [".lock", "manifest.json", "scene-0103"]
 
 
 def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
@@ -195,6 +186,8 @@ def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_datas
     subprocess.run(["cp", "-r", str(tiny_dataset), str(other)], check=True)
     with pytest.raises(UserError, match=r"scene-0103: is a bag of .*tiny.*; choose another --out"):
         convert(other, "v1.0-mini", tmp_path / "bags")
+    with pytest.raises(UserError, match=r"scene-0103: was written with other options .*; choose another --out"):
+        convert(tiny_dataset, "v1.0-mini", tmp_path / "bags", selection=Selection(keyframes_only=True))
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -210,16 +203,33 @@ def test_a_choice_that_holds_nothing_is_one_line(tiny_dataset: Path, tmp_path: P
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated"])
-def test_a_damaged_lidar_file_is_one_line_that_names_it(tiny_dataset: Path, tmp_path: Path, damage: str,
-                                                        capsys: pytest.CaptureFixture) -> None:
+def test_a_truncated_lidar_file_is_one_line_that_names_it_and_no_bag(tiny_dataset: Path, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture) -> None:
     root = tmp_path / "data"
     subprocess.run(["cp", "-r", str(tiny_dataset), str(root)], check=True)
     file = sorted((root / "sweeps" / "LIDAR_TOP").iterdir())[2]
-    if damage == "missing":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:-7])
+    file.write_bytes(file.read_bytes()[:-7])
     assert main([str(root), "--version", "v1.0-mini", "--out", str(tmp_path / "bags")]) == 1
     assert f"error: {file}: " in capsys.readouterr().err
-    assert list((tmp_path / "bags").iterdir()) == []
+    assert [entry.name for entry in (tmp_path / "bags").iterdir()] == [".lock"]
+
+
+def test_files_that_are_not_there_are_left_out_and_said(tiny_dataset: Path, tmp_path: Path,
+                                                        capsys: pytest.CaptureFixture) -> None:
+    root = tmp_path / "data"
+    subprocess.run(["cp", "-r", str(tiny_dataset), str(root)], check=True)
+    sweeps = sorted((root / "sweeps" / "LIDAR_TOP").iterdir())
+    for file in sweeps[2:4]:
+        file.unlink()
+    line = f"LIDAR_TOP: 2 of 9 files are not there (the first is {sweeps[2]}); left out"
+    bag, = convert(root, "v1.0-mini", tmp_path / "bags")
+    assert line in capsys.readouterr().err
+    assert json.loads((tmp_path / "bags" / "manifest.json").read_text())["bags"]["scene-0103"]["left_out"] == [line]
+    messages = messages_of(bag)
+    assert [stamp for stamp, _ in messages["/lidar/points"]] == [
+        1000 * int(path.name.split(".")[0]) for path in sorted(root.rglob("*.pcd.bin"), key=lambda path: path.name)]
+    assert len(messages["/tf"]) == len(messages_of(bag)["/odom"]) + 3 == 12, "poses are known all the same"
+
+    subprocess.run(["rm", "-r", str(root / "sweeps"), str(root / "samples")], check=True)
+    with pytest.raises(UserError, match="holds not one of scene-0103's sensor files; complete the download"):
+        convert(root, "v1.0-mini", tmp_path / "others")

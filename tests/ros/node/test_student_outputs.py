@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.types import MAP_CLASSES, BevGrid, Boxes, Prediction
 from vexkd_ros.outputs.detections import detections_message
-from vexkd_ros.outputs.map_grids import grid_message, image_message
+from vexkd_ros.outputs.map_grids import grid_message, image_message, label_info_message, labels_message
 from vexkd_ros.outputs.markers import markers_message
 
 GRID = BevGrid(-3.0, 3.0, -2.0, 2.0, 1.0)  # 4 rows along y, 6 columns along x
@@ -55,3 +55,17 @@ def test_the_picture_shows_what_is_ahead_on_top_and_what_is_left_on_the_left():
     assert picture.shape == (6, 4, 3)
     assert tuple(picture[0, 0]) == MAP_COLOURS["drivable_area"]
     assert (picture.reshape(-1, 3)[1:] == 255).all()
+
+
+def test_a_label_is_the_class_that_the_picture_shows_at_the_same_place():
+    overlapping = prediction()
+    overlapping.map_probabilities[0, :2] = 0.7
+    overlapping.map_probabilities[MAP_CLASSES.index("divider"), 0] = 0.6
+    name_of = {c.class_id: c.class_name for c in label_info_message(Header()).class_map}
+    assert list(name_of.values()) == ["background", *MAP_CLASSES]
+    bridge = cv_bridge.CvBridge()
+    picture = bridge.imgmsg_to_cv2(image_message(overlapping, Header()), "rgb8")
+    labels = bridge.imgmsg_to_cv2(labels_message(overlapping, Header()), "mono8")
+    assert {name_of[label] for label in labels.flat} == {"background", "drivable_area", "divider"}
+    colour_of = MAP_COLOURS | {"background": (255, 255, 255)}
+    assert (picture == np.array([[colour_of[name_of[label]] for label in row] for row in labels])).all()

@@ -3,13 +3,15 @@
 import shutil
 import signal
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vexkd_model.config import load_config
-from vexkd_model.deploy.package import save_package
-from vexkd_model.model import build_model
+from vexkd_model.errors import UserError
+from vexkd_ros.student_parameters import StudentParameters, check_student
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -20,11 +22,7 @@ def processes(start_node, package, tmp_path_factory):
     tampered = tmp_path_factory.mktemp("tampered") / "student"
     shutil.copytree(package, tampered)
     (tampered / "model.yaml").write_text((tampered / "model.yaml").read_text().replace("sweeps: 5", "sweeps: 1"))
-    config = load_config(REPOSITORY / "config" / "model" / "bevfusion_teacher_small.yaml")
-    teacher = tmp_path_factory.mktemp("teacher") / "student"
-    save_package(teacher, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     return {
-        "teacher": start_node(model=teacher),
         "transport": start_node(model=package, image_transport="pigeon"),
         "tampered": start_node(model=tampered),
         "out of range": start_node(model=package, score_threshold=1.5),
@@ -35,7 +33,6 @@ def processes(start_node, package, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("case", "named"), [
-    ("teacher", ("fuses LiDAR and cameras", "students of one of them")),
     ("transport", ("parameter image_transport: 'pigeon' is neither raw nor compressed",)),
     ("tampered", ("student/model.yaml", "config_sha256")),
     ("out of range", ("score_threshold", "1.5")),
@@ -47,6 +44,28 @@ def test_what_keeps_it_from_starting_is_one_line(processes, case, named):
     assert node.ended() == 1
     assert len(node.log.splitlines()) == 1, node.log
     assert all(word in node.log for word in named), node.log
+
+
+def parameters(**changed: object) -> StudentParameters:
+    """Those of the parameter file."""
+    values = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text())
+    values = values["student_node"]["ros__parameters"] | {"model": "students/mine"} | changed
+    return StudentParameters(**{field.name: values[field.name] for field in fields(StudentParameters)})
+
+
+@pytest.mark.parametrize(("model", "cameras", "named"), [
+    ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of them"),
+    ("bevdet_small", ["front", "back"], "parameter cameras: names 2 cameras, students/mine reads 6: CAM_FRONT_LEFT"),
+])  # fmt: skip
+def test_a_student_that_does_not_fit_the_node_or_its_parameters_is_refused(model, cameras, named):
+    student = load_config(REPOSITORY / "config" / "model" / f"{model}.yaml")
+    with pytest.raises(UserError, match=named):
+        check_student(parameters(cameras=cameras), student)
+
+
+def test_without_names_the_cameras_are_called_as_the_student_calls_them():
+    student = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
+    assert check_student(parameters(), student).cameras[1] == "cam_front"
 
 
 def test_sigint_ends_it_at_once_with_exit_code_zero(processes):

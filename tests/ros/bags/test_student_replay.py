@@ -1,0 +1,211 @@
+"""Students on the inputs that bags hold, in this process, against the same students on the dataset's own files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.prepare import prepare
+from vexkd_model.deploy.package import save_package
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.errors import UserError
+from vexkd_model.evaluation.split import predict_split, score_split
+from vexkd_model.model import build_model
+from vexkd_ros.bags import student_replay
+from vexkd_ros.bags.evaluator import KeyframesMissing, evaluate_student, main
+from vexkd_ros.bags.nuscenes_to_bag import convert
+from vexkd_ros.bags.scene.selection import Selection
+from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
+
+REPOSITORY = Path(__file__).parents[3]
+SCENES = {"mini_train": "scene-0061", "mini_val": "scene-0103"}
+COARSE = ["grid={extent: 54.0, cell: 1.8}"]
+# The shipped configurations, shrunk; with history, for the camera student.
+SHRUNK = {
+    "lidar": ("lidar_pillar_small", [*COARSE, "lidar.sweeps=3", "lidar.encoder.pillar=1.8"]),
+    "camera": ("bevdet4d_depth_small", [*COARSE, "camera.images.width=128", "camera.images.height=48"]),
+}  # fmt: skip
+
+
+def student_config(sensor: str) -> ModelConfig:
+    name, changes = SHRUNK[sensor]
+    return load_config(REPOSITORY / "config" / "model" / f"{name}.yaml", changes)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An untrained student of each sensor, whose random weights find a good many boxes."""
+    folder = tmp_path_factory.mktemp("students")
+    for sensor in SHRUNK:
+        torch.manual_seed(4)
+        config = student_config(sensor)
+        module = build_model(config)
+        with torch.no_grad():
+            for name, weights in module.named_parameters():
+                if name.startswith("detection") and weights.ndim > 1:
+                    weights.mul_(3)
+        save_package(folder / sensor, module, config, trained_on={}, metrics={}, source_revision="test")
+    return {sensor: folder / sensor for sensor in SHRUNK}
+
+
+@pytest.fixture(scope="module")
+def index_dir(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full_index")
+    prepare(full_dataset, "v1.0-mini", folder)
+    return folder
+
+
+def replay(bags: Sequence[Path], student: Predictor, index: FrameIndex,
+           record: ReplayRecord | None = None) -> dict[int, object]:
+    stamps, record = index.column("stamp_ns"), record or ReplayRecord()
+    return {prediction.stamp_ns: prediction for bag in bags
+            for prediction in predict_bag(bag, student, stamps, TopicNames(), record)}
+
+
+@pytest.mark.parametrize("split", SCENES)
+@pytest.mark.parametrize("sensor", SHRUNK)
+def test_predictions_from_a_bag_are_those_from_the_files(packages: dict[str, Path], full_bags: dict[str, Path],
+                                                         index_dir: Path, sensor: str, split: str) -> None:
+    index, student = FrameIndex.open(index_dir, split), Predictor.load(packages[sensor])
+    record = ReplayRecord()
+    found = replay([full_bags[SCENES[split]]], student, index, record)
+    offline = list(predict_split(student, index))
+    assert sum(len(prediction.boxes) for prediction in offline) > 10
+    assert not record.drops and not record.degraded
+    for expected in offline:
+        prediction = found.pop(expected.stamp_ns)
+        np.testing.assert_array_equal(prediction.boxes.labels, expected.boxes.labels)
+        np.testing.assert_allclose(prediction.boxes.values, expected.boxes.values, atol=1e-3)
+        np.testing.assert_allclose(prediction.scores, expected.scores, atol=1e-5)
+        np.testing.assert_allclose(prediction.map_probabilities, expected.map_probabilities, atol=1e-4)
+    assert not found
+
+
+def test_the_score_of_a_bag_is_that_of_the_files(packages: dict[str, Path], full_bags: dict[str, Path],
+                                                 index_dir: Path) -> None:
+    index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(packages["lidar"])
+    evaluation = evaluate_student([full_bags["scene-0061"]], index, student)
+    offline = score_split(predict_split(student, index), index)
+    assert evaluation.result.detection == offline.detection
+    assert evaluation.result.maps == offline.maps
+    assert (evaluation.keyframes, len(evaluation.latency["infer"])) == (3, 3)
+    assert evaluation.notes[-1].endswith(" times real time")
+
+
+def test_a_keyframe_that_no_bag_holds_is_no_score(packages: dict[str, Path], full_dataset: Path, index_dir: Path,
+                                                  tmp_path: Path) -> None:
+    bag, = convert(full_dataset, "v1.0-mini", tmp_path, ["scene-0061"], selection=Selection(start_s=0.3))
+    index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(packages["lidar"])
+    with pytest.raises(KeyframesMissing) as error:
+        evaluate_student([bag], index, student)
+    assert "scene-0061: hold the input of 2 of 3 keyframes of mini_train (the first that is missing: scene-0061-0)" in (
+        str(error.value))
+    assert str(error.value).endswith("; give all bags of the split, or --scenes")
+
+
+def test_missing_transforms_are_said_and_missing_sweeps_counted(packages: dict[str, Path], full_dataset: Path,
+                                                                index_dir: Path, tmp_path: Path) -> None:
+    index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(packages["lidar"])
+    nowhere, = convert(full_dataset, "v1.0-mini", tmp_path / "nowhere", ["scene-0061"],
+                       selection=Selection(topics=("/lidar/points",)))
+    with pytest.raises(KeyframesMissing, match=r"hold the input of 0 of 3 .*; no transform base_link → lidar_top: "):
+        evaluate_student([nowhere], index, student)
+    standing, = convert(full_dataset, "v1.0-mini", tmp_path / "standing", ["scene-0061"],
+                        selection=Selection(topics=("/lidar/points", "/tf_static")))
+    notes = evaluate_student([standing], index, student).notes
+    assert any(note.startswith("3 times: only the newest sweep used: ") for note in notes)
+
+
+def test_a_bag_without_the_students_topics_is_one_line(packages: dict[str, Path], full_bags: dict[str, Path],
+                                                       index_dir: Path) -> None:
+    index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(packages["lidar"])
+    with pytest.raises(UserError, match="scene-0061: holds no /velodyne; name the topics of this bag"):
+        evaluate_student([full_bags["scene-0061"]], index, student, TopicNames(points="/velodyne"))
+
+
+def test_the_replays_settings_are_the_nodes_defaults() -> None:
+    node = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text())
+    defaults = node["student_node"]["ros__parameters"]
+    assert defaults["base_frame"] == student_replay.BASE_FRAME
+    assert defaults["odom_frame"] == student_replay.ODOM_FRAME
+    assert defaults["max_sweep_gap"] * 1e9 == student_replay.MAX_SWEEP_GAP_NS
+    assert defaults["camera_tolerance"] * 1e9 == student_replay.CAMERA_TOLERANCE_NS
+    assert defaults["tf_timeout"] * 1e9 == student_replay.WAIT_NS
+    assert defaults["score_threshold"] == 0, "all detections are scored"
+
+
+@pytest.fixture(scope="module")
+def two_scenes(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of both scenes as one split, as if both were of mini_val."""
+    root = tmp_path_factory.mktemp("two")
+    (root / "data").mkdir()
+    for entry in full_dataset.iterdir():
+        (root / "data" / entry.name).symlink_to(entry)
+    (root / "data" / "v1.0-mini").unlink()
+    (root / "data" / "v1.0-mini").mkdir()
+    for table in (full_dataset / "v1.0-mini").iterdir():
+        text = table.read_text()
+        if table.name == "scene.json":
+            text = text.replace('"name": "scene-0061"', '"name": "scene-0916"')
+        (root / "data" / "v1.0-mini" / table.name).write_text(text)
+    prepare(root / "data", "v1.0-mini", root / "index", ["mini_val"])
+    return root
+
+
+def test_some_scenes_of_a_split_are_scored_alone_and_said_to_be_a_part(
+        two_scenes: Path, packages: dict[str, Path], full_bags: dict[str, Path], tmp_path: Path,
+        capsys: pytest.CaptureFixture) -> None:
+    """Scene-0061's bag holds the very keyframes of what is called scene-0916 here."""
+    options = ["--student", str(packages["lidar"]), "--dataroot", str(two_scenes / "data"), "--version", "v1.0-mini",
+               "--index", str(two_scenes / "index"), "--json", str(tmp_path / "figures.json")]
+    assert main([str(full_bags["scene-0061"]), *options]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "hold the input of 3 of 5 keyframes of mini_val" in said
+    assert said.endswith("whole are --scenes scene-0916")
+    assert not (tmp_path / "figures.json").exists()
+
+    assert main([str(full_bags["scene-0061"]), *options, "--scenes", "scene-0916"]) == 0
+    assert "note: only scene-0916 of mini_val: no figure of the split" in capsys.readouterr().out
+    part = json.loads((tmp_path / "figures.json").read_text())
+    assert (part["keyframes"], part["detection"]["samples"], part["subset_of_scenes"]) == (3, 3, ["scene-0916"])
+
+    assert main([*map(str, full_bags.values()), *options]) == 0
+    whole = json.loads((tmp_path / "figures.json").read_text())
+    assert (whole["keyframes"], whole["detection"]["samples"]) == (5, 5)
+    assert "subset_of_scenes" not in whole
+    assert sum(part["detection"]["ground_truth"].values()) < sum(whole["detection"]["ground_truth"].values())
+
+
+def test_a_part_of_an_index_holds_the_frames_and_maps_of_its_scenes(two_scenes: Path) -> None:
+    index = FrameIndex.open(two_scenes / "index", "mini_val")
+    for scene in ("scene-0103", "scene-0916"):
+        part, rows = index.of_scenes([scene]), [i for i, name in enumerate(index.column("scene")) if name == scene]
+        assert part.scenes == (scene,) and len(part) == len(rows)
+        assert part.column("token") == [index[i].token for i in rows]
+        for j, i in enumerate(rows):
+            assert part[j].token == index[i].token
+            np.testing.assert_array_equal(part[j].boxes.values, index[i].boxes.values)
+            np.testing.assert_array_equal(part.map_mask(j), index.map_mask(i))
+            assert [before.token for before in part.before(j, 2)] == [before.token for before in index.before(i, 2)]
+    with pytest.raises(UserError, match="scene scene-0001: not in the index"):
+        index.of_scenes(["scene-0001"])
+
+
+@pytest.mark.parametrize("sensor", SHRUNK)
+def test_predictions_on_the_real_keyframes_bag_are_those_from_its_files(
+        packages: dict[str, Path], keyframe_dataroot: Path, tmp_path: Path, sensor: str) -> None:
+    bag, = convert(keyframe_dataroot, "v1.0-mini", tmp_path / "bags")
+    prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
+    index, student = FrameIndex.open(tmp_path / "index", "mini_train"), Predictor.load(packages[sensor])
+    expected, = predict_split(student, index)
+    found = replay([bag], student, index)[expected.stamp_ns]
+    assert len(expected.boxes) > 10
+    np.testing.assert_allclose(found.boxes.values, expected.boxes.values, atol=1e-2)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-3)

@@ -1,0 +1,170 @@
+"""`vexkd view`: what is in the bags stands in the page, at its place."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pyquaternion import Quaternion
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from vexkd_model.cli import main
+from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.sweeps import read_lidar_file
+from vexkd_model.types import DETECTION_CLASSES
+from vexkd_ros.bags.nuscenes_to_bag import convert
+from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.bags.view import write_view
+
+LATER_NS = 50_000_000  # the camera takes its picture so long after the keyframe: with the next sweep
+SIZE, FOCAL = (1280, 720), 900.0
+MOUNT = ((1.7, 0.0, 1.5), Quaternion(0.5, -0.5, 0.5, -0.5))  # of CAM_FRONT in the tiny dataset
+BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
+
+
+def header(stamp_ns: int, frame: str) -> object:
+    types = bag_typestore().types
+    return types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9)), frame)
+
+
+def detection(stamp_ns: int, values: np.ndarray, label: int, score: float) -> object:
+    t = bag_typestore().types
+    x, y, z, length, width, height, yaw = map(float, values[:7])
+    pose = t["geometry_msgs/msg/Pose"](t["geometry_msgs/msg/Point"](x, y, z), t["geometry_msgs/msg/Quaternion"](
+        0.0, 0.0, float(np.sin(yaw / 2)), float(np.cos(yaw / 2))))
+    result = t["vision_msgs/msg/ObjectHypothesisWithPose"](
+        t["vision_msgs/msg/ObjectHypothesis"](DETECTION_CLASSES[label], score),
+        t["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)))
+    size = t["geometry_msgs/msg/Vector3"](length, width, height)
+    return t["vision_msgs/msg/Detection3D"](header(stamp_ns, "base_link"), [result],
+                                            t["vision_msgs/msg/BoundingBox3D"](pose, size), "")
+
+
+def camera_info(stamp_ns: int) -> object:
+    t = bag_typestore().types
+    width, height = SIZE
+    k = np.array([FOCAL, 0, width / 2, 0, FOCAL, height / 2, 0, 0, 1])
+    region = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return t["sensor_msgs/msg/CameraInfo"](header(stamp_ns, "cam_front"), height, width, "plumb_bob", np.zeros(5), k,
+                                           np.eye(3).ravel(), np.zeros(12), 0, 0, region)
+
+
+@pytest.fixture(scope="module")
+def bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A scene, and beside it a student that sees the first annotated box of each keyframe and a car that is not there,
+    and a camera of a large picture."""
+    folder = tmp_path_factory.mktemp("bags")
+    scene = convert(tiny_dataset, "v1.0-mini", folder)[0]
+    jpeg = io.BytesIO()
+    Image.new("RGB", SIZE, (200, 30, 30)).save(jpeg, "JPEG")
+    store = bag_typestore()
+    kinds = {"/student_node/detections": "vision_msgs/msg/Detection3DArray",
+             "/eye/image/compressed": "sensor_msgs/msg/CompressedImage",
+             "/eye/camera_info": "sensor_msgs/msg/CameraInfo"}
+    with Writer(folder / "published", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in kinds.items()}
+        for i in range(len(tiny_index)):
+            record = tiny_index[i]
+            stamp, taken = record.stamp_ns, record.stamp_ns + LATER_NS
+            invented = np.array([-20, 30, 1, 4, 2, 1.5, 0])
+            messages = {
+                "/student_node/detections": store.types[kinds["/student_node/detections"]](header(stamp, "base_link"), [
+                    detection(stamp, record.boxes.values[0], int(record.boxes.labels[0]), 0.8),
+                    detection(stamp, invented, 0, 0.4)]),
+                "/eye/image/compressed": store.types[kinds["/eye/image/compressed"]](
+                    header(taken, "cam_front"), "jpeg", np.frombuffer(jpeg.getvalue(), np.uint8)),
+                "/eye/camera_info": camera_info(taken)}
+            for topic, message in messages.items():
+                writer.write(topics[topic], stamp, store.serialize_cdr(message, kinds[topic]))
+    return [scene, folder / "published"]
+
+
+@pytest.fixture(scope="module")
+def page(bags: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "view.html"
+    assert write_view(path, bags) == 3
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(page: Path) -> dict:
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(),
+                                re.DOTALL).group(1))
+
+
+def test_the_page_asks_for_nothing_from_anywhere(page):
+    assert not re.search(r"https?://|<link|src=|@import|fetch\(", page.read_text())
+
+
+def test_annotated_boxes_stand_where_the_dataset_says(data, tiny_index):
+    assert [frame["token"] for frame in data["frames"]] == [tiny_index[i].token for i in range(3)]
+    for i, frame in enumerate(data["frames"]):
+        boxes = tiny_index[i].boxes
+        assert [box["class"] for box in frame["truth"]] == [DETECTION_CLASSES[label] for label in boxes.labels]
+        shown = np.array([box["values"][:7] for box in frame["truth"]])
+        assert np.abs(shown[:, :6] - boxes.values[:, :6]).max() < 2e-3
+
+
+def test_points_stand_where_the_lidar_saw_them(data, tiny_index):
+    sweep = tiny_index[0].sweeps[0]
+    points = read_lidar_file(sweep.path)[:, :3]
+    # LIDAR_TOP of the tiny dataset: at (0.94, 0, 1.84), turned by −90°
+    expected = np.column_stack([points[:, 1], -points[:, 0], points[:, 2]]) + np.array([0.94, 0.0, 1.84])
+    shown = np.frombuffer(base64.b64decode(data["frames"][0]["points"]), "<i2").reshape(-1, 3) / 100
+    assert shown.shape == expected.shape and np.abs(shown - expected).max() <= 0.0051
+
+
+def test_a_detection_on_an_object_hits_it_and_one_beside_everything_does_not(data):
+    for frame in data["frames"]:
+        assert [(round(box["score"], 6), box["hit"]) for box in frame["found"]] == [(0.8, True), (0.4, False)]
+        assert [round(box["hit_score"], 6) for box in frame["truth"]] == [0.8, -1, -1]
+
+
+def test_what_was_ahead_of_the_camera_when_it_looked_is_in_the_middle_of_its_picture(
+        data, tiny_dataset, tiny_index):
+    """Though the vehicle has driven on between the LiDAR's stamp and the camera's."""
+    poses = {pose["timestamp"]: pose for pose in json.loads((tiny_dataset / "v1.0-mini/ego_pose.json").read_text())}
+    for i, frame in enumerate(data["frames"][:2]):  # no sweep follows the last keyframe
+        camera, = (camera for camera in frame["cameras"] if camera["name"] == "eye")
+        assert (camera["width"], camera["height"]) == (640, 360)
+        stamp_us = tiny_index[i].stamp_ns // 1000
+        then, now = poses[stamp_us + LATER_NS // 1000], poses[stamp_us]
+        ahead = np.array(MOUNT[0]) + MOUNT[1].rotate([0.0, 0.0, 20.0])
+        world = Quaternion(then["rotation"]).rotate(ahead) + then["translation"]
+        in_base = Quaternion(now["rotation"]).inverse.rotate(world - now["translation"])
+        u, v, depth = np.array(camera["projection"]).reshape(3, 4) @ [*in_base, 1]
+        assert (u / depth, v / depth, depth) == pytest.approx((320, 180, 20), abs=0.1)
+
+
+def test_large_pictures_become_small_ones_and_stay_what_they_are(data):
+    url = next(camera["url"] for camera in data["frames"][0]["cameras"] if camera["name"] == "eye")
+    image = Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2])))
+    assert image.size == (640, 360)
+    assert np.abs(np.array(image.convert("RGB")).mean((0, 1)) - (200, 30, 30)).max() < 4
+
+
+def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
+    main(["view", *map(str, bags), "--out", str(tmp_path / "few.html"), "--moments", "2"])
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'few.html'}: 2 moments, ")
+
+
+def test_bags_without_anything_to_see_are_refused_and_leave_no_page(bags, tmp_path):
+    with pytest.raises(SystemExit, match="nothing to see on /ground_truth, /other/detections or /other/points"):
+        main(["view", str(bags[1]), "--out", str(tmp_path / "view.html"), "--node", "/other", "--points",
+              "/other/points"])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
+def test_a_browser_shows_it(page):
+    done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
+                           "--dump-dom", f"{page.as_uri()}#1"], capture_output=True, text=True, timeout=120)
+    text = re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
+    assert "2 detections, 3 annotated in range, 1 hits, 1 false alarms, 2 misses" in text
+    assert "2 of 3, 0.15 s sample1" in text and 'id="camera-eye"' in text

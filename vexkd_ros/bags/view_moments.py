@@ -1,0 +1,100 @@
+"""Which messages of bags belong together: one moment for each annotated keyframe, detection or cloud. Needs no ROS."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+
+from vexkd_model.errors import UserError
+from vexkd_model.progress import progress
+from vexkd_model.types import MAP_CLASSES
+from vexkd_ros.bags.reading import header_stamp_ns, open_bag
+from vexkd_ros.bags.typestore import bag_typestore
+
+GROUND_TRUTH, KEYFRAME = "/ground_truth", "/keyframe"
+TRANSFORMS = ("/tf", "/tf_static")
+IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+TOGETHER_NS = 100_000_000  # what is further apart in time is not of one moment
+MARKERS_HEADER = 8  # in a MarkerArray, the number of markers comes before the first marker's header
+
+
+@dataclass(frozen=True)
+class Moment:
+    """messages: by topic, decoded; of each topic the one nearest to `stamp_ns`, where one is near enough."""
+
+    stamp_ns: int
+    messages: dict[str, object]
+
+
+@dataclass
+class Recording:
+    """What the bags hold. camera_info: the newest of each topic. transforms: (message, whether static)."""
+
+    moments: list[Moment] = field(default_factory=list)
+    camera_info: dict[str, object] = field(default_factory=dict)
+    transforms: list[tuple[object, bool]] = field(default_factory=list)
+
+
+def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> Recording:
+    """At most `most` moments, evenly chosen, in the order of time. UserError where there is nothing to see.
+
+    node: of the student, "/student_node". points: topic of the clouds.
+    """
+    with ExitStack() as opened:
+        readers = [opened.enter_context(open_bag(bag)) for bag in bags]
+        stamps: dict[str, set[int]] = defaultdict(set)
+        for connection, stamp, _ in _stamped(readers, node, points, "look for moments"):
+            stamps[connection.topic].add(stamp)
+        wanted = _choose(stamps, node, points, most)
+        if not wanted:
+            raise UserError(f"{', '.join(map(str, bags))}: nothing to see on {GROUND_TRUTH}, {node}/detections or "
+                            f"{points}; name the student with --node and the clouds with --points")
+        return _read(readers, node, points, wanted)
+
+
+def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> dict[int, dict[str, int]]:
+    """Stamp of each chosen moment → stamp of the nearest message by topic."""
+    leading = next((stamps[topic] for topic in (GROUND_TRUTH, f"{node}/detections", points) if stamps.get(topic)), ())
+    moments = sorted(leading)
+    moments = moments[::-(-len(moments) // most)] if moments else []
+    nearest = {moment: {topic: min(found, key=lambda stamp: abs(stamp - moment)) for topic, found in stamps.items()}
+               for moment in moments}
+    return {moment: {topic: stamp for topic, stamp in found.items() if abs(stamp - moment) <= TOGETHER_NS}
+            for moment, found in nearest.items()}
+
+
+def _read(readers: list[Reader], node: str, points: str, wanted: dict[int, dict[str, int]]) -> Recording:
+    recording, needed = Recording(), {item for found in wanted.values() for item in found.items()}
+    messages = {}
+    for connection, stamp, data in _stamped(readers, node, points, "read what belongs to them"):
+        if (connection.topic, stamp) in needed:
+            messages[connection.topic, stamp] = bag_typestore().deserialize_cdr(data, connection.msgtype)
+    for reader in readers:
+        others = [c for c in reader.connections if c.topic in TRANSFORMS or c.topic.endswith("/camera_info")]
+        for connection, _, data in reader.messages(others):
+            message = bag_typestore().deserialize_cdr(data, connection.msgtype)
+            if connection.topic in TRANSFORMS:
+                recording.transforms.append((message, connection.topic == "/tf_static"))
+            else:
+                recording.camera_info[connection.topic] = message
+    recording.moments = [Moment(moment, {topic: messages[topic, stamp] for topic, stamp in found.items()})
+                         for moment, found in wanted.items()]
+    return recording
+
+
+def _stamped(readers: list[Reader], node: str, points: str, label: str) -> Iterator[tuple[Connection, int, bytes]]:
+    """(connection, header stamp, bytes) of every message that may be shown."""
+    maps = {f"{prefix}/map/{name}" for prefix in (node, GROUND_TRUTH) for name in MAP_CLASSES}
+    shown = {GROUND_TRUTH, KEYFRAME, points, f"{node}/detections", f"{node}/markers", *maps}
+    for number, reader in enumerate(readers, 1):
+        chosen = [c for c in reader.connections if c.topic in shown
+                  or (c.msgtype in IMAGES and not c.topic.startswith(f"{node}/"))]
+        total = sum(connection.msgcount for connection in chosen)
+        messages = reader.messages(chosen) if chosen else ()
+        for connection, _, data in progress(messages, f"{label} ({number}/{len(readers)})", total, "messages"):
+            offset = MARKERS_HEADER if connection.topic == f"{node}/markers" else 4
+            yield connection, header_stamp_ns(data, offset), data

@@ -1,0 +1,31 @@
+"""vision_msgs/Detection3DArray → Boxes, whether rclpy or rosbags received it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, Boxes
+
+
+def read_detections(message: Any) -> tuple[Boxes, np.ndarray, list[str]]:
+    """Boxes, their scores float32 (M,), and the names of classes that were left out because they are not ours.
+
+    A detection counts for its best hypothesis. Velocity is unknown: the message has no field for it.
+    """
+    rows, labels, scores, unknown = [], [], [], []
+    for detection in message.detections:
+        if not detection.results:
+            continue
+        best = max((result.hypothesis for result in detection.results), key=lambda hypothesis: hypothesis.score)
+        if best.class_id not in DETECTION_CLASSES:
+            unknown.append(best.class_id)
+            continue
+        centre, orientation, size = detection.bbox.center.position, detection.bbox.center.orientation, \
+            detection.bbox.size
+        yaw = 2 * math.atan2(orientation.z, orientation.w)
+        rows.append([centre.x, centre.y, centre.z, size.x, size.y, size.z, yaw, math.nan, math.nan])
+        labels.append(DETECTION_CLASSES.index(best.class_id))
+        scores.append(best.score)
+    boxes = Boxes(np.array(rows, np.float32).reshape(-1, len(BOX_FIELDS)), np.array(labels, np.int64))
+    return boxes, np.array(scores, np.float32), sorted(set(unknown))

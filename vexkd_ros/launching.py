@@ -1,0 +1,52 @@
+"""What our launch files share: reading their arguments, and which topics a student reads."""
+
+from launch import LaunchContext
+from launch.substitutions import LaunchConfiguration
+
+from vexkd_model.types import CAMERAS
+
+
+def value(context: LaunchContext, name: str) -> str:
+    """A launch argument as it was given, or its default."""
+    return LaunchConfiguration(name).perform(context)
+
+
+def is_true(context: LaunchContext, name: str) -> bool:
+    return value(context, name) == "true"
+
+
+def cameras(context: LaunchContext) -> list[str]:
+    """Names of the cameras in the student's order, "" for one that the vehicle lacks.
+
+    nuScenes' six where the argument `cameras` is empty.
+    """
+    given = value(context, "cameras")
+    return [name.strip() for name in given.split(",")] if given else [name.lower() for name in CAMERAS]
+
+
+def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """From the node's own names of its inputs to the topics that the launch arguments give."""
+    remappings = [("points", value(context, "points"))]
+    if value(context, "reference"):
+        remappings.append(("reference", value(context, "reference")))
+    for camera in filter(None, cameras(context)):
+        image = value(context, "image").replace("{camera}", camera)
+        remappings += [(f"{camera}/image", image), (f"{camera}/image/compressed", f"{image}/compressed"),
+                       (f"{camera}/camera_info", camera_info_topic(context, camera))]
+    return remappings
+
+
+def camera_info_topic(context: LaunchContext, camera: str) -> str:
+    return value(context, "camera_info").replace("{camera}", camera)
+
+
+def first_input(context: LaunchContext) -> str:
+    """A topic that the student subscribes to as soon as it is ready."""
+    if value(context, "modality") == "lidar":
+        return value(context, "points")
+    return camera_info_topic(context, next(filter(None, cameras(context))))
+
+
+def sim_time(context: LaunchContext) -> dict[str, bool]:
+    """The parameter use_sim_time."""
+    return {"use_sim_time": is_true(context, "use_sim_time")}
