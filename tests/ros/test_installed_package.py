@@ -17,8 +17,8 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator", "doctor",
-            "vexkd"}
+PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator",
+            "doctor", "vexkd"}
 
 pytestmark = pytest.mark.slow
 
