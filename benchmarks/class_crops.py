@@ -16,7 +16,7 @@ import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 
-from vexkd_model.data.images import load_image
+from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import CameraRecord, FrameIndex, FrameRecord
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.data.synth.weather import DAY, DUSK, NIGHT, OVERCAST

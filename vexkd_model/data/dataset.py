@@ -16,7 +16,7 @@ from vexkd_model.config.camera import ImageConfig
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.image_augment import ImageAugmentation
-from vexkd_model.data.images import load_view
+from vexkd_model.data.image_files import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster

@@ -6,16 +6,12 @@ size), and is the low-pass filter that shrinking needs anyway; the affine map th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.data.image_augment import ImageAugmentation
-from vexkd_model.data.index import CameraRecord
-from vexkd_model.errors import UserError
-from vexkd_model.types import CameraImage
 
 REDUCED = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
            8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
@@ -32,19 +28,6 @@ class StoredImage:
 
     size: tuple[int, int]
     read: Callable[[int], np.ndarray]
-
-
-def load_image(record: CameraRecord) -> CameraImage:
-    """The image as it is stored. UserError names a file that is missing or cannot be decoded."""
-    return CameraImage(record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3),
-                       record.base_from_camera)
-
-
-def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugmentation | None = None) -> CameraImage:
-    """What a student reads of a stored image: `images.width` × `images.height`, augmented in training."""
-    pixels, image_from_stored = view_of(StoredImage(record.size, partial(_decode, record)), images, augmentation)
-    return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
-                       record.base_from_camera)
 
 
 def view_of(stored: StoredImage, images: ImageConfig,
@@ -77,22 +60,6 @@ def warp(pixels: np.ndarray, image_from_stored: np.ndarray, size: tuple[int, int
     shrunk = np.diag([reduction, reduction, 1.0])
     opencv_from_opencv = np.linalg.inv(HALF_PIXEL) @ image_from_stored @ shrunk @ HALF_PIXEL
     return cv2.warpAffine(pixels, opencv_from_opencv[:2], size, flags=cv2.INTER_LINEAR)
-
-
-def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
-    """uint8 (h, w, 3) RGB, shrunk by `reduction`."""
-    try:
-        content = np.fromfile(record.path, np.uint8)
-    except OSError as error:
-        raise UserError(f"{record.path}: image cannot be read ({error.strerror}); complete the download") from None
-    try:
-        pixels = decode(content, reduction)
-    except ValueError as error:
-        raise UserError(f"{record.path}: {error} image; download it again") from None
-    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
-        raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
-                        f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
-    return pixels
 
 
 def decode(content: np.ndarray, reduction: int = 1) -> np.ndarray:

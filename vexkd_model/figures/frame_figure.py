@@ -16,7 +16,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vexkd_model.data.images import load_image
+from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import accumulate_sweeps

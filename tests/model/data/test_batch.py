@@ -78,7 +78,7 @@ def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point
         raise AssertionError("was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("vexkd_model.data.images.load_view", refuse)
+        patch.setattr("vexkd_model.data.dataset.load_view", refuse)
         assert collate([load_sample(tiny_index, 0, 1)]).sensors.cameras is None
     monkeypatch.setattr("vexkd_model.data.index.SweepRecord.load", refuse)
     assert load_frame(tiny_index[0], 0, IMAGES).points.shape == (0, 5)

@@ -13,7 +13,8 @@ from tiny_nuscenes import CAMERAS, IMAGE_SIZE, SQUARE, base_from_camera, boxes_i
 from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.image_augment import ImageAugmentation
-from vexkd_model.data.images import StoredImage, load_image, load_view, reduction_of, shrunk, view_of, warp
+from vexkd_model.data.image_files import load_image, load_view
+from vexkd_model.data.images import StoredImage, reduction_of, shrunk, view_of, warp
 from vexkd_model.errors import UserError
 from vexkd_model.types import CameraImage
 

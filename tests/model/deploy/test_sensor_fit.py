@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from vexkd_model.config import load_config
-from vexkd_model.data.images import StoredImage, load_view, shrunk, view_of
+from vexkd_model.data.image_files import load_view
+from vexkd_model.data.images import StoredImage, shrunk, view_of
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sweeps import Sweep
 from vexkd_model.data.synth.lidar import scan
 from vexkd_model.data.synth.world import build_world, random_stream
 from vexkd_model.deploy.camera_figures import measure_camera
-from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics, measure_inputs
+from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics
+from vexkd_model.deploy.measure_inputs import measure_inputs
 from vexkd_model.deploy.package import load_package
 from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
 from vexkd_model.types import CameraImage

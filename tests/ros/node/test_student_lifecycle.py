@@ -71,7 +71,7 @@ def test_the_parameter_file_names_every_parameter_with_its_default(manager):
     names = [name for name in names if name not in OF_EVERY_NODE and not name.startswith("qos_overrides")]
     declared = dict(zip(names, map(parameter_value_to_python,
                                    manager.call(GetParameters, "get_parameters", names=names).values), strict=True))
-    written = yaml.safe_load(CONFIG.read_text())["student_node"]["ros__parameters"]
+    written = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
     started_with = {"autostart": False, "threads": 1, "input_reliability": "reliable", "model": declared["model"]}
     assert declared == written | started_with
     described = manager.call(DescribeParameters, "describe_parameters", names=names).descriptors
@@ -165,6 +165,22 @@ def test_while_a_student_is_loaded_only_the_score_threshold_may_change(manager, 
     manager.set(score_threshold=0.0)
     assert kept == [score for score in scores if score >= threshold]
     assert 0 < len(kept) < len(scores)
+
+
+def test_outputs_change_from_one_frame_to_the_next(manager, vehicle, package, make_cloud):
+    assert manager.set(model=str(package)) == [""]
+    assert manager.change(CONFIGURE, ACTIVATE)
+    vehicle.wait_until_node_listens()
+    points = np.random.default_rng(0).uniform(-20, 20, (500, 4)).astype(np.float32)
+    everything = vehicle.send(make_cloud(points))
+    vehicle.result(everything, "map_image")
+    assert manager.set(outputs=["markers"]) == [""]
+    markers_only = vehicle.send(make_cloud(points))
+    vehicle.result(markers_only, "markers")
+    assert "there is no colours" in manager.set(outputs=["colours"])[0]
+    assert manager.set(outputs=["detections", "markers", "map", "map_image", "map_labels"]) == [""]
+    vehicle.result(vehicle.send(make_cloud(points)), "detections")
+    assert everything in vehicle.outputs["detections"] and markers_only not in vehicle.outputs["detections"]
 
 
 def test_shutdown_while_active_ends_in_finalized(manager, package):

@@ -49,12 +49,12 @@ def test_what_keeps_it_from_starting_is_one_line(processes, case, named):
 def parameters(**changed: object) -> StudentParameters:
     """Those of the parameter file."""
     values = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text())
-    values = values["student_node"]["ros__parameters"] | {"model": "students/mine"} | changed
+    values = values["/**"]["ros__parameters"] | {"model": "students/mine"} | changed
     return StudentParameters(**{field.name: values[field.name] for field in fields(StudentParameters)})
 
 
 @pytest.mark.parametrize(("model", "cameras", "named"), [
-    ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of them"),
+    ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of"),
     ("bevdet_small", ["front", "back"], "parameter cameras: names 2 cameras, students/mine reads 6: CAM_FRONT_LEFT"),
 ])  # fmt: skip
 def test_a_student_that_does_not_fit_the_node_or_its_parameters_is_refused(model, cameras, named):
