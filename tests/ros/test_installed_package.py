@@ -18,7 +18,7 @@ from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator",
-            "vexkd"}
+            "doctor", "vexkd"}
 
 pytestmark = pytest.mark.slow
 

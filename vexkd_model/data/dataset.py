@@ -18,11 +18,11 @@ from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.image_files import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.sample import Sample
 from vexkd_model.data.sampling import Draw
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse

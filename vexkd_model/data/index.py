@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import Sweep, read_lidar_file
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse

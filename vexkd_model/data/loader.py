@@ -9,10 +9,10 @@ from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.dataset import TrainingSet
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, EpochSampler, ShardSampler
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError

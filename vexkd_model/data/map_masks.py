@@ -11,11 +11,11 @@ from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 from shapely.strtree import STRtree
 
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import yaw_of
 from vexkd_model.types import MAP_CLASSES, BevGrid
 
-SEGMENTATION_GRID = BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5)  # BEVFusion's protocol; also the paper's
 LAYERS_OF_CLASS = {name: (name,) for name in MAP_CLASSES} | {"divider": ("road_divider", "lane_divider")}
 LINE_THICKNESS = 2  # cv2 draws three cells, 1.5 m: what every published mIoU was measured with
 

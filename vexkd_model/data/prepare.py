@@ -14,7 +14,8 @@ from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.file_checks import Problem, check_row
 from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, SPLITS_OF_VERSION, FrameIndex, read_manifest
-from vexkd_model.data.map_masks import SEGMENTATION_GRID, MapRasteriser, expansion_path
+from vexkd_model.data.map_masks import MapRasteriser, expansion_path
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.tables import open_nuscenes, scene_rows, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, replace_folder, whole_file, write_json

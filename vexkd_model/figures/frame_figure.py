@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 
 from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.figures.bev_axes import (
     INK,

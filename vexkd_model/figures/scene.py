@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.figures.bev_axes import (
     INK,
     boxes_inside,

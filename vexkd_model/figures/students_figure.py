@@ -15,7 +15,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_input
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import latency_table, metrics_table

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.types import CAMERAS
 from vexkd_ros.bags.command import run_command
@@ -56,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             seen = observe_bag(arguments.bag, arguments.seconds)
         else:
-            from vexkd_ros.doctor.live import observe_live
-
-            seen = observe_live(arguments.seconds, ["doctor", *(sys.argv[1:] if argv is None else argv)])
+            seen = _listen(arguments.seconds, sys.argv[1:] if argv is None else argv)
         findings = examine(seen, wiring, student)
         print("\n".join(map(str, findings)))
         print(_summary(findings), file=sys.stderr)
@@ -69,12 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(parser, command, argv)
 
 
+def _listen(seconds: float, arguments: Sequence[str]) -> "Observation":  # noqa: F821
+    try:
+        from vexkd_ros.doctor.live import observe_live
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name}: not installed; source a ROS 2 installation, or look into a --bag") from None
+    try:
+        return observe_live(seconds, ["doctor", *arguments])
+    except RuntimeError as error:  # of rclpy: wrong --ros-args, no middleware
+        raise UserError(f"ROS: {' '.join(str(error).split())}") from None
+
+
 def _load(package: Path) -> "Student":  # noqa: F821
-    """Before anything is listened to: UserError where it cannot be loaded."""
-    from vexkd_model.deploy.package import load_package  # PyTorch, seconds of it
+    """Before anything is listened to; UserError where it is damaged. Its weights are not loaded."""
+    from vexkd_model.deploy.card import read_card
     from vexkd_ros.doctor.examine import Student
 
-    return Student(package, *load_package(package)[1:])
+    return Student(package, *read_card(package))
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.deploy.card import StudentCard
 from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
@@ -34,7 +35,7 @@ class Student:
 
     package: Path
     config: ModelConfig
-    card: "StudentCard"  # noqa: F821
+    card: StudentCard
 
 
 def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:

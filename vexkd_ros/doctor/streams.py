@@ -18,7 +18,10 @@ def check_stream(seen: Observation, topic: str, msgtype: str, reliable: bool) ->
         if topic in seen.types and not offers:  # a bag without qualities of service
             offers = [Offer(seen.source, seen.types[topic], True, False)]
         others = [other for other in seen.of_type(msgtype) if other != topic]
-        return [Finding(FAIL, topic, why_silent(topic, offers, asked, others))]
+        why = why_silent(topic, offers, asked, others)
+        if not seen.live and any(not unheard(topic, offer, asked) for offer in offers):
+            why = f"no message in the first {seen.seconds:.0f} s of {seen.source}: record it, or give more --seconds"
+        return [Finding(FAIL, topic, why)]
     findings = [_rate(heard), *_stamps(heard), *_age(seen, heard), *_frame(heard)]
     if len(offers) > 1:
         names = ", ".join(offer.node for offer in offers)

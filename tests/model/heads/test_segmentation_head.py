@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vexkd_model.data.map_masks import SEGMENTATION_GRID
+from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.heads.segmentation import SegmentationHead, sampling_grid, segmentation_loss
 from vexkd_model.types import BevGrid
 

@@ -166,7 +166,7 @@ def test_without_a_student_every_sensor_of_the_bag_is_examined(bag: Path, tmp_pa
     (of("/lidar/points", renamed), "/lidar/points", "warn", "no field intensity, only x, y, z, reflectivity, ring"),
     (of("/lidar/points", unstamped), "/lidar/points", "fail", "every stamp is 0: set header.stamp in the driver"),
     (of("/lidar/points", nameless), "/lidar/points", "fail", "no frame_id: set it in the driver"),
-    (of("/lidar/points", lambda message: None), "/lidar/points", "fail", "but nothing comes"),
+    (of("/lidar/points", lambda message: None), "/lidar/points", "fail", "no message in the first"),
     (without_transforms({"lidar_top"}), "base_link → lidar_top", "fail", "/tf_static names lidar_top"),
     (without_transforms({"base_link"}), "odom → base_link", "warn", "only the newest sweep is used"),
 ], ids=["intensity to 1", "half the beams", "no intensity", "no stamps", "no frame", "silent", "no mounting",
@@ -242,7 +242,7 @@ def later(message: object) -> object:
     (of("/cam_back/image/compressed", black), "sensor fit, CAM_BACK", "fail", "uncover the lens"),
     (of("/cam_back/image/compressed", truncated), "/cam_back/image/compressed", "fail", "the image is truncated"),
     (of("/cam_back/image/compressed", lambda message: None), "cameras", "warn", "5 of the student's 6, without CAM_B"),
-    (of("/cam_back/camera_info", lambda message: None), "/cam_back/camera_info", "fail", "nothing comes"),
+    (of("/cam_back/camera_info", lambda message: None), "/cam_back/camera_info", "fail", "no message in the first"),
     (of("/cam_back/image/compressed", later), "/cam_back/image/compressed", "warn", "trigger them together"),
 ], ids=["wide", "4:3", "black", "truncated", "no images", "no CameraInfo", "late"])
 def test_a_fault_of_a_camera_is_named(bag: Path, camera_student: Path, tmp_path: Path, change: Callable, about: str,

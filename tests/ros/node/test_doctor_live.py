@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from vexkd_model.data.synth.lidar import scan
 from vexkd_model.data.synth.world import build_world, random_stream
@@ -96,9 +96,30 @@ def test_a_sick_lidar_is_told_everything_at_once(vehicle, make_cloud, street, do
         assert any((level, about) == found[:2] and said in found[2] for found in findings), (said, findings)
 
 
-def test_a_topic_that_nobody_publishes_is_said_to_be_so(vehicle, doctor):
+def test_a_topic_that_nobody_publishes_is_said_to_be_so_and_a_camera_beside_it_is_examined(vehicle, doctor):
     """Without a student; the vehicle of these tests advertises /points, and is silent."""
-    code, findings = doctor("--points", "/lidar/points")
+    image = Image(height=36, width=64, encoding="rgb8", step=192, data=bytes(36 * 192))
+    info = CameraInfo(height=36, width=64, k=[50.0, 0.0, 32.0, 0.0, 50.0, 18.0, 0.0, 0.0, 1.0])
+    publishers = [(vehicle.node.create_publisher(type(message), topic, 5), message)
+                  for topic, message in (("/front/image_raw", image), ("/front/camera_info", info))]
+
+    def send(now: int) -> None:
+        for publisher, message in publishers:
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, 10**9)
+            message.header.frame_id = "lidar_top"
+            publisher.publish(message)
+
+    with Stream(send):
+        code, findings = doctor("--points", "/lidar/points")
     assert code == 1
-    assert [found[:2] for found in findings] == [("fail", "/lidar/points")]
-    assert findings[0][2] == "nobody publishes /lidar/points: remap to one of /points"
+    assert ("fail", "/lidar/points", "nobody publishes /lidar/points: remap to one of /points") in findings
+    assert ("ok", "/front/image_raw", "64×36 px, 65° wide by its CameraInfo") in findings
+    assert [found[:2] for found in findings if found[0] != "ok"] == [
+        ("fail", "/lidar/points"), ("warn", "odom → base_link")]
+
+
+def test_wrong_ros_arguments_end_in_one_line():
+    done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor", "--ros-args", "-r", "nonsense"],
+                          capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ROS: ")  # before it rcl's own
