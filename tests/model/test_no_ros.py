@@ -9,10 +9,6 @@ for module in pkgutil.walk_packages(vexkd_model.__path__, "vexkd_model."):
     importlib.import_module(module.name)
 print("\\n".join(sys.modules))
 """
-IMPORT_PREDICTION = """
-import sys, vexkd_model.deploy.predictor, vexkd_model.deploy.sensor_fit
-print("\\n".join(sys.modules))
-"""
 ROS = {"rclpy", "rpyutils", "ament_index_python", "rosidl_parser", "rosbags", "cv_bridge", "tf2_ros", "launch",
        "builtin_interfaces", "vexkd_ros"}  # fmt: skip
 
@@ -23,11 +19,3 @@ def test_no_module_of_vexkd_model_imports_ros():
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "torch" in loaded
     assert not loaded & ROS and not {name for name in loaded if name.endswith("_msgs")}
-
-
-def test_what_predicts_on_a_vehicle_does_not_load_the_devkit():
-    """It brings matplotlib and scikit-learn: seconds at the start of a node."""
-    done = subprocess.run([sys.executable, "-c", IMPORT_PREDICTION], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "torch" in done.stdout.split()
-    assert not {"nuscenes", "matplotlib", "sklearn", "pandas", "transformers"} & set(done.stdout.split())
