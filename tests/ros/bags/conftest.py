@@ -11,12 +11,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from bag_content import messages_of
 from full_nuscenes import write_full_nuscenes
 from pyquaternion import Quaternion
 
+from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
+from vexkd_model.deploy.package import save_package
+from vexkd_model.model import build_model
 from vexkd_ros.bags.nuscenes_to_bag import convert
 
 VERSION, SPLIT, SCENE = "v1.0-mini", "mini_val", "scene-0103"
@@ -24,6 +28,13 @@ START_US = 1_533_000_000_000_000
 SWEEP_US = 50_000
 SWEEPS, KEYFRAME_EVERY, FIRST_KEYFRAME = 9, 3, 2  # keyframes are the sweeps 2, 5 and 8
 IMAGE_SIZE = (32, 18)  # width, height [px]
+REPOSITORY = Path(__file__).parents[3]
+COARSE = ["grid={extent: 54.0, cell: 1.8}"]
+# The shipped configurations, shrunk; with history, for the camera student.
+SHRUNK = {
+    "lidar": ("lidar_pillar_small", [*COARSE, "lidar.sweeps=3", "lidar.encoder.pillar=1.8"]),
+    "camera": ("bevdet4d_depth_small", [*COARSE, "camera.images.width=128", "camera.images.height=48"]),
+}  # fmt: skip
 CLASSES = {  # category: attribute, (width, length, height); animals are not scored
     "vehicle.car": ("vehicle.moving", (1.9, 4.6, 1.7)), "movable_object.barrier": ("", (2.0, 0.5, 1.0)),
     "human.pedestrian.adult": ("pedestrian.moving", (0.7, 0.7, 1.8)), "animal": ("", (0.4, 0.8, 0.6))}  # fmt: skip
@@ -146,6 +157,35 @@ def full_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def full_bags(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Everything of both scenes, by their names."""
     return {bag.name: bag for bag in convert(full_dataset, VERSION, tmp_path_factory.mktemp("full_bags"))}
+
+
+@pytest.fixture(scope="session")
+def index_dir(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of both scenes, each the only one of its split."""
+    folder = tmp_path_factory.mktemp("full_index")
+    prepare(full_dataset, VERSION, folder)
+    return folder
+
+
+def _student_config(sensor: str) -> ModelConfig:
+    name, changes = SHRUNK[sensor]
+    return load_config(REPOSITORY / "config" / "model" / f"{name}.yaml", changes)
+
+
+@pytest.fixture(scope="session")
+def students(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An untrained student of each sensor, whose random weights find a good many boxes."""
+    folder = tmp_path_factory.mktemp("students")
+    for sensor in SHRUNK:
+        torch.manual_seed(4)
+        config = _student_config(sensor)
+        module = build_model(config)
+        with torch.no_grad():
+            for name, weights in module.named_parameters():
+                if name.startswith("detection") and weights.ndim > 1:
+                    weights.mul_(3)
+        save_package(folder / sensor, module, config, trained_on={}, metrics={}, source_revision="test")
+    return {sensor: folder / sensor for sensor in SHRUNK}
 
 
 @pytest.fixture(scope="session")
