@@ -96,7 +96,7 @@ class StudentNode(LifecycleNode):
         self._reporter.health.activated(settings.inputs(config), settings.limits())
         known = self._predictor.card.inputs
         self._fit = SensorFit(known, config) if known else None
-        common = self, settings, self._transforms, self._reporter, self._fit
+        common = self, settings, self._transforms, self._reporter, self._fit, self._wanted
         self._source = (CameraSource(*common, config.camera) if config.camera
                         else LidarSource(*common, self._predictor.sweeps))
         self._worker = threading.Thread(target=self._work, args=(self._source,), name="student")
@@ -117,6 +117,9 @@ class StudentNode(LifecycleNode):
         if self._stop(LAST_FRAME_S):
             self._release()
         return super().on_shutdown(state)
+
+    def _wanted(self) -> bool:
+        return self._outputs.wanted(self.get_parameter("outputs").value)
 
     def _stop(self, patience_s: float | None = None) -> bool:
         """No more input, and no frame on its way: False if one still is after `patience_s`."""

@@ -40,8 +40,10 @@ class CameraSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit | None, config: CameraConfig) -> None:
+                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool],
+                 config: CameraConfig) -> None:
         self._node, self._parameters, self._reporter, self._fit = node, parameters, reporter, fit
+        self._wanted = wanted
         cameras = [Camera(name, topic) for name, topic
                    in zip(config.images.cameras, parameters.cameras, strict=True)]
         self._sync = CameraSync(len(cameras), round(parameters.camera_tolerance * 1e9), parameters.camera_deadline,
@@ -111,6 +113,9 @@ class CameraSource:
     def _on_image(self, camera: int, message: Image | CompressedImage) -> None:
         stamp = Time.from_msg(message.header.stamp)
         self._reporter.received(self._parameters.cameras[camera], stamp)
+        if not self._wanted():
+            self._reporter.health.idle()
+            return
         reason = self._sync.give(camera, ReceivedImage(message, stamp.nanoseconds, time.monotonic()))
         if reason:
             self._reporter.degrade(f"{self._parameters.cameras[camera]}: {reason}")
@@ -119,5 +124,5 @@ class CameraSource:
         self._infos[camera] = message
 
     def _on_reference(self, message: Header) -> None:
-        if self._sync.refer(Time.from_msg(message.stamp).nanoseconds, time.monotonic()):
+        if self._wanted() and self._sync.refer(Time.from_msg(message.stamp).nanoseconds, time.monotonic()):
             self._reporter.health.dropped(REPLACED)

@@ -1,6 +1,7 @@
 """Point clouds of the topic `points` → Frames of a LiDAR student."""
 
 import time
+from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -25,15 +26,15 @@ DEPTH = 10
 
 
 class LidarSource:
-    """Reception stores every sweep; `take` gives the newest that waits, with those before it.
+    """Reception stores every sweep as long as an output is wanted; `take` gives the newest that waits and those before.
 
     inputs: name of each input → its topic and what is asked of it.
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit | None, sweeps: int) -> None:
+                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool], sweeps: int) -> None:
         self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
-        self._fit = fit
+        self._fit, self._wanted = fit, wanted
         self._sweeps = SweepBuffer(sweeps, round(parameters.max_sweep_gap * 1e9))
         self._newest: Newest[Moment] = Newest()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
@@ -70,6 +71,9 @@ class LidarSource:
         received = time.monotonic()
         stamp = Time.from_msg(message.header.stamp)
         self._reporter.received(POINTS, stamp)
+        if not self._wanted():
+            self._reporter.health.idle()
+            return
         try:
             cloud = read_cloud(message)
         except CloudError as error:

@@ -51,6 +51,10 @@ class DebugTimes:
                 data = float(value)  # rclpy reads the memory of any other number as if it were one
                 publisher.publish(self._stamped(stamp=stamp, data=data) if self._stamped else Float64(data=data))
 
+    def wanted(self) -> bool:
+        """Whether somebody subscribes to a time."""
+        return any(publisher.get_subscription_count() for publisher in self._publishers.values())
+
     def destroy(self) -> None:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)

@@ -71,6 +71,7 @@ class Health:
         self._sync_errors: deque[tuple[float, float]] = deque()
         self._outputs = self._removed_points = self._last_removed = 0
         self._slow_since: float | None = None
+        self._idle = -RECENT_S
         self._drops: Counter[str] = Counter()
         self._degraded: Counter[str] = Counter()
         self._last_seen: dict[str, float] = {}
@@ -92,6 +93,11 @@ class Health:
         """age_s: node clock − input stamp; means little while a bag is replayed."""
         with self._lock:
             self._inputs[name].came(time.monotonic(), age_s)
+
+    def idle(self) -> None:
+        """An input came that nobody wants an output of."""
+        with self._lock:
+            self._idle = time.monotonic()
 
     def points_removed(self, count: int) -> None:
         """Points of the last input that were not finite."""
@@ -207,6 +213,8 @@ class Health:
             return DiagnosticStatus.STALE, "; ".join(silences)
         if not any(watch.received for watch in self._inputs.values()):
             return DiagnosticStatus.STALE, f"waiting for input on {', '.join(self._inputs)}"
+        if self._idle >= now - RECENT_S:
+            return DiagnosticStatus.OK, "idle: nobody subscribes to an output"
         recent = [reason for reason, seen in self._last_seen.items() if seen >= now - RECENT_S and reason != REPLACED]
         if not self._frames or self._frames[-1][0] < now - RECENT_S:
             starting = not self._outputs and now - self._first_input() < RECENT_S and not recent

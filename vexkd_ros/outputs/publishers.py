@@ -94,6 +94,12 @@ class Publishers:
             qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.RELIABILITY,)))
         self._outputs.append((name, publisher, message))
 
+    def wanted(self, names: Collection[str]) -> bool:
+        """Whether somebody subscribes to an output of these names, or to a frame's times."""
+        publishers = [publisher for name, publisher, _ in self._outputs if name in names]
+        return any(publisher.get_subscription_count() for publisher in (*publishers, self._latency)) or (
+            self._times.wanted())
+
     def publish(self, prediction: Prediction, header: Header, names: Collection[str] = DEFAULT_OUTPUTS) -> None:
         """Convert and publish the outputs of these names, of OUTPUTS, that somebody subscribes to."""
         for name, publisher, message in self._outputs:

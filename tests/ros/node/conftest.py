@@ -126,7 +126,7 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 class Vehicle:
     """Everything around the node. Outputs are kept by topic and input stamp."""
 
-    def __init__(self) -> None:
+    def __init__(self, listens: bool = True) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self.node = rclpy.create_node("vehicle", context=self._context)
@@ -139,8 +139,8 @@ class Vehicle:
         self.statuses: list[DiagnosticStatus] = []
         self._statuses_before_last_cloud = 0
         self._changed = threading.Condition()
-        for topic, kind in OUTPUTS.items():
-            self.node.create_subscription(kind, f"student_node/{topic}", self._keep(topic), 20)
+        if listens:
+            self.listen()
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -148,6 +148,11 @@ class Vehicle:
         self._receiver.start()
         self._tf_static.publish(transforms_message([("base_link", "lidar_top", 0, *LIDAR_MOUNT)]))
         self.stamp_ns = 1_533_000_000 * SECOND  # 2018, as in a replayed bag: nothing may compare it with today
+
+    def listen(self) -> None:
+        """Subscribe to all outputs."""
+        for topic, kind in OUTPUTS.items():
+            self.node.create_subscription(kind, f"student_node/{topic}", self._keep(topic), 20)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -257,6 +262,14 @@ def transforms_message(transforms: list[tuple[str, str, int, tuple, tuple]]) -> 
 @pytest.fixture(scope="module")
 def vehicle() -> Iterator[Vehicle]:
     vehicle = Vehicle()
+    yield vehicle
+    vehicle.close()
+
+
+@pytest.fixture
+def silent_vehicle() -> Iterator[Vehicle]:
+    """That subscribes to no output until it is told to listen."""
+    vehicle = Vehicle(listens=False)
     yield vehicle
     vehicle.close()
 
