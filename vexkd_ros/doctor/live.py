@@ -19,6 +19,7 @@ from vexkd_ros.inputs.endpoints import offers_of
 
 CLASSES = {CLOUD: PointCloud2, IMAGE: Image, COMPRESSED: CompressedImage, INFO: CameraInfo}
 LOOK_S = 0.5  # between looks for new topics
+START_S = 5.0  # the most that publishers and this node may take to find one another on a busy machine
 DEPTH = 50
 # Best effort and volatile hears every publisher; a latched message comes to those alone who ask for it.
 ANY = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -26,7 +27,7 @@ LATCHED = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durabi
 
 
 def observe_live(seconds: float, ros_arguments: Sequence[str]) -> Observation:
-    """Listen for `seconds`, counted from the first topic of a sensor or, without any, from now."""
+    """Listen for `seconds`, counted from the first message of a sensor, which is waited for START_S longer."""
     rclpy.init(args=list(ros_arguments), signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("doctor")
     executor = SingleThreadedExecutor()
@@ -44,23 +45,22 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Obs
     node.create_subscription(TFMessage, "/tf", partial(seen.take_transforms, static=False), DEPTH)
     node.create_subscription(TFMessage, "/tf_static", partial(seen.take_transforms, static=True), LATCHED)
     print(f"listening for {seconds:.0f} s", file=sys.stderr, flush=True)
-    until, look = time.monotonic() + seconds, 0.0
+    until, look, begun = time.monotonic() + seconds + START_S, 0.0, False
     while (now := time.monotonic()) < until:
         if now >= look:
-            first = not seen.heard
-            if _subscribe_new(node, seen) and first:
-                until = now + seconds
+            _subscribe_new(node, seen)
             look = now + LOOK_S
         executor.spin_once(timeout_sec=0.05)
+        if not begun and any(heard.stamps for heard in seen.heard.values()):
+            until, begun = now + seconds, True
     _subscribe_new(node, seen)  # who came last is at least known to be there
     for topic in (*seen.heard, "/tf", "/tf_static"):
         seen.offers[topic] = offers_of(node, topic)
     return seen
 
 
-def _subscribe_new(node: Node, seen: Observation) -> bool:
-    """Whether a sensor's topic has appeared."""
-    new = False
+def _subscribe_new(node: Node, seen: Observation) -> None:
+    """To the sensors' topics that have appeared."""
     for topic, types in node.get_topic_names_and_types():
         published = {offer.msgtype for offer in offers_of(node, topic)}
         msgtype = next((kind for kind in CLASSES if kind in published), None)
@@ -69,7 +69,6 @@ def _subscribe_new(node: Node, seen: Observation) -> bool:
             heard = Heard(topic, msgtype, partial(deserialize_message, message_type=CLASSES[msgtype]))
             node.create_subscription(CLASSES[msgtype], topic, lambda data, heard=heard: heard.take(time.time(), data),
                                      ANY, raw=True)
-            seen.heard[topic], new = heard, True
+            seen.heard[topic] = heard
         if published:
             seen.types[topic] = msgtype or types[0]
-    return new

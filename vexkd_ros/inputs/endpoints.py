@@ -15,7 +15,7 @@ except ImportError:  # Humble
 
 def offers_of(node: Node, topic: str) -> list[Offer]:
     """What is published of a topic (resolved: "/lidar/points") just now."""
-    return [Offer(f"{info.node_namespace.rstrip('/')}/{info.node_name}", info.topic_type,
+    return [Offer(_name(info), info.topic_type,
                   info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
                   info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
             for info in node.get_publishers_info_by_topic(topic)]
@@ -41,6 +41,13 @@ def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEven
     return PublisherEventCallbacks(incompatible_qos=lambda event: report(
         f"a subscriber of {topic} does not hear this node, it asks for more {_policy(event)}: let it ask for best "
         "effort (in RViz: Reliability Policy), or make the output reliable"))
+
+
+def _name(publisher: "TopicEndpointInfo") -> str:  # noqa: F821
+    """An endpoint may be discovered before its node is; then, and of programs without ROS, there is no name."""
+    if "UNKNOWN" in publisher.node_name:
+        return "a publisher"
+    return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
 
 
 def _policy(event: object) -> str:

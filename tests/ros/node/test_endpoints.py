@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from vexkd_ros.inputs.endpoints import publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.inputs.endpoints import offers_of, publisher_events, subscription_events, why_nothing_comes
 from vexkd_ros.inputs.offers import Asked
 
 CLOUD, TF = "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
@@ -35,7 +35,7 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 def found(nodes: tuple[Node, Node], topic: str) -> None:
     deadline = time.monotonic() + 30
-    while not nodes[1].count_publishers(topic):
+    while [offer.node for offer in offers_of(nodes[1], topic)] != ["/driver"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -68,3 +68,4 @@ def test_a_publisher_that_cannot_be_heard_is_named_with_its_cure(vehicle, node):
         PointCloud2, "points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
     vehicle.wait_for(lambda: "a publisher of /points is not heard, its reliability does not suffice: set "
                      "input_reliability:=best_effort" in node.log, "the quality of service in the log")
+    time.sleep(0.3)  # for the vehicle to be told of it, too, before it ends
