@@ -1,10 +1,10 @@
-"""A student_node on a bag that is played again and again: does it keep up, does its memory stay, how soon does it start?
+"""A student_node on a bag that is played again and again: does it keep up, does its memory stay, when does it start?
 
-Node and player are processes of their own, over DDS. Measured: from the start of the node's process to the first
-detections; then for --seconds what comes in, what goes out and the node's memory; then its processor time while the bag
-goes on and nobody subscribes to an output. Claims, exit code 1 where one fails: nothing lost at that rate, memory within
-5 % of its median after the first quarter, at most 2 GB at its peak, first detections within 10 s, and idle at most 1 % of
-a core more than a node that only receives the same messages.
+Node and player are processes of their own, over DDS. Measured: the time from the start of the node's process to its
+first detections; for --seconds what is lost, latency and memory; then its processor time while the bag goes on and
+nobody subscribes to an output. Claims, exit code 1 where one fails: nothing lost at that rate, memory within 5 % of its
+median after the first quarter, at most 2 GB at its peak, first detections within 10 s, and idle at most 1 % of a core
+more than a node that only receives the same messages.
 
     python benchmarks/node_on_bag.py bags/scene-0103 --student models/lidar_pillar_small --rate 0.25
     python benchmarks/node_on_bag.py bags/scene-0103 --student students/camera --rate 0.25 --seconds 120
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from vexkd_model.deploy.package import read_card
+from vexkd_model.deploy.card import read_card
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 from vexkd_ros.dds import free_domain, this_machine
@@ -70,10 +70,10 @@ class Listener:
 
         kinds = {"detections": Detection3DArray, "markers": MarkerArray,
                  **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}
-        self._outputs = [
-            self.node.create_subscription(kind, f"/student_node/{name}",
-                                          self._on_detections if name == "detections" else lambda data: None, 10, raw=True)
-            for name, kind in kinds.items()]
+        for name, kind in kinds.items():
+            receive = self._on_detections if name == "detections" else lambda data: None
+            self._outputs.append(
+                self.node.create_subscription(kind, f"/student_node/{name}", receive, 10, raw=True))
 
     def stop_listening(self) -> None:
         for subscription in self._outputs:
@@ -129,16 +129,16 @@ def idle_share(listener: Listener, node: subprocess.Popen, receiver: subprocess.
     """Shares of a core while nobody subscribes."""
     listener.stop_listening()
     time.sleep(WARM_UP_S)
-    before, begun = [processor_s(process.pid) for process in (node, receiver)], time.monotonic()
+    begun, before = time.monotonic(), [processor_s(process.pid) for process in (node, receiver)]
     time.sleep(IDLE_S)
-    took = time.monotonic() - begun
-    shares = [(processor_s(process.pid) - start) / took for process, start in zip((node, receiver), before, strict=True)]
-    return {"idle node": shares[0], "only receiving": shares[1], "idle beyond receiving": shares[0] - shares[1]}
+    took, after = time.monotonic() - begun, [processor_s(process.pid) for process in (node, receiver)]
+    idle, receiving = ((end - start) / took for start, end in zip(before, after, strict=True))
+    return {"idle node": idle, "only receiving": receiving, "idle beyond receiving": idle - receiving}
 
 
 def measure(arguments: argparse.Namespace) -> dict:
     os.environ |= this_machine(free_domain())
-    card = read_card(arguments.student)
+    _, card = read_card(arguments.student)
     sensor = card.sensors[0]
     topics = ["/lidar/points"] if sensor == "lidar" else [f"/{name.lower()}/image/compressed" for name in card.cameras]
     inputs = ["-r", "points:=/lidar/points"] if sensor == "lidar" else CAMERA_INPUTS
@@ -151,8 +151,8 @@ def measure(arguments: argparse.Namespace) -> dict:
         listener.listen()
         time.sleep(WARM_UP_S)
         begun = time.monotonic()
-        children.append(subprocess.Popen(
-            [sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", "-p", f"model:={arguments.student}", *inputs]))
+        command = [sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", "-p", f"model:={arguments.student}"]
+        children.append(subprocess.Popen([*command, *inputs]))
         receiver, _, node = children
         figures = {"first detections [s]": first_detections(listener, node, begun)}
         return figures | endure(listener, node, arguments.seconds) | idle_share(listener, node, receiver)

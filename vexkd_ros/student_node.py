@@ -74,7 +74,7 @@ class StudentNode(LifecycleNode):
             parameters = check_student(parameters, predictor.config)
             check_outputs(parameters.outputs)
             predictor.warm_up()
-            outputs = Publishers(self, predictor.config)
+            outputs = Publishers(self, predictor.config, self._reporter.degrade)
         except Exception as error:  # all of them: rclpy swallows silently what a callback raises
             problem = " ".join(str(error).split())
             if not isinstance(error, UserError):

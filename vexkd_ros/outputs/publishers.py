@@ -19,6 +19,7 @@ from visualization_msgs.msg import MarkerArray
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_model.types import MAP_CLASSES, Prediction
+from vexkd_ros.inputs.endpoints import publisher_events
 from vexkd_ros.outputs.debug_times import DebugTimes
 from vexkd_ros.outputs.detected_objects import detected_objects_message, detected_objects_type
 from vexkd_ros.outputs.detections import detections_message
@@ -50,11 +51,11 @@ class Publishers:
     """The node's lifecycle publishers: silent until the node is active. A student's missing head has no topics.
 
     Their reliability is a parameter each, ROS's own: qos_overrides.TOPIC.publisher.reliability, with the topic's full
-    name. A value that cannot be is a UserError.
+    name. A value that cannot be is a UserError. A subscriber that cannot hear an output is told to `report`.
     """
 
-    def __init__(self, node: LifecycleNode, config: ModelConfig) -> None:
-        self._node = node
+    def __init__(self, node: LifecycleNode, config: ModelConfig, report: Callable[[str], None]) -> None:
+        self._node, self._report = node, report
         # In the order of publication: somebody may be waiting for the detections to brake.
         self._outputs: list[tuple[str, Publisher, Convert]] = []
         self._label_info: Publisher | None = None
@@ -91,7 +92,8 @@ class Publishers:
     def _add(self, name: str, kind: type, topic: str, message: Convert) -> None:
         publisher = self._node.create_lifecycle_publisher(
             kind, topic, QoSProfile(depth=DEPTH),
-            qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.RELIABILITY,)))
+            qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.RELIABILITY,)),
+            event_callbacks=publisher_events(topic, self._report))
         self._outputs.append((name, publisher, message))
 
     def wanted(self, names: Collection[str]) -> bool:

@@ -97,7 +97,7 @@ def activate(node: LifecycleNode) -> None:
 
 def test_an_output_without_a_subscriber_is_not_even_converted(student, config):
     node = student()
-    publishers = Publishers(node, config)
+    publishers = Publishers(node, config, print)
     activate(node)
     nothing_to_convert = None
     publishers.publish(nothing_to_convert, Header(), DEFAULT_OUTPUTS)
@@ -106,7 +106,7 @@ def test_an_output_without_a_subscriber_is_not_even_converted(student, config):
 
 def test_only_outputs_that_are_named_are_published_and_names_may_change_between_frames(side, student, config):
     node, listener = student(), side(rclpy.create_node, "listener")
-    publishers = Publishers(node, config)
+    publishers = Publishers(node, config, print)
     activate(node)
     got: list[int] = []
     listener.node.create_subscription(
@@ -119,7 +119,7 @@ def test_only_outputs_that_are_named_are_published_and_names_may_change_between_
 
 
 def test_what_labels_mean_is_there_for_who_comes_late(side, student, config):
-    publishers = Publishers(student(), config)
+    publishers = Publishers(student(), config, print)
     listener = side(rclpy.create_node, "listener")
     got: list[LabelInfo] = []
     listener.node.create_subscription(LabelInfo, "student_node/label_info", got.append,
@@ -132,7 +132,7 @@ def test_what_labels_mean_is_there_for_who_comes_late(side, student, config):
 
 def test_the_reliability_of_one_topic_is_a_parameter(student, config):
     node = student("-p", "qos_overrides./student_node/markers.publisher.reliability:=best_effort")
-    Publishers(node, config)
+    Publishers(node, config, print)
     reliability = {topic: node.get_publishers_info_by_topic(f"/student_node/{topic}")[0].qos_profile.reliability
                    for topic in ("markers", "detections")}
     assert reliability == {"markers": ReliabilityPolicy.BEST_EFFORT, "detections": ReliabilityPolicy.RELIABLE}
@@ -140,17 +140,17 @@ def test_the_reliability_of_one_topic_is_a_parameter(student, config):
 
 def test_publishers_can_be_made_again_after_they_were_destroyed(student, config):
     node = student()
-    Publishers(node, config).destroy()
+    Publishers(node, config, print).destroy()
     assert not [topic for topic, _ in node.get_publisher_names_and_types_by_node("student_node", "/")
                 if topic.startswith("/student_node/") and "transition" not in topic]
-    Publishers(node, config)
+    Publishers(node, config, print)
     assert len(node.get_publishers_info_by_topic("/student_node/detections")) == 1
 
 
 def test_a_reliability_that_does_not_exist_is_refused_by_its_name(student, config):
     node = student("-p", "qos_overrides./student_node/detections.publisher.reliability:=perhaps")
     with pytest.raises(UserError, match=r"qos_overrides.*`perhaps`.*reliable or best_effort"):
-        Publishers(node, config)
+        Publishers(node, config, print)
 
 
 def test_an_output_that_does_not_exist_is_refused_by_its_name():
@@ -217,7 +217,7 @@ def test_an_object_for_autoware_moves_along_its_own_heading():
 def test_objects_for_autoware_come_where_the_parameter_asks_for_them(side, student, config):
     kind = import_module("autoware_perception_msgs.msg").DetectedObjects
     node, listener = student(), side(rclpy.create_node, "listener")
-    publishers = Publishers(node, config)
+    publishers = Publishers(node, config, print)
     activate(node)
     got: list = []
     listener.node.create_subscription(kind, "student_node/detected_objects", got.append, 10)

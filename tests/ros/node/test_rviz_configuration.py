@@ -39,7 +39,7 @@ def published() -> Iterator[dict[str, str]]:
     """Topics and types of student_node and comparison_node, as ROS's graph tells them."""
     rclpy.init(args=["test", "--ros-args", "-r", "__ns:=/"])
     student, comparison = LifecycleNode("student_node"), ComparisonNode()
-    Publishers(student, load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml"))
+    Publishers(student, load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml"), print)
     yield {topic: types[0] for node in (student, comparison)
            for topic, types in node.get_publisher_names_and_types_by_node(node.get_name(), "/")}
     student.destroy_node()
