@@ -39,7 +39,7 @@ from vexkd_ros.student_parameters import (
 )
 
 TF_DEPTH = 100
-LAST_FRAME_S = 1.0  # that the process, asked to end, waits for a frame
+LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
 EXAMPLE = "example:\n  student_node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
 
 

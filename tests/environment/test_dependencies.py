@@ -93,7 +93,8 @@ def test_every_command_leads_to_a_function_that_exists():
     commands = [entry for entry in entry_points(group="console_scripts")
                 if entry.value.startswith(("vexkd_ros.", "vexkd_model."))]
     assert {entry.name for entry in commands} == {
-        "vexkd", "student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator"}
+        "vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
+        "bag_evaluator"}
     assert [entry.name for entry in commands if not callable(entry.load())] == []
 
 

@@ -107,11 +107,10 @@ def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(node, v
     assert answers()
 
 
-def test_sigint_in_the_middle_of_an_inference_ends_it_cleanly_within_two_seconds(
+def test_sigint_in_the_middle_of_an_inference_ends_it_cleanly_and_does_not_wait_for_it(
         node, vehicle, make_cloud, points, answers):
-    vehicle.send(make_cloud(np.tile(points, (4, 1))[:1_000_000]))
+    stamp = vehicle.send(make_cloud(np.tile(points, (4, 1))[:1_000_000]))
     time.sleep(0.2)
-    begun = time.monotonic()
     assert node.stop(signal.SIGINT) == 0, node.log
-    assert time.monotonic() - begun < 2
+    assert stamp not in vehicle.outputs["detections"]
     assert "Traceback" not in node.log
