@@ -26,4 +26,4 @@ demo: setup
 test: setup
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
-	  -n 2 --dist loadfile --timeout 300
+	  -n 2 --dist loadfile --no-loadscope-reorder --timeout 300

@@ -112,9 +112,13 @@ class CameraSync:
                 return LATE
             self._forget()
             return JUMPED
-        while recent and image.stamp_ns - recent[0].stamp_ns > 3 * self._tolerance_ns:
+        while recent and image.stamp_ns - recent[0].stamp_ns > 3 * self._tolerance_ns and not self._awaited(recent[0]):
             recent.popleft()
         return ""
+
+    def _awaited(self, image: ReceivedImage) -> bool:
+        """Whether it belongs to the reference of which a set is still to be taken."""
+        return self._reference_ns is not None and abs(image.stamp_ns - self._reference_ns) <= self._tolerance_ns
 
     def _find(self, now: float) -> CameraSet | None:
         late = now >= self._first_news + self._deadline_s

@@ -150,6 +150,17 @@ def test_a_reference_waits_for_images_that_may_still_come_nearer():
     assert stamps(taken[0]) == [110, 70]
 
 
+def test_a_jump_ahead_does_not_take_the_images_of_a_reference_that_still_waits():
+    """The last moment of a drive waits for images that may come nearer, and those of the next drive come."""
+    sync = CameraSync(2, TOLERANCE_NS, deadline_s=60.0, referenced=True)
+    for camera in range(2):
+        sync.give(camera, image(90))
+    sync.refer(START + 100 * MS, time.monotonic())
+    for camera in range(2):
+        sync.give(camera, image(1_000_000))
+    assert stamps(sync.take()) == [90, 90]
+
+
 def test_a_reference_that_is_overtaken_is_told():
     sync = CameraSync(1, TOLERANCE_NS, deadline_s=0.0, referenced=True)
     assert [sync.refer(START + i, time.monotonic()) for i in range(3)] == [False, True, True]
