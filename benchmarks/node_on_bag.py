@@ -32,10 +32,11 @@ WARM_UP_S, IDLE_S, GIVE_UP_S = 5.0, 20.0, 120.0
 CAMERA_INPUTS = ["-p", "image_transport:=compressed", "-p", "use_reference:=true", "-r", "reference:=/keyframe"]
 # Receives what the node receives, and does nothing with it.
 RECEIVER = """
-import sys, rclpy
+import signal, sys, rclpy
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, PointCloud2
-rclpy.init()
+rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 node = rclpy.create_node("receiver")
 kind = PointCloud2 if sys.argv[1] == "lidar" else CompressedImage
 for topic in sys.argv[2:]:

@@ -1,6 +1,5 @@
 """What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
 
-import math
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from vexkd_model.progress import progress
 from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
 from vexkd_ros.bags.reading import header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.inputs.detections import read_detections
 
 HEADER = 4  # bytes of CDR's encapsulation, before the header that a message begins with
 MARKERS_HEADER = HEADER + 4  # in a MarkerArray, the number of markers comes before the first marker's header
+NOTHING = Boxes(np.empty((0, len(BOX_FIELDS)), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
 STAGES = ("wait", "convert", "infer", "publish", "total")
 
 
@@ -76,27 +77,21 @@ def _add_latency(latency: dict[str, list[float]], message: object) -> None:
 
 
 def _prediction(stamp: int, detections: object | None, markers: object | None, grids: list[object]) -> Prediction:
-    boxes, scores = _boxes(detections.detections if detections else [], markers.markers if markers else [])
+    boxes, scores = _boxes(detections, markers.markers if markers else []) if detections else NOTHING
     return Prediction(boxes, scores, np.stack([_probabilities(grid) for grid in grids]) if grids else None,
                       _grid(grids[0]) if grids else None, stamp)
 
 
-def _boxes(detections: list, markers: list) -> tuple[Boxes, np.ndarray]:
-    velocity_of = {marker.id: (marker.points[1].x - marker.points[0].x, marker.points[1].y - marker.points[0].y)
-                   for marker in markers if marker.ns == "velocity"}
-    rows, labels, scores = [], [], []
-    for i, detection in enumerate(detections):
-        box, hypothesis = detection.bbox, detection.results[0].hypothesis
-        centre, orientation = box.center.position, box.center.orientation
-        yaw = 2 * math.atan2(orientation.z, orientation.w)
-        rows.append([centre.x, centre.y, centre.z, box.size.x, box.size.y, box.size.z, yaw,
-                     *velocity_of.get(i, (math.nan, math.nan))])
-        if hypothesis.class_id not in DETECTION_CLASSES:
-            raise UserError(f"detections: class {hypothesis.class_id!r} is none of {', '.join(DETECTION_CLASSES)}")
-        labels.append(DETECTION_CLASSES.index(hypothesis.class_id))
-        scores.append(hypothesis.score)
-    values = np.array(rows, np.float32).reshape(-1, len(BOX_FIELDS))
-    return Boxes(values, np.array(labels, np.int64)), np.array(scores, np.float32)
+def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
+    """The boxes of a message, with the velocities that the markers of the same numbers tell."""
+    boxes, scores, unknown = read_detections(detections)
+    if unknown:
+        raise UserError(f"detections: class {unknown[0]!r} is none of {', '.join(DETECTION_CLASSES)}")
+    for marker in markers:
+        if marker.ns == "velocity" and marker.id < len(boxes):
+            start, end = marker.points
+            boxes.values[marker.id, -2:] = end.x - start.x, end.y - start.y
+    return boxes, scores
 
 
 def _probabilities(grid: object) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A bag through a student in this process: the node's own way from messages to Frames, as fast as the student goes.
 
-The node predicts whenever it has time; here every wanted moment is predicted, none is dropped. Needs no ROS, unless a
-bag holds raw images, which cv_bridge reads.
+The node predicts whenever it has time; here every wanted moment is predicted, none is dropped. Needs no ROS.
 """
 
 import math
@@ -13,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from rosbags.interfaces import Connection
 
 from vexkd_model.config.camera import CameraConfig
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.types import POINT_FIELDS, Frame, Prediction
+from vexkd_model.types import Frame, Prediction
 from vexkd_ros.bags.reading import header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.inputs.camera_history import CameraHistory
@@ -186,11 +184,7 @@ class CameraInputs:
             return None
         seen = self._views.see(stamp_ns, images, self._infos, LONG_AGO)
         self._record.degraded.update(seen.reasons)
-        if not seen.cameras:
-            raise TransformUnavailable("no camera has a usable image", "; ".join(seen.reasons))
-        past = self._history.past(stamp_ns, seen.odom_from_base)
-        self._history.add(stamp_ns, seen.cameras, seen.odom_from_base)
-        return Frame(np.empty((0, len(POINT_FIELDS)), np.float32), stamp_ns, cameras=seen.cameras, past=past)
+        return self._history.frame(stamp_ns, seen)
 
     def close(self) -> None:
         """End the threads that decode."""

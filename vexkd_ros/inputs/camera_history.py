@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CameraImage, PastFrame
+from vexkd_model.types import POINT_FIELDS, CameraImage, Frame, PastFrame
+from vexkd_ros.inputs.camera_views import SeenMoment
+from vexkd_ros.inputs.transforms import TransformUnavailable
 
 INTERVAL_NS = 500_000_000  # between the moments that a student learnt with: nuScenes' keyframes
+NO_IMAGE = "no camera has a usable image"
+NO_POINTS = np.empty((0, len(POINT_FIELDS)), np.float32)
 CLOSE_NS = 100_000_000  # moments closer to one another than this are not all kept
 
 
@@ -25,6 +29,17 @@ class CameraHistory:
     def __init__(self, past_frames: int) -> None:
         self._past_frames = past_frames
         self._moments: deque[_Moment] = deque()
+
+    def frame(self, stamp_ns: int, seen: SeenMoment) -> Frame:
+        """What a student sees at a moment, with what it remembers; the moment is then remembered, too.
+
+        Raises TransformUnavailable where not a single camera can be used.
+        """
+        if not seen.cameras:
+            raise TransformUnavailable(NO_IMAGE, "; ".join(seen.reasons))
+        past = self.past(stamp_ns, seen.odom_from_base)
+        self.add(stamp_ns, seen.cameras, seen.odom_from_base)
+        return Frame(NO_POINTS, stamp_ns, cameras=seen.cameras, past=past)
 
     def past(self, stamp_ns: int, odom_from_base: np.ndarray | None) -> tuple[PastFrame, ...]:
         """The moments 0.5, 1.0 … s ago, newest first, up to the first that was not seen; none without odometry."""

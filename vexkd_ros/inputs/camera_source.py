@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -15,22 +14,20 @@ from std_msgs.msg import Header
 
 from vexkd_model.config.camera import CameraConfig
 from vexkd_model.deploy.sensor_fit import SensorFit
-from vexkd_model.types import POINT_FIELDS, Frame
+from vexkd_model.types import Frame
 from vexkd_ros.inputs.camera_history import CameraHistory
 from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
 from vexkd_ros.inputs.camera_views import Camera, CameraViews
 from vexkd_ros.inputs.endpoints import subscription_events
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.offers import Asked
-from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.outputs.diagnostics import REPLACED
 from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import StudentParameters
 
 REFERENCE = "reference"
 DEPTH = 2
-NO_IMAGE = "no camera has a usable image"
-NO_POINTS = np.empty((0, len(POINT_FIELDS)), np.float32)
 
 
 class CameraSource:
@@ -91,14 +88,10 @@ class CameraSource:
                                deadline=time.monotonic() + self._parameters.tf_timeout)
         for reason in seen.reasons:
             self._reporter.degrade(reason)
-        if not seen.cameras:
-            raise TransformUnavailable(NO_IMAGE, "; ".join(seen.reasons))
         for image in seen.cameras if self._fit else ():
             self._fit.see_camera(image)
-        past = self._history.past(found.stamp_ns, seen.odom_from_base)
-        self._history.add(found.stamp_ns, seen.cameras, seen.odom_from_base)
-        frame = Frame(NO_POINTS, found.stamp_ns, cameras=seen.cameras, past=past)
-        return frame, {"cameras": len(seen.cameras), "past": len(past)}
+        frame = self._history.frame(found.stamp_ns, seen)
+        return frame, {"cameras": len(frame.cameras), "past": len(frame.past)}
 
     def stop(self) -> None:
         """No more input; `take` returns."""
