@@ -30,17 +30,18 @@ from vexkd_ros.dds import free_domain, this_machine
 STARTS_WITHIN_S, PEAK_MB, FLAT, IDLE_SHARE = 10.0, 2048, 0.05, 0.01
 WARM_UP_S, IDLE_S, GIVE_UP_S = 5.0, 20.0, 120.0
 CAMERA_INPUTS = ["-p", "image_transport:=compressed", "-p", "use_reference:=true", "-r", "reference:=/keyframe"]
-# Receives what the node receives, and does nothing with it.
+# Receives what the node receives, arguments TOPIC:TYPE, and does nothing with it.
 RECEIVER = """
 import signal, sys, rclpy
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, PointCloud2
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 node = rclpy.create_node("receiver")
-kind = PointCloud2 if sys.argv[1] == "lidar" else CompressedImage
-for topic in sys.argv[2:]:
-    node.create_subscription(kind, topic, lambda message: None, qos_profile_sensor_data)
+for topic, kind in (argument.split(":") for argument in sys.argv[1:]):
+    node.create_subscription(globals()[kind], topic, lambda message: None, qos_profile_sensor_data)
 rclpy.spin(node)
 """
 
@@ -141,14 +142,19 @@ def measure(arguments: argparse.Namespace) -> dict:
     os.environ |= this_machine(free_domain())
     _, card = read_card(arguments.student)
     sensor = card.sensors[0]
-    topics = ["/lidar/points"] if sensor == "lidar" else [f"/{name.lower()}/image/compressed" for name in card.cameras]
-    inputs = ["-r", "points:=/lidar/points"] if sensor == "lidar" else CAMERA_INPUTS
+    cameras = [f"/{name.lower()}" for name in card.cameras] if sensor == "camera" else []
+    received = {"/tf": "TFMessage", "/tf_static": "TFMessage", **(
+        {f"{camera}/image/compressed": "CompressedImage" for camera in cameras}
+        | {f"{camera}/camera_info": "CameraInfo" for camera in cameras} | {"/keyframe": "Header"}
+        if cameras else {"/lidar/points": "PointCloud2"})}  # fmt: skip
+    inputs = CAMERA_INPUTS if cameras else ["-r", "points:=/lidar/points"]
     listener, children = Listener(), []
     try:
-        children.append(subprocess.Popen([sys.executable, "-c", RECEIVER, sensor, *topics]))
+        children.append(subprocess.Popen(
+            [sys.executable, "-c", RECEIVER, *(f"{topic}:{kind}" for topic, kind in received.items())]))
         children.append(subprocess.Popen(
             [sys.executable, "-m", "vexkd_ros.bags.player", str(arguments.bag), "--loop", "--rate", str(arguments.rate),
-             "--wait-for-subscribers", topics[0]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+             "--wait-for-subscribers", "/tf_static"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         listener.listen()
         time.sleep(WARM_UP_S)
         begun = time.monotonic()

@@ -20,9 +20,10 @@ from tf2_msgs.msg import TFMessage
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.errors import UserError
+from vexkd_model.process import keep_freed_memory
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
-from vexkd_ros.inputs.endpoints import subscription_events, why_nothing_comes
+from vexkd_ros.inputs.endpoints import no_publisher_events, subscription_events, why_nothing_comes
 from vexkd_ros.inputs.lidar_source import LidarSource
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
@@ -60,7 +61,8 @@ class StudentNode(LifecycleNode):
         self._fit: SensorFit | None = None
         self._source: LidarSource | CameraSource | None = None  # None while inactive
         self._worker: threading.Thread | None = None
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10,
+                                                  event_callbacks=no_publisher_events())
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- Lifecycle ------------------------------------------------------------------------------------------------
@@ -166,7 +168,8 @@ class StudentNode(LifecycleNode):
     def _subscribe_transforms(self) -> None:
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._transform_subscriptions = [
-            self.create_subscription(TFMessage, "/tf", partial(self._on_transforms, static=False), TF_DEPTH),
+            self.create_subscription(TFMessage, "/tf", partial(self._on_transforms, static=False), TF_DEPTH,
+                                     event_callbacks=subscription_events("/tf", self._reporter.degrade)),
             self.create_subscription(TFMessage, "/tf_static", partial(self._on_transforms, static=True), latched,
                                      event_callbacks=subscription_events("/tf_static", self._reporter.degrade)),
         ]
@@ -222,6 +225,7 @@ class StudentNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
+    keep_freed_memory()  # a frame needs what the one before it needed
     return run_lifecycle_node(StudentNode, "student_node", __doc__, EXAMPLE, args)
 
 

@@ -8,6 +8,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from std_msgs.msg import Float64
 
+from vexkd_ros.inputs.endpoints import no_publisher_events
 from vexkd_ros.outputs.diagnostics import Latency
 
 DEPTH = 10
@@ -29,7 +30,8 @@ class DebugTimes:
         self._stamped = _float64_stamped()
         self._published_at: float | None = None
         self._publishers: dict[str, Publisher] = {
-            name: node.create_lifecycle_publisher(self._stamped or Float64, f"~/debug/{name}_ms", DEPTH)
+            name: node.create_lifecycle_publisher(self._stamped or Float64, f"~/debug/{name}_ms", DEPTH,
+                                                  event_callbacks=no_publisher_events())
             for name in ("cyclic_time", "pipeline_latency", "processing_time/preprocess", "processing_time/inference",
                          "processing_time/postprocess", "processing_time/total")}
 

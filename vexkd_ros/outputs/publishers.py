@@ -19,7 +19,7 @@ from visualization_msgs.msg import MarkerArray
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_model.types import MAP_CLASSES, Prediction
-from vexkd_ros.inputs.endpoints import publisher_events
+from vexkd_ros.inputs.endpoints import no_publisher_events, publisher_events
 from vexkd_ros.outputs.debug_times import DebugTimes
 from vexkd_ros.outputs.detected_objects import detected_objects_message, detected_objects_type
 from vexkd_ros.outputs.detections import detections_message
@@ -66,7 +66,8 @@ class Publishers:
                 self._add_detections()
             if config.segmentation is not None:
                 self._add_maps()
-            self._latency = node.create_lifecycle_publisher(DiagnosticArray, "~/debug/latency", DEPTH)
+            self._latency = node.create_lifecycle_publisher(DiagnosticArray, "~/debug/latency", DEPTH,
+                                                            event_callbacks=no_publisher_events())
             self._times = DebugTimes(node)
         except (RuntimeError, ParameterException) as error:
             self.destroy()
@@ -86,7 +87,8 @@ class Publishers:
         self._add("map_labels", Image, "~/map_labels", labels_message)
         # No lifecycle publisher: what the labels mean does not depend on whether the node is active.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_info = self._node.create_publisher(LabelInfo, "~/label_info", latched)
+        self._label_info = self._node.create_publisher(LabelInfo, "~/label_info", latched,
+                                                       event_callbacks=no_publisher_events())
         self._label_info.publish(label_info_message(Header(stamp=self._node.get_clock().now().to_msg())))
 
     def _add(self, name: str, kind: type, topic: str, message: Convert) -> None:
