@@ -53,7 +53,8 @@ class Children:
         with log.open("wb") if log else open(os.devnull, "wb") as sink:
             output = {"stdout": sink, "stderr": subprocess.STDOUT} if log else {"stdout": sink}
             self._children[name] = _Child(subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=self._environment, start_new_session=True, **output), log)
+                command, stdin=subprocess.DEVNULL, env=self._environment, start_new_session=True,
+                preexec_fn=_hear_sigint, **output), log)
 
     def watch(self, seconds: float, until_end_of: str = "") -> None:
         """Return after `seconds`, or as soon as the named process has ended well.
@@ -105,6 +106,11 @@ class Children:
             return "; see its message above"
         lines = log.read_text(errors="replace").strip().splitlines()
         return f": {lines[-1] if lines else 'it said nothing'} (all of it: {log})"
+
+
+def _hear_sigint() -> None:
+    """A shell's background jobs ignore SIGINT, and so would what they start, which is to end by it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _interrupt(process: subprocess.Popen) -> None:

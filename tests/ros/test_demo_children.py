@@ -80,6 +80,18 @@ def test_no_child_outlives_an_error(tmp_path: Path) -> None:
     assert not is_alive(pid)
 
 
+def test_a_child_ends_at_once_though_we_ignore_sigint_as_background_jobs_do(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Children(os.environ) as children:
+            children.start("worker", sleeper(tmp_path / "pid"))
+            written_pid(tmp_path / "pid")
+            with pytest.raises(UserError, match="worker ended, killed by SIGINT|exit code 1"):
+                children.stop("worker")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_child_that_ignores_ctrl_c_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vexkd_ros.children.STOP_S", 0.5)
     with Children(os.environ) as children:
