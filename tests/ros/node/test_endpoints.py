@@ -11,7 +11,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from vexkd_ros.inputs.endpoints import offers_of, publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.inputs.endpoints import (
+    no_publisher_events,
+    offers_of,
+    publisher_events,
+    subscription_events,
+    why_nothing_comes,
+)
 from vexkd_ros.inputs.offers import Asked
 
 CLOUD, TF = "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
@@ -81,6 +87,15 @@ def test_a_quality_that_does_not_match_is_reported_to_both_ends_as_they_meet(nod
     assert any("does not hear this node, it asks for more reliability" in said for said in reports)
     for executor in executors:
         executor.shutdown()
+
+
+def test_rclpy_looks_at_no_event_that_nobody_reports(nodes):
+    """Each costs at every message; by itself rclpy adds two to whatever is created."""
+    quiet = nodes[0].create_publisher(PointCloud2, "/c", RELIABLE, event_callbacks=no_publisher_events())
+    loud = nodes[0].create_publisher(PointCloud2, "/c", RELIABLE, event_callbacks=publisher_events("/c", print))
+    heard = nodes[1].create_subscription(PointCloud2, "/c", print, RELIABLE,
+                                         event_callbacks=subscription_events("/c", print))
+    assert [len(entity.event_handlers) for entity in (quiet, loud, heard)] == [0, 1, 1]
 
 
 def test_a_static_transform_that_is_not_latched_is_named(nodes):
