@@ -124,7 +124,7 @@ build_interfaces() {
 make_on_ros() {
   local python module
   python=$(find_ros_python)
-  for module in tf2_msgs.msg vision_msgs.msg cv_bridge sensor_msgs_py.point_cloud2 tf2_ros; do
+  for module in tf2_msgs.msg vision_msgs.msg cv_bridge sensor_msgs_py.point_cloud2 tf2_py; do
     "$python" -c "import $module" 2>/dev/null || {
       module=${module%%.*}
       fail "ROS 2 $ROS_DISTRO lacks $module: apt install ros-$ROS_DISTRO-${module//_/-}"

@@ -26,7 +26,8 @@ from vexkd_ros.inputs.camera_source import CameraSource
 from vexkd_ros.inputs.endpoints import no_publisher_events, subscription_events, why_nothing_comes
 from vexkd_ros.inputs.lidar_source import LidarSource
 from vexkd_ros.inputs.moment import Moment
-from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 from vexkd_ros.node_process import run_lifecycle_node
 from vexkd_ros.outputs.diagnostics import Latency, latency_message
 from vexkd_ros.outputs.publishers import Publishers, check_outputs

@@ -20,7 +20,7 @@ ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 # For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,
 # and the checks and tools around its topics.
 REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff"}
-DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "tf2_ros", "launch", "launch_ros", "lifecycle_msgs"}
+DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "launch", "launch_ros", "lifecycle_msgs"}
 
 
 def imports(*folders: str) -> set[str]:
@@ -53,7 +53,7 @@ def depends(*tags: str) -> set[str]:
 
 def is_ros(module: str) -> bool:
     return module.endswith(("_msgs", "_interfaces")) or module in {
-        "rclpy", "launch", "launch_ros", "ament_index_python", "cv_bridge", "sensor_msgs_py", "tf2_ros"}
+        "rclpy", "launch", "launch_ros", "ament_index_python", "cv_bridge", "sensor_msgs_py", "tf2_py"}
 
 
 def test_every_import_is_either_a_requirement_or_a_ros_package_that_package_xml_names():

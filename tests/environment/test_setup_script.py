@@ -19,7 +19,7 @@ import setuptools
 ROOT = Path(__file__).parents[2]
 SCRIPT = "environment/setup.sh"
 TOOLS = ("bash", "dirname", "env", "find", "flock", "rm", "sed", "sha256sum", "sort", "uname", "xargs")
-ROS_MODULES = ("rclpy", "tf2_msgs/msg", "vision_msgs/msg", "cv_bridge", "sensor_msgs_py/point_cloud2", "tf2_ros")
+ROS_MODULES = ("rclpy", "tf2_msgs/msg", "vision_msgs/msg", "cv_bridge", "sensor_msgs_py/point_cloud2", "tf2_py")
 
 
 @pytest.fixture

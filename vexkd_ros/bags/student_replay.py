@@ -26,7 +26,8 @@ from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
 from vexkd_ros.inputs.camera_views import Camera, CameraViews
 from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
-from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 # student_node's defaults
 BASE_FRAME, ODOM_FRAME = "base_link", "odom"

@@ -13,7 +13,7 @@ from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.inputs.camera_views import intrinsics_of
 from vexkd_ros.inputs.images import ImageError, stored_image
-from vexkd_ros.inputs.transforms import TransformUnavailable
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 TOGETHER_S = 0.06  # the node's camera_tolerance
 SQUARE = 1.05  # between the focal lengths in x and y: a CameraInfo of another shape of image differs by more

@@ -7,7 +7,7 @@ from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
-from vexkd_ros.inputs.transforms import TransformUnavailable
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
 def check_clouds(seen: Observation, heard: Heard, base: str, fit: SensorFit | None) -> list[Finding]:

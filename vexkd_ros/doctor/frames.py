@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import TF, Heard, Observation
 from vexkd_ros.inputs.offers import Asked, unheard
-from vexkd_ros.inputs.transforms import HISTORY_NS, TransformUnavailable
+from vexkd_ros.inputs.poses import HISTORY_NS
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 COMING_NS = 200_000_000  # the newest messages may still wait for theirs
 

@@ -8,7 +8,7 @@ import numpy as np
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import POINT_FIELDS, CameraImage, Frame, PastFrame
 from vexkd_ros.inputs.camera_views import SeenMoment
-from vexkd_ros.inputs.transforms import TransformUnavailable
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 INTERVAL_NS = 500_000_000  # between the moments that a student learnt with: nuScenes' keyframes
 NO_IMAGE = "no camera has a usable image"

@@ -13,7 +13,8 @@ from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import CameraImage
 from vexkd_ros.inputs.camera_sync import ReceivedImage
 from vexkd_ros.inputs.images import ImageError, stored_image
-from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep
-from vexkd_ros.inputs.transforms import TransformBuffer, TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
+from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
 @dataclass(frozen=True)
