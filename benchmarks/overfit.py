@@ -3,8 +3,9 @@
 Two streets of two keyframes each, as `bench-small` makes them, are learnt without augmentation and then predicted, and
 scored by the official metrics; the means are over those classes that are there. A student with history sees the earlier
 keyframe. The map's focal loss is a tenth of the detection's terms and counts ten times here: with a weight of 1, 250
-steps of lidar_pillar_small ended at mIoU 0.67. Claims, exit code 1 where one fails: mAP over 0.9 (cameras alone: 0.7)
-and mIoU over 0.9.
+steps of lidar_pillar_small ended at mIoU 0.67. At the end every batch norm takes the statistics of these frames: the
+published momentum of the LiDAR encoders, 0.01, averages over the last hundreds of steps, which here are all of them.
+Claims, exit code 1 where one fails: mAP over 0.9 (cameras alone: 0.7) and mIoU over 0.9.
 
     python benchmarks/overfit.py --out runs/overfit
     python benchmarks/overfit.py --out runs/overfit --models bevdet_small --steps 800
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import torch
 from nuscenes.utils.splits import train as TRAIN_SCENES
+from torch.optim.swa_utils import update_bn
 
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.criterion import task_losses
@@ -69,6 +71,7 @@ def learn(config: ModelConfig, batch: Batch, steps: int, rate: float, device: st
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)
         optimiser.step()
         schedule.step()
+    update_bn([batch.sensors], model)
     return model
 
 
