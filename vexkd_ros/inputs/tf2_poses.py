@@ -36,7 +36,7 @@ class Tf2Poses:
         self._core.clear()  # tf2 keeps what is static
 
     def lookup(self, from_target: Sequence[str], from_source: Sequence[str], stamp_ns: int) -> np.ndarray:
-        target, source = from_target[0], from_source[0]
+        target, source = (path[0].removeprefix("/") for path in (from_target, from_source))  # as tf2 stores them
         try:
             return self._at(target, source, stamp_ns)
         except tf2_py.ExtrapolationException:

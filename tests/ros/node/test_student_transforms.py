@@ -153,6 +153,11 @@ def test_time_that_jumps_back_forgets_the_future_and_keeps_what_is_static(drivin
     np.testing.assert_allclose(driving.lookup("odom", "lidar", NOON - 100 * SECOND)[:3, 3], [1, 0, 2], atol=1e-12)
 
 
+def test_frames_may_be_named_as_in_ros_1(buffer):
+    buffer.insert("/base_link", "/lidar", NOON, (0, 0, 2), REST, static=True)
+    np.testing.assert_allclose(buffer.lookup("/base_link", "/lidar", NOON)[:3, 3], [0, 0, 2])
+
+
 def test_what_is_cleared_is_gone_even_if_static(driving):
     driving.clear()
     with pytest.raises(TransformUnavailable, match="names lidar or base_link"):
