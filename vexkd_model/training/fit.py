@@ -19,7 +19,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.pictures import Pictures
 from vexkd_model.training.processes import trainer_arguments
-from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder
+from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, read_checkpoint
 from vexkd_model.training.step_seed import StepSeed
 
 LOG_EVERY_STEPS = 10
@@ -48,6 +48,8 @@ def fit(config: ModelConfig, index: FrameIndex, run: Path, build: Callable[[int,
                         f"{config.training.batch_size * trainer.world_size}; lower training.batch_size")
     checkpoint = run / LAST_CHECKPOINT
     going_on = resume and checkpoint.is_file()
+    if going_on:  # Lightning lets the loader's workers begin before it tells the sampler which epoch it is
+        loader.sampler.set_epoch(read_checkpoint(run)["epoch"] + 1)
     module = build(config.training.epochs * -(-len(loader) // config.training.accumulate), not going_on)
     try:
         trainer.fit(module, loader, ckpt_path=str(checkpoint) if going_on else None, weights_only=True)

@@ -142,8 +142,9 @@ def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path,
 
 def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed(
         config_path, tiny_settings, street, tmp_path):
+    """Where a process loads the samples ahead; the one that was never killed loads its own."""
     run, settings = tmp_path / "killed", [*tiny_settings, "training.epochs=3"]
-    with subprocess.Popen(command(config_path, street, run, settings), env=environment(),
+    with subprocess.Popen(command(config_path, street, run, settings, "--workers", "1"), env=environment(),
                           stderr=subprocess.DEVNULL) as process:  # fmt: skip
         while process.poll() is None and not (run / LAST_CHECKPOINT).is_file():
             time.sleep(0.01)
@@ -153,7 +154,7 @@ def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert FRAMES < steps_in(run) < 2 * FRAMES  # in the second epoch
-    train(load_config(config_path, settings), FrameIndex.open(street, "mini_train"), run, 0, True, False)
+    train(load_config(config_path, settings), FrameIndex.open(street, "mini_train"), run, 1, True, False)
     alone(config_path, street, tmp_path / "straight", settings)
     resumed, straight = (load_run(folder)[0].state_dict() for folder in (run, tmp_path / "straight"))
     assert [name for name in straight if not torch.equal(resumed[name], straight[name])] == []

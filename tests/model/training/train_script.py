@@ -17,6 +17,7 @@ parser.add_argument("config", type=Path)
 parser.add_argument("index", type=Path)
 parser.add_argument("run", type=Path)
 parser.add_argument("--devices", type=int, default=1)
+parser.add_argument("--workers", type=int, default=0)
 parser.add_argument("--teacher", type=Path)
 parser.add_argument("--resume", action="store_true")
 parser.add_argument("--set", action="append", default=[])
@@ -27,9 +28,10 @@ try:
     index = FrameIndex.open(arguments.index, "mini_train")
     config = load_config(arguments.config, arguments.set)
     if arguments.teacher is None:
-        first = train(config, index, arguments.run, 0, arguments.resume, False, devices=arguments.devices)
+        first = train(config, index, arguments.run, arguments.workers, arguments.resume, False,
+                      devices=arguments.devices)
     else:
-        first = distill(config, arguments.teacher, index, arguments.run, 0, arguments.resume, False,
+        first = distill(config, arguments.teacher, index, arguments.run, arguments.workers, arguments.resume, False,
                         devices=arguments.devices)
     if first:
         print("trained")
