@@ -1,7 +1,7 @@
 """Who publishes an input, whether this node can hear it, and what to change where it cannot.
 
 rclpy looks at every event of every publisher and subscription whenever any message comes in. Left as they are, two of
-each, they were half of what an idle node costs; so there are only those that are reported here.
+each, they were a quarter of what an idle node cost; so there are only those that are reported here.
 """
 
 from collections.abc import Callable
