@@ -23,7 +23,8 @@ demo: setup
 	$(PYTHON) -m vexkd_ros.demo $(DEMO_OPTIONS)
 
 # Only the plugins that are pinned here: a ROS installation brings its own, made for an older pytest.
+# One thread each: two workers with two threads wait for one another on two cores (667 s; so 576 s).
 test: setup
 	$(PYTHON) -m ruff check
-	$(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
 	  -n 2 --dist loadfile --no-loadscope-reorder --timeout 300
