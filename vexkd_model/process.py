@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
 
     Code that makes and frees buffers of a megabyte for every message otherwise takes all of their pages anew from the
     kernel: half of the time that writing a bag took. All threads share one heap: with one each, what the receiving
-    thread freed did not serve the working one, and a node grew in steps of 10 to 30 MB for minutes. Without glibc,
+    thread freed did not serve the working one, and a node grew in steps of 8 to 30 MB for minutes. Without glibc,
     nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -70,6 +70,7 @@ def check_quality_of_service(metadata: dict, in_words: bool) -> None:
     assert profile["avoid_ros_namespace_conventions"] is False
 
 
+@pytest.mark.skipif(os.environ.get("ROS_DISTRO") == "humble", reason="Humble has no type hashes")
 def test_type_hashes_are_those_of_the_installed_ros(full_bags: dict[str, Path]) -> None:
     checked = 0
     for entry in information(full_bags["scene-0061"])["topics_with_message_count"]:
@@ -82,8 +83,6 @@ def test_type_hashes_are_those_of_the_installed_ros(full_bags: dict[str, Path]) 
                 assert entry["topic_metadata"]["type_description_hash"] == expected
                 checked += 1
                 break
-    if not checked and os.environ.get("ROS_DISTRO") == "humble":
-        pytest.skip("Humble knows no type hashes")
     assert checked > 20
 
 
