@@ -5,13 +5,25 @@ import torch
 from vexkd_model.data.synth.ground import GRASS, GROUND_COLOUR
 from vexkd_model.data.synth.lighting import Lighting
 from vexkd_model.data.synth.raycast import Primitives, normals
-from vexkd_model.data.synth.shapes import BUS_BODY, CAR_BODY, FACADE, FOLIAGE, GLASS_COLOUR, STRIPED
+from vexkd_model.data.synth.shapes import (
+    BUS_BODY,
+    CAR_BODY,
+    FACADE,
+    FOLIAGE,
+    GLASS_COLOUR,
+    HEAD,
+    HEADLAMP,
+    LAMP,
+    STRIPED,
+    TAIL,
+    TAIL_LAMP,
+)
 from vexkd_model.data.synth.weather import Weather
 from vexkd_model.data.synth.world import World
 
 STOREY_M, WINDOW_PITCH_M = 3.1, 2.4
 STRIPE_WHITE = (0.88, 0.88, 0.86)
-HEADLAMP, TAIL_LAMP, NUMBER_PLATE = (0.90, 0.90, 0.82), (0.62, 0.05, 0.05), (0.80, 0.80, 0.78)
+NUMBER_PLATE, GRILLE, DOORS = (0.80, 0.80, 0.78), (0.06, 0.06, 0.07), (0.30, 0.31, 0.33)
 PANE, LIT_PANE = (0.16, 0.20, 0.25), (0.95, 0.80, 0.50)
 LIT_WINDOWS = 0.25  # of all windows, once the lamps are on
 LAMP_GLOW, PANE_GLOW = 1.6, 0.55  # light that a lamp and a lit window give off, in units of a white surface's
@@ -110,15 +122,21 @@ def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, 
         storey, column = (height / STOREY_M).floor().long(), (across / WINDOW_PITCH_M).floor().long()
         room = _hash(storey * 374_761_393 + column * 668_265_263 + index * 1_013_904_223)
         paint(window & (room < LIT_WINDOWS * 65536), LIT_PANE, PANE_GLOW * lamps)
+    front, rear, aside, up = unit[:, 0] > 0.985, unit[:, 0] < -0.985, unit[:, 1].abs(), unit[:, 2]
     bus = material == BUS_BODY
     post = torch.remainder(across, 1.5) < 0.12
-    paint(bus & upright & (unit[:, 2] > -0.05) & (unit[:, 2] < 0.62) & ~post, GLASS_COLOUR)
-    body = bus | (material == CAR_BODY)
-    lamp = (unit[:, 1].abs() > 0.62) & (unit[:, 1].abs() < 0.95) & (height > 0.45) & (height < 0.95)
-    paint(body & (unit[:, 0] > 0.985) & lamp, HEADLAMP, LAMP_GLOW * lamps)
-    paint(body & (unit[:, 0] < -0.985) & lamp, TAIL_LAMP, LAMP_GLOW * lamps)
-    plate = (unit[:, 1].abs() < 0.26) & (height > 0.35) & (height < 0.55)
-    paint(body & (unit[:, 0].abs() > 0.985) & plate, NUMBER_PLATE)
+    paint(bus & upright & ~rear & (up > -0.05) & (up < 0.72) & ~post, GLASS_COLOUR)
+    paint(bus & rear & (aside < 0.7) & (up > -0.7) & (up < -0.2), GRILLE)
+    paint(bus & rear & (aside < 0.6) & (up > 0.3) & (up < 0.7), GLASS_COLOUR)
+    paint((material == TAIL) & rear & (half[:, 2] > 0.5) & (aside < 0.85) & (aside > 0.04) & (up.abs() < 0.88), DOORS)
+    both = material == CAR_BODY
+    lamp = (aside > 0.62) & (aside < 0.95) & (height > 0.45) & (height < 0.95)
+    plate = (aside < 0.26) & (height > 0.35) & (height < 0.6)
+    for lit, colour in ((front & (both | (material == HEAD)), HEADLAMP),
+                        (rear & (both | bus | (material == TAIL)), TAIL_LAMP)):
+        paint(lit & lamp, colour, LAMP_GLOW * lamps)
+        paint(lit & plate, NUMBER_PLATE)
+    glow = torch.where(material == LAMP, LAMP_GLOW * lamps, glow)
     slanted = torch.remainder(metres[:, 1] + metres[:, 2], 0.5) < 0.25
     cone = half[:, 1] < 0.3
     band = (unit[:, 2] > -0.25) & (unit[:, 2] < 0.25)
