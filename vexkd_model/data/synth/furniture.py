@@ -1,25 +1,45 @@
 """What stands along a street: trees, lamps, signs, and everything that looks like a pedestrian, a cone or a barrier."""
 
+from dataclasses import replace
+
 import numpy as np
 from shapely.geometry import Polygon
 
 from vexkd_model.data.synth.actors import Site, footprint
 from vexkd_model.data.synth.layout import KERB_HEIGHT_M, Layout
 from vexkd_model.data.synth.raycast import BOX, CONE, CYLINDER, ELLIPSOID
-from vexkd_model.data.synth.shapes import BARK, CLOTH, CONCRETE, FOLIAGE, METAL, PLASTIC, SIGN, STRIPED, Solids
+from vexkd_model.data.synth.shapes import (
+    BARK,
+    CLOTH,
+    CONCRETE,
+    FOLIAGE,
+    METAL,
+    PLASTIC,
+    PYLON,
+    SHAPES,
+    SIGN,
+    STRIPED,
+    Solids,
+    draw_colour,
+    draw_size,
+    object_solids,
+)
 
 _LEAVES, _TRUNK, _POLE = (0.16, 0.33, 0.10), (0.25, 0.18, 0.12), (0.38, 0.39, 0.40)
 _PAINTS = ((0.10, 0.18, 0.42), (0.60, 0.12, 0.10), (0.14, 0.30, 0.16), (0.30,) * 3)
+_PYLONS = ((0.45, 0.45, 0.44), (0.15, 0.35, 0.18), (0.12, 0.22, 0.45), (0.30, 0.26, 0.22))
 LAMP_HEIGHT_M, CAR_PARK_LAMP_HEIGHT_M = 8.0, 7.0
 # Shares along the kerb. Much of it is easily taken for a detection class by one of the sensors: a meter, a post, a slim
 # bush or a mailbox for a pedestrian; a hydrant, a bollard or a delineator for a cone; a planter or a board for a
-# barrier.
-AT_KERB = {"none": 0.16, "tree": 0.22, "lamp": 0.18, "sign": 0.06, "bin": 0.05, "bollard": 0.07, "hydrant": 0.05,
-           "mailbox": 0.05, "meter": 0.06, "delineator": 0.05, "slim_bush": 0.03, "planter": 0.02}  # fmt: skip
+# barrier. A statue and a plain pylon have the very outline of a pedestrian and of a cone, which cameras tell from
+# them; a person on a poster is flat, which LiDAR sees.
+AT_KERB = {"none": 0.11, "tree": 0.22, "lamp": 0.18, "sign": 0.06, "bin": 0.05, "bollard": 0.07, "hydrant": 0.05,
+           "mailbox": 0.05, "meter": 0.06, "delineator": 0.05, "slim_bush": 0.03, "planter": 0.02,
+           "pylon": 0.05}  # fmt: skip
 # Shares along the walkway's far edge, where pedestrians stand too.
-AT_FRONTS = {"none": 0.48, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "board": 0.07, "planter": 0.06,
-             "bin": 0.06}  # fmt: skip
-LONGEST_M = {"planter": 1.9, "board": 0.7}  # of things that are not round; along the road
+AT_FRONTS = {"none": 0.38, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "board": 0.07, "planter": 0.06,
+             "bin": 0.06, "statue": 0.05, "poster": 0.05}  # fmt: skip
+LONGEST_M = {"planter": 1.9, "board": 0.7, "statue": 0.8, "poster": 1.3}  # of things that are not round; along the road
 
 
 class Pile:
@@ -36,6 +56,15 @@ class Pile:
                 colour: tuple) -> None:
         """A round solid from one height to another."""
         self.add(kind, material, (x, y, (bottom + top) / 2), (radius, radius, (top - bottom) / 2), colour)
+
+    def place(self, solids: Solids, x: float, y: float, bottom: float, yaw: float) -> None:
+        """Solids of an object's own frame, turned and put down at a place."""
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        lift = bottom - (solids.centre - solids.half)[:, 2].min()
+        for kind, material, (px, py, pz), half, turn, colour in zip(
+                solids.kind, solids.material, solids.centre, solids.half, solids.yaw, solids.colour, strict=True):
+            self.add(kind, material, (x + cos * px - sin * py, y + sin * px + cos * py, pz + lift), tuple(half),
+                     tuple(colour), yaw + turn)
 
     def solids(self) -> Solids:
         kind, material, centre, half, yaw, colour = zip(*self.rows, strict=True)
@@ -156,6 +185,38 @@ def _planter(pile: Pile, x: float, y: float, along: float, rng: np.random.Genera
     pile.add(ELLIPSOID, FOLIAGE, (x, y, KERB_HEIGHT_M + 0.6), (0.85, 0.24, 0.3), shade(rng, _LEAVES), along)
 
 
+def _pylon(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+    """A plain cone-shaped post: a traffic cone's outline, in another colour and without the bright band."""
+    cone = object_solids("traffic_cone", 0, draw_size(rng, "traffic_cone"), np.zeros(3))
+    colour = np.array(shade(rng, _PYLONS[rng.integers(len(_PYLONS))]))
+    pile.place(replace(cone, material=np.full(len(cone), PYLON), colour=np.tile(colour, (len(cone), 1))), x, y,
+               KERB_HEIGHT_M, along)
+
+
+def _statue(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+    """A stone figure: a pedestrian for LiDAR, one grey for a camera."""
+    figure = _figure(rng)
+    stone = np.array(shade(rng, (0.58, 0.57, 0.53)))
+    pile.place(replace(figure, material=np.full(len(figure), CONCRETE), colour=np.tile(stone, (len(figure), 1))), x, y,
+               KERB_HEIGHT_M, along + np.pi / 2 * rng.integers(4))
+
+
+def _poster(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+    """A flat person on either side of a board: a pedestrian for a camera, a wall for LiDAR."""
+    figure = _figure(rng)
+    ahead = figure.centre[:, 0] + figure.half[:, 0]  # what is in front stays in front
+    centre, half = figure.centre * [0, 1, 1], figure.half.copy()
+    half[:, 0] = 0.06 + 0.02 * (ahead - ahead.min()) / np.ptp(ahead)
+    pile.add(BOX, PLASTIC, (x, y, KERB_HEIGHT_M + 1.05), (0.6, 0.05, 1.05), shade(rng, (0.7, 0.7, 0.68), 0.1), along)
+    pile.place(replace(figure, centre=centre, half=half), x, y, KERB_HEIGHT_M + 0.1, along + np.pi / 2)
+
+
+def _figure(rng: np.random.Generator) -> Solids:
+    """A pedestrian in the frame of its box."""
+    return object_solids("pedestrian", int(rng.integers(len(SHAPES["pedestrian"]))), draw_size(rng, "pedestrian"),
+                         draw_colour(rng, "pedestrian"))
+
+
 _THINGS = {"sign": _sign, "bin": _bin, "bollard": _bollard, "hydrant": _hydrant, "mailbox": _mailbox, "meter": _meter,
            "delineator": _delineator, "slim_bush": _slim_bush, "post": _post, "board": _board,
-           "planter": _planter}  # fmt: skip
+           "planter": _planter, "pylon": _pylon, "statue": _statue, "poster": _poster}  # fmt: skip

@@ -6,7 +6,8 @@ from shapely.geometry import Point
 from shapely.ops import unary_union
 
 from vexkd_model.data.synth.actors import footprint
-from vexkd_model.data.synth.shapes import SIZES
+from vexkd_model.data.synth.furniture import Pile, _poster, _pylon, _statue
+from vexkd_model.data.synth.shapes import SHAPES, SIZES, STRIPED, object_solids
 from vexkd_model.data.synth.world import World, build_world
 
 WORLDS = 8
@@ -67,3 +68,27 @@ def test_lamps_stand_along_the_street(worlds):
         assert len(world.lamps) >= 4
         s = [min(np.hypot(*(world.layout.main.line(-140, 140, 0.0) - lamp[:2]).T)) for lamp in world.lamps]
         assert max(s) < 40
+
+
+def test_a_person_on_a_poster_is_flat_and_as_broad_as_one():
+    pile = Pile()
+    _poster(pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
+    figure = pile.rows[1:]
+    assert len(figure) in [len(parts) for parts in SHAPES["pedestrian"]]
+    assert max(abs(centre[1]) + half[0] for _, _, centre, half, _, _ in figure) < 0.1
+    assert 2 * max(abs(centre[0]) + half[1] for _, _, centre, half, _, _ in figure) == pytest.approx(0.57, abs=0.15)
+
+
+def test_statues_and_pylons_are_pedestrians_and_cones_in_outline_and_of_one_colour():
+    for thing, look in ((_statue, "pedestrian"), (_pylon, "traffic_cone")):
+        pile = Pile()
+        thing(pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
+        solids = pile.solids()
+        assert len(np.unique(solids.colour, axis=0)) == 1
+        assert STRIPED not in solids.material
+        size = 2 * solids.half.max(0) + 0.1  # of the broadest part, with the box's margin
+        shapes = [object_solids(look, variant, np.array(SIZES[look][0]), np.zeros(3))
+                  for variant in range(len(SHAPES[look]))]
+        alike = [shape for shape in shapes if np.array_equal(shape.kind, solids.kind)]
+        assert alike
+        assert size[2] == pytest.approx(2 * alike[0].half.max(0)[2] + 0.1, rel=0.3)
