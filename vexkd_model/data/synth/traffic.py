@@ -18,8 +18,8 @@ from vexkd_model.data.synth.shapes import draw_size
 
 MOVING, STOPPED, PARKED = "vehicle.moving", "vehicle.stopped", "vehicle.parked"
 RIDER, NO_RIDER = "cycle.with_rider", "cycle.without_rider"
-LANE_MIX = {"car": 0.74, "truck": 0.07, "bus": 0.04, "articulated": 0.05, "motorcycle": 0.06, "bicycle": 0.04}
-QUEUE_MIX = {"car": 0.84, "truck": 0.07, "bus": 0.03, "motorcycle": 0.06}
+LANE_MIX = {"car": 0.62, "truck": 0.08, "bus": 0.05, "articulated": 0.09, "motorcycle": 0.08, "bicycle": 0.08}
+QUEUE_MIX = {"car": 0.82, "truck": 0.07, "bus": 0.04, "motorcycle": 0.07}
 BICYCLE_MAX_SPEED = 6.0  # m/s
 POPULATED_M = 115.0  # along the main road, either way from the middle
 WALKERS = 13.0  # mean number of pedestrians on each of the two walkways
@@ -75,7 +75,7 @@ def populate(layout: Layout, rng: np.random.Generator, site: Site, ego: Track, e
 
 def _lane_traffic(layout: Layout, rng: np.random.Generator, ego: Track, ego_lane: Lane, duration_s: float) -> list:
     actors = []
-    oncoming_waits = layout.cross is not None and rng.random() < 0.3
+    oncoming_waits = layout.cross is not None and rng.random() < 0.25
     bus_lane = next(lane for lane in layout.lanes if not lane.forward)
     for lane in layout.lanes:
         path = lane.path()
@@ -84,7 +84,7 @@ def _lane_traffic(layout: Layout, rng: np.random.Generator, ego: Track, ego_lane
             stop_s = layout.cross_s + layout.cross_half_width + CROSSING_WIDTH_M + 3.5
             actors += _queue(rng, path, length * (LANE_REACH_M - stop_s) / (2 * LANE_REACH_M), lane is bus_lane)
             continue
-        speed = ego.speed if lane is ego_lane else float(rng.uniform(4.0, 11.0))
+        speed = ego.speed if lane is ego_lane else float(rng.uniform(4.0, 12.0))
         taken = [(ego.start - 9.0, ego.start + 9.0)] if lane is ego_lane else []
         if lane is bus_lane:
             size = draw_size(rng, "bus")
@@ -99,7 +99,7 @@ def _moving_column(rng: np.random.Generator, path: np.ndarray, length: float, sp
                    taken: list[tuple[float, float]]) -> list[Actor]:
     """Vehicles that follow each other at one speed, kept out of the intervals `taken` along the path."""
     actors = []
-    gap = float(rng.uniform(9, 30))
+    gap = float(rng.uniform(4, 12))
     at = length / 2 - POPULATED_M - speed * 4
     while at < length / 2 + POPULATED_M:
         at += 4.0 + float(rng.exponential(gap))
@@ -122,12 +122,12 @@ def _draw_train(rng: np.random.Generator, speed: float) -> list[tuple[str, np.nd
     if kind == "articulated":
         return [("trailer", draw_size(rng, "trailer")), ("truck", draw_size(rng, "truck"))]
     if kind == "bicycle" and speed > BICYCLE_MAX_SPEED:
-        kind = "car"
+        kind = "motorcycle"
     look = f"{kind}_with_rider" if kind in ("motorcycle", "bicycle") else kind
     return [(kind, draw_size(rng, look))]
 
 
-def _queue(rng: np.random.Generator, path: np.ndarray, stop_at: float, with_bus: bool, most: int = 7) -> list[Actor]:
+def _queue(rng: np.random.Generator, path: np.ndarray, stop_at: float, with_bus: bool, most: int = 5) -> list[Actor]:
     """Vehicles that wait behind a stop line at arc length `stop_at`."""
     actors, front = [], stop_at
     bus_at = int(rng.integers(2)) if with_bus else -1
@@ -148,7 +148,7 @@ def _cross_traffic(layout: Layout, rng: np.random.Generator, ego_speed: float) -
         path = lane.path()
         if lane.stop_s is not None:
             sign = 1 if lane.forward else -1
-            actors += _queue(rng, path, LANE_REACH_M + sign * lane.stop_s - 1.0, False, most=4)
+            actors += _queue(rng, path, LANE_REACH_M + sign * lane.stop_s - 1.0, False, most=3)
         else:
             start = LANE_REACH_M + lane.outgoing_from + 16.0
             speed = ego_speed + float(rng.uniform(0.5, 3.0))
@@ -162,7 +162,7 @@ def _parked_along_kerb(layout: Layout, rng: np.random.Generator, site: Site) -> 
     for side in (1, -1):
         if not layout.parking[side]:
             continue
-        filled = rng.uniform(0.3, 0.9)
+        filled = rng.uniform(0.1, 0.45)
         d = side * (layout.kerb(side) - PARKING_WIDTH_M / 2)
         for s in np.arange(-POPULATED_M, POPULATED_M, 6.9):
             s = float(s + rng.uniform(-0.4, 0.4))
@@ -193,7 +193,7 @@ def _lot_pose(layout: Layout, lot: Lot, s: float, depth: float) -> tuple[float, 
 
 
 def _car_park(layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> list[Actor]:
-    actors, filled = [], rng.uniform(0.35, 0.85)
+    actors, filled = [], rng.uniform(0.1, 0.4)
     for depth in (3.2, 13.0):
         for s in np.arange(lot.s0 + 2, lot.s1 - 2, 2.9):
             if rng.random() > filled:
@@ -239,7 +239,7 @@ def _building_site(layout: Layout, lot: Lot, rng: np.random.Generator, site: Sit
 def _cycles_on_walkway(layout: Layout, rng: np.random.Generator, site: Site) -> list[Actor]:
     """Parked motorcycles and bicycles beside the kerb, and bicycles ridden along the walkway."""
     actors: list[Actor | None] = []
-    for name, count in (("motorcycle", 1 + rng.poisson(1.5)), ("bicycle", 1 + rng.poisson(2.0))):
+    for name, count in (("motorcycle", 1 + rng.poisson(0.8)), ("bicycle", 1 + rng.poisson(1.0))):
         for i in range(count):
             side = int(rng.choice([-1, 1]))
             s = float(rng.uniform(-18, 18) if i == 0 else rng.uniform(-60, 60))
@@ -252,7 +252,7 @@ def _cycles_on_walkway(layout: Layout, rng: np.random.Generator, site: Site) -> 
                 actors.append(actor)
                 if actor is not None:
                     break
-    for _ in range(rng.poisson(1.2)):
+    for _ in range(rng.poisson(3.0)):
         actors.append(_walker(layout, rng, "bicycle", RIDER, float(rng.uniform(2.5, 5.0)), float(rng.uniform(-50, 50))))
     return [actor for actor in actors if actor is not None]
 
@@ -271,7 +271,7 @@ def _walker(layout: Layout, rng: np.random.Generator, name: str, attribute: str,
 def _pedestrians(layout: Layout, rng: np.random.Generator) -> list[Actor]:
     actors = []
     for _ in range(2 * rng.poisson(WALKERS / 2) + 3):
-        walks = rng.random() < 0.7
+        walks = rng.random() < 0.75
         speed = float(np.clip(rng.normal(1.35, 0.25), 0.6, 2.2)) if walks else 0.0
         actors.append(_walker(layout, rng, "pedestrian", "pedestrian.moving" if walks else "pedestrian.standing",
                               speed, float(rng.uniform(-70, 70))))

@@ -53,6 +53,21 @@ def test_lengths_of_cars_and_heights_of_pedestrians_are_those_of_nuscenes(worlds
     assert sizes["pedestrian"].mean(0)[2] == pytest.approx(1.77, abs=0.05)
 
 
+def test_a_fair_share_of_what_can_move_does_so_at_a_speed_of_its_kind():
+    speeds = {name: [] for name in ("car", "truck", "bus", "motorcycle", "bicycle", "pedestrian")}
+    for i in range(8):
+        world = build_world(11, i, 4.0)
+        middle = world.ego.pose(2.0)[:2]
+        for actor in world.actors:
+            if actor.name in speeds and np.hypot(*(np.array(actor.track.pose(2.0)[:2]) - middle)) < 55:
+                speeds[actor.name].append(actor.track.speed)
+    for name, values in speeds.items():
+        moving = np.array(values)[np.array(values) > 0.2]
+        low, high = {"bicycle": (2.5, 6.0), "pedestrian": (1.0, 1.7)}.get(name, (5.0, 10.0))
+        assert 0.3 < len(moving) / len(values) < 0.97, name
+        assert low < moving.mean() < high, name
+
+
 def test_train_and_val_scenes_never_share_a_layout():
     for preset in PRESETS.values():
         names = preset.scene_names

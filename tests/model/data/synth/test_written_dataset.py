@@ -87,7 +87,7 @@ def test_annotations_count_the_points_that_the_devkit_finds_in_their_boxes(nusc)
         points = LidarPointCloud.from_file(path).points[:3]
         stated = np.array([nusc.get("sample_annotation", box.token)["num_lidar_pts"] for box in boxes])
         found = np.array([points_in_box(box, points).sum() for box in boxes])
-        assert stated.sum() > 3000
+        assert stated.sum() > 2000
         assert np.abs(stated - found).max() <= 1  # a point on the very face
 
 
