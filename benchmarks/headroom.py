@@ -35,8 +35,8 @@ from vexkd_model.training.run import CONFIG, EVALUATION, load_run
 from vexkd_model.training.train import quiet_lightning, train
 
 VERSION = "v1.0-trainval"
-SCENES = (44, 88, 175, 700)  # 25, 50, 100 and 400 % of bench-small
-STEPS = 3144  # twelve epochs of bench-small, three of bench-small-x4
+SCENES = (44, 88, 175, 700)  # 25, 50, 100 and 400 % of what bench-small held until generator 3
+STEPS = 3144  # twelve epochs of 175 scenes, three of bench-small-x4
 
 
 def first_scenes(dataroot: Path, count: int, folder: Path) -> FrameIndex:

@@ -62,8 +62,9 @@ def _trainval(trained: int, **sizes: int) -> Preset:
 # For two CPU cores. The val split is nuScenes' own 150 scenes, because scenes, not keyframes, are what makes a val mAP
 # certain: the keyframes of one scene show the same objects (benchmarks/val_standard_error.py). A detector simulated
 # over these scenes, whose recall varied from scene to scene and from object to object, had a standard error of 0.6 to
-# 0.9 points of mAP on 150 scenes and of 1.3 to 1.6 on 40. Four times the train scenes are nuScenes' own 700.
-_SMALL = {"keyframes": 6, "sweeps_before_keyframe": 4, "sweeps_before_scene": 4, "image_width": 256,
+# 0.9 points of mAP on 150 scenes and of 1.3 to 1.6 on 40. Nine sweeps a keyframe
+# hold five that are 0.1 s apart: over 0.4 s a walker moves by more than range noise.
+_SMALL = {"keyframes": 6, "sweeps_before_keyframe": 8, "sweeps_before_scene": 8, "image_width": 256,
           "image_height": 144}  # fmt: skip
 
 PRESETS = {
@@ -76,8 +77,8 @@ PRESETS = {
         image_width=320,
         image_height=180,
     ),
-    "bench-small": _trainval(175, **_SMALL),
-    # The same world with four times the train scenes: how much of a model's headroom is more data?
+    "bench-small": _trainval(350, **_SMALL),
+    # The same world with all train scenes: how much of a model's headroom is more data?
     "bench-small-x4": _trainval(700, **_SMALL),
     # For a GPU machine. 3.5 s a scene instead of nuScenes' 20 s: every scene is a street of its own here, so that a
     # longer drive through it adds near copies, and 850 scenes of 20 s with ten sweeps a keyframe would fill 240 GB.

@@ -7,8 +7,8 @@ from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.synth import PRESETS
 from vexkd_model.data.synth.lidar import scan
-from vexkd_model.data.synth.presets import Preset
-from vexkd_model.data.synth.scene import points_inside
+from vexkd_model.data.synth.presets import KEYFRAME_INTERVAL_US, Preset
+from vexkd_model.data.synth.scene import points_inside, sweep_stamps
 from vexkd_model.data.synth.world import LIDAR_STREAM, build_world, random_stream, world_from_ego
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.types import DETECTION_CLASSES
@@ -56,10 +56,18 @@ def test_splits_are_those_of_the_devkit():
 
 def test_a_larger_preset_of_the_same_sensors_holds_the_scenes_of_the_smaller_one():
     small, large = PRESETS["bench-small"], PRESETS["bench-small-x4"]
-    assert len(large.splits["train"]) == 4 * len(small.splits["train"])
+    assert large.splits["train"][: len(small.splits["train"])] == small.splits["train"]
     assert large.splits["val"] == small.splits["val"]
     for name in (small.splits["train"][-1], small.splits["val"][-1]):
         assert small.scene_number(name) == large.scene_number(name)
+
+
+def test_five_sweeps_a_tenth_of_a_second_apart_lie_before_every_keyframe_of_bench_small():
+    preset = PRESETS["bench-small"]
+    stamps = [k * KEYFRAME_INTERVAL_US for k in range(preset.keyframes)]
+    times = {time for time, _ in sweep_stamps(preset, stamps)}
+    assert all(stamp - i * 100_000 in times for stamp in stamps for i in range(5))
+    assert len(sweep_stamps(preset, stamps)) == len(times)
 
 
 def test_no_scene_of_one_preset_is_another_scene_of_another_preset():
