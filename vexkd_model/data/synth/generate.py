@@ -18,7 +18,7 @@ from vexkd_model.files import locked, replace_folder, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 
-GENERATOR = 2  # grows whenever the same preset and seed give other files
+GENERATOR = 3  # grows whenever the same preset and seed give other files
 MANIFEST = "synth.json"
 LOCK = "lock"  # inside OUT/.synth
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.model.data.synth.conftest import PRESET, SEED, TRAIN_SCENE, VAL_SCENE
 from vexkd_model.data.synth import PRESETS, synthesise
+from vexkd_model.data.synth.generate import GENERATOR
 from vexkd_model.errors import UserError
 
 
@@ -93,7 +94,14 @@ def test_a_complete_dataset_is_left_as_it_is(dataset):
 
 def test_the_manifest_says_how_the_data_were_made(dataset):
     manifest = json.loads((dataset / "synth.json").read_text())
-    assert manifest == {"preset": PRESET, "seed": SEED, "generator": 2, "scenes": [TRAIN_SCENE, VAL_SCENE]}
+    assert GENERATOR == 3
+    assert manifest == {"preset": PRESET, "seed": SEED, "generator": GENERATOR, "scenes": [TRAIN_SCENE, VAL_SCENE]}
+
+
+def test_a_dataset_of_an_older_generator_is_refused(tmp_path):
+    (tmp_path / "synth.json").write_text(json.dumps({"preset": PRESET, "seed": SEED, "generator": 2, "scenes": []}))
+    with pytest.raises(UserError, match=r"holds generator 2, not 3; give another folder"):
+        synthesise(tmp_path, PRESET, SEED)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
