@@ -19,9 +19,10 @@ class DistillationConfig(Section):
         "fusion_queries", description="where teacher and student are compared: learned, from the fusion's queries or "
                                       "from random ones; everywhere; at nine points a box (UniDistill); in a Gaussian "
                                       "around each box (BEVDistill); where the teacher's activations are large")
-    loss: Literal["attention_transfer", "l1", "l2", "smooth_l1"] = Field(
+    loss: Literal["attention_transfer", "l1", "l2", "smooth_l1", "normalised_l2"] = Field(
         "attention_transfer", description="all but the first compare channels, through a convolution that fits the "
-                                          "student's to the teacher's")
+                                          "student's to the teacher's; normalised_l2 in units of the teacher's "
+                                          "variance, and without the convolution where there are as many channels")
     weight: Positive = Field(2.0, description="of the feature losses in the student's loss, λ")
     mask_weight: Annotated[float, Field(ge=0)] = Field(
         1.0, description="of the feature losses in the masks' loss, μ")

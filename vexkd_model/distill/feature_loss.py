@@ -1,15 +1,31 @@
 """How far a student's BEV map is from its teacher's, where a mask looks."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 LEAST_NORM = 1e-12
+LEAST_VARIANCE = 1e-3  # of a channel, in shares of the mean over channels
 
-ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
-    "l1": functional.l1_loss, "l2": functional.mse_loss, "smooth_l1": functional.smooth_l1_loss}  # fmt: skip
+
+def normalised_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference in units of the teacher's variance in each channel, over batch and cells; all (B, C, Y, X).
+
+    Every channel counts alike, however large its values are. A channel that is nearly constant in this batch would
+    outweigh all others; its variance counts as LEAST_VARIANCE of the channels' mean variance.
+    """
+    variance = teacher.var(dim=(0, 2, 3), keepdim=True, correction=0)
+    least = (LEAST_VARIANCE * variance.mean()).clamp(min=LEAST_NORM)
+    return (student - teacher).square() / variance.maximum(least)
+
+
+ELEMENTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": partial(functional.l1_loss, reduction="none"), "l2": partial(functional.mse_loss, reduction="none"),
+    "smooth_l1": partial(functional.smooth_l1_loss, reduction="none"),
+    "normalised_l2": normalised_squared_error}  # fmt: skip
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -33,18 +49,22 @@ def masked_mean(name: str, student: Tensor, teacher: Tensor, mask: Tensor) -> Te
     student, teacher: (B, C, Y, X). mask: (B, 1, Y, X). Source: BEVDistill (ICLR 2023): the sum under the mask is
     divided by the sum of the mask; here in each sample, so that it does not depend on what else is in its batch.
     """
-    difference = ELEMENTWISE[name](student.float(), teacher.float(), reduction="none").mean(dim=1, keepdim=True)
+    difference = ELEMENTWISE[name](student.float(), teacher.float()).mean(dim=1, keepdim=True)
     return ((difference * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3)).clamp(min=LEAST_NORM)).mean()
 
 
 class FeatureLoss(nn.Module):
-    """One level's student map (B, C, Y, X), teacher's map and mask → scalars. Attention needs no adapter."""
+    """One level's student map (B, C, Y, X), teacher's map and mask → scalars.
+
+    Attention needs no adapter; normalised_l2 has none where the maps' channels are as many, so that they must be the
+    same.
+    """
 
     def __init__(self, name: str, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
         self.name = name
-        self.adapter = (nn.Identity() if name == "attention_transfer"
-                        else nn.Conv2d(student_channels, teacher_channels, 3, padding=1))
+        comparable = name == "attention_transfer" or (name == "normalised_l2" and student_channels == teacher_channels)
+        self.adapter = nn.Identity() if comparable else nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The same distance twice: one for the student, without gradient to the mask, one for the mask, without

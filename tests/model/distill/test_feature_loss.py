@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vexkd_model.distill.feature_loss import FeatureLoss, attention_transfer, masked_mean
+from vexkd_model.distill.feature_loss import LEAST_VARIANCE, FeatureLoss, attention_transfer, masked_mean
 
 
 def maps(seed, *shape):
@@ -75,7 +75,33 @@ def test_a_mask_of_ones_leaves_attention_transfer_as_it_was_published():
     torch.testing.assert_close(attention_transfer(student, teacher, torch.ones(1, 1, 5, 4)), (flat[0] - flat[1]).norm())
 
 
-@pytest.mark.parametrize("name", ["attention_transfer", "l1", "l2", "smooth_l1"])
+def test_the_normalised_error_counts_in_the_teachers_variance_of_each_channel():
+    student, teacher, mask = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4), mask_of(2, 2, 1, 5, 4)
+    teacher *= torch.tensor([0.1, 1.0, 30.0])[:, None, None]
+    s, t, m = (x.double().numpy() for x in (student, teacher, mask))
+    least = LEAST_VARIANCE * t.var(axis=(0, 2, 3)).mean()
+    assert t[:, 0].var() < least < t[:, 1].var()  # the first channel is nearly constant beside the others
+    by_hand = np.mean([sum((m[i, 0] * (s[i, c] - t[i, c]) ** 2).sum() / max(t[:, c].var(), least) for c in range(3))
+                       / (3 * m[i].sum()) for i in range(2)])
+    assert masked_mean("normalised_l2", student, teacher, mask).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_scale_of_a_teachers_channels_does_not_change_the_normalised_error():
+    student, teacher, mask = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4), mask_of(2, 2, 1, 5, 4)
+    scale = torch.tensor([0.5, 1.0, 4.0])[:, None, None]
+    torch.testing.assert_close(masked_mean("normalised_l2", scale * student, scale * teacher, mask),
+                               masked_mean("normalised_l2", student, teacher, mask))
+    dead = torch.zeros_like(teacher)
+    assert masked_mean("normalised_l2", dead, dead, mask) == 0
+
+
+def test_maps_of_as_many_channels_are_compared_without_an_adapter_by_the_normalised_error():
+    assert not list(FeatureLoss("normalised_l2", 3, 3).parameters())
+    assert [p.shape for p in FeatureLoss("normalised_l2", 3, 6).parameters()] == [(6, 3, 3, 3), (6,)]
+    assert [p.shape for p in FeatureLoss("l2", 3, 3).parameters()] == [(3, 3, 3, 3), (3,)]
+
+
+@pytest.mark.parametrize("name", ["attention_transfer", "l1", "l2", "smooth_l1", "normalised_l2"])
 def test_each_side_learns_from_its_own_term_alone(name):
     torch.manual_seed(0)
     loss = FeatureLoss(name, 3, 6)
