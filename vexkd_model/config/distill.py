@@ -7,14 +7,17 @@ from pydantic import Field, model_validator
 from vexkd_model.config.section import Count, Positive, Section
 
 Level = Literal["low", "high"]
+Part = Literal["lidar", "camera", "bev", "detection", "segmentation"]
 LEARNED_MASKS = ("fusion_queries", "random_queries")
 BOX_MASKS = ("key_points", "gaussian")
 
 
 class DistillationConfig(Section):
-    """Defaults are the paper's where it states them: weight (λ), mask_weight (μ), mask_blocks, both levels."""
+    """Defaults are the paper's where it states them: weight (λ), mask_weight (μ), mask_blocks, both levels. What is
+    not the paper's is off: inherit."""
 
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = ("low", "high")
+    levels: tuple[Level, ...] = Field(("low", "high"), description="maps that are compared; none only where another "
+                                                                   "key teaches")
     masks: Literal["fusion_queries", "random_queries", "ones", "key_points", "gaussian", "activation"] = Field(
         "fusion_queries", description="where teacher and student are compared: learned, from the fusion's queries or "
                                       "from random ones; everywhere; at nine points a box (UniDistill); in a Gaussian "
@@ -32,12 +35,28 @@ class DistillationConfig(Section):
     mask_feedforward: Count = 512
     mask_stop_epoch: Annotated[int, Field(ge=1)] | None = Field(
         None, description="masks learn in so many epochs, then stay as they are; null: they learn in all")
+    inherit: tuple[Part, ...] = Field(
+        (), description="parts that begin with the teacher's weights; a narrower BEV encoder, CenterHead or "
+                        "segmentation head takes the channels of largest batch-norm scale (SparseKD)")
 
     @model_validator(mode="after")
     def _each_level_once(self) -> "DistillationConfig":
         if len(set(self.levels)) < len(self.levels):
             raise ValueError("levels names a level twice")
+        if len(set(self.inherit)) < len(self.inherit):
+            raise ValueError("inherit names a part twice")
         return self
+
+    @model_validator(mode="after")
+    def _something_is_taught(self) -> "DistillationConfig":
+        if not (self.levels or self.inherit):
+            raise ValueError("levels is empty and no other key teaches; write [low, high]")
+        return self
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether a training step needs the teacher's answer; inherited weights do not."""
+        return bool(self.levels)
 
     @property
     def learns_masks(self) -> bool:

@@ -34,6 +34,8 @@ class Distiller(nn.Module):
         self.drawn: dict[str, Tensor] = {}
 
     def forward(self, student: BevFeatures, batch: Batch) -> dict[str, Tensor]:
+        if not self.config.asks_teacher:
+            return {}
         taught = self.teacher(batch)
         terms: dict[str, Tensor] = {}
         for level in self.config.levels:

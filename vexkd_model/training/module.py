@@ -57,7 +57,7 @@ class ModelModule(lightning.LightningModule):
                                     gradient_clip_algorithm: str | None = None) -> None:
         """The student's gradient as if it were alone: those of masks and adapters do not count towards its length."""
         for part in filter(None, (self.model, self.distiller)):
-            torch.nn.utils.clip_grad_norm_(part.parameters(), gradient_clip_val)
+            torch.nn.utils.clip_grad_norm_(list(part.parameters()), gradient_clip_val)
 
     def on_fit_start(self) -> None:
         if self.distiller is not None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.distill.teacher import fingerprint
 from vexkd_model.errors import UserError
@@ -94,6 +95,31 @@ def test_an_interrupted_and_resumed_distillation_ends_with_the_same_weights_to_t
     resumed = distilled(student_config, teacher_run, tiny_index, run, resume=True)
     straight = torch.load(finished / LAST_CHECKPOINT, weights_only=True)["state_dict"]
     assert [name for name in straight if not torch.equal(resumed[name], straight[name])] == []
+
+
+def test_a_student_begins_with_inherited_weights_and_a_resumed_one_with_its_own(student_config, teacher_run, tiny_index,
+                                                                                tmp_path, monkeypatch):
+    begins, inherits = [], []
+
+    def recorded(student, teacher, parts):
+        inherit_weights(student, teacher, parts)
+        inherits.append(parts)
+
+    monkeypatch.setattr("vexkd_model.training.distill.inherit_weights", recorded)
+    monkeypatch.setattr(ModelModule, "on_train_start", lambda self: begins.append(
+        {name: tensor.clone() for name, tensor in self.model.state_dict().items()}))
+    config = changed(student_config, levels=(), inherit=("bev", "segmentation"))
+    learnt = distilled(config, teacher_run, tiny_index, tmp_path / "run")
+    assert not any(name.startswith("distiller.") for name in learnt)
+    resumed = distilled(config, teacher_run, tiny_index, tmp_path / "run", resume=True)
+    assert inherits == [("bev", "segmentation")]
+    assert [name for name in learnt if not torch.equal(resumed[name], learnt[name])] == []
+    teacher = load_run(teacher_run)[0].state_dict()
+    parts = {name.split(".")[0] for name, tensor in begins[0].items()
+             if name in teacher and tensor.shape == teacher[name].shape and torch.equal(tensor, teacher[name])}
+    assert {"bev", "segmentation"} <= parts
+    for name, tensor in begins[0].items():
+        assert not name.startswith(("bev.", "segmentation.")) or torch.equal(tensor, teacher[name]), name
 
 
 def test_a_run_is_resumed_with_its_own_teacher_alone(finished, student_config, tiny_index, config_path, tiny_teacher,

@@ -1,0 +1,106 @@
+"""Inherit weights: parts of a student begin with the weights of its teacher's, narrowed where the student is narrower.
+
+Source: SparseKD (Yang et al., NeurIPS 2022): equal layers are copied; a narrower layer takes the channels of largest
+batch-norm scale |γ|, and the layer after it reads these. Which pairs can do so is checked in pairing.py.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vexkd_model.bev.encoder import BevEncoder
+from vexkd_model.heads.center import CenterHead
+from vexkd_model.heads.segmentation import SegmentationHead
+from vexkd_model.model import BevModel
+
+
+@torch.no_grad()
+def inherit_weights(student: BevModel, teacher: BevModel, parts: Iterable[str]) -> None:
+    """Overwrite the named parts of the student, attributes of BevModel, with the teacher's weights; the rest stays."""
+    for part in parts:
+        ours, theirs = getattr(student, part), getattr(teacher, part)
+        match theirs:
+            case BevEncoder():
+                narrow_bev_encoder(ours, theirs, low_channels(ours, theirs))
+            case CenterHead():
+                narrow_center_head(ours, theirs, high_channels(student.bev, teacher.bev))
+            case SegmentationHead():
+                narrow_chain(ours.layers, theirs.layers, high_channels(student.bev, teacher.bev))
+            case _:  # sensors' encoders and other modules: of equal shapes
+                ours.load_state_dict(theirs.state_dict())
+
+
+def low_channels(student: BevEncoder, teacher: BevEncoder) -> Tensor:
+    """Channels of the teacher's low-level map that stand for the student's, int64 (C_low of the student,).
+
+    What makes the map is not narrowed, and may end without a batch norm: channels are ranked by the length of the
+    weights with which the teacher's BEV encoder reads them.
+    """
+    return strongest(_layers(teacher.stages[0])[0].weight.flatten(2).norm(dim=(0, 2)),
+                     _layers(student.stages[0])[0].in_channels)
+
+
+def high_channels(student: nn.Module, teacher: nn.Module) -> Tensor:
+    """Channels of the teacher's high-level map that the student's narrowed BEV encoder keeps, int64 (C_high of the
+    student,): the strongest of each lateral."""
+    if student.channels == teacher.channels:
+        return torch.arange(teacher.channels)
+    kept, first = [], 0
+    for ours, theirs in zip(student.laterals, teacher.laterals, strict=True):
+        (own, _), (_, norm) = _layers(ours), _layers(theirs)
+        kept.append(first + strongest(norm.weight, own.out_channels))
+        first += norm.num_features
+    return torch.cat(kept)
+
+
+def narrow_bev_encoder(student: BevEncoder, teacher: BevEncoder, reads: Tensor) -> None:
+    """Both with the same number of stages and layers. reads: channels of the teacher's low-level map that the
+    student's map is."""
+    for i, stage in enumerate(student.stages):
+        reads = narrow_chain(stage, teacher.stages[i], reads)
+        narrow_chain(student.laterals[i], teacher.laterals[i], reads)
+
+
+def narrow_center_head(student: CenterHead, teacher: CenterHead, reads: Tensor) -> None:
+    """Both with the same tasks and kind of branches. reads: as narrow_bev_encoder, of the high-level map."""
+    shared = narrow_chain(student.shared, teacher.shared, reads)
+    for ours, theirs in zip(student.tasks, teacher.tasks, strict=True):
+        for own, its in zip(_branches(ours), _branches(theirs), strict=True):
+            narrow_chain(own, its, shared)
+
+
+def narrow_chain(student: nn.Module, teacher: nn.Module, reads: Tensor) -> Tensor:
+    """Copy convolutions that follow one another, with their batch norms; returns the teacher's channels, int64, that
+    the student's output is. A convolution without batch norm keeps all.
+
+    reads: channels of the teacher's input that the student's input is.
+    """
+    theirs = _layers(teacher)
+    writes = reads
+    for own, its, after in zip(_layers(student), theirs, [*theirs[1:], None], strict=True):
+        if isinstance(its, nn.BatchNorm2d):
+            own.load_state_dict({name: value[writes] if value.ndim else value  # but for the count of batches
+                                 for name, value in its.state_dict().items()})
+            continue
+        reads = writes
+        writes = (strongest(after.weight, own.out_channels) if isinstance(after, nn.BatchNorm2d)
+                  else torch.arange(its.out_channels, device=its.weight.device))
+        rows, columns = (reads, writes) if isinstance(its, nn.ConvTranspose2d) else (writes, reads)
+        weights = {"weight": its.weight[rows][:, columns]}
+        own.load_state_dict(weights if its.bias is None else weights | {"bias": its.bias[writes]})
+    return writes
+
+
+def strongest(scale: Tensor, count: int) -> Tensor:
+    """int64 (count,): where |scale| (C,) is largest, in ascending order, so that keeping all changes nothing."""
+    return scale.abs().argsort(descending=True, stable=True)[:count].sort().values
+
+
+def _layers(chain: nn.Module) -> list[nn.Module]:
+    return [layer for layer in chain.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d)]
+
+
+def _branches(task: nn.Module) -> Sequence[nn.Module]:
+    """Chains side by side: those of a separate task head, or the head as it is."""
+    return list(task.branches.values()) if "branches" in dict(task.named_children()) else [task]
