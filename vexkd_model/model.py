@@ -46,9 +46,13 @@ class BevModel(nn.Module):
 
     def forward(self, sensors: SensorBatch, geometry: object | None = None) -> ModelOutput:
         """geometry: what `camera.geometry(sensors.cameras)` gave for the same calibration, if it was kept."""
+        features, depth = self.maps(sensors, geometry)
+        return ModelOutput(features, *self.heads(features.high), depth)
+
+    def maps(self, sensors: SensorBatch, geometry: object | None = None) -> tuple[BevFeatures, Tensor | None]:
+        """`features` and `depth` of a ModelOutput."""
         low, depth = self._low(sensors, geometry)
-        high = self.bev(low)
-        return ModelOutput(BevFeatures(low, high), *self.heads(high), depth)
+        return BevFeatures(low, self.bev(low)), depth
 
     def heads(self, high: Tensor) -> tuple[list[TaskMaps] | TransFusionOutput | None, Tensor | None]:
         """`detection` and `segmentation` of a ModelOutput, from the high-level map."""

@@ -10,14 +10,23 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.criterion import head_losses
 from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.distill.map_cache import MapCache
+from vexkd_model.heads.center import TaskMaps
+from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.model import BevFeatures, BevModel
 
 
 class Taught(NamedTuple):
-    """A teacher's maps of a batch, and the learned queries (C, Y, X) of its fusion, None without; no gradients."""
+    """What a teacher answers to a batch; no gradients.
+
+    features: its maps. query: the learned queries (C, Y, X) of its fusion, None without. detection, segmentation: of a
+    ModelOutput, where they were asked for. depth: of a ModelOutput; a cache does not hold it.
+    """
 
     features: BevFeatures
     query: Tensor | None
+    detection: list[TaskMaps] | TransFusionOutput | None = None
+    segmentation: Tensor | None = None
+    depth: Tensor | None = None
 
 
 class Teacher:
@@ -37,20 +46,21 @@ class Teacher:
     def to(self, device: torch.device) -> None:
         self.model.to(device)
 
-    def __call__(self, batch: Batch) -> Taught:
-        """What it makes of the batch's `teacher` sensors."""
+    def __call__(self, batch: Batch, heads: bool = False) -> Taught:
+        """What it makes of the batch's `teacher` sensors. heads: let its heads answer, too."""
         if self.cache is not None:
-            return Taught(self.cache.read(batch.tokens, batch.map_masks.device), self._query)
-        return self.look(batch.teacher)
+            return self._taught(self.cache.read(batch.tokens, batch.map_masks.device), None, heads)
+        return self.look(batch.teacher, heads)
 
-    def look(self, sensors: SensorBatch) -> Taught:
+    @torch.no_grad()
+    def look(self, sensors: SensorBatch, heads: bool = False) -> Taught:
         """What it makes of its sensors."""
-        with torch.no_grad():
-            return Taught(self.model(sensors).features, self._query)
+        return self._taught(*self.model.maps(sensors), heads)
 
-    @property
-    def _query(self) -> Tensor | None:
-        return self.model.fusion and self.model.fusion.query
+    @torch.no_grad()
+    def _taught(self, features: BevFeatures, depth: Tensor | None, heads: bool) -> Taught:
+        query = self.model.fusion and self.model.fusion.query
+        return Taught(features, query, *(self.model.heads(features.high) if heads else (None, None)), depth)
 
     def task_loss(self, level: str, features: Tensor, batch: Batch) -> Tensor:
         """Sum of its task losses, with `features` in the place of its own map of this level; the gradient goes through
