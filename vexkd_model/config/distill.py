@@ -4,17 +4,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from vexkd_model.config.section import Count, Positive, Section
+from vexkd_model.config.section import Count, Positive, Section, Share
 
 Level = Literal["low", "high"]
 Part = Literal["lidar", "camera", "bev", "detection", "segmentation"]
 LEARNED_MASKS = ("fusion_queries", "random_queries")
 BOX_MASKS = ("key_points", "gaussian")
+Weight = Annotated[float, Field(ge=0)]
+
+
+class ResponseConfig(Section):
+    """The student's heads are drawn towards the teacher's; 0 leaves a term out."""
+
+    heatmap: Weight = Field(0.0, description="of the squared error of heatmaps at pivotal positions (SparseKD)")
+    map: Weight = Field(0.0, description="of the cross-entropy of map segmentation towards the teacher's probabilities")
+
+    @model_validator(mode="after")
+    def _has_a_weight(self) -> "ResponseConfig":
+        if not (self.heatmap or self.map):
+            raise ValueError("heatmap and map are both 0; give one a weight, or write response: null")
+        return self
+
+
+class TeacherLabelsConfig(Section):
+    """The teacher's boxes that match no true box are labels of the student, too."""
+
+    score: Share = Field(0.6, description="least score of such a box")
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the task loss with these labels; the rest is the task loss without them")
 
 
 class DistillationConfig(Section):
     """Defaults are the paper's where it states them: weight (λ), mask_weight (μ), mask_blocks, both levels. What is
-    not the paper's is off: inherit."""
+    not the paper's is off: inherit, response, teacher_labels, relation, depth."""
 
     levels: tuple[Level, ...] = Field(("low", "high"), description="maps that are compared; none only where another "
                                                                    "key teaches")
@@ -39,6 +61,12 @@ class DistillationConfig(Section):
         (), description="parts that begin with the teacher's weights; a narrower BEV encoder, CenterHead or "
                         "segmentation head takes the channels of largest batch-norm scale (SparseKD)")
 
+    response: ResponseConfig | None = None
+    teacher_labels: TeacherLabelsConfig | None = None
+    relation: Weight = Field(0.0, description="of the difference of similarities between nine points of each box on "
+                                              "the high-level map (UniDistill)")
+    depth: Weight = Field(0.0, description="of the cross-entropy of a camera student's depths towards the teacher's")
+
     @model_validator(mode="after")
     def _each_level_once(self) -> "DistillationConfig":
         if len(set(self.levels)) < len(self.levels):
@@ -49,14 +77,19 @@ class DistillationConfig(Section):
 
     @model_validator(mode="after")
     def _something_is_taught(self) -> "DistillationConfig":
-        if not (self.levels or self.inherit):
+        if not (self.asks_teacher or self.inherit):
             raise ValueError("levels is empty and no other key teaches; write [low, high]")
         return self
 
     @property
     def asks_teacher(self) -> bool:
         """Whether a training step needs the teacher's answer; inherited weights do not."""
-        return bool(self.levels)
+        return bool(self.levels or self.asks_heads or self.relation or self.depth)
+
+    @property
+    def asks_heads(self) -> bool:
+        """Whether the teacher's heads have to answer, too."""
+        return self.response is not None or self.teacher_labels is not None
 
     @property
     def learns_masks(self) -> bool:

@@ -6,26 +6,34 @@ Source: VeXKD (NeurIPS 2024): the student minimises L_task + λ · L_masKD, the 
 import torch
 from torch import Tensor, nn
 
+from vexkd_model.config import ModelConfig
 from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.criterion import head_losses
 from vexkd_model.data.batch import Batch
+from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.feature_loss import FeatureLoss
 from vexkd_model.distill.fixed_masks import MaskFunction, activation, gaussian, key_points, ones
 from vexkd_model.distill.learned_masks import LearnedMasks
-from vexkd_model.distill.teacher import Teacher
+from vexkd_model.distill.relation import relation_loss
+from vexkd_model.distill.response import heatmap_response, heatmaps, map_response, true_heatmaps
+from vexkd_model.distill.teacher import Taught, Teacher
+from vexkd_model.distill.teacher_labels import add_teacher_labels
 from vexkd_model.errors import UserError
-from vexkd_model.model import BevFeatures, BevModel
+from vexkd_model.model import BevFeatures, BevModel, ModelOutput
 
 
 class Distiller(nn.Module):
     """The student's maps of a Batch → weighted loss terms by name, whose sum is minimised.
 
     Holds what learns beside the student and is left behind: masks, and adapters of channels. The teacher is no part of
-    it.
+    it. student_config: of what its task loss is made, for teacher labels. output: what else the student says, for the
+    terms that are not VeXKD's.
     """
 
-    def __init__(self, config: DistillationConfig, student: BevModel, teacher: Teacher) -> None:
+    def __init__(self, config: DistillationConfig, student: BevModel, teacher: Teacher,
+                 student_config: ModelConfig | None = None) -> None:
         super().__init__()
-        self.config, self.teacher = config, teacher
+        self.config, self.teacher, self.student_config = config, teacher, student_config
         of_student, of_teacher = channels_of(student), channels_of(teacher.model)
         self.losses = nn.ModuleDict({
             level: FeatureLoss(config.loss, of_student[level], of_teacher[level]) for level in config.levels})
@@ -33,10 +41,10 @@ class Distiller(nn.Module):
         self.learning_masks = config.learns_masks
         self.drawn: dict[str, Tensor] = {}
 
-    def forward(self, student: BevFeatures, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None) -> dict[str, Tensor]:
         if not self.config.asks_teacher:
             return {}
-        taught = self.teacher(batch)
+        taught = self.teacher(batch, self.config.asks_heads)
         terms: dict[str, Tensor] = {}
         for level in self.config.levels:
             teacher_map = getattr(taught.features, level)
@@ -48,7 +56,36 @@ class Distiller(nn.Module):
             if self.learning_masks:
                 terms[f"mask_{level}"] = self.config.mask_weight * for_mask
                 terms[f"mask_task_{level}"] = self.teacher.task_loss(level, mask * teacher_map, batch)
+        return terms | self._further_terms(output, taught, batch)
+
+    def _further_terms(self, output: ModelOutput | None, taught: Taught, batch: Batch) -> dict[str, Tensor]:
+        """Terms of other methods than VeXKD, each with a key of its own."""
+        config, grid, terms = self.config, self.teacher.grid, {}
+        if config.relation:
+            terms["relation"] = config.relation * relation_loss(
+                output.features.high, taught.features.high, batch.boxes, grid)
+        if config.response and config.response.heatmap:
+            truth = true_heatmaps(batch, self.teacher.config.detection.class_ids(), grid)
+            terms["response_heatmap"] = config.response.heatmap * heatmap_response(
+                heatmaps(output.detection), heatmaps(taught.detection), truth)
+        if config.response and config.response.map:
+            terms["response_map"] = config.response.map * map_response(
+                output.segmentation, taught.segmentation, batch.map_known)
+        if config.depth:
+            terms["distill_depth"] = config.depth * depth_distillation(
+                output.depth, taught.depth, batch.sensors.cameras.present)
+        if config.teacher_labels:
+            terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(output, taught, batch)
         return terms
+
+    def _label_difference(self, output: ModelOutput, taught: Taught, batch: Batch) -> Tensor:
+        """What the teacher's labels add to the student's detection loss; with the true labels' loss, which the task
+        loss holds, it makes the loss with both. May be negative."""
+        labelled = add_teacher_labels(batch, self.teacher.config.detection, taught.detection, self.teacher.grid,
+                                      self.config.teacher_labels.score)
+        with_them, without = (sum(head_losses(self.student_config, output.detection, None, labels).values())
+                              for labels in (labelled, batch))
+        return with_them - without
 
     def halt_masks(self) -> None:
         """From now on learned masks stay as they are."""
@@ -67,7 +104,7 @@ def build_masks(config: DistillationConfig, teacher: Teacher,
     match config.masks:
         case "fusion_queries" | "random_queries":
             channels = (teacher.model.fusion or teacher.model.bev).channels
-            if channels % config.mask_heads:
+            if map_channels and channels % config.mask_heads:
                 raise UserError(f"distillation.mask_heads: {config.mask_heads} heads cannot share {channels} channels, "
                                 f"those of {teacher.config.name}'s queries, evenly")
             return LearnedMasks(teacher.grid, map_channels, channels, config.mask_blocks, config.mask_heads,

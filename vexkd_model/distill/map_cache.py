@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageAugmentConfig
+from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.batch import collate_for
 from vexkd_model.data.index import FrameIndex
@@ -64,8 +65,11 @@ class MapCache:
         return self.folder / f"{token}.safetensors"
 
 
-def check_cacheable(settings: TrainingConfig, teacher: ModelConfig) -> None:
-    """UserError unless the teacher sees the same in every epoch."""
+def check_cacheable(settings: TrainingConfig, teacher: ModelConfig, distillation: DistillationConfig) -> None:
+    """UserError unless the teacher sees the same in every epoch, and its maps are all that is asked for."""
+    if distillation.depth:
+        raise UserError("--cache: distillation.depth needs the teacher's depths, and only its maps are kept; set it to "
+                        "0, or distil without --cache")
     moving = [f"training.augment.{name}" for name, size in settings.augment.model_dump().items() if size]
     moving += ["training.paste"] if settings.paste is not None else []
     if teacher.camera is not None and teacher.camera.images.augment != STILL:

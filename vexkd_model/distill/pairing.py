@@ -1,9 +1,11 @@
-"""Which teacher can teach which student, and with which masks."""
+"""Which teacher can teach which student, and with which terms."""
 
 from vexkd_model.config import EXAMPLE, ModelConfig
+from vexkd_model.config.camera import LiftSplatConfig
 from vexkd_model.config.distill import BOX_MASKS, DistillationConfig
 from vexkd_model.config.fusion import ModalityGeneralFusionConfig
-from vexkd_model.distill.inherit_check import check_inherit
+from vexkd_model.config.heads import CenterHeadConfig
+from vexkd_model.distill.inherit_check import check_inherit, same_tasks
 from vexkd_model.errors import UserError
 
 
@@ -21,6 +23,10 @@ def check_pairing(student: ModelConfig, teacher: ModelConfig) -> DistillationCon
         raise UserError(f"training.paste: puts objects into points only, and the teacher {teacher.name} sees images, "
                         "too; set training.paste=null")
     check_inherit(settings.inherit, student, teacher)
+    _check_response(settings, student, teacher)
+    _check_boxes(settings, student, teacher)
+    if settings.depth:
+        _check_depth(student, teacher)
     return settings
 
 
@@ -31,6 +37,50 @@ def _check_masks(settings: DistillationConfig, student: ModelConfig, teacher: Mo
     if settings.masks in BOX_MASKS and student.detection is None:
         raise UserError(f"distillation.masks: {settings.masks} looks at boxes, and {student.name} detects none; "
                         "choose fusion_queries, random_queries, ones or activation")
+
+
+def _check_response(settings: DistillationConfig, student: ModelConfig, teacher: ModelConfig) -> None:
+    response = settings.response
+    if response and response.heatmap:
+        ours, theirs = student.detection, teacher.detection
+        if not (isinstance(ours, CenterHeadConfig) and isinstance(theirs, CenterHeadConfig)):
+            which = student if not isinstance(ours, CenterHeadConfig) else teacher
+            raise UserError(f"distillation.response: heatmap compares two CenterHeads, and {which.name} has none; give "
+                            "a teacher and a student with detection.kind center, or set response.heatmap to 0")
+        if not same_tasks(ours, theirs):
+            raise UserError("distillation.response: heatmap: detection.tasks differ from those of "
+                            f"{teacher.name}; make them alike, or set response.heatmap to 0")
+    if response and response.map:
+        for side in (student, teacher):
+            if side.segmentation is None:
+                raise UserError(f"distillation.response: map compares segmentations, and {side.name} has none; set "
+                                "response.map to 0")
+        if student.segmentation.grid != teacher.segmentation.grid:
+            raise UserError(f"distillation.response: map: segmentation.grid differs from that of {teacher.name}; make "
+                            "them alike, or set response.map to 0")
+
+
+def _check_boxes(settings: DistillationConfig, student: ModelConfig, teacher: ModelConfig) -> None:
+    if settings.teacher_labels:
+        for side in (student, teacher):
+            if side.detection is None:
+                raise UserError(f"distillation.teacher_labels: are boxes, and {side.name} detects none; write null")
+    if settings.relation and student.detection is None:
+        raise UserError(f"distillation.relation: looks at boxes, and {student.name} detects none; set it to 0")
+
+
+def _check_depth(student: ModelConfig, teacher: ModelConfig) -> None:
+    for side in (student, teacher):
+        if side.camera is None or not isinstance(side.camera.view, LiftSplatConfig):
+            raise UserError(f"distillation.depth: compares depths of lift_splat views, and {side.name} has none; set "
+                            "it to 0")
+    pairs = {"camera.view.bins": (student.camera.view.bins, teacher.camera.view.bins),
+             "camera.view.stride": (student.camera.view.stride, teacher.camera.view.stride),
+             "camera.images": (student.camera.images, teacher.camera.images)}  # fmt: skip
+    for key, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UserError(f"distillation.depth: compares pixel by pixel, and {key} differs from that of "
+                            f"{teacher.name}; make them alike, or set it to 0")
 
 
 def _said(config: ModelConfig) -> str:

@@ -28,13 +28,13 @@ def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Pat
     settings, identity = check_pairing(config, of_teacher), fingerprint(model)
     maps = None
     if cache is not None and settings.asks_teacher:
-        check_cacheable(config.training, of_teacher)
+        check_cacheable(config.training, of_teacher, settings)
         maps = MapCache(cache / f"{identity[:16]}-{config.training.precision}")
         maps.fill(model, of_teacher, config.training, index)
     teacher = Teacher(model, of_teacher, maps)
 
     def build(steps: int, begins: bool) -> ModelModule:
-        module = ModelModule(config, steps, partial(Distiller, settings, teacher=teacher))
+        module = ModelModule(config, steps, partial(Distiller, settings, teacher=teacher, student_config=config))
         if begins:
             begin(module.model, config)
             inherit_weights(module.model, model, settings.inherit)

@@ -36,7 +36,7 @@ class ModelModule(lightning.LightningModule):
         output = self.model(batch.sensors)
         losses = task_losses(self.config, output, batch)
         if self.distiller is not None:
-            losses |= self.distiller(output.features, batch)
+            losses |= self.distiller(output.features, batch, output)
         if number == 0:
             self.pictures = self._pictures(output.features)
         return total_loss(self, losses, batch)
