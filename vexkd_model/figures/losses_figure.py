@@ -16,7 +16,7 @@ from vexkd_model.figures.run_names import short_names
 
 LOG, TABLE = "log", "metrics.csv"
 SUM, TERM = "loss", "loss/"
-OF_DISTILLATION = ("loss/distill_", "loss/mask_")
+OF_DISTILLATION = ("loss/distill_", "loss/mask_", "loss/relation", "loss/response_", "loss/teacher_labels")
 COLUMNS = 4
 SMOOTHED_SHARE = 0.04  # of a curve, over which it is averaged
 
@@ -77,7 +77,9 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
                 axes.plot(*of_run[name], color=colour, alpha=0.25, linewidth=0.8)
                 axes.plot(*smoothed(of_run[name]), color=colour, linestyle=dashes, linewidth=1.5,
                           marker=".", markevery=[-1])  # a curve of one value is seen, too
-        axes.set_ylim(bottom=0)
+        lowest = min((of_run[name].values.min() for of_run in losses.values() if name in of_run), default=0.0)
+        if lowest >= 0:  # what teacher labels add may be negative
+            axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK, labelbottom=True)
         axes.grid(color="#e8ebef", linewidth=0.6)
         axes.spines[:].set_color(FAINT)

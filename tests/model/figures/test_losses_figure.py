@@ -39,6 +39,17 @@ def test_the_curve_of_a_real_run_is_its_log(runs, saved, tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ["plain", "detection"]
 
 
+def test_a_term_that_falls_below_zero_is_seen_and_stands_with_those_of_distillation():
+    def falling(first):
+        return Curve(np.arange(10, 60, 10), np.linspace(first, -0.5, 5))
+
+    figure = losses_figure({"run": {"loss": falling(2.0), "loss/teacher_labels": falling(0.5),
+                                    "loss/velocity": Curve(np.arange(10, 60, 10), np.ones(5))}})
+    shown = panels(figure)
+    assert list(shown) == ["sum", "velocity", "teacher labels"]
+    assert shown["teacher labels"].get_ylim()[0] <= -0.5 and shown["velocity"].get_ylim()[0] == 0
+
+
 def test_what_a_resumed_training_repeats_replaces_what_it_has_lost(tmp_path):
     header = "epoch,loss,loss/class,lr-AdamW,step"
     write_log(tmp_path, 0, header, ",,,0.1,9", "0,5.0,4.0,,9", "0,4.0,3.0,,19", "1,9.0,8.0,,29")
