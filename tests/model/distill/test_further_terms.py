@@ -113,6 +113,18 @@ def test_the_terms_are_weighted_values_of_their_own_modules(distiller_of, camera
         output.depth, taught.depth, camera_batch.sensors.cameras.present))
 
 
+def test_half_precision_training_computes_the_terms_in_single_precision(distiller_of, camera_student, camera_batch):
+    distiller = distiller_of(loss="normalised_l2", **EVERY)
+    exact = camera_student(camera_batch.sensors)
+    wanted = distiller(exact.features, camera_batch, exact)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = camera_student(camera_batch.sensors)
+        terms = distiller(output.features, camera_batch, output)
+    assert {term.dtype for term in terms.values()} == {torch.float32}
+    for name in ("relation", "response_heatmap", "response_map", "distill_depth"):
+        torch.testing.assert_close(terms[name], wanted[name], rtol=0.05, atol=0.01)
+
+
 def test_teacher_labels_make_the_loss_with_both_kinds_of_labels(distiller_of, camera_student, center_teacher,
                                                                 camera_config, camera_batch):
     output, taught = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
-from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.config.distill import DistillationConfig, ResponseConfig, TeacherLabelsConfig
 from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.distill.teacher import fingerprint
@@ -95,6 +95,21 @@ def test_an_interrupted_and_resumed_distillation_ends_with_the_same_weights_to_t
     resumed = distilled(student_config, teacher_run, tiny_index, run, resume=True)
     straight = torch.load(finished / LAST_CHECKPOINT, weights_only=True)["state_dict"]
     assert [name for name in straight if not torch.equal(resumed[name], straight[name])] == []
+
+
+def test_further_terms_are_logged_by_name_and_leave_nothing_in_the_student(student_config, teacher_run, tiny_index,
+                                                                           tmp_path):
+    config = changed(student_config, loss="normalised_l2", relation=1.0, response=ResponseConfig(map=1.0),
+                     teacher_labels=TeacherLabelsConfig(score=0.01), inherit=("bev", "segmentation"))
+    state = distilled(config, teacher_run, tiny_index, tmp_path / "run")
+    (log,) = (tmp_path / "run" / "log").rglob("metrics.csv")
+    columns = set(next(csv.reader(log.open())))
+    assert {f"loss/{name}" for name in ("distill_low", "relation", "response_map", "teacher_labels")} <= columns
+    assert ({name.removeprefix("model.") for name in state if name.startswith("model.")}
+            == set(build_model(student_config).state_dict()))
+    assert all(name.startswith("distiller.masks.") for name in state if not name.startswith("model."))
+    main(["export", str(tmp_path / "run"), str(tmp_path / "student")])
+    assert load_config(tmp_path / "student" / "model.yaml").distillation is None
 
 
 def test_a_student_begins_with_inherited_weights_and_a_resumed_one_with_its_own(student_config, teacher_run, tiny_index,
