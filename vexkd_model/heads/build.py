@@ -14,11 +14,11 @@ def build_detection_head(config: CenterHeadConfig | TransFusionConfig, in_channe
     match config:
         case CenterHeadConfig() as c:
             return CenterHead(in_channels, c.shared_channels, c.task_channels, [len(task.classes) for task in c.tasks],
-                              c.separate)
+                              c.separate, c.axis)
         case TransFusionConfig() as c:
             return TransFusionHead(in_channels, c.channels, c.proposals, c.heads, c.feedforward, c.dropout)
 
 
 def build_segmentation_head(config: SegmentationConfig, in_channels: int, grid: BevGrid) -> SegmentationHead:
     """(B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
-    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid())
+    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid(), config.first_layer == "features")

@@ -5,7 +5,7 @@ box. Targets and losses are in center_loss.py, the way back to boxes in center_d
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from vexkd_model.bev.encoder import conv_bn_relu
 
 HEATMAP_BIAS = -math.log((1 - 0.1) / 0.1)  # −2.19: every cell starts at probability 0.1 (RetinaNet's prior)
 REGRESSION_CHANNELS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2}
+AXIS_CHANNELS = {"axis": 2}
 
 
 class TaskMaps(NamedTuple):
@@ -22,7 +23,8 @@ class TaskMaps(NamedTuple):
 
     heatmap: logits, one a class of the task. offset: the centre in cells from the cell's minimum corner (x, y).
     height: z of the centre [m]. size: logarithms of length, width, height [m]. heading: sin and cos of yaw.
-    velocity: vx, vy [m/s].
+    velocity: vx, vy [m/s]. axis: sin and cos of twice the yaw, or None: the line along which the object lies, which is
+    known where front and back are not.
     """
 
     heatmap: Tensor
@@ -31,21 +33,25 @@ class TaskMaps(NamedTuple):
     size: Tensor
     heading: Tensor
     velocity: Tensor
+    axis: Tensor | None = None
 
 
 class CenterHead(nn.Module):
     """(B, C, Y, X) → one TaskMaps a task.
 
     separate: False, one hidden convolution of `task_channels` a task and 1×1 outputs: cheap. True, as published: a
-    branch of two 3×3 convolutions for each field of each task, `task_channels` wide.
+    branch of two 3×3 convolutions for each field of each task, `task_channels` wide. axis: whether TaskMaps.axis is
+    predicted, too.
     """
 
     def __init__(self, in_channels: int, shared_channels: int, task_channels: int,
-                 classes_of_task: Sequence[int], separate: bool = False) -> None:
+                 classes_of_task: Sequence[int], separate: bool = False, axis: bool = False) -> None:
         super().__init__()
+        fields = {**REGRESSION_CHANNELS, **(AXIS_CHANNELS if axis else {})}
         self.shared = conv_bn_relu(in_channels, shared_channels)
         task_head = _SeparateTaskHead if separate else _TaskHead
-        self.tasks = nn.ModuleList(task_head(shared_channels, task_channels, classes) for classes in classes_of_task)
+        self.tasks = nn.ModuleList(task_head(shared_channels, task_channels, {"heatmap": classes, **fields})
+                                   for classes in classes_of_task)  # fmt: skip
 
     def forward(self, high: Tensor) -> list[TaskMaps]:
         shared = self.shared(high)
@@ -53,25 +59,27 @@ class CenterHead(nn.Module):
 
 
 class _TaskHead(nn.Module):
-    def __init__(self, in_channels: int, channels: int, classes: int) -> None:
+    """fields: channels of each field of TaskMaps, in its order."""
+
+    def __init__(self, in_channels: int, channels: int, fields: Mapping[str, int]) -> None:
         super().__init__()
-        self.split = [classes, *REGRESSION_CHANNELS.values()]
+        self.split = list(fields.values())
         self.hidden = conv_bn_relu(in_channels, channels)
         self.out = nn.Conv2d(channels, sum(self.split), 1)
-        nn.init.constant_(self.out.bias[:classes], HEATMAP_BIAS)
+        nn.init.constant_(self.out.bias[:fields["heatmap"]], HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:
         return TaskMaps(*torch.split(self.out(self.hidden(shared)), self.split, dim=1))
 
 
 class _SeparateTaskHead(nn.Module):
-    """Source: mmdetection3d's SeparateHead, CenterPoint's SepHead."""
+    """A branch for each field. Source: mmdetection3d's SeparateHead, CenterPoint's SepHead."""
 
-    def __init__(self, in_channels: int, channels: int, classes: int) -> None:
+    def __init__(self, in_channels: int, channels: int, fields: Mapping[str, int]) -> None:
         super().__init__()
         self.branches = nn.ModuleDict({
             name: nn.Sequential(conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1))
-            for name, out_channels in {"heatmap": classes, **REGRESSION_CHANNELS}.items()})
+            for name, out_channels in fields.items()})
         nn.init.constant_(self.branches["heatmap"][-1].bias, HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:

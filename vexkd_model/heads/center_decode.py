@@ -1,5 +1,6 @@
 """CenterHead maps → boxes: the inverse of center_loss.center_targets, then non-maximum suppression within each task."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,10 +81,20 @@ def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float,
     above = (scores >= score_threshold).nonzero()[:, 0]
     best = above[scores[above].topk(min(candidates, len(above))).indices]
     channel, cell = best // cells, best % cells
-    offset, height, size, heading, velocity = (field[0].float().flatten(1)[:, cell].T for field in maps[1:])
+    fields = (field for field in maps[1:] if field is not None)
+    offset, height, size, heading, velocity, *axis = (field[0].float().flatten(1)[:, cell].T for field in fields)
     corner = torch.stack([cell % columns, cell // columns], dim=1)
     centre = (corner + offset) * grid.cell + offset.new_tensor([grid.x_min, grid.y_min])
     yaw = torch.atan2(heading[:, :1], heading[:, 1:])
+    if axis:
+        yaw = along_axis(yaw, axis[0])
     boxes = torch.cat([centre, height, size.exp(), yaw, velocity], dim=1)
     near = near_grid(boxes, grid)
     return boxes[near], scores[best][near], channel[near]
+
+
+def along_axis(yaw: Tensor, axis: Tensor) -> Tensor:
+    """The direction (M, 1) [rad] along the axis, sin and cos of twice an angle (M, 2), that is nearer to `yaw`."""
+    line = torch.atan2(axis[:, :1], axis[:, 1:]) / 2
+    forwards = torch.cos(yaw - line) >= 0
+    return torch.where(forwards, line, torch.where(line > 0, line - math.pi, line + math.pi))

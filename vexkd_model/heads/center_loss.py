@@ -1,6 +1,7 @@
 """Targets and losses of the CenterHead."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -8,13 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexkd_model.distributed import mean_count
-from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
+from vexkd_model.heads.center import AXIS_CHANNELS, REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.types import BevGrid
 
 MIN_OVERLAP = 0.1
 MIN_RADIUS = 2
 REGRESSION_WEIGHT = 0.25
-FIELD_WEIGHTS = {"offset": 1.0, "height": 1.0, "size": 1.0, "heading": 1.0, "velocity": 0.2}
+FIELD_WEIGHTS = {"offset": 1.0, "height": 1.0, "size": 1.0, "heading": 1.0, "axis": 1.0, "velocity": 0.2}
+NO_FACTORS: Mapping[str, float] = MappingProxyType({})
+GROWTH = (0.25, 0.5)  # share of the training in which late weights grow
 
 
 class TaskTargets(NamedTuple):
@@ -48,7 +51,8 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
     heatmap = box.new_zeros(len(boxes), len(class_ids), rows, columns)
     radius = gaussian_radius(box[:, 3] / grid.cell, box[:, 4] / grid.cell).floor().clamp(min=MIN_RADIUS).long()
     draw_gaussians(heatmap, sample, channel, row, column, radius)
-    fields = {"offset": position - torch.stack([column, row], dim=1), **shape_fields(box)}
+    fields = {"offset": position - torch.stack([column, row], dim=1), **shape_fields(box),
+              "axis": torch.stack([(2 * box[:, 6]).sin(), (2 * box[:, 6]).cos()], dim=1)}
     return TaskTargets(heatmap, sample, row * columns + column, fields)
 
 
@@ -100,14 +104,28 @@ def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor
     heatmap.view(-1).scatter_reduce_(0, index[inside], value[inside].to(heatmap.dtype), "amax")
 
 
-def center_loss(maps: TaskMaps, targets: TaskTargets) -> dict[str, Tensor]:
-    """Weighted losses of one task, to be summed: `heatmap` and one a regression field."""
+def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, float] = NO_FACTORS) -> dict[str, Tensor]:
+    """Weighted losses of one task, to be summed: `heatmap` and one a regression field.
+
+    weights: factors on the published weights of the fields.
+    """
     losses = {"heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap)}
     objects = mean_count(torch.tensor(len(targets.cell), device=targets.cell.device))
-    for name in REGRESSION_CHANNELS:
+    for name in (*REGRESSION_CHANNELS, *(AXIS_CHANNELS if maps.axis is not None else ())):
         at_objects = getattr(maps, name).float().flatten(2)[targets.sample, :, targets.cell]
-        losses[name] = regression_loss(name, at_objects, targets.fields[name], objects)
+        loss = regression_loss(name, at_objects, targets.fields[name], objects)
+        losses[name] = weights.get(name, 1.0) * loss
     return losses
+
+
+def grown(late: Mapping[str, float], progress: float) -> dict[str, float]:
+    """Factors on the field weights at a share `progress` of the training: from 1 to those of `late`.
+
+    Larger weights from the first step cost detections: of nothing found, there is no heading to learn.
+    """
+    start, end = GROWTH
+    share = min(max((progress - start) / (end - start), 0.0), 1.0)
+    return {name: 1 + (factor - 1) * share for name, factor in late.items()}
 
 
 def regression_loss(name: str, predicted: Tensor, target: Tensor, objects: Tensor) -> Tensor:

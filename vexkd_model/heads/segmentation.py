@@ -15,19 +15,29 @@ FOCAL_GAMMA = 2.0
 
 
 class SegmentationHead(nn.Module):
-    """(B, C, Y, X) on `feature_grid` → logits (B, 6, Y', X') on `map_grid`."""
+    """(B, C, Y, X) on `feature_grid` → logits (B, 6, Y', X') on `map_grid`.
 
-    def __init__(self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid) -> None:
+    sample_late: the first of the three convolutions works on the features' grid, and its output is sampled at the map's
+    cells; False, as published: the features are sampled first.
+    """
+
+    def __init__(self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid,
+                 sample_late: bool = False) -> None:
         super().__init__()
+        self.sample_late = sample_late
         self.register_buffer("sampling", sampling_grid(feature_grid, map_grid), persistent=False)
         self.layers = nn.Sequential(conv_bn_relu(in_channels, channels), conv_bn_relu(channels, channels),
                                     nn.Conv2d(channels, len(MAP_CLASSES), 1))
 
     def forward(self, high: Tensor) -> Tensor:
+        if self.sample_late:
+            return self.layers[1:](self._sampled(self.layers[0](high)))
+        return self.layers(self._sampled(high))
+
+    def _sampled(self, features: Tensor) -> Tensor:
         # In the positions' precision: bfloat16 positions would be off by up to 0.1 m.
-        sampling = self.sampling.expand(len(high), -1, -1, -1)
-        sampled = functional.grid_sample(high.to(sampling.dtype), sampling, mode="bilinear", align_corners=False)
-        return self.layers(sampled)
+        sampling = self.sampling.expand(len(features), -1, -1, -1)
+        return functional.grid_sample(features.to(sampling.dtype), sampling, mode="bilinear", align_corners=False)
 
 
 def sampling_grid(source: BevGrid, target: BevGrid) -> Tensor:

@@ -34,7 +34,7 @@ class ModelModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         output = self.model(batch.sensors)
-        losses = task_losses(self.config, output, batch)
+        losses = task_losses(self.config, output, batch, self.global_step / self.total_steps)
         if self.distiller is not None:
             losses |= self.distiller(output.features, batch, output)
         if number == 0:

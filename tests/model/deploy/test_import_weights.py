@@ -86,7 +86,7 @@ def assert_same_maps(ours, theirs, old_boxes=False):
             yaw = -torch.atan2(heading[:, 0], heading[:, 1]) - torch.pi / 2
             heading = torch.stack([yaw.sin(), yaw.cos()], dim=1) * heading.norm(dim=1, keepdim=True)
         expected = (their["heatmap"], their["reg"], their["height"], size, heading, their["vel"])
-        for field, value in zip(our, expected, strict=True):
+        for field, value in zip(our[:6], expected, strict=True):
             torch.testing.assert_close(field, value, atol=1e-3 * float(value.std()), rtol=0)
 
 
@@ -261,4 +261,4 @@ def test_the_command_makes_a_package_of_them(config_path, tmp_path, capsys):
     again = build_model(config)
     import_weights(checkpoint, config, again)
     for ours, theirs in zip(run(model, points), run(again, points), strict=True):
-        assert all(map(torch.equal, ours, theirs))
+        assert all(map(torch.equal, ours[:6], theirs[:6]))

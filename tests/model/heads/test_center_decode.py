@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from shapely.geometry import Polygon
 
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
-from vexkd_model.heads.center_decode import CircleNms, RotatedNms, decode, near_grid
+from vexkd_model.heads.center_decode import CircleNms, RotatedNms, along_axis, decode, near_grid
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-6.0, 6.0, -4.0, 4.0, 0.8)  # 10 rows, 15 columns
@@ -34,7 +36,7 @@ def boxes_of(maps, threshold):
         score = 1 / (1 + math.exp(-maps.heatmap[0, channel, row, column]))
         if score < threshold:
             continue
-        offset, height, size, heading, velocity = (field[0, :, row, column].tolist() for field in maps[1:])
+        offset, height, size, heading, velocity = (field[0, :, row, column].tolist() for field in maps[1:6])
         found.append((score, channel, [
             -6.0 + (column + offset[0]) * 0.8, -4.0 + (row + offset[1]) * 0.8, height[0], *map(math.exp, size),
             math.atan2(*heading), *velocity]))  # fmt: skip
@@ -138,7 +140,17 @@ def test_on_the_published_grid_centres_are_kept_to_61_2_m_and_10_m_of_height():
 
 
 def test_bfloat16_maps_decode_to_float32_boxes_on_their_cells():
-    maps = TaskMaps(*(field.bfloat16() for field in two_pedestrians(apart=0.8)))
+    maps = TaskMaps(*(field.bfloat16() for field in two_pedestrians(apart=0.8) if field is not None))
     boxes, scores, _ = decode([maps], [[8, 9]], GRID, 0.1, 100, [RotatedNms(0.2)], 300)
     assert boxes.dtype == scores.dtype == torch.float32
     np.testing.assert_allclose(boxes[:, 0], [-6.0 + 7 * 0.8, -6.0 + 8 * 0.8], atol=1e-5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-math.pi, math.pi), st.floats(-1.4, 1.4), st.floats(0.1, 3.0))
+def test_an_axis_corrects_a_heading_and_never_turns_it_round(yaw, error, length):
+    """A heading that is off by less than a right angle becomes exact where the axis is."""
+    exact = torch.tensor([[math.sin(2 * yaw), math.cos(2 * yaw)]], dtype=torch.float64) * length
+    found = along_axis(torch.tensor([[yaw + error]], dtype=torch.float64), exact).item()
+    assert math.cos(found - yaw) == pytest.approx(1.0, abs=1e-9)
+    assert -math.pi <= found <= math.pi

@@ -1,6 +1,7 @@
 """The CenterHead's two structures: what they hold, and that they train and export."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_loss import center_loss, center_targets
+from vexkd_model.heads.center_loss import center_loss, center_targets, grown
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-8.0, 8.0, -6.0, 6.0, 1.0)  # 12 rows, 16 columns
@@ -36,7 +37,8 @@ def test_every_task_says_all_of_a_box_in_every_cell(separate):
     outputs = head(separate)(torch.rand(2, 6, *GRID.shape))
     for maps, ids in zip(outputs, TASKS, strict=True):
         channels = {"heatmap": len(ids), **REGRESSION_CHANNELS}
-        assert {name: tuple(getattr(maps, name).shape) for name in TaskMaps._fields} == {
+        assert maps.axis is None
+        assert {name: tuple(getattr(maps, name).shape) for name in TaskMaps._fields if name != "axis"} == {
             name: (2, count, *GRID.shape) for name, count in channels.items()}
 
 
@@ -74,7 +76,7 @@ def test_a_batch_equals_its_samples_one_by_one(separate):
     together = model(x)
     for i in range(3):
         for maps, alone in zip(together, model(x[i : i + 1]), strict=True):
-            torch.testing.assert_close([field[i : i + 1] for field in maps], list(alone))
+            torch.testing.assert_close([field[i : i + 1] for field in maps[:6]], list(alone[:6]))
 
 
 @both
@@ -104,3 +106,28 @@ def test_bfloat16_training_is_within_its_rounding_of_float32(separate):
     assert coarse.dtype == torch.float32
     torch.testing.assert_close(coarse, exact, atol=0.05, rtol=0.05)
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_head_with_an_axis_predicts_it_beside_the_published_fields():
+    with_axis = CenterHead(6, 8, 8, [1], axis=True)(torch.rand(2, 6, *GRID.shape))[0]
+    assert with_axis.axis.shape == (2, 2, *GRID.shape)
+    terms = center_loss(with_axis, center_targets([BOXES, BOXES], [LABELS, LABELS], [0], GRID))
+    assert set(terms) == {"heatmap", "axis", *REGRESSION_CHANNELS}
+
+
+def test_the_axis_of_an_object_is_that_of_the_same_object_turned_half_way():
+    turned = BOXES.clone()
+    turned[:, 6] += math.pi
+    here, there = (center_targets([boxes], [LABELS], [0, 2, 8], GRID).fields for boxes in (BOXES, turned))
+    torch.testing.assert_close(here["axis"], there["axis"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(here["heading"], -there["heading"], atol=1e-6, rtol=0)
+
+
+def test_late_weights_grow_in_the_second_quarter_and_multiply_their_own_term_alone():
+    late = {"velocity": 20.0, "heading": 2.0}
+    assert [grown(late, p)["velocity"] for p in (0.0, 0.25, 0.375, 0.5, 1.0)] == [1.0, 1.0, 10.5, 20.0, 20.0]
+    maps = head(False)(torch.rand(2, 6, *GRID.shape))[0]
+    targets = center_targets([BOXES, BOXES], [LABELS, LABELS], TASKS[0], GRID)
+    plain, heavy = center_loss(maps, targets), center_loss(maps, targets, grown(late, 0.5))
+    for name, value in plain.items():
+        torch.testing.assert_close(heavy[name], value * late.get(name, 1.0))
