@@ -101,7 +101,7 @@ class StudentNode(LifecycleNode):
         self._fit = SensorFit(known, config) if known else None
         common = self, settings, self._transforms, self._reporter, self._fit, self._wanted
         self._source = (CameraSource(*common, config.camera) if config.camera
-                        else LidarSource(*common, self._predictor.sweeps))
+                        else LidarSource(*common, config.lidar))
         self._worker = threading.Thread(target=self._work, args=(self._source,), name="student")
         self._worker.start()
         self.get_logger().info(f"active, waiting for "

@@ -51,6 +51,11 @@ class ModelConfig(Section):
         return self.lidar.sweeps if self.lidar else 0
 
     @property
+    def sweep_interval(self) -> float | None:
+        """Time between the sweeps of a frame [s]; None: every sweep."""
+        return self.lidar.sweep_interval if self.lidar else None
+
+    @property
     def training_sweeps(self) -> int:
         """The same while it learns: a camera student may be taught depth by one sweep."""
         view = self.camera and self.camera.view

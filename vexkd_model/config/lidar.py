@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vexkd_model.config.section import Count, Positive, Section
 
@@ -17,6 +17,8 @@ class PillarEncoderConfig(Section):
     pillar_channels: Count
     channels: Count = Field(description="channels of the low-level map")
     stem_layers: Count
+    age_groups: Count = Field(1, description="points are pooled apart in so many groups by age, so that what moves can "
+                                             "be seen to; needs sweep_interval")
 
 
 class VoxelEncoderConfig(Section):
@@ -33,4 +35,18 @@ class VoxelEncoderConfig(Section):
 
 class LidarConfig(Section):
     sweeps: Annotated[int, Field(ge=1, le=10, description="LiDAR sweeps in a frame, the newest included")]
+    sweep_interval: Positive | None = Field(
+        None, description="time between them [s]; a sweep that is nearer than about this to the one before it is left "
+                          "out. null: every sweep")
     encoder: Annotated[PillarEncoderConfig | VoxelEncoderConfig, Field(discriminator="kind")]
+
+    @property
+    def max_age(self) -> float:
+        """Age of the oldest sweep of a frame [s], where sweep_interval is given."""
+        return (self.sweeps - 1) * (self.sweep_interval or 0.0)
+
+    @model_validator(mode="after")
+    def _ages_are_known(self) -> "LidarConfig":
+        if getattr(self.encoder, "age_groups", 1) > 1 and not self.max_age:
+            raise ValueError("encoder.age_groups: needs sweep_interval and more than one of sweeps; or write 1")
+        return self

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.data.sweeps import Sweep, read_lidar_file
+from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, read_lidar_file, spaced
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import MAP_CLASSES, Boxes
+from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, Boxes
 
 SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
                      "v1.0-test": ("test",)}  # fmt: skip
@@ -116,6 +116,14 @@ class FrameRecord:
     def global_from_base(self) -> np.ndarray:
         """float64 (4, 4) ego pose at the keyframe."""
         return self.sweeps[0].odom_from_base
+
+    def load_points(self, sweeps: int, interval: float | None = None) -> np.ndarray:
+        """Read float32 (N, 5) points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`), in base_link at
+        the keyframe; ego motion is compensated."""
+        if not sweeps:
+            return np.empty((0, len(POINT_FIELDS)), np.float32)
+        chosen = spaced([sweep.stamp_ns for sweep in self.sweeps], sweeps, interval)
+        return accumulate_sweeps(self.sweeps[i].load() for i in chosen)
 
 
 class FrameIndex:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked
 from vexkd_model.geometry.boxes import points_in_boxes
@@ -31,16 +30,18 @@ class PointDatabase:
         self.folder = folder
 
     @classmethod
-    def of(cls, index: FrameIndex, sweeps: int, workers: int = 1) -> "PointDatabase":
+    def of(cls, index: FrameIndex, sweeps: int, workers: int = 1,
+           interval: float | None = None) -> "PointDatabase":
         """The database beside an index; made on first use, whole or not at all.
 
         Where another process is making it, wait for that one.
         """
-        folder = index.folder / f"objects_of_{sweeps}_sweeps"
+        apart = f"_{interval:g}_s_apart" if interval else ""
+        folder = index.folder / f"objects_of_{sweeps}_sweeps{apart}"
         if not folder.is_dir():
             with locked(folder.with_name(f".{folder.name}.lock")):
                 if not folder.is_dir():
-                    _write(index, sweeps, folder, workers)
+                    _write(index, sweeps, interval, folder, workers)
         return cls(folder)
 
     def __len__(self) -> int:
@@ -93,10 +94,11 @@ def crops(points: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
 class _Job:
     index: FrameIndex
     sweeps: int
+    interval: float | None
     frames: range
 
 
-def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
+def _write(index: FrameIndex, sweeps: int, interval: float | None, folder: Path, workers: int) -> None:
     """For the holder of the lock: what lies unfinished here is a killed process's."""
     partial = folder.with_name(f"{folder.name}.partial")
     for stale in folder.parent.glob(f"{folder.name}.*partial"):
@@ -104,7 +106,7 @@ def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
     partial.mkdir()
     try:
         boxes, labels, counts = [], [], []
-        jobs = list(_jobs(index, sweeps))
+        jobs = list(_jobs(index, sweeps, interval))
         with (partial / "points.bin").open("wb") as file:
             for found in progress(in_parallel(_objects, jobs, workers), "objects to paste", len(jobs), "parts"):
                 for row, label, points in found:
@@ -122,9 +124,9 @@ def _write(index: FrameIndex, sweeps: int, folder: Path, workers: int) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _jobs(index: FrameIndex, sweeps: int) -> Iterator[_Job]:
+def _jobs(index: FrameIndex, sweeps: int, interval: float | None) -> Iterator[_Job]:
     for start in range(0, len(index), FRAMES_PER_JOB):
-        yield _Job(index, sweeps, range(start, min(start + FRAMES_PER_JOB, len(index))))
+        yield _Job(index, sweeps, interval, range(start, min(start + FRAMES_PER_JOB, len(index))))
 
 
 def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
@@ -132,7 +134,7 @@ def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
     found = []
     for i in job.frames:
         record = job.index[i]
-        points = accumulate_sweeps(sweep.load() for sweep in record.sweeps[: job.sweeps])
+        points = record.load_points(job.sweeps, job.interval)
         seen = record.lidar_points > 0
         boxes, labels = record.boxes.values[seen], record.boxes.labels[seen]
         found += [(row, label, points[chosen]) for row, label, chosen

@@ -1,6 +1,6 @@
 """Accumulation of LiDAR sweeps in base_link: the one implementation that training and the node share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 
 POINT_BYTES = 20  # five float32
+INTERVAL_TOLERANCE = 0.75  # a sweep at 20 Hz comes up to a quarter of a turn early and still counts at 10 Hz
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
 
 
@@ -37,6 +38,22 @@ def read_lidar_file(path: Path) -> np.ndarray:
     if len(content) % POINT_BYTES:
         raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
     return np.frombuffer(content, np.float32).reshape(-1, 5)
+
+
+def spaced(stamps_ns: Sequence[int], sweeps: int, interval: float | None) -> list[int]:
+    """Which of the sweeps taken at `stamps_ns`, newest first, belong to a frame: up to `sweeps` of them.
+
+    interval: time between them [s]; a sweep that follows by less than INTERVAL_TOLERANCE of it is passed over, so that
+    a LiDAR that turns at 10 Hz gives the same frame as one at 20 Hz. None: every sweep.
+    """
+    least_ns = INTERVAL_TOLERANCE * (interval or 0.0) * 1e9
+    chosen: list[int] = []
+    for i, stamp_ns in enumerate(stamps_ns):
+        if not chosen or stamps_ns[chosen[-1]] - stamp_ns >= least_ns:
+            chosen.append(i)
+        if len(chosen) == sweeps:
+            break
+    return chosen
 
 
 def accumulate_sweeps(sweeps: Iterable[Sweep]) -> np.ndarray:

@@ -6,11 +6,14 @@ limit of points a pillar or of pillars.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.types import BevGrid
 
-POINT_SCALE = (1 / 54.0, 1 / 54.0, 1 / 5.0, 1 / 255.0, 1 / 0.5)  # x, y, z, intensity, dt to about ±1
+# x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.
+POINT_SCALE = (1 / 54.0, 1 / 54.0, 1 / 5.0, 1 / 64.0, 1 / 0.5)
 POINT_FEATURES = 5 + 3 + 2  # the point, its offset from the pillar's mean, and from the pillar's centre
 
 
@@ -18,12 +21,14 @@ class PillarEncoder(nn.Module):
     """Points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`.
 
     A cell of the grid is 1, 2 or 3 pillars wide; the first of `stem_layers` 3×3 convolutions steps over as many.
+    age_groups: pillars of points of similar age are pooled apart, from the newest to those `max_age` [s] old, and lie
+    side by side as channels of the stem's input: what moves stands in other pillars of one group than of another.
     """
 
     def __init__(self, grid: BevGrid, pillar: float, z_min: float, z_max: float, pillar_channels: int, channels: int,
-                 stem_layers: int) -> None:
+                 stem_layers: int, age_groups: int = 1, max_age: float = 1.0) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.age_groups, self.max_age = channels, age_groups, max_age
         self.pillars = BevGrid(grid.x_min, grid.x_max, grid.y_min, grid.y_max, pillar)
         self.z_min, self.z_max = z_min, z_max
         self.point_net = nn.Sequential(
@@ -32,7 +37,8 @@ class PillarEncoder(nn.Module):
         stride = round(grid.cell / pillar)
         self.stem = nn.Sequential(
             # Three pillars a cell are just the kernel: padding would shift what it sees by a pillar.
-            nn.Conv2d(pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1, bias=False),
+            nn.Conv2d(age_groups * pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1,
+                      bias=False),
             nn.BatchNorm2d(channels, eps=1e-3), nn.ReLU(inplace=True),
             *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)))
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
@@ -40,7 +46,7 @@ class PillarEncoder(nn.Module):
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
         points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
-        return self.stem(self._scatter_max(features, cell, batch_size))
+        return self.stem(self._pooled(features, self._by_age(cell, points[:, 4]), batch_size))
 
     def _inside(self, points: Tensor, sample: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Points inside the range and the flat index of each one's pillar in (B, Y, X)."""
@@ -70,10 +76,43 @@ class PillarEncoder(nn.Module):
         from_centre = points[:, :2] - centre
         return torch.cat([points * self.point_scale, from_mean, from_centre / self.pillars.cell], dim=1)
 
-    def _scatter_max(self, features: Tensor, cell: Tensor, batch_size: int) -> Tensor:
-        """(B, C, Y, X) map of each pillar's channel-wise maximum; empty pillars are 0, the ReLU's own floor."""
+    def _by_age(self, cell: Tensor, age: Tensor) -> Tensor:
+        """Flat index (N,) in (B, Y, X, age groups) of points in pillars `cell` (N,), `age` (N,) [s] old."""
+        if self.age_groups == 1:
+            return cell
+        group = (age * (self.age_groups / self.max_age)).long().clamp(0, self.age_groups - 1)
+        return cell * self.age_groups + group
+
+    def _pooled(self, features: Tensor, place: Tensor, batch_size: int) -> Tensor:
+        """(B, groups · C, Y, X) map of each pillar's channel-wise maximum; empty ones are 0, the ReLU's own floor."""
         rows, columns = self.pillars.shape
-        canvas = features.new_zeros(batch_size * rows * columns + 1, features.shape[1])
-        canvas = canvas.scatter_reduce(0, cell[:, None].expand_as(features), features, "amax")[:-1]
+        places = batch_size * rows * columns * self.age_groups
+        if torch.compiler.is_exporting():
+            canvas = features.new_zeros(places + self.age_groups, features.shape[1])
+            canvas = canvas.scatter_reduce(0, place[:, None].expand_as(features), features, "amax")[:places]
+        else:
+            canvas = _ScatterMax.apply(features, place, places)
         # NHWC memory is what the scatter wrote and what CPU and tensor-core convolutions like best.
         return canvas.view(batch_size, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+class _ScatterMax(Function):
+    """Maximum, at least 0, of the features (N, C) ≥ 0 at each of `places` (places, C).
+
+    PyTorch's own gradient shares out among equal maxima, with three more passes over all points; here each of them gets
+    the whole. After a ReLU, nearly all that are equal are 0, and have no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor, place: Tensor, places: int) -> Tensor:
+        canvas = features.new_zeros(places, features.shape[1])
+        canvas.scatter_reduce_(0, place[:, None].expand_as(features), features, "amax")
+        ctx.save_for_backward(features, place, canvas)
+        return canvas
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+        features, place, canvas = ctx.saved_tensors
+        largest = features == canvas.index_select(0, place)
+        return grad.index_select(0, place).mul_(largest), None, None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from rosbags.interfaces import Connection
 
 from vexkd_model.config.camera import CameraConfig
+from vexkd_model.config.lidar import LidarConfig
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -91,7 +92,7 @@ def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int],
         raise UserError(f"{config.name}: fuses LiDAR and cameras; the node takes students of one of them")
     if config.camera is not None:
         return CameraInputs(config.camera, topics.cameras, record)
-    return LidarInputs(predictor.sweeps, topics.points, stamps, record)
+    return LidarInputs(config.lidar, topics.points, stamps, record)
 
 
 def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due: deque[int], until_ns: float,
@@ -114,10 +115,10 @@ def _predict_due(inputs: "LidarInputs | CameraInputs", predictor: Predictor, due
 class LidarInputs:
     """As LidarSource of the node: every sweep is kept for those after it."""
 
-    def __init__(self, sweeps: int, topic: str, stamps: set[int], record: ReplayRecord) -> None:
+    def __init__(self, config: LidarConfig, topic: str, stamps: set[int], record: ReplayRecord) -> None:
         self.transforms, self.missing_names = TransformBuffer(), [topic]
         self._topic, self._stamps, self._record = topic, stamps, record
-        self._sweeps = SweepBuffer(sweeps, MAX_SWEEP_GAP_NS)
+        self._sweeps = SweepBuffer(config.sweeps, MAX_SWEEP_GAP_NS, config.sweep_interval)
         self._histories: dict[int, tuple[RawSweep, ...]] = {}
 
     def listens_to(self, connection: Connection) -> bool:

@@ -8,6 +8,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import PointCloud2
 
+from vexkd_model.config.lidar import LidarConfig
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.types import Frame
@@ -32,10 +33,10 @@ class LidarSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool], sweeps: int) -> None:
+                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool], config: LidarConfig) -> None:
         self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
         self._fit, self._wanted = fit, wanted
-        self._sweeps = SweepBuffer(sweeps, round(parameters.max_sweep_gap * 1e9))
+        self._sweeps = SweepBuffer(config.sweeps, round(parameters.max_sweep_gap * 1e9), config.sweep_interval)
         self._newest: Newest[Moment] = Newest()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
         self._subscription = node.create_subscription(

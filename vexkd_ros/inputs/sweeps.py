@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vexkd_model.data.sweeps import Sweep
+from vexkd_model.data.sweeps import INTERVAL_TOLERANCE, Sweep, spaced
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 
@@ -20,14 +20,17 @@ class RawSweep:
 
 
 class SweepBuffer:
-    """The last `sweeps` sweeps, newest first, as long as they follow one another in time."""
+    """The last sweeps of a frame, newest first, as long as they follow one another in time.
 
-    def __init__(self, sweeps: int, max_gap_ns: int) -> None:
-        self._history: deque[RawSweep] = deque(maxlen=sweeps)
-        self._max_gap_ns = max_gap_ns
+    sweeps, interval: as `spaced` takes them.
+    """
+
+    def __init__(self, sweeps: int, max_gap_ns: int, interval: float | None = None) -> None:
+        self._sweeps, self._max_gap_ns, self._interval = sweeps, max_gap_ns, interval
+        self._history: deque[RawSweep] = deque()
 
     def add(self, sweep: RawSweep) -> tuple[tuple[RawSweep, ...], str]:
-        """All sweeps up to this one, newest first, and why older ones were dropped ('' if they were not)."""
+        """Those of this one's frame, newest first, and why older ones were dropped ('' if they were not)."""
         reason = ""
         if self._history:
             gap = sweep.stamp_ns - self._history[0].stamp_ns
@@ -38,7 +41,16 @@ class SweepBuffer:
             if reason:
                 self._history.clear()
         self._history.appendleft(sweep)
-        return tuple(self._history), reason
+        frame = spaced([kept.stamp_ns for kept in self._history], self._sweeps, self._interval)
+        self._forget()
+        return tuple(self._history[i] for i in frame), reason
+
+    def _forget(self) -> None:
+        """Drop the sweeps that no later frame can hold."""
+        # Two chosen sweeps are less than twice the tolerated interval apart, unless the LiDAR itself is slower.
+        longest_ns = round(2 * INTERVAL_TOLERANCE * (self._interval or 0.0) * (self._sweeps - 1) * 1e9)
+        while len(self._history) > self._sweeps and self._history[0].stamp_ns - self._history[-1].stamp_ns > longest_ns:
+            self._history.pop()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Accumulated sweeps against a plain homogeneous computation in float64."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vexkd_model.data.sweeps import Sweep, accumulate_sweeps
+from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
 from vexkd_model.geometry.transforms import matrix_from_pose
 
 
@@ -59,3 +61,24 @@ def test_older_sweeps_lose_the_ego_vehicles_own_returns_and_the_newest_keeps_the
 def test_sweeps_may_be_empty(counts):
     accumulated = accumulate_sweeps([Sweep(far_points(n), -i, SENSOR, np.eye(4)) for i, n in enumerate(counts)])
     assert accumulated.shape == (sum(counts), 5) and accumulated.dtype == np.float32
+
+
+@pytest.mark.parametrize(("period_ms", "chosen"), [
+    (50, [0, 2, 4, 6, 8]),  # nuScenes' LiDAR: every second turn
+    (100, [0, 1, 2, 3, 4]),
+    (200, [0, 1, 2, 3, 4]),
+    (20, [0, 4, 8, 12, 16]),  # the first at least 75 ms after the one before
+])
+def test_sweeps_of_a_frame_are_about_an_interval_apart_whatever_the_lidars_rate(period_ms, chosen):
+    stamps = [10**12 - i * period_ms * 10**6 for i in range(40)]
+    assert spaced(stamps, 5, 0.1) == chosen
+    assert spaced(stamps, 5, None) == [0, 1, 2, 3, 4]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=30), st.integers(1, 10))
+def test_spacing_keeps_the_newest_sweep_and_never_takes_two_that_are_near(ages, sweeps):
+    stamps = [-age for age in sorted(ages)]
+    chosen = spaced(stamps, sweeps, 0.1)
+    assert chosen[0] == 0 and 1 <= len(chosen) <= sweeps
+    assert all(stamps[a] - stamps[b] >= 75_000_000 for a, b in itertools.pairwise(chosen))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vexkd_model.lidar.pillars import POINT_SCALE, PillarEncoder
+from vexkd_model.lidar.pillars import POINT_SCALE, PillarEncoder, _ScatterMax
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-8.0, 8.0, -4.0, 4.0, 2.0)  # 4 rows along y, 8 columns along x
@@ -99,3 +99,38 @@ def test_gradients_reach_the_point_network():
     module = encoder().train()
     module(cloud(200), torch.zeros(200, dtype=torch.long), 1).sum().backward()
     assert module.point_net[0].weight.grad.abs().sum() > 0
+
+
+def test_points_of_each_age_group_are_pooled_by_themselves():
+    torch.manual_seed(0)
+    grouped = PillarEncoder(GRID, 2.0, -3.0, 2.0, 6, 5, stem_layers=1, age_groups=2, max_age=0.4)
+    grouped.point_net, grouped.stem = torch.nn.Identity(), torch.nn.Identity()
+    points = cloud(400)
+    points[:, 4] = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4])[torch.arange(400) % 5]  # 0.2 s begins the older half
+    canvas, per_group = encode(grouped, points)[0], encode(bare_encoder(), points)[0].shape[0]
+    assert canvas.shape[0] == 2 * per_group
+    intensity = 3
+    for group, own in enumerate((points[:, 4] < 0.2, points[:, 4] >= 0.2)):
+        alone = encode(bare_encoder(), points[own])[0][intensity]
+        torch.testing.assert_close(canvas[group * per_group + intensity], alone)
+
+
+def test_without_an_older_sweep_its_groups_are_empty():
+    grouped = PillarEncoder(GRID, 2.0, -3.0, 2.0, 6, 5, stem_layers=1, age_groups=3, max_age=0.4)
+    grouped.stem = torch.nn.Identity()
+    points = cloud(100)
+    points[:, 4] = 0.0
+    canvas = encode(grouped.eval(), points)[0]
+    assert canvas[:6].abs().sum() > 0 and canvas[6:].abs().sum() == 0
+
+
+def test_the_maximum_has_the_gradient_of_pytorchs_own():
+    torch.manual_seed(0)
+    features, place = torch.rand(300, 4, dtype=torch.float64), torch.randint(0, 20, (300,))
+    weights, gradients = torch.rand(20, 4, dtype=torch.float64), []
+    for pooled in (lambda x: _ScatterMax.apply(x, place, 20),
+                   lambda x: x.new_zeros(20, 4).scatter_reduce(0, place[:, None].expand_as(x), x, "amax")):
+        x = features.clone().requires_grad_()
+        (pooled(x) * weights).sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation, Slerp
 
-from vexkd_model.data.sweeps import Sweep, accumulate_sweeps
+from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
 from vexkd_model.geometry.transforms import matrix_from_pose, yaw_of
 from vexkd_ros.inputs.poses import Poses
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
@@ -209,6 +209,15 @@ def test_placed_sweeps_are_what_offline_evaluation_accumulates(buffer):
         expected.insert(0, Sweep(points, stamp, matrix_from_pose(*mount), matrix_from_pose(*pose)))
     placed = place_sweeps(history, buffer, "base_link", "odom", deadline=0)
     np.testing.assert_allclose(accumulate_sweeps(placed.sweeps), accumulate_sweeps(expected), rtol=0, atol=within)
+
+
+@pytest.mark.parametrize("period_ms", [50, 67, 100])
+def test_sweeps_of_a_live_frame_are_those_that_offline_evaluation_reads(period_ms):
+    stamps, buffer_of_frame = [i * period_ms * 10**6 for i in range(40)], SweepBuffer(5, SECOND, interval=0.1)
+    for i, stamp in enumerate(stamps):
+        history, _ = buffer_of_frame.add(RawSweep(np.empty((0, 4), np.float32), stamp, "lidar"))
+        before = stamps[i::-1]
+        assert [sweep.stamp_ns for sweep in history] == [before[k] for k in spaced(before, 5, 0.1)]
 
 
 @pytest.mark.parametrize("stamp", [0, -SECOND, 5 * SECOND], ids=["the same", "earlier", "much later"])
