@@ -15,6 +15,7 @@ class AugmentConfig(Section):
     scale: Annotated[float, Field(ge=0, lt=1, description="1 ± this")]
     translation: Annotated[float, Field(ge=0, description="standard deviation [m]")]
     flip: bool
+    off_for_last_epochs: Annotated[int, Field(ge=0)] = 0
 
 
 class PasteConfig(Section):
@@ -23,6 +24,18 @@ class PasteConfig(Section):
     objects: dict[Literal[DETECTION_CLASSES], Count]  # type: ignore[valid-type]
     min_points: Count = Field(description="LiDAR points, of all sweeps, of an object worth pasting")
     off_for_last_epochs: Annotated[int, Field(ge=0)]
+
+
+class SensorVarietyConfig(Section):
+    """Frames as other sensors would have seen them; each change is drawn by itself, in a `share` of the samples."""
+
+    share: Share = Field(0.5, description="of the samples, for each change")
+    fewer_sweeps: bool = Field(True, description="one to all of the sweeps")
+    dropped_beams: Annotated[float, Field(ge=0, lt=1, description="at most this share of the LiDAR's beams")] = 0.5
+    dropped_points: Annotated[float, Field(ge=0, lt=1, description="at most this share of the points")] = 0.3
+    intensity: Annotated[float, Field(ge=1, description="factor, or its inverse, at most")] = 1.5
+    noise: Annotated[float, Field(ge=0, description="of positions, standard deviation, at most [m]")] = 0.02
+    exposure: Annotated[float, Field(ge=1, description="of images, factor or its inverse, at most")] = 1.4
 
 
 class TrainingConfig(Section):
@@ -43,8 +56,16 @@ class TrainingConfig(Section):
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
     paste: PasteConfig | None = None
+    sensor_variety: SensorVarietyConfig | None = Field(
+        None, description="frames as other sensors of the same kind would have seen them")
     sensor_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="of a model with two sensors: share of samples in which one of them, either, sees nothing")
+
+    @model_validator(mode="after")
+    def _augments_at_all(self) -> "TrainingConfig":
+        if self.augment.off_for_last_epochs > self.epochs:
+            raise ValueError(f"augment.off_for_last_epochs must be at most epochs, {self.epochs}")
+        return self
 
     @model_validator(mode="after")
     def _pastes_at_all(self) -> "TrainingConfig":

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.config.training import AugmentConfig
+from vexkd_model.config.training import AugmentConfig, SensorVarietyConfig
 from vexkd_model.data.augment import BevAugmentation
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.image_files import load_view
@@ -23,21 +23,22 @@ from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.sample import Sample
 from vexkd_model.data.sampling import Draw
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.data.sweeps import accumulate_sweeps
+from vexkd_model.data.sensor_variety import varied
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CAMERAS, MAP_CLASSES, POINT_FIELDS, Boxes, Frame, PastFrame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, Boxes, Frame, PastFrame
 
 
 def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
-               augmentations: Mapping[str, ImageAugmentation] | None = None) -> Frame:
-    """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, ego motion compensated, and the
-    images of `images.cameras` of this keyframe and of those before it in `past`, augmented in training. Without
-    `sweeps` or `images` those files are not read."""
+               augmentations: Mapping[str, ImageAugmentation] | None = None,
+               sweep_interval: float | None = None) -> Frame:
+    """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, `sweep_interval` seconds apart
+    (see `spaced`), ego motion compensated, and the images of `images.cameras` of this keyframe and of those before it
+    in `past`, augmented in training. Without `sweeps` or `images` those files are not read."""
     moments = [[camera for camera in moment.cameras if images is not None and camera.name in images.cameras]
                for moment in (record, *past)]
     points, *views = _side_by_side([
-        partial(_points, record, sweeps),
+        partial(record.load_points, sweeps, sweep_interval),
         *(partial(load_view, camera, images, augmentations and augmentations[camera.name])
           for cameras in moments for camera in cameras)])
     views = iter(views)
@@ -61,7 +62,7 @@ def load_example(index: FrameIndex, i: int, config: ModelConfig) -> Sample:
 def _still(index: FrameIndex, i: int, config: ModelConfig, sweeps: int) -> Frame:
     camera = config.camera
     past = index.before(i, camera.past_frames) if camera else ()
-    return load_frame(index[i], sweeps, camera and camera.images, past)
+    return load_frame(index[i], sweeps, camera and camera.images, past, sweep_interval=config.sweep_interval)
 
 
 def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
@@ -83,12 +84,6 @@ def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(lambda task: task(), tasks))
 
 
-def _points(record: FrameRecord, sweeps: int) -> np.ndarray:
-    if not sweeps:
-        return np.empty((0, len(POINT_FIELDS)), np.float32)
-    return accumulate_sweeps(sweep.load() for sweep in record.sweeps[:sweeps])
-
-
 def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) -> Sample:
     masks, seen = index.map_mask(i), record.lidar_points > 0
     boxes = Boxes(record.boxes.values[seen], record.boxes.labels[seen])
@@ -100,14 +95,19 @@ def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) ->
 
 class TrainingSet(Dataset[Sample | UserError]):
     """Augmented samples. An item is asked for by a Draw, (epoch, frame[, repeat]), and its random numbers depend on
-    nothing else, so that the same seed gives the same batches for any number of workers."""
+    nothing else, so that the same seed gives the same batches for any number of workers.
+
+    epochs: of the whole training, where the augmentation ends before it does.
+    """
 
     def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
                  images: ImageConfig | None = None, past_frames: int = 0, paster: ObjectPaster | None = None,
-                 sensor_dropout: float = 0.0) -> None:
+                 sensor_dropout: float = 0.0, sweep_interval: float | None = None, epochs: int | None = None,
+                 variety: SensorVarietyConfig | None = None) -> None:
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
         self.images, self.past_frames, self.paster = images, past_frames, paster
-        self.sensor_dropout = sensor_dropout
+        self.sensor_dropout, self.sweep_interval, self.variety = sensor_dropout, sweep_interval, variety
+        self.augmented_epochs = np.inf if epochs is None else epochs - augment.off_for_last_epochs
 
     def __len__(self) -> int:
         return len(self.index)
@@ -122,15 +122,21 @@ class TrainingSet(Dataset[Sample | UserError]):
 
     def _sample(self, draw: Draw) -> Sample:
         # Streams of their own: whether objects are pasted does not change how images are cropped.
-        for_bev, for_images, for_objects, for_dropout = np.random.default_rng((self.seed, *draw)).spawn(4)
+        for_bev, for_images, for_objects, for_dropout, for_variety = np.random.default_rng((self.seed, *draw)).spawn(5)
         record = self.index[draw.frame]
         frame = load_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
-                           self._image_augmentations(for_images))
+                           self._image_augmentations(for_images), self.sweep_interval)
         sample = _with_truth(self.index, draw.frame, record, frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
-        sample = replace(sample, frame=with_dropout(sample.frame, self.sensor_dropout, for_dropout))
-        return _augmented(sample, BevAugmentation.draw(for_bev, **self.augment.model_dump()))
+        frame = with_dropout(sample.frame, self.sensor_dropout, for_dropout)
+        if self.variety is not None:
+            frame = varied(frame, self.variety, record.sweeps[0].base_from_sensor[:3, 3], for_variety)
+        sample = replace(sample, frame=frame)
+        if draw.epoch >= self.augmented_epochs:
+            return sample
+        sizes = self.augment.model_dump(exclude={"off_for_last_epochs"})
+        return _augmented(sample, BevAugmentation.draw(for_bev, **sizes))
 
     def _image_augmentations(self, rng: np.random.Generator) -> dict[str, ImageAugmentation] | None:
         """Every camera has a stream of its own: one that is absent does not change the others."""

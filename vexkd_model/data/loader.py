@@ -25,7 +25,7 @@ def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfi
     camera = config.camera
     images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
     return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,
-                       settings.sensor_dropout)
+                       settings.sensor_dropout, config.sweep_interval, settings.epochs, settings.sensor_variety)
 
 
 def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
@@ -39,11 +39,13 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
         raise UserError(f"--workers {workers}: must be at least 0")
     paster = None
     if settings.paste is not None:
-        database = PointDatabase.of(index, config.sweeps, max(workers, 1))
+        database = PointDatabase.of(index, config.sweeps, max(workers, 1), config.sweep_interval)
         paster = ObjectPaster(database, settings.paste, settings.epochs)
     samples, together = training_set(config, index, settings, paster), collate_for(config)
     if teacher is not None:
-        samples = TaughtSet(samples, training_set(teacher, index, settings, paster))
+        # The teacher looks through good sensors: what it says of the same moment is what the student is to say.
+        seen_by_teacher = settings.model_copy(update={"sensor_variety": None})
+        samples = TaughtSet(samples, training_set(teacher, index, seen_by_teacher, paster))
         together = partial(collate_taught, student=together, teacher=collate_for(teacher))
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))

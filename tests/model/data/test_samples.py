@@ -45,6 +45,10 @@ def test_a_frame_reads_no_more_sweeps_than_asked_for_or_than_there_are(tiny_inde
         np.testing.assert_allclose(np.unique(load_frame(tiny_index[0], asked).points[:, 4]), ages, atol=1e-6)
 
 
+def test_a_frame_with_an_interval_passes_over_the_sweeps_between(tiny_index):
+    assert np.allclose(np.unique(load_frame(tiny_index[0], 2, sweep_interval=0.1).points[:, 4]), [0, 0.1])
+
+
 def test_the_ground_lies_at_height_zero_under_the_vehicle(tiny_index):
     points = load_frame(tiny_index[0], 1).points
     assert np.percentile(np.abs(points[:, 2]), 50) < 1e-5
@@ -123,6 +127,12 @@ def test_without_augmentation_a_sample_is_the_plain_one(tiny_index):
     np.testing.assert_allclose(*without_yaw, atol=1e-6)
     np.testing.assert_allclose(np.cos(sample.boxes.values[:, 6] - plain.boxes.values[:, 6]), 1.0, atol=1e-6)
     np.testing.assert_array_equal(sample.map_masks, plain.map_masks)
+
+
+def test_the_last_epochs_may_be_spared_the_augmentation(tiny_index):
+    late = AUGMENT.model_copy(update={"off_for_last_epochs": 2})
+    data, plain = TrainingSet(tiny_index, 1, late, 0, epochs=5), load_sample(tiny_index, 0, 1).frame.points
+    assert [np.array_equal(data[epoch, 0].frame.points, plain) for epoch in range(5)] == [False] * 3 + [True] * 2
 
 
 def test_augmented_things_still_hold_their_points(tiny_index):

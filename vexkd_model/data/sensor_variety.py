@@ -1,0 +1,80 @@
+"""Sensor variety: in training, frames as other sensors of the same kind would have seen them.
+
+A student that has only seen one sensor takes its peculiarities for the world's: the number of beams, the scale of
+intensity, a camera's exposure. Each change is drawn by itself for a sample, with the probability `share`.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from vexkd_model.config.training import SensorVarietyConfig
+from vexkd_model.types import CameraImage, Frame
+
+BEAM_RAD = np.deg2rad(1.33)  # between the beams of nuScenes' LiDAR
+MAX_INTENSITY = 255.0
+
+
+def varied(frame: Frame, settings: SensorVarietyConfig, lidar_position: np.ndarray, rng: np.random.Generator) -> Frame:
+    """Return the frame with sweeps, beams and points missing, other intensities, range noise and exposure.
+
+    lidar_position: (3,) of the LiDAR in base_link [m]. Poses, calibration and all that is true stay as they are.
+    """
+    points = frame.points
+    for change in (_fewer_sweeps, _fewer_beams, _fewer_points, _other_intensity, _noise):
+        # Drawn whether used or not: one setting does not change the numbers of the next.
+        used, stream = rng.random() < settings.share, rng.spawn(1)[0]
+        if used and len(points):
+            points = change(points, settings, lidar_position, stream)
+    cameras = tuple(_exposed(camera, settings, stream)
+                    for camera, stream in zip(frame.cameras, rng.spawn(len(frame.cameras)), strict=True))
+    return replace(frame, points=points, cameras=cameras)
+
+
+def _fewer_sweeps(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
+                  rng: np.random.Generator) -> np.ndarray:
+    """The newest of the sweeps, one to all of them: as after a start, or where odometry fails."""
+    if not settings.fewer_sweeps:
+        return points
+    ages = np.unique(points[:, 4])
+    return points[points[:, 4] <= ages[rng.integers(len(ages))]]
+
+
+def _fewer_beams(points: np.ndarray, settings: SensorVarietyConfig, lidar_position: np.ndarray,
+                 rng: np.random.Generator) -> np.ndarray:
+    """Without the points in some bands of elevation, up to `dropped_beams` of the bands."""
+    x, y, z = (points[:, :3] - lidar_position.astype(np.float32)).T
+    band = np.floor(np.arctan2(z, np.hypot(x, y)) / BEAM_RAD).astype(np.int64)
+    band -= band.min()
+    dropped = rng.random(band.max() + 1) < rng.uniform(0, settings.dropped_beams)
+    return points[~dropped[band]]
+
+
+def _fewer_points(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
+                  rng: np.random.Generator) -> np.ndarray:
+    return points[rng.random(len(points)) >= rng.uniform(0, settings.dropped_points)]
+
+
+def _other_intensity(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
+                     rng: np.random.Generator) -> np.ndarray:
+    """Intensity times a factor, even in its logarithm between 1/`intensity` and `intensity`."""
+    reach = np.log(settings.intensity)
+    scaled = points.copy()
+    scaled[:, 3] = np.minimum(points[:, 3] * np.float32(np.exp(rng.uniform(-reach, reach))), MAX_INTENSITY)
+    return scaled
+
+
+def _noise(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Normal noise on positions, of a standard deviation up to `noise`."""
+    moved = points.copy()
+    moved[:, :3] += rng.uniform(0, settings.noise) * rng.standard_normal((len(points), 3), np.float32)
+    return moved
+
+
+def _exposed(camera: CameraImage, settings: SensorVarietyConfig, rng: np.random.Generator) -> CameraImage:
+    """The image as much brighter or darker as a factor between 1/`exposure` and `exposure` makes it."""
+    used, reach = rng.random() < settings.share, np.log(settings.exposure)
+    if not used or not reach:
+        return camera
+    table = np.minimum(np.arange(256) * np.exp(rng.uniform(-reach, reach)), 255).astype(np.uint8)
+    return replace(camera, pixels=table[camera.pixels])
