@@ -199,5 +199,5 @@ def test_describe_counts_what_the_model_holds(model):
 def test_describe_counts_the_operations_of_a_convolution_as_by_hand(config_path, tiny_settings):
     config = load_config(config_path, tiny_settings)
     hop = next(hop for hop in describe(config).hops if hop.name == "segmentation")
-    by_hand = 2 * 200 * 200 * (9 * 32 * 8 + 9 * 8 * 8 + 8 * 6)  # two 3×3 convolutions and one 1×1
+    by_hand = 2 * (60 * 60 * 9 * 32 * 8 + 200 * 200 * (9 * 8 * 8 + 8 * 6))  # two 3×3 convolutions and one 1×1
     assert hop.gflops == pytest.approx(by_hand * 1e-9, rel=1e-6)
