@@ -32,6 +32,7 @@ def load_pretrained(encoder: CameraEncoder, config: CameraConfig) -> None:
 
 def _backbone(config: CameraConfig, stages: list[int]) -> ImageBackbone:
     chosen = config.backbone
+    stages = [stage for stage in stages if stage <= chosen.stages]
     return ImageBackbone(chosen.name, stages, chosen.frozen_norms, chosen.recompute)
 
 
