@@ -13,13 +13,13 @@ from vexkd_model.data.images import StoredImage, shrunk, view_of
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sweeps import Sweep
-from vexkd_model.data.synth.lidar import scan
-from vexkd_model.data.synth.world import build_world, random_stream
 from vexkd_model.deploy.camera_figures import measure_camera
 from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics
 from vexkd_model.deploy.measure_inputs import measure_inputs
 from vexkd_model.deploy.package import load_package
 from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
+from vexkd_model.synth.lidar import scan
+from vexkd_model.synth.world import build_world, random_stream
 from vexkd_model.types import CameraImage
 
 REPOSITORY = Path(__file__).parents[3]
