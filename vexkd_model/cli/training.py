@@ -95,8 +95,8 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def import_weights(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
-    from vexkd_model.deploy.import_weights import import_weights
     from vexkd_model.deploy.package import save_package
+    from vexkd_model.import_weights.importer import import_weights
     from vexkd_model.model import build_model
     from vexkd_model.training.run import source_revision
 

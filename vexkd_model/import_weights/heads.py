@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vexkd_model.deploy.published.layers import (
+from vexkd_model.import_weights.layers import (
     Change,
     Layer,
     Layers,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vexkd_model.config import load_config
 from vexkd_model.data.batch import CameraBatch, SensorBatch
-from vexkd_model.deploy.import_weights import import_weights
+from vexkd_model.import_weights.importer import import_weights
 from vexkd_model.model import build_model
 
 BINS, CONTEXT, NECK = 59, 8, 16

@@ -1,6 +1,6 @@
 """Published LiDAR encoders, layer by layer: theirs stands left, ours right."""
 
-from vexkd_model.deploy.published.layers import (
+from vexkd_model.import_weights.layers import (
     POINT_EPS,
     Change,
     Layer,

@@ -7,7 +7,7 @@ from torch import nn
 
 from vexkd_model.camera.backbone import ImageBackbone
 from vexkd_model.camera.depth_nets import CameraAwareDepthNet, LidarDepthNet, PlainDepthNet
-from vexkd_model.deploy.published.layers import (
+from vexkd_model.import_weights.layers import (
     Layer,
     Layers,
     conv_norm,

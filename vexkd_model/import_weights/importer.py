@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.deploy.published.families import recognised
-from vexkd_model.deploy.published.layers import Layers, Made
 from vexkd_model.errors import UserError
+from vexkd_model.import_weights.families import recognise_family
+from vexkd_model.import_weights.layers import Layers, Made
 from vexkd_model.model import BevModel
 
 COUNTERS = ".num_batches_tracked"  # no weights; batch norms of ours do not use them
@@ -77,7 +77,7 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
     nothing that fits; the model is then as it was.
     """
     published, version = _read(Path(checkpoint))
-    known = recognised(published.keys(), version, config, model)
+    known = recognise_family(published.keys(), version, config, model)
     if known is None:
         raise UserError(f"{checkpoint}: the names of its tensors are of no known family ({FAMILIES}); it begins with "
                         f"{next(iter(published))}")
@@ -95,11 +95,11 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
         else:
             loaded[made.ours] = tensor
     if not loaded:
-        raise UserError(f"{checkpoint}: nothing of {known.family} fits {config.name}; choose the configuration of that "
+        raise UserError(f"{checkpoint}: nothing of {known.name} fits {config.name}; choose the configuration of that "
                         "network")
     model.load_state_dict(loaded, strict=False)
     missing = ours.keys() - loaded.keys() - {difference.ours for difference in differing}
-    return ImportReport(known.family, tuple(loaded), tuple(name for name in ours if name in missing),
+    return ImportReport(known.name, tuple(loaded), tuple(name for name in ours if name in missing),
                         tuple(name for name in published if name not in used), tuple(differing), tuple(known.notes))
 
 

@@ -21,9 +21,9 @@ from torch import nn
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.data.batch import SensorBatch
-from vexkd_model.deploy.import_weights import import_weights
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
+from vexkd_model.import_weights.importer import import_weights
 from vexkd_model.model import build_model
 
 CHANNELS = (8, 8, 16, 16)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vexkd_model.config import load_config
 from vexkd_model.data.batch import SensorBatch
-from vexkd_model.deploy.import_weights import import_weights
+from vexkd_model.import_weights.importer import import_weights
 from vexkd_model.model import build_model
 
 CHANNELS, SHAPE, EXTENT = (8, 8, 16, 16), (41, 64, 64), 6.4

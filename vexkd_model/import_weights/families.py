@@ -1,4 +1,4 @@
-"""The published families: how a checkpoint is told to be of one, which parts it has, and what its user must know."""
+"""Published families of checkpoints: how each is recognised, its parts, and notes for the user."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -9,10 +9,10 @@ from vexkd_model.camera.encoder import CameraEncoder
 from vexkd_model.camera.fpn import ConcatFPN, FinestFPN
 from vexkd_model.camera.views import LiftSplatView
 from vexkd_model.config import ModelConfig
-from vexkd_model.deploy.published import bev, camera, heads, lidar
-from vexkd_model.deploy.published.layers import Change, Layers, same, turned
 from vexkd_model.heads.center import CenterHead
 from vexkd_model.heads.transfusion import TransFusionHead
+from vexkd_model.import_weights import bev, camera, heads, lidar
+from vexkd_model.import_weights.layers import Change, Layers, same, turned
 from vexkd_model.lidar.pillars import PillarEncoder
 from vexkd_model.lidar.sparse_encoder import VoxelEncoder
 from vexkd_model.model import BevModel
@@ -36,32 +36,39 @@ STEM = "Their first stage steps over 2 pillars, ours over {steps}: it must be tr
 BEVDET_CELL = 0.8
 
 
-class Published(NamedTuple):
-    """family: its name. layers: what it shares with our model. notes: sentences for the user."""
+class Family(NamedTuple):
+    """A published family of checkpoints.
 
-    family: str
+    name: for the report. layers: those that it shares with our model. notes: sentences for the user.
+    """
+
+    name: str
     layers: Layers
     notes: list[str]
 
 
-def recognised(names: Collection[str], version: str | None, config: ModelConfig, model: BevModel) -> Published | None:
-    """names: of the checkpoint's tensors. version: of the mmdetection3d it was trained with. None: of no family."""
+def recognise_family(names: Collection[str], version: str | None, config: ModelConfig,
+                     model: BevModel) -> Family | None:
+    """Recognise the family of a checkpoint by the names of its tensors.
+
+    names: of the checkpoint's tensors. version: of the mmdetection3d it was trained with. None: of no family.
+    """
     def any_begins(*beginnings: str) -> bool:
         return any(name.startswith(beginnings) for name in names)
 
     if any_begins("encoders.", "decoder.backbone."):
-        return Published("BEVFusion", _bevfusion(config, model), [*_lidar_notes(model), OLD_BOXES])
+        return Family("BEVFusion", _bevfusion(config, model), [*_lidar_notes(model), OLD_BOXES])
     if any_begins("img_bev_encoder_backbone.", "img_view_transformer."):
         return _bevdet(names, config, model)
     if any_begins("bbox_head.prediction_heads.", "view_transform."):
-        return Published("mmdetection3d's BEVFusion", _mmdetection3d_bevfusion(model), _lidar_notes(model))
+        return Family("mmdetection3d's BEVFusion", _mmdetection3d_bevfusion(model), _lidar_notes(model))
     if any_begins("pts_bbox_head.", "pts_backbone."):
         old = version is not None and version.startswith("0.")
         layers = _mmdetection3d_centerpoint(config, model, heads.OLD_BOXES if old else heads.NEW_BOXES)
         boxes = [OLD_BOXES] if old else [] if version else [NO_VERSION]
-        return Published("mmdetection3d's CenterPoint", layers, [*_lidar_notes(model), *boxes])
+        return Family("mmdetection3d's CenterPoint", layers, [*_lidar_notes(model), *boxes])
     if any_begins("bbox_head.tasks.", "neck.blocks."):
-        return Published("CenterPoint", _centerpoint(config, model), [*_lidar_notes(model), OLD_BOXES])
+        return Family("CenterPoint", _centerpoint(config, model), [*_lidar_notes(model), OLD_BOXES])
     return None
 
 
@@ -94,7 +101,7 @@ def _centerpoint(config: ModelConfig, model: BevModel) -> Layers:
         yield from heads.centerpoint_head([task.classes for task in config.detection.tasks])
 
 
-def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Published:
+def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Family:
     """Version 1 calls its depth net `depthnet`, works in the LiDAR's frame, with old boxes. Versions 2 and 3 call it
     `depth_net`, work in nuScenes' ego frame, which is base_link, with new boxes, and read RGB images as if they were
     BGR."""
@@ -119,7 +126,7 @@ def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Pub
             yield from bev.bev_resnet(model.bev)
         yield from _center_head(config, model, "pts_bbox_head.", boxes)
 
-    return Published("BEVDet" if old else "BEVDet 2", layers(), notes)
+    return Family("BEVDet" if old else "BEVDet 2", layers(), notes)
 
 
 def _bevfusion(config: ModelConfig, model: BevModel) -> Layers:

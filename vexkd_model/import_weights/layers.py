@@ -1,4 +1,4 @@
-"""What the tensors of a published layer go through to become those of ours: other orders, other inputs, other norms.
+"""Changes from the tensors of a published layer to those of ours: other orders, other inputs, other norms.
 
 Every change here is exact: the same input gives the same output, up to rounding, with the one exception that `rgb`
 states.
@@ -23,7 +23,7 @@ def same(weight: Tensor, shape: torch.Size) -> Tensor:
 
 
 class Made(NamedTuple):
-    """How one tensor of ours is made: `make` of their tensors, in the order of `theirs`, and of the shape of ours."""
+    """Recipe of one tensor of ours: `make` of their tensors, in the order of `theirs`, and of the shape of ours."""
 
     ours: str
     theirs: tuple[str, ...]

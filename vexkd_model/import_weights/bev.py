@@ -2,7 +2,7 @@
 
 from vexkd_model.bev.encoder import BevEncoder
 from vexkd_model.bev.resnet import ResNetBevEncoder
-from vexkd_model.deploy.published.layers import (
+from vexkd_model.import_weights.layers import (
     POINT_EPS,
     Change,
     Layer,
