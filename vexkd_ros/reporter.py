@@ -3,7 +3,7 @@
 from rclpy.node import Node
 from rclpy.time import Time
 
-from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_ros.outputs.diagnostics import Health
 
 
@@ -24,9 +24,9 @@ class Reporter:
         if self.health.dropped(reason):
             self._node.get_logger().error(f"input dropped: {detail}")
 
-    def sensors(self, fit: SensorFit) -> None:
+    def sensors(self, monitor: SensorMonitor) -> None:
         """How well the sensors fit the student now; each difference is logged once."""
-        for mismatch in self.health.sensor_fit(fit.mismatches):
+        for mismatch in self.health.sensor_fit(monitor.mismatches):
             self._node.get_logger().warning(f"{mismatch.sensor}: {mismatch.text}")
 
     def degrade(self, reason: str) -> None:

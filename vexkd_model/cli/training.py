@@ -67,7 +67,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":  # noqa: F821
     """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
-    from vexkd_model.deploy.measure_inputs import measure_inputs
+    from vexkd_model.sensor_check.measure_split import measure_inputs
     from vexkd_model.training.run import training_index
 
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from vexkd_model.deploy.mismatch import Mismatch
+from vexkd_model.sensor_check.rules import Mismatch
 from vexkd_ros.outputs.gpu_memory import gpu_memory
 from vexkd_ros.outputs.input_watch import WINDOW_S, InputWatch
 

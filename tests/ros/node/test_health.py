@@ -5,7 +5,7 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from vexkd_model.deploy.mismatch import Mismatch
+from vexkd_model.sensor_check.rules import Mismatch
 from vexkd_ros.outputs import diagnostics
 from vexkd_ros.outputs.diagnostics import Health, Latency, Limits
 

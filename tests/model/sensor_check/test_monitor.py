@@ -13,11 +13,11 @@ from vexkd_model.data.images import StoredImage, shrunk, view_of
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sweeps import Sweep
-from vexkd_model.deploy.camera_figures import measure_camera
-from vexkd_model.deploy.input_statistics import CameraStatistics, InputStatistics
-from vexkd_model.deploy.measure_inputs import measure_inputs
 from vexkd_model.deploy.package import load_package
-from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
+from vexkd_model.sensor_check.measure import measure_image
+from vexkd_model.sensor_check.measure_split import measure_inputs
+from vexkd_model.sensor_check.monitor import FEWEST, SensorMonitor
+from vexkd_model.sensor_check.statistics import CameraStatistics, InputStatistics
 from vexkd_model.synth.lidar import scan
 from vexkd_model.synth.world import build_world, random_stream
 from vexkd_model.types import CameraImage
@@ -47,11 +47,11 @@ def sweeps():
 
 
 def kinds(student, sweeps, repeat=1):
-    fit = SensorFit(*student, every_s=0)
+    monitor = SensorMonitor(*student, every_s=0)
     for sweep in sweeps * repeat:
-        fit.see_cloud(sweep)
-    assert all("\n" not in found.text and ": " in found.text for found in fit.mismatches)
-    return [found.kind for found in fit.mismatches]
+        monitor.see_cloud(sweep)
+    assert all("\n" not in found.text and ": " in found.text for found in monitor.mismatches)
+    return [found.kind for found in monitor.mismatches]
 
 
 def with_points(change):
@@ -107,20 +107,20 @@ def test_one_odd_sweep_says_nothing(student, sweeps):
 
 
 def test_what_has_been_mended_is_no_longer_named(student, sweeps):
-    fit = SensorFit(*student, every_s=0)
+    monitor = SensorMonitor(*student, every_s=0)
     for sweep in [brightened(0)(sweeps[0])] * FEWEST:
-        fit.see_cloud(sweep)
-    assert len(fit.mismatches) == 1
+        monitor.see_cloud(sweep)
+    assert len(monitor.mismatches) == 1
     for sweep in [sweeps[0]] * (FEWEST + 1):
-        fit.see_cloud(sweep)
-    assert fit.mismatches == []
+        monitor.see_cloud(sweep)
+    assert monitor.mismatches == []
 
 
 def test_a_sensor_is_looked_at_once_in_a_while_only(student, sweeps):
-    fit = SensorFit(*student, every_s=3600)
+    monitor = SensorMonitor(*student, every_s=3600)
     for sweep in sweeps:
-        fit.see_cloud(sweep)
-    assert fit.moments == {"lidar": 1}
+        monitor.see_cloud(sweep)
+    assert monitor.moments == {"lidar": 1}
 
 
 def test_the_real_lidar_of_the_same_type_fits(student, keyframe_dataroot, tmp_path):
@@ -150,7 +150,7 @@ def image(width=320, height=180, focal=0.79, pixels=None, pose=UNTURNED, name="C
 def seen_cameras():
     """The statistics of a front camera and of one that looks back, and the model that reads them."""
     back = turned(180) @ UNTURNED
-    cameras = tuple(CameraStatistics.of(name, [measure_camera(image(pose=pose, name=name), IMAGES)] * 3)
+    cameras = tuple(CameraStatistics.over(name, [measure_image(image(pose=pose, name=name), IMAGES)] * 3)
                     for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back)))
     return InputStatistics(lidar=None, cameras=cameras), CAMERA_MODEL
 
@@ -181,18 +181,18 @@ def shifted(z):
 ], ids=["same", "larger", "5 % longer lens", "0.3 m higher", "black", "white", "bright", "long lens", "wide lens",
         "4:3", "tiny", "exchanged", "30° off", "body frame", "upside down", "1 m higher"])  # fmt: skip
 def test_a_camera_fits_or_is_named_with_what_differs(seen_cameras, received, kind):
-    fit = SensorFit(*seen_cameras, every_s=0)
+    monitor = SensorMonitor(*seen_cameras, every_s=0)
     for _ in range(FEWEST):
-        fit.see_camera(received)
-    assert [(found.sensor, found.kind) for found in fit.mismatches] == ([("CAM_FRONT", kind)] if kind else [])
+        monitor.see_camera(received)
+    assert [(found.sensor, found.kind) for found in monitor.mismatches] == ([("CAM_FRONT", kind)] if kind else [])
     if kind == "direction" and received.base_from_camera[0, 2] < -0.9:
-        assert "CAM_BACK looked there, exchange their topics" in fit.mismatches[0].text
+        assert "CAM_BACK looked there, exchange their topics" in monitor.mismatches[0].text
 
 
 def test_a_camera_that_the_card_does_not_know_is_left_alone(seen_cameras):
-    fit = SensorFit(*seen_cameras, every_s=0)
-    fit.see_camera(image(name="CAM_FRONT_LEFT"))
-    assert fit.moments == {"CAM_FRONT": 0, "CAM_BACK": 0}
+    monitor = SensorMonitor(*seen_cameras, every_s=0)
+    monitor.see_camera(image(name="CAM_FRONT_LEFT"))
+    assert monitor.moments == {"CAM_FRONT": 0, "CAM_BACK": 0}
 
 
 def test_a_camera_students_card_knows_each_camera_and_no_lidar(camera_student):
@@ -208,8 +208,8 @@ def test_a_camera_students_card_knows_each_camera_and_no_lidar(camera_student):
 
 def test_the_cameras_of_a_dataset_fit_a_student_that_learnt_from_it(camera_student):
     student, index = camera_student
-    fit = SensorFit(*student, every_s=0)
+    monitor = SensorMonitor(*student, every_s=0)
     for _ in range(FEWEST):
         for record in index[0].cameras:
-            fit.see_camera(load_view(record, IMAGES))
-    assert fit.mismatches == []
+            monitor.see_camera(load_view(record, IMAGES))
+    assert monitor.mismatches == []

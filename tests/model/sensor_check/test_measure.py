@@ -1,10 +1,10 @@
-"""The figures of a LiDAR sweep, against a plane and walls whose geometry is known."""
+"""Statistics of a LiDAR sweep, against a plane and walls whose geometry is known."""
 
 import numpy as np
 import pytest
 
 from vexkd_model.data.sweeps import Sweep
-from vexkd_model.deploy.cloud_figures import measure_cloud
+from vexkd_model.sensor_check.measure import measure_cloud
 
 HEIGHT = 1.8  # of the LiDAR above the ground [m]
 
