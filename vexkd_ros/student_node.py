@@ -21,17 +21,17 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.process import keep_freed_memory
 from vexkd_model.sensor_check.monitor import SensorMonitor
+from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.health.latency import Latency, latency_message
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
-from vexkd_ros.inputs.endpoints import no_publisher_events, subscription_events, why_nothing_comes
 from vexkd_ros.inputs.lidar_source import LidarSource
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 from vexkd_ros.node_process import run_lifecycle_node
-from vexkd_ros.outputs.diagnostics import Latency, latency_message
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import (
     LIVE,
     StudentParameters,
@@ -212,7 +212,7 @@ class StudentNode(LifecycleNode):
         self._outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
         self._outputs.publish_times(latency, age_ms, header.stamp)
         if self._monitor:
-            self._reporter.sensors(self._monitor)
+            self._reporter.report_mismatches(self._monitor)
 
     def _publish_diagnostics(self) -> None:
         statuses = self._reporter.health.statuses(

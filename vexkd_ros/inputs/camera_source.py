@@ -15,15 +15,15 @@ from std_msgs.msg import Header
 from vexkd_model.config.camera import CameraConfig
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import Frame
+from vexkd_ros.health.endpoints import subscription_events
+from vexkd_ros.health.node_health import REPLACED
+from vexkd_ros.health.offers import Asked
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inputs.camera_history import CameraHistory
 from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
 from vexkd_ros.inputs.camera_views import Camera, CameraViews
-from vexkd_ros.inputs.endpoints import subscription_events
 from vexkd_ros.inputs.moment import Moment
-from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.outputs.diagnostics import REPLACED
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import StudentParameters
 
 REFERENCE = "reference"

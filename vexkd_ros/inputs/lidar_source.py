@@ -12,15 +12,15 @@ from vexkd_model.config.lidar import LidarConfig
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import Frame
-from vexkd_ros.inputs.endpoints import subscription_events
+from vexkd_ros.health.endpoints import subscription_events
+from vexkd_ros.health.node_health import REPLACED
+from vexkd_ros.health.offers import Asked
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.newest import Newest
-from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.outputs.diagnostics import REPLACED
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import POINTS, StudentParameters
 
 DEPTH = 10

@@ -1,20 +1,19 @@
-"""How the node is: what it counted, and the messages that say so."""
+"""Node health: counters and diagnostic messages."""
 
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from std_msgs.msg import Header
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from vexkd_model.sensor_check.rules import Mismatch
-from vexkd_ros.outputs.gpu_memory import gpu_memory
-from vexkd_ros.outputs.input_watch import WINDOW_S, InputWatch
+from vexkd_ros.health.input_watch import WINDOW_S, InputWatch
+from vexkd_ros.health.latency import Latency, key_values, percentiles
 
-STAGES = ("wait", "convert", "infer", "publish", "total")
 RECENT_S = 2.0  # a reason counts for the level this long
 LASTING_S = 30.0  # slow for longer than this is an ERROR
 LOG_EVERY_S = 5.0  # each reason at most this often in the log
@@ -22,27 +21,8 @@ REPLACED = "replaced by newer input"  # newest input wins: normal under load, no
 
 
 @dataclass(frozen=True)
-class Latency:
-    """One frame's way through the node [ms], by the steady clock.
-
-    wait: reception to the start of its conversion (for the frame before it, and for other cameras). convert: message
-    to Frame, with what it waits for transforms. infer: Frame to Prediction. publish: Prediction to the last message.
-    total: their sum.
-    """
-
-    wait: float
-    convert: float
-    infer: float
-    publish: float
-
-    @property
-    def total(self) -> float:
-        return self.wait + self.convert + self.infer + self.publish
-
-
-@dataclass(frozen=True)
 class Limits:
-    """Beyond them /diagnostics warns.
+    """Limits beyond which /diagnostics warns.
 
     latency_s: median from reception to the last output. age_s: of an input when it arrives, node clock − stamp; None
     while bags of other days are replayed. stale_s: without an input for so long it counts as stopped. sync_s: between
@@ -55,8 +35,8 @@ class Limits:
     sync_s: float | None = None
 
 
-class Health:
-    """What the node counts, and how it is by that; thread-safe. Every time is time.monotonic()."""
+class NodeHealth:
+    """Counters of a node and the diagnostic messages made of them; thread-safe. Every time is time.monotonic()."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -92,21 +72,21 @@ class Health:
     def input_received(self, age_s: float, name: str = "points") -> None:
         """age_s: node clock − input stamp; means little while a bag is replayed."""
         with self._lock:
-            self._inputs[name].came(time.monotonic(), age_s)
+            self._inputs[name].arrived(time.monotonic(), age_s)
 
     def idle(self) -> None:
-        """An input came that nobody wants an output of."""
+        """Note an input whose output nobody subscribes to."""
         with self._lock:
             self._idle = time.monotonic()
 
     def points_removed(self, count: int) -> None:
-        """Points of the last input that were not finite."""
+        """Count the points of the last input that were not finite."""
         with self._lock:
             self._last_removed = count
             self._removed_points += count
 
     def synchronised(self, error_s: float) -> None:
-        """The largest distance in time between an image of a frame and the frame."""
+        """Note the largest distance in time [s] between an image of a frame and the frame."""
         with self._lock:
             self._sync_errors.append((time.monotonic(), error_s))
 
@@ -116,15 +96,15 @@ class Health:
             self._frames.append((time.monotonic(), latency))
 
     def dropped(self, reason: str) -> bool:
-        """An input that led to no output. True if the reason is due in the log."""
+        """Count an input that led to no output. True if the reason is due in the log."""
         return self._note(self._drops, reason)
 
     def degraded(self, reason: str) -> bool:
-        """An output made from less than it should be. True if the reason is due in the log."""
+        """Count an output made from less than it should be. True if the reason is due in the log."""
         return self._note(self._degraded, reason)
 
-    def sensor_fit(self, mismatches: Sequence[Mismatch]) -> list[Mismatch]:
-        """How the sensors differ now from those of the training; those that were not told before, for the log."""
+    def sensors_compared(self, mismatches: Sequence[Mismatch]) -> list[Mismatch]:
+        """Keep the present mismatches; return those that are new, for the log."""
         with self._lock:
             self._mismatches = list(mismatches)
             new = [found for found in mismatches if (found.sensor, found.kind) not in self._told]
@@ -133,7 +113,7 @@ class Health:
 
     def statuses(self, label: str, state: str, model: str, device: str,
                  why_silent: Callable[[str], str] = lambda name: "") -> list[DiagnosticStatus]:
-        """The node's lines on /diagnostics: itself first; while active each input and the fit of its sensors, too.
+        """Make the node's statuses for /diagnostics: itself; while active also each input and the sensor check.
 
         state: of the lifecycle. why_silent: why nothing comes on an input, asked only where that is so.
         """
@@ -173,9 +153,9 @@ class Health:
             "drops": sum(self._drops.values()),
             **{f"drops: {reason}": count for reason, count in self._drops.items()},
             **{f"degraded: {reason}": count for reason, count in self._degraded.items()},
-            **_percentiles(latencies), **self._synchronisation(), **gpu_memory(device),
+            **percentiles(latencies), **self._synchronisation(), **_gpu_memory(device),
         }  # fmt: skip
-        return DiagnosticStatus(level=level, message=message, values=_key_values(values))
+        return DiagnosticStatus(level=level, message=message, values=key_values(values))
 
     def _input_status(self, now: float, name: str, watch: InputWatch, silent: dict[str, str]) -> DiagnosticStatus:
         rate, old = watch.rate(now), self._too_old(name)
@@ -183,7 +163,7 @@ class Health:
             level, message = DiagnosticStatus.STALE, _silence(name, watch.silent_s(now), silent[name])
         else:
             level, message = (DiagnosticStatus.WARN, old) if old else (DiagnosticStatus.OK, f"{rate:.1f} Hz")
-        return DiagnosticStatus(level=level, message=message, values=_key_values({
+        return DiagnosticStatus(level=level, message=message, values=key_values({
             "rate [Hz]": f"{rate:.2f}", "received": watch.received, "age [s]": f"{watch.age_s:.3f}",
             "since last [s]": f"{watch.silent_s(now):.2f}"}))
 
@@ -191,7 +171,7 @@ class Health:
         texts = {f"{found.sensor}: {found.kind}": found.text for found in self._mismatches}
         if not texts:
             return DiagnosticStatus(level=DiagnosticStatus.OK, message="nothing known that does not fit the student")
-        return DiagnosticStatus(level=DiagnosticStatus.WARN, values=_key_values(texts), message="; ".join(
+        return DiagnosticStatus(level=DiagnosticStatus.WARN, values=key_values(texts), message="; ".join(
             f"{found.sensor}: {found.text}" for found in self._mismatches))
 
     def _first_input(self) -> float:
@@ -275,23 +255,10 @@ def _silence(name: str, seconds: float, why: str) -> str:
     return f"no input on {name} for {seconds:.1f} s" + (f": {why}" if why else "")
 
 
-def latency_message(latency: Latency, age_ms: float, parts: Mapping[str, int], header: Header,
-                    name: str) -> DiagnosticArray:
-    """One frame's latency by stage. age_ms: node clock now − input stamp, after the last output was published. parts:
-    what the frame was made of, {"sweeps": 5}."""
-    values = {f"{stage}_ms": f"{getattr(latency, stage):.3f}" for stage in STAGES}
-    status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f"{name}: latency",
-                              values=_key_values(values | {"age_ms": f"{age_ms:.3f}"} | parts))
-    return DiagnosticArray(header=header, status=[status])
-
-
-def _percentiles(latencies: list[Latency]) -> dict[str, str]:
-    result = {}
-    for stage in STAGES if latencies else ():
-        p50, p99 = np.percentile([getattr(latency, stage) for latency in latencies], [50, 99])
-        result |= {f"{stage} p50 [ms]": f"{p50:.1f}", f"{stage} p99 [ms]": f"{p99:.1f}"}
-    return result
-
-
-def _key_values(values: dict[str, object]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+def _gpu_memory(device: str) -> dict[str, str]:
+    """Return the GPU memory that this process holds now, its peak, and what is free [MB]; nothing for a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    held, peak = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+    figures = {"held": held, "peak": peak, "free": torch.cuda.mem_get_info(device)[0]}
+    return {f"GPU memory {name} [MB]": f"{count / 1e6:.0f}" for name, count in figures.items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy, qos_policy_name_from_kind
 
-from vexkd_ros.inputs.offers import Asked, Offer, why_silent
+from vexkd_ros.health.offers import Asked, Offer, why_silent
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks

@@ -1,4 +1,4 @@
-"""Whether an input still comes, how often, and how old it is when it does."""
+"""Arrivals of one input: count, rate, age and silence."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ WINDOW_S = 10.0  # of the rate
 
 @dataclass
 class InputWatch:
-    """One input. Every time is time.monotonic(); first, newest: of arrivals, None before the first one."""
+    """Arrivals of one input. Every time is time.monotonic(); first, newest: of arrivals, None before the first one."""
 
     started: float
     received: int = 0
@@ -17,19 +17,19 @@ class InputWatch:
     newest: float | None = None
     _arrivals: deque[float] = field(default_factory=deque)
 
-    def came(self, now: float, age_s: float) -> None:
-        """age_s: node clock − input stamp."""
+    def arrived(self, now: float, age_s: float) -> None:
+        """Count an arrival; age_s: node clock − input stamp."""
         self.received += 1
         self.age_s, self.newest = age_s, now
         self.first = now if self.first is None else self.first
         self._arrivals.append(now)
 
     def rate(self, now: float) -> float:
-        """Arrivals a second [Hz]."""
+        """Return the arrivals a second [Hz]."""
         while self._arrivals and self._arrivals[0] < now - WINDOW_S:
             self._arrivals.popleft()
         return len(self._arrivals) / max(min(now - self.started, WINDOW_S), 1e-3)
 
     def silent_s(self, now: float) -> float:
-        """Since the last arrival, or since the start where none came yet."""
+        """Return the seconds since the last arrival, or since the start where none came yet."""
         return now - (self.started if self.newest is None else self.newest)
