@@ -47,6 +47,7 @@ setup(
             "bag_player = vexkd_ros.bags.player:main",
             "bag_recorder = vexkd_ros.bags.recorder:main",
             "bag_evaluator = vexkd_ros.bags.evaluator:main",
+            "bag_view = vexkd_ros.bags.view:main",
             "doctor = vexkd_ros.doctor.command:main",
         ],
     },

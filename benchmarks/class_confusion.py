@@ -24,11 +24,11 @@ from nuscenes.eval.common.config import config_factory
 from torch import Tensor, nn
 
 from vexkd_model.data.index import FrameIndex, index_folder
-from vexkd_model.data.synth.weather import LIGHTS
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import INK, save_png
 from vexkd_model.progress import progress
+from vexkd_model.synth.weather import LIGHTS
 from vexkd_model.types import DETECTION_CLASSES
 
 EVERY = 2  # keyframes; those of one scene show the same objects half a second later

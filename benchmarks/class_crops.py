@@ -19,10 +19,10 @@ from nuscenes.nuscenes import NuScenes
 from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import CameraRecord, FrameIndex, FrameRecord
 from vexkd_model.data.sweeps import accumulate_sweeps
-from vexkd_model.data.synth.weather import DAY, DUSK, NIGHT, OVERCAST
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.camera import inside, project, projection
 from vexkd_model.progress import progress
+from vexkd_model.synth.weather import DAY, DUSK, NIGHT, OVERCAST
 from vexkd_model.types import DETECTION_CLASSES
 
 SIDE_M = 8.0  # as long as most trucks; buses and trailers do not fit in

@@ -28,13 +28,13 @@ from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.dataset import load_example
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.synth import PRESETS, synthesise
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.split import SplitResult, predict_split, score_split
 from vexkd_model.files import write_json
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
+from vexkd_model.synth import PRESETS, synthesise
 from vexkd_model.training.schedule import optimiser_and_schedule
 
 CONFIGS = Path(__file__).parents[1] / "config" / "model"

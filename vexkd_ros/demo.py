@@ -20,12 +20,12 @@ from nuscenes.utils.splits import create_splits_scenes
 from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.synth import synthesise
 from vexkd_model.data.tables import open_nuscenes, tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_figure import bev_figure
 from vexkd_model.files import locked, write_json
+from vexkd_model.synth import synthesise
 from vexkd_model.types import MAP_CLASSES
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag

@@ -18,20 +18,20 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from vexkd_model.deploy.predictor import Predictor
-from vexkd_model.deploy.sensor_fit import SensorFit
 from vexkd_model.errors import UserError
 from vexkd_model.process import keep_freed_memory
+from vexkd_model.sensor_check.monitor import SensorMonitor
+from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.health.latency import Latency, latency_message
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
-from vexkd_ros.inputs.endpoints import no_publisher_events, subscription_events, why_nothing_comes
 from vexkd_ros.inputs.lidar_source import LidarSource
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 from vexkd_ros.node_process import run_lifecycle_node
-from vexkd_ros.outputs.diagnostics import Latency, latency_message
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import (
     LIVE,
     StudentParameters,
@@ -59,7 +59,7 @@ class StudentNode(LifecycleNode):
         self._predictor: Predictor | None = None
         self._outputs: Publishers | None = None
         self._transform_subscriptions: list = []
-        self._fit: SensorFit | None = None
+        self._monitor: SensorMonitor | None = None
         self._source: LidarSource | CameraSource | None = None  # None while inactive
         self._worker: threading.Thread | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10,
@@ -98,8 +98,8 @@ class StudentNode(LifecycleNode):
         config, settings = self._predictor.config, self._settings
         self._reporter.health.activated(settings.inputs(config), settings.limits())
         known = self._predictor.card.inputs
-        self._fit = SensorFit(known, config) if known else None
-        common = self, settings, self._transforms, self._reporter, self._fit, self._wanted
+        self._monitor = SensorMonitor(known, config) if known else None
+        common = self, settings, self._transforms, self._reporter, self._monitor, self._wanted
         self._source = (CameraSource(*common, config.camera) if config.camera
                         else LidarSource(*common, config.lidar))
         self._worker = threading.Thread(target=self._work, args=(self._source,), name="student")
@@ -211,8 +211,8 @@ class StudentNode(LifecycleNode):
         age_ms = (self.get_clock().now().nanoseconds - moment.stamp.nanoseconds) * 1e-6
         self._outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
         self._outputs.publish_times(latency, age_ms, header.stamp)
-        if self._fit:
-            self._reporter.sensors(self._fit)
+        if self._monitor:
+            self._reporter.report_mismatches(self._monitor)
 
     def _publish_diagnostics(self) -> None:
         statuses = self._reporter.health.statuses(

@@ -7,12 +7,15 @@ from rclpy.node import Node
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
-from vexkd_ros.outputs.diagnostics import Limits
-from vexkd_ros.outputs.publishers import DEFAULT_OUTPUTS, OUTPUTS
+from vexkd_ros.health.node_health import Limits
 
 RELIABILITIES = ("best_effort", "reliable")
 TRANSPORTS = ("raw", "compressed")
 POINTS = "points"
+DETECTION_OUTPUTS = ("detections", "markers", "detected_objects")
+MAP_OUTPUTS = ("map", "map_image", "map_labels")
+OUTPUTS = DETECTION_OUTPUTS + MAP_OUTPUTS
+DEFAULT_OUTPUTS = ("detections", "markers", *MAP_OUTPUTS)
 OWN_NAMES = [""]  # ROS knows no empty list
 LIVE = ("score_threshold", "outputs")  # may change while a student is loaded; all others take effect on configuring
 

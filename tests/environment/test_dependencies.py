@@ -94,7 +94,7 @@ def test_every_command_leads_to_a_function_that_exists():
                 if entry.value.startswith(("vexkd_ros.", "vexkd_model."))]
     assert {entry.name for entry in commands} == {
         "vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
-        "bag_evaluator"}
+        "bag_evaluator", "bag_view"}
     assert [entry.name for entry in commands if not callable(entry.load())] == []
 
 

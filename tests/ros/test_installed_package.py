@@ -18,7 +18,7 @@ from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator",
-            "doctor", "vexkd"}
+            "bag_view", "doctor", "vexkd"}
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def test_the_installed_modules_are_found_before_the_repository(workspace):
     assert all(line.startswith(str(workspace / "install/vexkd_ros")) for line in where.splitlines())
 
 
-def test_the_page_of_vexkd_view_is_installed_with_its_module(prefix):
+def test_the_page_of_bag_view_is_installed_with_its_module(prefix):
     assert [path.name for path in prefix.rglob("vexkd_ros/bags/view.html")] == ["view.html"]
 
 

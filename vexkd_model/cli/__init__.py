@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from vexkd_model.cli import data, evaluation, figures, training, view
+from vexkd_model.cli import data, evaluation, figures, training
 from vexkd_model.cli.arguments import DEBUG_HELP
 from vexkd_model.errors import UserError
 
@@ -48,6 +48,6 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (data, training, evaluation, figures, view):
+    for group in (data, training, evaluation, figures):
         group.add_commands(commands)
     return parser

@@ -7,7 +7,7 @@ from vexkd_model.cli.arguments import add_command, add_dataset_arguments, index_
 
 
 def synth(arguments: argparse.Namespace) -> None:
-    from vexkd_model.data.synth import PRESETS, synthesise
+    from vexkd_model.synth import PRESETS, synthesise
 
     scenes = arguments.scenes.split(",") if arguments.scenes else None
     synthesise(arguments.out, arguments.preset, arguments.seed, split=arguments.split, scenes=scenes,

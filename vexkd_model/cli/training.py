@@ -67,7 +67,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":  # noqa: F821
     """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
-    from vexkd_model.deploy.measure_inputs import measure_inputs
+    from vexkd_model.sensor_check.measure_split import measure_inputs
     from vexkd_model.training.run import training_index
 
     try:
@@ -95,8 +95,8 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def import_weights(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
-    from vexkd_model.deploy.import_weights import import_weights
     from vexkd_model.deploy.package import save_package
+    from vexkd_model.import_weights.importer import import_weights
     from vexkd_model.model import build_model
     from vexkd_model.training.run import source_revision
 

@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vexkd_model.config import ModelConfig, parse_config
-from vexkd_model.deploy.input_statistics import InputStatistics
 from vexkd_model.errors import UserError
+from vexkd_model.sensor_check.statistics import InputStatistics
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 CONFIG, CARD = "model.yaml", "card.json"

@@ -15,10 +15,10 @@ from safetensors.torch import save as save_safetensors
 
 from vexkd_model.config import ModelConfig, dump_config
 from vexkd_model.deploy.card import CARD, CONFIG, StudentCard, checked, read_card, said_of
-from vexkd_model.deploy.input_statistics import InputStatistics
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
 from vexkd_model.model import BevModel, build_model
+from vexkd_model.sensor_check.statistics import InputStatistics
 
 WEIGHTS = "weights.safetensors"
 

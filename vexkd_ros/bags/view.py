@@ -1,5 +1,6 @@
-"""`vexkd view`: bags as one HTML file that any browser shows, without ROS, a network or a GPU."""
+"""`bag_view`: shows bags in any browser as one HTML file, without ROS, a network or a GPU."""
 
+import argparse
 import base64
 import io
 import json
@@ -19,12 +20,17 @@ from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
+from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.reading import bag_folders
 from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
 from vexkd_ros.bags.view_poses import Poses
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.images import ImageError, stored_image
 from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
+
+HELP = "Bags in a browser: one HTML file that needs neither ROS nor a network."
+EXAMPLE = """example:
+  bag_view bags/scene-0103 out/demo/published --out view.html"""
 
 NODE, POINTS = "/student_node", "/lidar/points"
 MOMENTS = 100  # of about 0.3 MB each
@@ -188,3 +194,32 @@ def _data_url(image: Image.Image, kind: str, **options: int) -> str:
 
 def _hexadecimal(colour: Rgb) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("bag_view", description=HELP, epilog=EXAMPLE,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG",
+                        help="bag folders: what a student published, and what it was given")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="page to write")
+    parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
+    parser.add_argument("--points", default=POINTS, metavar="TOPIC", help=f"of the point clouds (default: {POINTS})")
+    parser.add_argument("--moments", type=_positive, default=MOMENTS, metavar="N",
+                        help=f"show at most so many, evenly chosen (default: {MOMENTS})")
+
+    def command(arguments: argparse.Namespace) -> None:
+        count = write_view(arguments.out, arguments.bags, arguments.node, arguments.points, arguments.moments)
+        size = arguments.out.stat().st_size / 1e6
+        print(f"{arguments.out}: {count} moments, {size:.1f} MB; open it with a browser")
+
+    return run_command(parser, command, argv)
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Whether a camera's images can be read, belong to their calibration and fit the student; whether all fire together."""
+"""Check cameras: readable images of their calibration, a sensor like the one of the training, one trigger for all."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.data.images import view_of
-from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import CameraImage
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
@@ -22,7 +22,7 @@ ANY_VIEW = ImageConfig(width=256, height=144, zoom=1.0, augment={"zoom": (1.0, 1
 
 
 def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base: str,
-                 fit: SensorFit | None, view: ImageConfig = ANY_VIEW) -> list[Finding]:
+                 monitor: SensorMonitor | None, view: ImageConfig = ANY_VIEW) -> list[Finding]:
     """name: nuScenes' channel that the student knows the camera by. view: what it reads of an image."""
     info = infos.messages()[-1]
     findings, unreadable = [], {}
@@ -38,8 +38,8 @@ def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base
         if stored.size not in sizes:
             sizes.add(stored.size)
             findings += _calibration(images.topic, info, stored.size, intrinsics)
-        if fit is not None:
-            _show(seen, fit, message, CameraImage(name, pixels, 0, intrinsics, image_from_stored, np.eye(4)), base)
+        if monitor is not None:
+            _show(seen, monitor, message, CameraImage(name, pixels, 0, intrinsics, image_from_stored, np.eye(4)), base)
     return [Finding(FAIL, images.topic, problem) for problem in unreadable] + findings + _frames(images, infos)
 
 
@@ -90,10 +90,10 @@ def _frames(images: Heard, infos: Heard) -> list[Finding]:
                     "the one that is wrong")]
 
 
-def _show(seen: Observation, fit: SensorFit, message: Any, image: CameraImage, base: str) -> None:
+def _show(seen: Observation, monitor: SensorMonitor, message: Any, image: CameraImage, base: str) -> None:
     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
     try:
         mount = seen.transforms.lookup(base, message.header.frame_id, stamp)
     except TransformUnavailable:  # said where frames are checked
         return
-    fit.see_camera(CameraImage(image.name, image.pixels, stamp, image.intrinsics, image.image_from_stored, mount))
+    monitor.see_camera(CameraImage(image.name, image.pixels, stamp, image.intrinsics, image.image_from_stored, mount))

@@ -1,17 +1,17 @@
-"""What a LiDAR's clouds hold, and whether they fit the student."""
+"""Check a LiDAR's clouds: their content, and whether the sensor is like the one of the training."""
 
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep
-from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
-def check_clouds(seen: Observation, heard: Heard, base: str, fit: SensorFit | None) -> list[Finding]:
-    """heard: of a PointCloud2 topic. Without a fit only what any student needs."""
+def check_clouds(seen: Observation, heard: Heard, base: str, monitor: SensorMonitor | None) -> list[Finding]:
+    """Check the clouds heard on a PointCloud2 topic; without a monitor only what any student needs."""
     messages = heard.messages()
     clouds: list[tuple[object, Cloud]] = []
     problems: dict[str, None] = {}
@@ -23,9 +23,9 @@ def check_clouds(seen: Observation, heard: Heard, base: str, fit: SensorFit | No
     findings = [Finding(FAIL, heard.topic, problem) for problem in problems]
     if clouds:
         findings += _contents(heard.topic, clouds)
-    if fit is not None:
+    if monitor is not None:
         for message, cloud in clouds:
-            _show(seen, fit, message, cloud, base)
+            _show(seen, monitor, message, cloud, base)
     return findings
 
 
@@ -43,10 +43,10 @@ def _contents(topic: str, clouds: list[tuple[object, Cloud]]) -> list[Finding]:
     return findings
 
 
-def _show(seen: Observation, fit: SensorFit, message: object, cloud: Cloud, base: str) -> None:
+def _show(seen: Observation, monitor: SensorMonitor, message: object, cloud: Cloud, base: str) -> None:
     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
     try:
         mount = seen.transforms.lookup(base, message.header.frame_id, stamp)
     except TransformUnavailable:  # said where frames are checked
         return
-    fit.see_cloud(Sweep(cloud.points, stamp, mount, np.eye(4)))
+    monitor.see_cloud(Sweep(cloud.points, stamp, mount, np.eye(4)))

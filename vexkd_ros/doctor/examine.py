@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.deploy.card import StudentCard
-from vexkd_model.deploy.sensor_fit import FEWEST, SensorFit
+from vexkd_model.sensor_check.monitor import FEWEST, SensorMonitor
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
@@ -41,21 +41,21 @@ class Student:
 def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:
     """Without a student, whatever sensors there are."""
     config, card = (student.config, student.card) if student else (None, None)
-    fit = SensorFit(card.inputs, config, every_s=0) if card and card.inputs else None
+    monitor = SensorMonitor(card.inputs, config, every_s=0) if card and card.inputs else None
     findings = check_transform_topics(seen)
     lidar, cameras = wiring.points or seen.of_type(CLOUD), wiring.cameras or seen.of_type(INFO)
     if config.lidar if config else lidar:
-        findings += _examine_lidar(seen, wiring, config, fit)
+        findings += _examine_lidar(seen, wiring, config, monitor)
     if config.camera if config else cameras:
-        findings += _examine_cameras(seen, wiring, config, fit)
+        findings += _examine_cameras(seen, wiring, config, monitor)
     if not (config or lidar or cameras):
         findings.append(Finding(FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or "
                                 "compare ROS_DOMAIN_ID"))
-    return findings + (_sensor_fit(fit, student) if student else [])
+    return findings + (_sensor_fit(monitor, student) if student else [])
 
 
 def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None,
-                   fit: SensorFit | None) -> list[Finding]:
+                   monitor: SensorMonitor | None) -> list[Finding]:
     topic, problem = _points_topic(seen, wiring.points)
     if problem:
         return [problem]
@@ -65,7 +65,7 @@ def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None
     findings += check_mounting(seen, heard, wiring.base)
     if config is None or config.sweeps > 1:
         findings += check_odometry(seen, heard, wiring.base, wiring.odom, "only the newest sweep is used")
-    return findings + check_clouds(seen, heard, wiring.base, fit)
+    return findings + check_clouds(seen, heard, wiring.base, monitor)
 
 
 def _points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding | None]:
@@ -81,7 +81,7 @@ def _points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding |
 
 
 def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | None,
-                     fit: SensorFit | None) -> list[Finding]:
+                     monitor: SensorMonitor | None) -> list[Finding]:
     findings: list[Finding] = []
     images: dict[str, Heard] = {}
     prefixes = _prefixes(seen, wiring, config)
@@ -100,7 +100,7 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
         images[name] = heard
         findings += check_mounting(seen, heard, wiring.base)
         if infos is not None:
-            findings += check_camera(seen, heard, infos, name, wiring.base, fit,
+            findings += check_camera(seen, heard, infos, name, wiring.base, monitor,
                                      config.camera.images if config else ANY_VIEW)
     if images:
         first = next(iter(images.values()))
@@ -136,13 +136,13 @@ def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tupl
     return findings, heard if heard and heard.stamps and heard.msgtype == msgtype else None
 
 
-def _sensor_fit(fit: SensorFit | None, student: Student) -> list[Finding]:
-    if fit is None:
+def _sensor_fit(monitor: SensorMonitor | None, student: Student) -> list[Finding]:
+    if monitor is None:
         return [Finding(WARN, "sensor fit", f"the card of {student.package} does not say what its sensors were like: "
                         "export the student again where its training data is")]
-    findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in fit.mismatches]
-    wrong = {found.sensor for found in fit.mismatches}
-    for sensor, moments in fit.moments.items():
+    findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in monitor.mismatches]
+    wrong = {found.sensor for found in monitor.mismatches}
+    for sensor, moments in monitor.moments.items():
         if 0 < moments < FEWEST:  # why there are none has been said above
             findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} messages half a second apart, at least "
                                     f"{FEWEST} are needed: give more --seconds"))

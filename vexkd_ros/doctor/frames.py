@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import TF, Heard, Observation
-from vexkd_ros.inputs.offers import Asked, unheard
+from vexkd_ros.health.offers import Asked, unheard
 from vexkd_ros.inputs.poses import HISTORY_NS
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 

@@ -10,7 +10,7 @@ from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.doctor.observation import SENSORS, TF, Heard, Observation
-from vexkd_ros.inputs.offers import Offer
+from vexkd_ros.health.offers import Offer
 
 
 def observe_bag(bag: Path, seconds: float) -> Observation:

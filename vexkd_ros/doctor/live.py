@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
-from vexkd_ros.inputs.endpoints import offers_of
+from vexkd_ros.health.endpoints import offers_of
 
 CLASSES = {CLOUD: PointCloud2, IMAGE: Image, COMPRESSED: CompressedImage, INFO: CameraInfo}
 LOOK_S = 0.5  # between looks for new topics

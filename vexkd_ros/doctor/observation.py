@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vexkd_ros.inputs.offers import Offer
+from vexkd_ros.health.offers import Offer
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 CLOUD, IMAGE, COMPRESSED, INFO, TF = (

@@ -4,7 +4,7 @@ import numpy as np
 
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
-from vexkd_ros.inputs.offers import Asked, Offer, unheard, why_silent
+from vexkd_ros.health.offers import Asked, Offer, unheard, why_silent
 
 GAPS = 3.0  # a gap this many times as long as the median one has lost messages in it
 AGE_S = 1.0  # a stamp further from now than any driver's and network's delay

@@ -13,17 +13,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from vexkd_model.config.camera import CameraConfig
-from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import Frame
+from vexkd_ros.health.endpoints import subscription_events
+from vexkd_ros.health.node_health import REPLACED
+from vexkd_ros.health.offers import Asked
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inputs.camera_history import CameraHistory
 from vexkd_ros.inputs.camera_sync import CameraSync, ReceivedImage
 from vexkd_ros.inputs.camera_views import Camera, CameraViews
-from vexkd_ros.inputs.endpoints import subscription_events
 from vexkd_ros.inputs.moment import Moment
-from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.outputs.diagnostics import REPLACED
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import StudentParameters
 
 REFERENCE = "reference"
@@ -37,9 +37,9 @@ class CameraSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool],
+                 reporter: Reporter, monitor: SensorMonitor | None, wanted: Callable[[], bool],
                  config: CameraConfig) -> None:
-        self._node, self._parameters, self._reporter, self._fit = node, parameters, reporter, fit
+        self._node, self._parameters, self._reporter, self._monitor = node, parameters, reporter, monitor
         self._wanted = wanted
         cameras = [Camera(name, topic) for name, topic
                    in zip(config.images.cameras, parameters.cameras, strict=True)]
@@ -88,8 +88,8 @@ class CameraSource:
                                deadline=time.monotonic() + self._parameters.tf_timeout)
         for reason in seen.reasons:
             self._reporter.degrade(reason)
-        for image in seen.cameras if self._fit else ():
-            self._fit.see_camera(image)
+        for image in seen.cameras if self._monitor else ():
+            self._monitor.see_camera(image)
         frame = self._history.frame(found.stamp_ns, seen)
         return frame, {"cameras": len(frame.cameras), "past": len(frame.past)}
 

@@ -10,17 +10,17 @@ from sensor_msgs.msg import PointCloud2
 
 from vexkd_model.config.lidar import LidarConfig
 from vexkd_model.data.sweeps import accumulate_sweeps
-from vexkd_model.deploy.sensor_fit import SensorFit
+from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import Frame
-from vexkd_ros.inputs.endpoints import subscription_events
+from vexkd_ros.health.endpoints import subscription_events
+from vexkd_ros.health.node_health import REPLACED
+from vexkd_ros.health.offers import Asked
+from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inputs.moment import Moment
 from vexkd_ros.inputs.newest import Newest
-from vexkd_ros.inputs.offers import Asked
 from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.outputs.diagnostics import REPLACED
-from vexkd_ros.reporter import Reporter
 from vexkd_ros.student_parameters import POINTS, StudentParameters
 
 DEPTH = 10
@@ -33,9 +33,10 @@ class LidarSource:
     """
 
     def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, fit: SensorFit | None, wanted: Callable[[], bool], config: LidarConfig) -> None:
+                 reporter: Reporter, monitor: SensorMonitor | None, wanted: Callable[[], bool],
+                 config: LidarConfig) -> None:
         self._node, self._parameters, self._transforms, self._reporter = node, parameters, transforms, reporter
-        self._fit, self._wanted = fit, wanted
+        self._monitor, self._wanted = monitor, wanted
         self._sweeps = SweepBuffer(config.sweeps, round(parameters.max_sweep_gap * 1e9), config.sweep_interval)
         self._newest: Newest[Moment] = Newest()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
@@ -56,8 +57,8 @@ class LidarSource:
                               deadline=time.monotonic() + parameters.tf_timeout)
         if placed.reason:
             self._reporter.degrade(placed.reason)
-        if self._fit:
-            self._fit.see_cloud(placed.sweeps[0])
+        if self._monitor:
+            self._monitor.see_cloud(placed.sweeps[0])
         return Frame(accumulate_sweeps(placed.sweeps), moment.stamp.nanoseconds), {"sweeps": len(placed.sweeps)}
 
     def stop(self) -> None:

@@ -1,1 +1,1 @@
-"""Prediction → messages: detections, markers, map grids, diagnostics."""
+"""Prediction → messages: detections, markers, map grids."""

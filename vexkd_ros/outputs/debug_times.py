@@ -8,8 +8,8 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from std_msgs.msg import Float64
 
-from vexkd_ros.inputs.endpoints import no_publisher_events
-from vexkd_ros.outputs.diagnostics import Latency
+from vexkd_ros.health.endpoints import no_publisher_events
+from vexkd_ros.health.latency import Latency
 
 DEPTH = 10
 

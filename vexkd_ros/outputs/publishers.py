@@ -19,19 +19,15 @@ from visualization_msgs.msg import MarkerArray
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_model.types import MAP_CLASSES, Prediction
-from vexkd_ros.inputs.endpoints import no_publisher_events, publisher_events
+from vexkd_ros.health.endpoints import no_publisher_events, publisher_events
+from vexkd_ros.health.latency import Latency
 from vexkd_ros.outputs.debug_times import DebugTimes
 from vexkd_ros.outputs.detected_objects import detected_objects_message, detected_objects_type
 from vexkd_ros.outputs.detections import detections_message
-from vexkd_ros.outputs.diagnostics import Latency
 from vexkd_ros.outputs.map_grids import grid_message, image_message, label_info_message, labels_message
 from vexkd_ros.outputs.markers import markers_message
+from vexkd_ros.student_parameters import DEFAULT_OUTPUTS, OUTPUTS
 
-# What the parameter `outputs` may name.
-DETECTION_OUTPUTS = ("detections", "markers", "detected_objects")
-MAP_OUTPUTS = ("map", "map_image", "map_labels")
-OUTPUTS = DETECTION_OUTPUTS + MAP_OUTPUTS
-DEFAULT_OUTPUTS = ("detections", "markers", *MAP_OUTPUTS)
 DEPTH = 10  # reliable, keep last: a recorder that stalls for a few frames loses none
 
 Convert = Callable[[Prediction, Header], object]

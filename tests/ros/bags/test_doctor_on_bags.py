@@ -14,10 +14,10 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from vexkd_model.config import load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.synth import synthesise
-from vexkd_model.deploy.measure_inputs import measure_inputs
 from vexkd_model.deploy.package import save_package
 from vexkd_model.model import build_model
+from vexkd_model.sensor_check.measure_split import measure_inputs
+from vexkd_model.synth import synthesise
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.qos import STREAM
 from vexkd_ros.bags.scene.geometry import header

@@ -1,4 +1,4 @@
-"""`vexkd view`: what is in the bags stands in the page, at its place."""
+"""`bag_view`: what is in the bags stands in the page, at its place."""
 
 import base64
 import io
@@ -14,13 +14,12 @@ from PIL import Image
 from pyquaternion import Quaternion
 from rosbags.rosbag2 import StoragePlugin, Writer
 
-from vexkd_model.cli import main
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import read_lidar_file
 from vexkd_model.types import DETECTION_CLASSES
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.typestore import bag_typestore
-from vexkd_ros.bags.view import write_view
+from vexkd_ros.bags.view import main, write_view
 
 LATER_NS = 50_000_000  # the camera takes its picture so long after the keyframe: with the next sweep
 SIZE, FOCAL = (1280, 720), 900.0
@@ -150,14 +149,14 @@ def test_large_pictures_become_small_ones_and_stay_what_they_are(data):
 
 
 def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
-    main(["view", *map(str, bags), "--out", str(tmp_path / "few.html"), "--moments", "2"])
+    assert main([*map(str, bags), "--out", str(tmp_path / "few.html"), "--moments", "2"]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'few.html'}: 2 moments, ")
 
 
-def test_bags_without_anything_to_see_are_refused_and_leave_no_page(bags, tmp_path):
-    with pytest.raises(SystemExit, match="nothing to see on /ground_truth, /other/detections or /other/points"):
-        main(["view", str(bags[1]), "--out", str(tmp_path / "view.html"), "--node", "/other", "--points",
-              "/other/points"])
+def test_bags_without_anything_to_see_are_refused_and_leave_no_page(bags, tmp_path, capsys):
+    assert main([str(bags[1]), "--out", str(tmp_path / "view.html"), "--node", "/other", "--points",
+                 "/other/points"]) == 1
+    assert "nothing to see on /ground_truth, /other/detections or /other/points" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

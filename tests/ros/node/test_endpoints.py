@@ -11,14 +11,14 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from vexkd_ros.inputs.endpoints import (
+from vexkd_ros.health.endpoints import (
     no_publisher_events,
     offers_of,
     publisher_events,
     subscription_events,
     why_nothing_comes,
 )
-from vexkd_ros.inputs.offers import Asked
+from vexkd_ros.health.offers import Asked
 
 CLOUD, TF = "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
 RELIABLE, BEST_EFFORT = (QoSProfile(depth=1, reliability=policy)

@@ -5,9 +5,10 @@ import time
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from vexkd_model.deploy.mismatch import Mismatch
-from vexkd_ros.outputs import diagnostics
-from vexkd_ros.outputs.diagnostics import Health, Latency, Limits
+from vexkd_model.sensor_check.rules import Mismatch
+from vexkd_ros.health import node_health
+from vexkd_ros.health.latency import Latency
+from vexkd_ros.health.node_health import Limits, NodeHealth
 
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE)
 FAST = Latency(1.0, 2.0, 30.0, 4.0)
@@ -15,7 +16,7 @@ SOON = Limits(stale_s=0.1)
 
 
 def health_of(*inputs, **limits):
-    health = Health()
+    health = NodeHealth()
     health.activated(inputs, Limits(**limits))
     return health
 
@@ -67,7 +68,7 @@ def test_why_an_input_is_silent_is_asked_only_where_it_is():
 
 
 def test_input_without_output_is_an_error_once_it_is_not_the_first(monkeypatch):
-    monkeypatch.setattr(diagnostics, "RECENT_S", 0.1)
+    monkeypatch.setattr(node_health, "RECENT_S", 0.1)
     health = health_of("points", stale_s=60)
     health.input_received(0.0)
     assert said(health)["node: student"].level == WARN
@@ -83,7 +84,7 @@ def test_a_slow_node_is_warned_of_and_one_that_stays_slow_is_an_error(monkeypatc
     status = said(health)["node: student"]
     assert status.level == WARN
     assert status.message == "median latency 37 ms is above permitted_latency, 30 ms"
-    monkeypatch.setattr(diagnostics, "LASTING_S", 0.05)
+    monkeypatch.setattr(node_health, "LASTING_S", 0.05)
     time.sleep(0.1)
     assert said(health)["node: student"].level == ERROR
 
@@ -113,13 +114,13 @@ def test_images_of_a_frame_that_are_far_apart_are_warned_of():
 def test_what_does_not_fit_is_in_a_status_of_its_own_and_new_for_the_log_once():
     health = health_of("points")
     dark, beams = (Mismatch("lidar", kind, f"{kind}: do this") for kind in ("intensity zero", "beams"))
-    assert health.sensor_fit([dark]) == [dark]
-    assert health.sensor_fit([dark, beams]) == [beams] and health.sensor_fit([dark, beams]) == []
+    assert health.sensors_compared([dark]) == [dark]
+    assert health.sensors_compared([dark, beams]) == [beams] and health.sensors_compared([dark, beams]) == []
     status = said(health)["node: sensor fit"]
     assert status.level == WARN and "beams: do this" in status.message
-    health.sensor_fit([])
+    health.sensors_compared([])
     assert said(health)["node: sensor fit"].level == OK
-    assert health.sensor_fit([dark]) == []  # it comes and goes: not told anew
+    assert health.sensors_compared([dark]) == []  # it comes and goes: not told anew
 
 
 def test_rates_and_counts_are_those_of_what_came():

@@ -1,7 +1,13 @@
 """What the node needs to start, and nothing that only training needs: seconds of every start on a vehicle."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+import vexkd_ros
 
 ONLY_FOR_TRAINING = {"nuscenes", "pyarrow", "lightning", "transformers", "matplotlib", "shapely", "tensorboard",
                      "torchmetrics", "rosbags"}  # fmt: skip
@@ -14,3 +20,11 @@ def test_the_node_imports_nothing_that_only_training_needs():
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert {"torch", "rclpy"} <= loaded
     assert not loaded & ONLY_FOR_TRAINING
+
+
+@pytest.mark.parametrize(("folder", "below"), [
+    ("health", set()), ("inputs", {"health", "student_parameters"}), ("outputs", {"health", "student_parameters"})])
+def test_inputs_and_outputs_know_of_health_but_neither_of_each_other_nor_of_the_node(folder, below):
+    modules = sorted((Path(vexkd_ros.__file__).parent / folder).glob("*.py"))
+    imported = {name for module in modules for name in re.findall(r"vexkd_ros\.(\w+)", module.read_text())}
+    assert len(modules) > 1 and imported <= below | {folder}

@@ -19,11 +19,12 @@ from vision_msgs.msg import Detection3DArray, LabelInfo
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.errors import UserError
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
+from vexkd_ros.health.latency import Latency
 from vexkd_ros.outputs.debug_times import DebugTimes
 from vexkd_ros.outputs.detected_objects import LABELS, detected_objects_message
-from vexkd_ros.outputs.diagnostics import Latency
-from vexkd_ros.outputs.publishers import DEFAULT_OUTPUTS, Publishers, check_outputs
+from vexkd_ros.outputs.publishers import Publishers, check_outputs
 from vexkd_ros.share import REPOSITORY
+from vexkd_ros.student_parameters import DEFAULT_OUTPUTS
 
 TIMEOUT_S = 60.0
 GRID = BevGrid(-2.0, 2.0, -2.0, 2.0, 1.0)

@@ -9,8 +9,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 
-from vexkd_model.data.synth.lidar import scan
-from vexkd_model.data.synth.world import build_world, random_stream
+from vexkd_model.synth.lidar import scan
+from vexkd_model.synth.world import build_world, random_stream
 
 SHIPPED = Path(__file__).parents[3] / "models" / "lidar_pillar_small"
 

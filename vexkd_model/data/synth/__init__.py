@@ -1,6 +1,0 @@
-"""The synthetic world: street scenes, ray-cast sensors, and a writer of the official nuScenes schema."""
-
-from vexkd_model.data.synth.generate import synthesise
-from vexkd_model.data.synth.presets import PRESETS
-
-__all__ = ["PRESETS", "synthesise"]

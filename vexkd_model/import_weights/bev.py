@@ -1,0 +1,50 @@
+"""Published BEV encoders and fusion, layer by layer: theirs stands left, ours right."""
+
+from vexkd_model.bev.encoder import BevEncoder
+from vexkd_model.bev.resnet import ResNetBevEncoder
+from vexkd_model.import_weights.layers import (
+    POINT_EPS,
+    Change,
+    Layer,
+    Layers,
+    conv_norm,
+    lidar_first,
+    same,
+    transposed_convolution,
+    turned,
+)
+
+
+def second(encoder: BevEncoder, blocks: str, deblocks: str, turn: Change = same, first: int = 0,
+           after_stem: bool = False) -> Layers:
+    """SECOND and its FPN. first: index of a stage's first convolution. after_stem: the first stage is our stem."""
+    for stage, layers in enumerate(encoder.stages):
+        for i in range(0 if after_stem and stage == 0 else len(layers)):
+            at = first + 3 * i
+            yield conv_norm(f"{blocks}{stage}.{at}.", f"{blocks}{stage}.{at + 1}.", f"bev.stages.{stage}.{i}.",
+                            POINT_EPS, weight=turn)
+        yield conv_norm(f"{deblocks}{stage}.0.", f"{deblocks}{stage}.1.", f"bev.laterals.{stage}.", POINT_EPS,
+                        weight=lambda weight, shape: turn(transposed_convolution(weight, shape), shape))
+
+
+def bev_resnet(encoder: ResNetBevEncoder) -> Layers:
+    """BEVDet's."""
+    for stage, blocks in enumerate(encoder.stages):
+        for block in range(len(blocks)):
+            their, our = f"img_bev_encoder_backbone.layers.{stage}.{block}.", f"bev.stages.{stage}.{block}."
+            yield conv_norm(f"{their}conv1.", f"{their}bn1.", f"{our}layers.0.")
+            yield Layer(f"{their}conv2.", f"{our}layers.1.", (f"{their}bn2.", f"{our}layers.2."))
+            if block == 0:
+                yield Layer(f"{their}downsample.", f"{our}shortcut.")
+    neck = "img_bev_encoder_neck."
+    yield conv_norm(f"{neck}conv.0.", f"{neck}conv.1.", "bev.join.0.")
+    yield conv_norm(f"{neck}conv.3.", f"{neck}conv.4.", "bev.join.1.")
+    yield conv_norm(f"{neck}up2.1.", f"{neck}up2.2.", "bev.output.0.")
+    yield Layer(f"{neck}up2.4.", "bev.output.1.")
+
+
+def concat_fusion(camera_channels: int, theirs: str) -> Layers:
+    """BEVFusion's."""
+    reordered = lidar_first(camera_channels)
+    yield conv_norm(f"{theirs}0.", f"{theirs}1.", "fusion.merge.",
+                    weight=lambda weight, shape: turned(reordered(weight, shape), shape))

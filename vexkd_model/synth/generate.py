@@ -1,0 +1,125 @@
+"""`vexkd synth`: which scenes are written, by how many processes, and the tables and maps of all of them."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from vexkd_model.errors import UserError
+from vexkd_model.files import locked, replace_folder, write_json
+from vexkd_model.parallel import in_parallel
+from vexkd_model.progress import progress
+from vexkd_model.synth.map_mask_image import write_mask
+from vexkd_model.synth.maps import canvas_of, map_expansion
+from vexkd_model.synth.presets import PRESETS, Preset
+from vexkd_model.synth.scene import PARTIAL, WORK, record_path, write_scene
+from vexkd_model.synth.tables import TABLES, shared_tables, token
+
+GENERATOR = 3  # grows whenever the same preset and seed give other files
+MANIFEST = "synth.json"
+LOCK = "lock"  # inside OUT/.synth
+
+
+def synthesise(out: Path, preset: str, seed: int, split: str | None = None, scenes: Sequence[str] | None = None,
+               device: str = "cpu", workers: int = 1) -> None:
+    """Write a synthetic dataset in the official nuScenes schema to `out`, or complete the one that is there.
+
+    split, scenes: only these scenes; a later call adds others. The files of a scene depend on preset, seed and its
+    name alone, not on `workers` or on what else is written. Raises UserError for a wrong name, for a folder that holds
+    something else, and where another process is writing to it.
+    """
+    out = Path(out)
+    names = _chosen_scenes(preset, split, scenes)
+    _check_arguments(seed, device, workers)
+    made_of = {"preset": preset, "seed": seed, "generator": GENERATOR}
+    _is_begun(out, made_of)  # before a lock is left in a folder that is somebody else's
+    with locked(out / WORK / LOCK, f"{out}: another vexkd synth is writing it; wait for it or give another folder"):
+        if not _is_begun(out, made_of):
+            write_json(out / MANIFEST, {**made_of, "scenes": []}, indent=None)
+        missing = [name for name in names if not record_path(out, name).is_file()]
+        if missing:
+            written = _write_scenes(out, preset, seed, missing, device, workers)
+            for _ in progress(written, "synth", len(missing), "scenes"):
+                pass
+        _write_dataset(out, PRESETS[preset], made_of)
+        shutil.rmtree(out / WORK / PARTIAL, ignore_errors=True)
+
+
+def _chosen_scenes(preset: str, split: str | None, scenes: Sequence[str] | None) -> list[str]:
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset}: choose one of {', '.join(PRESETS)}")
+    known = PRESETS[preset]
+    if split is not None and split not in known.splits:
+        raise UserError(f"--split {split}: preset {preset} has {', '.join(known.splits)}")
+    names = list(known.splits[split] if split else known.scene_names)
+    for name in scenes or ():
+        if name not in names:
+            raise UserError(f"--scenes {name}: not a scene of {f'split {split}' if split else f'preset {preset}'}")
+    return [name for name in names if scenes is None or name in scenes]
+
+
+def _check_arguments(seed: int, device: str, workers: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must not be negative")
+    if workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: not usable here ({str(error).splitlines()[0]}); use cpu") from None
+
+
+def _is_begun(out: Path, made_of: dict) -> bool:
+    """Whether `out` holds this very dataset, or a part of it; UserError where it holds anything else."""
+    path = out / MANIFEST
+    if not out.is_dir() or all(entry.name == WORK for entry in out.iterdir()):
+        return False
+    if not path.is_file():
+        raise UserError(f"{out}: not empty and without {MANIFEST}; give an empty or new folder")
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not readable ({error}); delete the folder and start again") from None
+    for key, value in made_of.items():
+        if found.get(key) != value:
+            raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
+    return True
+
+
+def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: str, workers: int) -> Iterator[str]:
+    """Yield the names of scenes as they are finished."""
+    threads = torch.get_num_threads()
+    yield from in_parallel(partial(write_scene, out, PRESETS[preset], seed, device=device), names,
+                           min(workers, len(names)))
+    torch.set_num_threads(threads)  # which write_scene changes, with one worker in this process
+
+
+def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
+    """Tables and maps of every finished scene, in official order whatever the order in which they were written."""
+    names = [name for name in preset.scene_names if record_path(out, name).is_file()]
+    tables = {name: [] for name in TABLES} | shared_tables()
+    towns: dict[str, dict[str, dict]] = {}
+    slots: dict[str, list[int]] = {}
+    for name in names:
+        record = json.loads(record_path(out, name).read_text())
+        for table, rows in record["tables"].items():
+            tables[table] += rows
+        towns.setdefault(record["location"], {})[name] = record["map"]
+        slots.setdefault(record["location"], []).append(record["slot"])
+    for town, scenes in sorted(towns.items()):
+        filename = f"maps/{token('map', town)}.png"
+        logs = [row["token"] for row in tables["log"] if row["location"] == town]
+        tables["map"].append({"token": token("map", town), "category": "semantic_prior", "filename": filename,
+                              "log_tokens": logs})
+        canvas = canvas_of(slots[town])
+        write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas), indent=None)
+        write_mask(out / filename, scenes, canvas)
+    unfinished = out / WORK / "tables"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for table, rows in tables.items():
+        write_json(unfinished / f"{table}.json", rows, indent=None)
+    replace_folder(unfinished, out / preset.version)
+    write_json(out / MANIFEST, {**made_of, "scenes": names}, indent=None)

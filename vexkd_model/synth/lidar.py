@@ -1,0 +1,122 @@
+"""A spinning 32-beam LiDAR (HDL-32E) on the roof: its rays, and what of a world they meet."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vexkd_model.synth.echoes import BEAMS, COLUMNS, ELEVATION, MAX_RANGE_M, Surfaces, returns
+from vexkd_model.synth.ground import GROUND_INTENSITY, PAINT_WHITE, PAINT_YELLOW
+from vexkd_model.synth.raycast import NO_HIT, Hits, Primitives, cast, normals
+from vexkd_model.synth.shapes import CAR_BODY, GLASS, INTENSITY
+from vexkd_model.synth.world import World, world_from_ego
+
+PAINT_BONUS, PAINT_REACH_M = 22.0, 12.0  # paint stands out of asphalt only near the vehicle
+WET_GROUND = 0.55  # a wet road throws this share of the light away from the sensor
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One revolution. points: float32 (BEAMS · COLUMNS, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring,
+    in firing order, one for every ray: see `echoes.returns`.
+
+    visible: float32 (A,), the seen share of each actor's outline; NaN for one that no ray would meet.
+    """
+
+    points: np.ndarray
+    visible: np.ndarray
+
+
+def scan(world: World, time_s: float, rng: np.random.Generator, device: str = "cpu") -> Scan:
+    """Turn once, at one instant: nuScenes' motion within a revolution shows in rays without a return alone."""
+    world_from_lidar = world_from_ego(world.ego, time_s) @ world.rig.base_from_lidar
+    ahead = float(np.arctan2(world_from_lidar[1, 1], world_from_lidar[0, 1]))
+    tilt = float(np.arccos(np.clip(world_from_lidar[2, 2], -1, 1)))
+    origin = torch.tensor(world_from_lidar[:3, 3], dtype=torch.float32, device=device)
+    directions = ray_directions(world_from_lidar, device)
+    primitives = world.primitives(time_s, device)
+    hits = cast(primitives, origin, directions, lidar_windows(primitives, origin, ahead, tilt), (BEAMS, COLUMNS))
+    ground, kind = world.ground.cast(origin, directions)
+    on_ground = ground < hits.depth
+    depth = torch.where(on_ground, ground, hits.depth)
+    surfaces = _surfaces(world, primitives, hits, origin, directions, depth, on_ground, kind)
+    points = returns(surfaces, world.weather, world.rig.base_from_lidar, world.ego.speed, rng)
+    return Scan(points, _visible_share(world, hits, depth.clamp_max(MAX_RANGE_M)))
+
+
+def ray_directions(world_from_lidar: np.ndarray, device: str) -> torch.Tensor:
+    """float32 (BEAMS · COLUMNS, 3) unit vectors in the world; column 0 looks along the vehicle (the sensor's y)."""
+    azimuth = np.arange(COLUMNS) * (2 * np.pi / COLUMNS) + np.pi / 2
+    cos = np.cos(ELEVATION)[:, None]
+    z = np.broadcast_to(np.sin(ELEVATION)[:, None], (BEAMS, COLUMNS))
+    rays = np.stack([cos * np.cos(azimuth), cos * np.sin(azimuth), z], -1).reshape(-1, 3)
+    return torch.from_numpy((rays @ world_from_lidar[:3, :3].T).astype(np.float32)).to(device)
+
+
+def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt: float = 0.0) -> torch.Tensor:
+    """int64 (P, 4) windows for `cast`: the beams and columns that can meet each primitive.
+
+    yaw: heading of column 0 in the world. tilt: angle between the sensor's axis and the vertical [rad]; it widens the
+    windows by what it can move a ray.
+    """
+    delta = primitives.centre - origin
+    cos, sin = torch.cos(primitives.yaw), torch.sin(primitives.yaw)
+    local = torch.stack([cos * delta[:, 0] + sin * delta[:, 1], cos * delta[:, 1] - sin * delta[:, 0]], 1).abs()
+    near = (local - primitives.half[:, :2]).clamp_min(0).norm(dim=1)
+    far = (local + primitives.half[:, :2]).norm(dim=1)
+    top, bottom = delta[:, 2] + primitives.half[:, 2], delta[:, 2] - primitives.half[:, 2]
+    high = torch.atan2(top, torch.where(top > 0, near, far)) + tilt
+    low = torch.atan2(bottom, torch.where(bottom > 0, far, near)) - tilt
+    step = (ELEVATION[-1] - ELEVATION[0]) / (BEAMS - 1)
+    rows = torch.stack([torch.ceil((low - ELEVATION[0]) / step - 1e-3),
+                        torch.floor((high - ELEVATION[0]) / step + 1e-3) + 1]).clamp(0, BEAMS).long()
+    corners = primitives.corners() - origin
+    middle = torch.atan2(delta[:, 1], delta[:, 0])
+    turn = torch.atan2(corners[..., 1], corners[..., 0]) - middle[:, None]
+    turn = torch.remainder(turn + np.pi, 2 * np.pi) - np.pi
+    column = 2 * np.pi / COLUMNS
+    slack = tilt * np.tan(-ELEVATION[0]) / np.cos(tilt) / column + 1e-2
+    first = torch.ceil((middle + turn.amin(1) - yaw) / column - slack).long()
+    last = torch.floor((middle + turn.amax(1) - yaw) / column + slack).long() + 1
+    inside = near < 1e-3
+    first, last = torch.where(inside, 0, first), torch.where(inside, COLUMNS, last)
+    last = torch.where(near > MAX_RANGE_M, first, last)
+    return torch.stack([rows[0], rows[1], first, last], 1)
+
+
+def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Tensor, directions: torch.Tensor,
+              depth: torch.Tensor, on_ground: torch.Tensor, kind: torch.Tensor) -> Surfaces:
+    """What every ray meets."""
+    cosine = directions[:, 2].abs()
+    of_kind = kind.cpu().numpy()
+    distance = depth.cpu().numpy()
+    dry = 1 - world.weather.rain
+    intensity = GROUND_INTENSITY[of_kind] * (1 - WET_GROUND * world.weather.rain)
+    painted = (of_kind == PAINT_WHITE) | (of_kind == PAINT_YELLOW)
+    intensity += painted * (dry * PAINT_BONUS) * np.exp(-((np.minimum(distance, 99.0) / PAINT_REACH_M) ** 2))
+    solid = torch.nonzero(~on_ground & (hits.primitive != NO_HIT)).squeeze(1)
+    index = hits.primitive[solid]
+    points = origin + depth[solid, None] * directions[solid]
+    normal, _ = normals(primitives, index, points)
+    cosine[solid] = (normal * directions[solid]).sum(1).abs()
+    of, where = index.cpu().numpy(), solid.cpu().numpy()
+    material = world.materials[of]
+    # The own colour shows only faintly: a white car answers a little more strongly than a black one.
+    brightness = world.colours[of].mean(1)
+    intensity[where] = INTENSITY[material] * np.where(material >= CAR_BODY, 0.8 + 0.4 * brightness, 1.0)
+    window = np.zeros(len(distance), bool)
+    window[where] = material == GLASS
+    return Surfaces(distance, intensity.astype(np.float32), cosine.cpu().numpy(), window)
+
+
+def _visible_share(world: World, hits: Hits, depth: torch.Tensor) -> np.ndarray:
+    """Share of the rays that would meet each actor alone and do meet it first."""
+    owner = torch.from_numpy(world.owner).to(depth.device)
+    primitive, ray = hits.pairs
+    actor = owner[primitive]
+    own = actor >= 0
+    outline = torch.unique(actor[own] * len(depth) + ray[own])
+    whole = torch.bincount(torch.div(outline, len(depth), rounding_mode="floor"), minlength=len(world.actors))
+    first = hits.primitive[(hits.primitive != NO_HIT) & (hits.depth <= depth)]
+    seen = torch.bincount(owner[first][owner[first] >= 0], minlength=len(world.actors))
+    return (seen / whole).cpu().numpy()

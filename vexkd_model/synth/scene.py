@@ -1,0 +1,167 @@
+"""One scene on disk: drive through its world, write what the sensors see, then its tables in one file."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vexkd_model.files import write_json
+from vexkd_model.geometry.transforms import apply
+from vexkd_model.synth.actors import Actor
+from vexkd_model.synth.cameras import render
+from vexkd_model.synth.lidar import scan
+from vexkd_model.synth.lighting import LightSource
+from vexkd_model.synth.maps import scene_geometry
+from vexkd_model.synth.presets import KEYFRAME_INTERVAL_US, MAP_NAMES, SWEEP_INTERVAL_US, Preset
+from vexkd_model.synth.rig import camera_stamp_us
+from vexkd_model.synth.tables import LIDAR, SceneTables
+from vexkd_model.synth.world import (
+    CAMERA_STREAM,
+    LIDAR_STREAM,
+    TRIGGER_STREAM,
+    World,
+    build_world,
+    patch_origin,
+    random_stream,
+    world_from_ego,
+)
+
+FIRST_STAMP_US = 1_530_000_000_000_000
+SCENE_SPACING_US = 60_000_000
+RECORDS = "scenes"  # folder of finished scenes' records, inside OUT/.synth
+PARTIAL = "partial"  # folder of unfinished scenes' files, inside OUT/.synth
+WORK = ".synth"
+
+
+def record_path(out: Path, name: str) -> Path:
+    """The file whose presence says that a scene is complete."""
+    return out / WORK / RECORDS / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class _Drive:
+    """One scene while it is recorded: files go to `folder`, rows to `tables`; time 0 is at start_us.
+
+    number: the scene's own, see `Preset.scene_number`.
+    """
+
+    folder: Path
+    world: World
+    tables: SceneTables
+    preset: Preset
+    seed: int
+    number: int
+    device: str
+
+    @property
+    def start_us(self) -> int:
+        return FIRST_STAMP_US + self.number * SCENE_SPACING_US
+
+    @property
+    def keyframes(self) -> list[int]:
+        """Stamps [µs]."""
+        return [self.start_us + k * KEYFRAME_INTERVAL_US for k in range(self.preset.keyframes)]
+
+    def seconds(self, stamp_us: int) -> float:
+        return (stamp_us - self.start_us) * 1e-6
+
+    def file(self, channel: str, stamp_us: int, is_keyframe: bool, ending: str) -> tuple[str, Path]:
+        """Name inside the dataset, and where to write it now."""
+        kind = "samples" if is_keyframe else "sweeps"
+        name = f"{kind}/{channel}/{self.tables.logfile}__{channel}__{stamp_us}.{ending}"
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return name, path
+
+
+def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> str:
+    """Write one scene and return its name. Files move into place when all are there, the record last of all."""
+    torch.set_num_threads(1)  # the last bits of a sum may depend on the number of threads
+    number = preset.scene_number(name)
+    slot, town = divmod(preset.scene_names.index(name), len(MAP_NAMES))
+    partial = out / WORK / PARTIAL / name
+    shutil.rmtree(partial, ignore_errors=True)
+    drive = _Drive(partial, build_world(seed, number, preset.duration_s, device),
+                   SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)), preset, seed, number, device)
+    drive.tables.add_calibration(drive.world.rig, preset.image_width, preset.image_height)
+    drive.tables.add_scene(drive.keyframes, _describe(drive.world))
+    _write_lidar(drive)
+    _write_images(drive)
+    drive.tables.link_sample_data()
+    for source in sorted(path for path in partial.rglob("*") if path.is_file()):
+        target = out / source.relative_to(partial)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+    shutil.rmtree(partial)
+    write_json(record_path(out, name), {
+        "tables": drive.tables.rows, "location": drive.tables.location, "slot": slot,
+        "map": scene_geometry(drive.world.layout, drive.tables.offset)}, indent=None)  # fmt: skip
+    return name
+
+
+def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
+    """(time, time of the keyframe that it belongs to) [µs] of every LiDAR revolution, in time order."""
+    times = []
+    for k, stamp in enumerate(stamps):
+        before = preset.sweeps_before_keyframe if k else preset.sweeps_before_scene
+        times += [(stamp - i * SWEEP_INTERVAL_US, stamp) for i in range(before, -1, -1)]
+    return times
+
+
+def _write_lidar(drive: _Drive) -> None:
+    """All sweeps, and the annotations, which count the keyframes' points."""
+    world, counts, visible = drive.world, [], []
+    for number, (stamp, keyframe) in enumerate(sweep_stamps(drive.preset, drive.keyframes)):
+        time_s = drive.seconds(stamp)
+        rng = random_stream(drive.seed, drive.number, LIDAR_STREAM, number)
+        revolution = scan(world, time_s, rng, drive.device)
+        world_from_base = world_from_ego(world.ego, time_s)
+        name, path = drive.file(LIDAR, stamp, stamp == keyframe, "pcd.bin")
+        revolution.points.tofile(path)
+        drive.tables.add_sample_data(LIDAR, stamp, keyframe, name, world_from_base)
+        if stamp == keyframe:
+            points = apply(world_from_base @ world.rig.base_from_lidar, revolution.points[:, :3].astype(np.float64))
+            counts.append([points_inside(points, actor, time_s) for actor in world.actors])
+            visible.append(revolution.visible)
+    times = [drive.seconds(stamp) for stamp in drive.keyframes]
+    drive.tables.add_annotations(world.actors, drive.keyframes, times, np.array(counts), np.array(visible))
+
+
+def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
+    """How many points (N, 3) of the scene's frame lie in an actor's box."""
+    centre, yaw = actor.box(time_s)
+    reach = np.hypot(*actor.size[:2]) / 2
+    near = points[(np.abs(points[:, 0] - centre[0]) < reach) & (np.abs(points[:, 1] - centre[1]) < reach)] - centre
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    along, across = cos * near[:, 0] + sin * near[:, 1], cos * near[:, 1] - sin * near[:, 0]
+    length, width, height = actor.size / 2
+    return int(((np.abs(along) <= length) & (np.abs(across) <= width) & (np.abs(near[:, 2]) <= height)).sum())
+
+
+def _write_images(drive: _Drive) -> None:
+    """Six images a keyframe, each at its own time. Shadows and lamps are drawn once a keyframe, at the LiDAR's time."""
+    size = (drive.preset.image_width, drive.preset.image_height)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, drive.preset.jpeg_quality]
+    source = LightSource(drive.world, drive.device)
+    for k, keyframe in enumerate(drive.keyframes):
+        light = source.at(drive.seconds(keyframe))
+        trigger = random_stream(drive.seed, drive.number, TRIGGER_STREAM, k)
+        for number, camera in enumerate(drive.world.rig.cameras):
+            stamp = camera_stamp_us(camera, keyframe, trigger)
+            time_s = drive.seconds(stamp)
+            rng = random_stream(drive.seed, drive.number, CAMERA_STREAM, k, number)
+            image = render(drive.world, camera, time_s, size, light, rng, drive.device)
+            name, path = drive.file(camera.channel, stamp, True, "jpg")
+            path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
+            drive.tables.add_sample_data(camera.channel, stamp, keyframe, name,
+                                         world_from_ego(drive.world.ego, time_s), size)
+
+
+def _describe(world: World) -> str:
+    kinds = sorted({actor.name.replace("_", " ") for actor in world.actors})
+    place = "junction" if world.layout.cross is not None else "street"
+    return f"Synthetic {place}, {world.weather.words}: {', '.join(kinds)}"
