@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from vexkd_model.figures.bev_axes import FAINT, INK, save_png
 from vexkd_model.figures.palette import SERIES_COLOURS
 from vexkd_model.figures.run_names import short_names
-from vexkd_model.training.read_losses import SUM, TERM, Curve, read_losses
+from vexkd_model.training.read_losses import SUM, TERM, Curve, is_of_distillation, read_losses
 
-OF_DISTILLATION = ("loss/distill_", "loss/mask_")
 COLUMNS = 4
 SMOOTHED_SHARE = 0.04  # of a curve, over which it is averaged
 
@@ -26,7 +25,7 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """losses: curves by name, by run. The sum first, then a small panel for each term that any run has, those of
     distillation last."""
     terms = sorted({name for of_run in losses.values() for name in of_run} - {SUM},
-                   key=lambda name: (name.startswith(OF_DISTILLATION), name))
+                   key=lambda name: (is_of_distillation(name), name))
     rows = -(-(1 + len(terms)) // COLUMNS)
     figure = Figure(figsize=(3.3 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)

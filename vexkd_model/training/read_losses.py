@@ -10,6 +10,8 @@ from vexkd_model.errors import UserError
 
 LOG, TABLE = "log", "metrics.csv"
 SUM, TERM = "loss", "loss/"
+# How the names of terms begin that no plain training has.
+OF_DISTILLATION = ("distill_", "mask_", "relation", "response_", "teacher_labels")
 
 
 class Curve(NamedTuple):
@@ -17,6 +19,11 @@ class Curve(NamedTuple):
 
     steps: np.ndarray
     values: np.ndarray
+
+
+def is_of_distillation(name: str) -> bool:
+    """Whether a term, with or without the log's prefix, is of distillation and not of the tasks."""
+    return name.removeprefix(TERM).startswith(OF_DISTILLATION)
 
 
 def read_losses(run: Path) -> dict[str, Curve]:
