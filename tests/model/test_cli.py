@@ -9,7 +9,8 @@ import pytest
 
 from vexkd_model.cli import main
 
-COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights", "ablate")
+COMMANDS = ("synth", "prepare", "train", "evaluate", "export", "plot", "describe", "import-weights", "ablate",
+            "record", "tables")
 PLOTS = ("frame", "masks", "fusion", "students", "losses", "blocks")
 
 

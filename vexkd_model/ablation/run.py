@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vexkd_model.ablation.commands import Run, runs_of
 from vexkd_model.ablation.plan import Plan
-from vexkd_model.ablation.record import check_record, write_record
+from vexkd_model.ablation.records import Records
+from vexkd_model.ablation.row_version import check_version, write_version
 from vexkd_model.ablation.table import write_tables
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.errors import UserError
@@ -20,41 +21,64 @@ STOP_S = 60.0  # from SIGINT to SIGKILL: a training that is asked to stop finish
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
-def unfinished_runs(plan: Plan, out: Path) -> list[Run]:
-    """In the order in which they can run; UserError where `out` holds runs of another version of a row."""
+def unfinished_runs(plan: Plan, out: Path, records: Records) -> list[Run]:
+    """In the order in which they can run; UserError where `out` or the records hold runs of another version of a row,
+    or where a run would build on one that is finished and gone."""
     runs = runs_of(plan, out)
     for run in runs:
-        check_record(plan, run)
-    return [run for run in runs if not run.finished]
+        check_version(plan, run)
+    recorded = [run for run in runs if records.find(run)]
+    unfinished = [run for run in runs if not run.finished and run not in recorded]
+    records.check_bases(unfinished)
+    return unfinished
 
 
-def ablate(plan: Plan, out: Path) -> None:
-    """Run what is not finished; the tables follow every run. UserError at the end if a run failed, and on Ctrl-C."""
+def ablate(plan: Plan, out: Path, records: Records) -> None:
+    """Run what is not finished; record and tables follow every run. UserError at the end if a run failed, and on
+    Ctrl-C."""
     for split in plan.splits:
         FrameIndex.open(index_folder(plan.dataroot, plan.version), split, plan.dataroot, plan.version)
     with locked(out / ".lock", f"{out}: another vexkd ablate is at work in it; wait for it or choose another --out"):
-        runs, failed = unfinished_runs(plan, out), []
-        write_tables(plan, out)
+        runs, failed = unfinished_runs(plan, out, records), []
+        records.write_outline()
+        _record_earlier(plan, out, records)
+        write_tables(plan, out, records)
         for i, run in enumerate(runs):
             _say(f"{run.name} ({i + 1} of {len(runs)})")
             try:
-                problem = _problem_of(plan, run)
+                problem = _problem_of(plan, run, failed) or _record(run, records)
             except KeyboardInterrupt:
                 raise UserError(f"{out}: interrupted in {run.name}; the same command goes on") from None
             if problem:
                 _say(f"{run.name}: {problem}")
                 failed.append(run.name)
-            write_tables(plan, out)
+            write_tables(plan, out, records)
     if failed:
         raise UserError(f"{out}: {len(failed)} of {len(runs)} runs failed ({'; '.join(failed)}); "
                         "the same command tries them again")
 
 
-def _problem_of(plan: Plan, run: Run) -> str:
+def _record_earlier(plan: Plan, out: Path, records: Records) -> None:
+    """Record runs that are finished without a record: of an earlier version, or of another plan with the same row."""
+    for run in runs_of(plan, out):
+        if run.finished and not records.path(run).exists() and (problem := _record(run, records)):
+            _say(f"{run.name}: finished, but without a record: {problem}")
+
+
+def _record(run: Run, records: Records) -> str:
+    """Empty, or why the run cannot be recorded."""
+    try:
+        records.write(run)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _problem_of(plan: Plan, run: Run, failed: Sequence[str]) -> str:
     """Run it; empty if it went well, or why it did not."""
-    if run.base and not run.base.finished:
+    if run.base and run.base.name in failed and not run.base.finished:
         return f"not begun, because {run.base.name} has failed"
-    write_record(plan, run)
+    write_version(plan, run)
     for words in run.commands():
         status = _vexkd(words)
         if status:

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vexkd_model.ablation.commands import runs_of
+from vexkd_model.ablation.commands import Run, runs_of
+from vexkd_model.ablation.make_record import figures_of
 from vexkd_model.ablation.plan import Plan
+from vexkd_model.ablation.records import Records
+from vexkd_model.ablation.run_record import Figures
 from vexkd_model.files import whole_file
 
 MARKDOWN, CSV = "table.md", "table.csv"
-METRICS = {"mAP": ("detection", "mean_ap"), "NDS": ("detection", "nd_score"), "mIoU": ("map", "mean_iou")}
+METRICS = ("mAP", "NDS", "mIoU")
 ABSENT = "–"
 
 
@@ -59,23 +62,32 @@ def difference(row: Spread | None, baseline: Spread | None) -> Difference | None
                                         baseline.deviation / math.sqrt(baseline.count)))
 
 
-def write_tables(plan: Plan, out: Path) -> None:
-    """table.md for people, table.csv for programs, of what is finished so far."""
-    rows = collect(plan, out)
+def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
+    """table.md for people, table.csv for programs, of what is finished so far; records: of runs that are not here."""
+    rows = collect(plan, out, records)
     for name, text in ((MARKDOWN, markdown(rows, plan.baseline)), (CSV, comma_separated(rows, plan.baseline))):
         with whole_file(out / name) as partial:
             partial.write_text(text)
 
 
-def collect(plan: Plan, out: Path) -> list[RowFigures]:
+def collect(plan: Plan, out: Path, records: Records | None = None) -> list[RowFigures]:
     """One a row of the plan, of the runs that are finished."""
     runs, rows = runs_of(plan, out), []
     for row in plan.rows:
-        reports = [json.loads(run.figures.read_text()) for run in runs if run.row is row and run.finished]
-        spreads = {metric: spread([report[part][key] for report in reports if report[part]])
-                   for metric, (part, key) in METRICS.items()}
-        rows.append(RowFigures(row.name, len(reports), len(plan.seeds_of(row)), spreads))
+        found = [_figures(run, records) for run in runs if run.row is row]
+        done = [figures for figures in found if figures]
+        values = {metric: [getattr(figures, metric) for figures in done] for metric in METRICS}
+        spreads = {metric: spread([value for value in of if value is not None]) for metric, of in values.items()}
+        rows.append(RowFigures(row.name, len(done), len(plan.seeds_of(row)), spreads))
     return rows
+
+
+def _figures(run: Run, records: Records | None) -> Figures | None:
+    """None of a run that is not finished."""
+    if run.finished:
+        return figures_of(json.loads(run.figures.read_text()))
+    record = records and records.find(run)
+    return record.figures if record else None
 
 
 def markdown(rows: Sequence[RowFigures], baseline: str | None) -> str:

@@ -1,4 +1,4 @@
-"""`vexkd evaluate` and `vexkd ablate`: what a model is worth, and whether another one is worth more."""
+"""`vexkd evaluate`, `ablate`, `record`, `tables`: what a model is worth, and whether another one is worth more."""
 
 import argparse
 import shlex
@@ -38,18 +38,40 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def ablate(arguments: argparse.Namespace) -> None:
     from vexkd_model.ablation.plan import load_plan
+    from vexkd_model.ablation.records import Records
     from vexkd_model.ablation.run import ablate, unfinished_runs
     from vexkd_model.ablation.table import CSV, MARKDOWN
 
     plan = load_plan(arguments.plan)
+    records = Records(arguments.records or arguments.out / "records", plan, arguments.plan.stem)
     if arguments.dry_run:
-        for run in unfinished_runs(plan, arguments.out):
+        for run in unfinished_runs(plan, arguments.out, records):
             for words in run.commands():
                 print(shlex.join(["vexkd", *words]))
         return
-    ablate(plan, arguments.out)
+    ablate(plan, arguments.out, records)
     print((arguments.out / MARKDOWN).read_text(), end="")
-    print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written")
+    print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written; records in {records.folder}")
+
+
+def record(arguments: argparse.Namespace) -> None:
+    from vexkd_model.ablation.make_record import make_record
+    from vexkd_model.ablation.run_record import write_record
+
+    row = arguments.row or arguments.run.resolve().name
+    made = make_record(arguments.run, row, arguments.plan, arguments.evaluation, arguments.teacher,
+                       arguments.teacher_row)
+    write_record(arguments.out, made)
+    print(f"{arguments.out}: written")
+
+
+def tables(arguments: argparse.Namespace) -> None:
+    from vexkd_model.ablation.study import read_studies
+    from vexkd_model.ablation.study_report import write_study
+
+    for study in read_studies(arguments.records):
+        for path in write_study(arguments.out, study):
+            print(f"{path}: written")
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -69,4 +91,27 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("plan", type=Path, metavar="PLAN", help="a plan of config/ablation/")
     command.add_argument("--out", type=Path, required=True, metavar="DIR",
                          help="folder of runs and tables; what is finished there is kept, what had begun goes on")
+    command.add_argument("--records", type=Path, metavar="DIR",
+                         help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
+                              "wherever it was trained (default: OUT/records)")
     command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")
+
+    command = add_command(commands, record, "write the record of a run that was trained and evaluated by hand",
+                          "vexkd record runs/plain --plan study_lidar --out docs/results/runs/study_lidar/"
+                          "plain-seed1.json")
+    command.add_argument("run", type=Path, metavar="RUN", help="of vexkd train or vexkd distill")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="record to write")
+    command.add_argument("--row", metavar="NAME", help="row of the tables (default: name of the run folder)")
+    command.add_argument("--plan", metavar="NAME", help="plan that the row belongs to")
+    command.add_argument("--evaluation", type=Path, metavar="FILE",
+                         help="JSON of vexkd evaluate (default: RUN/evaluation.json)")
+    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE",
+                         help="where the teacher of the run lies now (default: where it lay)")
+    command.add_argument("--teacher-row", metavar="NAME", help="row of the teacher (default: name of its folder)")
+
+    command = add_command(commands, tables, "rebuild tables and plots of a study from the records of its runs alone",
+                          "vexkd tables docs/results/runs/study_lidar --out docs/results")
+    command.add_argument("records", type=Path, nargs="+", metavar="DIR",
+                         help="folder of records of a plan, or of several such folders")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR",
+                         help="where NAME.md, NAME.csv and pictures go, NAME is the plan's")

@@ -133,5 +133,6 @@ def hexadecimal(colour: Rgb) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
+    """The same figure gives the same bytes: nothing of the software's version is written into the file."""
     with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=130, facecolor="white")
+        figure.savefig(partial, format="png", dpi=130, facecolor="white", metadata={"Software": None})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -73,6 +73,7 @@ def _trainer(settings: TrainingConfig, run: Path, interactive: bool, processes: 
             ModelCheckpoint((run / LAST_CHECKPOINT).parent, filename=LAST_CHECKPOINT.stem,
                             enable_version_counter=False),
             LearningRateMonitor("step"),
+            Timer(),  # no limit: its state in the checkpoint is how long the training took, over all resumptions
             TQDMProgressBar() if interactive else LogProgress(),
             StepSeed(settings.seed),
             Pictures(),

@@ -16,6 +16,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.package import CARD, load_package
 from vexkd_model.errors import UserError
 from vexkd_model.files import whole_file, write_json
+from vexkd_model.machine import machine_kind
 from vexkd_model.model import BevModel, build_model
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
@@ -45,7 +46,7 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
     run.mkdir(parents=True, exist_ok=True)
     record = {"command": " ".join(["vexkd", *sys.argv[1:]]), "data": describe_data(index),
               "index": str(index.folder.resolve()), "source_revision": source_revision(),
-              "torch": torch.__version__, **circumstances}  # fmt: skip
+              "torch": torch.__version__, "machine": machine_kind(), **circumstances}  # fmt: skip
     write_json(run / RECORD, record)
     with whole_file(stored) as partial:
         partial.write_text(dump_config(config))

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from tiny_nuscenes import write_tiny_nuscenes
 
+from vexkd_model.ablation.run_record import Figures, RunRecord, config_hash
 from vexkd_model.config import dump_config, load_config
 from vexkd_model.data.index import index_folder
 from vexkd_model.data.prepare import prepare
@@ -42,3 +43,33 @@ def written(plan_values, tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def fake_record():
+    """A record of a run that nobody has trained, of these figures: mAP 0.40 and more by 0.01 a seed."""
+
+    def make(records, run, mean_ap=None, mean_iou=None, ap=None):
+        mean_ap = 0.39 + 0.01 * run.seed if mean_ap is None else mean_ap
+        trained = run.base if run.base and run.base.folder == run.folder else run
+        config = load_config(trained.row.config, [*trained.row.overrides, f"training.seed={run.seed}"])
+        if trained.row.teacher is None:
+            config = config.model_copy(update={"distillation": None})
+        identity = records.identity(run)
+        teacher = identity.teacher and {"row": trained.row.teacher, "seed": identity.teacher[1],
+                                        "config_hash": identity.teacher[0], "fingerprint": "f" * 64}
+        steps = list(range(9, 609, 10))
+        total = [round(3 - step / 300, 3) for step in steps]
+        terms = {"heatmap": total, **({"distill_high": total} if teacher else {})}
+        return RunRecord(
+            plan=records.name, row=run.row.name, seed=run.seed, config=config.model_dump(mode="json"),
+            config_hash=config_hash(config), data=records.data, dropped=identity.dropped, source_revision="a" * 40,
+            torch="2.0", machine={"processor": "P", "cores": 2, "memory_gib": 8, "gpu": None},
+            commands={"train": "vexkd train", "evaluate": "vexkd evaluate"}, teacher=teacher,
+            figures=Figures(mAP=mean_ap, NDS=mean_ap + 0.05, mATE=0.5, mASE=0.3, mAOE=1.0, mAVE=2.0, mAAE=0.4,
+                            AP=ap or {"car": mean_ap, "bus": 0.5}, mIoU=mean_iou,
+                            IoU=None if mean_iou is None else {"divider": mean_iou}),
+            training={"seconds": 3600.0, "steps": 608, "epochs": 1,
+                      "loss": {"steps": steps, "total": total, "terms": terms}})  # fmt: skip
+
+    return make

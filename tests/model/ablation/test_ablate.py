@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from vexkd_model.ablation.run_record import read_record
 from vexkd_model.cli import main
 from vexkd_model.training.run import LAST_CHECKPOINT
 
@@ -66,6 +67,27 @@ def test_rows_are_trained_evaluated_and_tabled_and_a_failure_stops_no_other(abla
 
 
 @pytest.mark.slow
+def test_every_finished_run_leaves_a_record_that_a_new_machine_takes_for_the_run(ablated, tmp_path, capsys):
+    plan, out, _ = ablated
+    records = out / "records" / "plan"
+    assert sorted(path.name for path in records.iterdir()) == [
+        "plan.json", "teacher-seed2.json", "teacher_without_lidar-seed2.json"]
+    record, figures = read_record(records / "teacher-seed2.json"), json.loads((out / "teacher/seed2.json").read_text())
+    assert (record.row, record.seed, record.plan, record.training.steps) == ("teacher", 2, "plan", 3)
+    assert record.figures.mAP == figures["detection"]["mean_ap"] and record.figures.IoU == figures["map"]["class_iou"]
+    assert record.training.seconds > 0 and record.machine["cores"] > 0 and record.data["eval"]["split"] == "mini_val"
+    assert str(out.parent) not in (records / "teacher-seed2.json").read_text()
+    assert read_record(records / "teacher_without_lidar-seed2.json").dropped == "lidar"
+    main(["ablate", str(plan), "--out", str(tmp_path / "elsewhere"), "--records", str(out / "records"), "--dry-run"])
+    commands = capsys.readouterr().out.splitlines()
+    assert [" cannot/seed1" in command.replace("elsewhere/", " ") for command in commands] == [True, True]
+    by_hand = tmp_path / "by_hand.json"
+    main(["record", str(out / "teacher" / "seed2"), "--row", "teacher", "--plan", "plan", "--evaluation",
+          str(out / "teacher" / "seed2.json"), "--out", str(by_hand)])
+    assert by_hand.read_bytes() == (records / "teacher-seed2.json").read_bytes()
+
+
+@pytest.mark.slow
 def test_only_what_is_missing_is_done_again(ablated, capfd):
     """The evaluation of a finished training, and a run that failed."""
     plan, out, _ = ablated
@@ -74,6 +96,7 @@ def test_only_what_is_missing_is_done_again(ablated, capfd):
     figures = out / "teacher" / "seed2.json"
     before = json.loads(figures.read_text())
     figures.unlink()
+    (out / "records" / "plan" / "teacher-seed2.json").unlink()
 
     main(["ablate", str(plan), "--out", str(out), "--dry-run"])
     commands = [command.split() for command in capfd.readouterr().out.splitlines()]

@@ -8,7 +8,8 @@ import pytest
 
 from vexkd_model.cli import main
 from vexkd_model.errors import UserError
-from vexkd_model.figures.losses_figure import Curve, losses_figure, read_losses, smoothed
+from vexkd_model.figures.losses_figure import losses_figure, smoothed
+from vexkd_model.training.read_losses import Curve, read_losses
 
 
 def write_log(run, version, header, *lines):

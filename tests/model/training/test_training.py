@@ -63,8 +63,10 @@ def test_a_run_folder_holds_its_configuration_checkpoint_and_record(finished, ti
     assert load_config(finished / CONFIG) == tiny_config.model_copy(update={"distillation": None})
     record = json.loads((finished / RECORD).read_text())
     assert record["data"]["split"] == "mini_train" and record["data"]["frames"] == 3
+    assert record["machine"].keys() == {"processor", "cores", "memory_gib", "gpu"}
     assert load_run(finished)[2] == tiny_config.training.epochs
-    assert torch.load(finished / LAST_CHECKPOINT, weights_only=True)["global_step"] == EPOCHS * 3
+    checkpoint = torch.load(finished / LAST_CHECKPOINT, weights_only=True)
+    assert checkpoint["global_step"] == EPOCHS * 3 and checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"] > 0
 
 
 def test_an_interrupted_and_resumed_training_ends_with_the_same_weights_to_the_bit(

@@ -1,4 +1,4 @@
-"""What a run was to be when it began: a folder of results never mixes two versions of a row."""
+"""Check that a folder of results never mixes two versions of a row: what a run was to be when it began."""
 
 import json
 from pathlib import Path
@@ -11,35 +11,35 @@ from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
 
-def check_record(plan: Plan, run: Run) -> None:
+def check_version(plan: Plan, run: Run) -> None:
     """UserError if the run has begun with another configuration, teacher or data."""
     path = _path(run)
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text()), _record(plan, run)
+    before, now = json.loads(path.read_text()), _version(plan, run)
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         raise UserError(f"row {run.row.name}: {path.parent} holds runs of it as it was before ({', '.join(changed)} "
                         "changed); give the row another name, choose another --out, or remove that folder")
 
 
-def write_record(plan: Plan, run: Run) -> None:
-    write_json(_path(run), _record(plan, run))
+def write_version(plan: Plan, run: Run) -> None:
+    write_json(_path(run), _version(plan, run))
 
 
 def _path(run: Run) -> Path:
     return run.figures.with_suffix(".row.json")
 
 
-def _record(plan: Plan, run: Run) -> dict:
+def _version(plan: Plan, run: Run) -> dict:
     """Everything that the run's figures depend on."""
     train_split, eval_split = plan.splits
-    record = {"dataroot": str(plan.dataroot), "version": plan.version, "eval_split": eval_split,
+    version = {"dataroot": str(plan.dataroot), "version": plan.version, "eval_split": eval_split,
               **run.row.model_dump(mode="json", exclude={"name", "seeds"}),
-              "builds_on": run.base and _record(plan, run.base)}
+              "builds_on": run.base and _version(plan, run.base)}
     if isinstance(run.row, TrainedRow):
         config = read_mapping(run.row.config, "model", FOLDER, EXAMPLE)
         if run.row.teacher is None:
             config.pop("distillation", None)
-        record |= {"train_split": train_split, "config": config, "seed": run.seed}
-    return record
+        version |= {"train_split": train_split, "config": config, "seed": run.seed}
+    return version

@@ -1,0 +1,73 @@
+"""Make the record of a run folder and its evaluation."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vexkd_model.ablation.run_record import Figures, RecordedTeacher, RecordedTraining, RunRecord, config_hash
+from vexkd_model.ablation.thin_curves import thin_curves
+from vexkd_model.config import load_config
+from vexkd_model.errors import UserError
+from vexkd_model.training.read_losses import LOG, read_losses
+from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, is_run, read_checkpoint
+
+ABSOLUTE = re.compile(r"(?<![^\s=\"':])/(?:[^\s\"'/]+/)*?([^\s\"'/]+)/?(?=[\s\"']|$)")  # a word or a value of --set
+ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
+
+
+def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path | None = None,
+                teacher: Path | None = None, teacher_row: str | None = None) -> RunRecord:
+    """evaluation: JSON of `vexkd evaluate`, by default the run's own. teacher: its run or package, by default where it
+    lay. UserError where one of them is not there.
+    """
+    if not is_run(run):
+        raise UserError(f"{run}: is no run; `vexkd train` or `vexkd distill` makes one")
+    began, evaluated = json.loads((run / RECORD).read_text()), _report(run, evaluation or run / EVALUATION)
+    config = load_config(run / CONFIG)
+    return RunRecord(
+        plan=plan, row=row, seed=config.training.seed, config=config.model_dump(mode="json"),
+        config_hash=config_hash(config), data={"train": began["data"], "eval": evaluated["data"]},
+        dropped=evaluated.get("dropped"), source_revision=began["source_revision"], torch=began["torch"],
+        machine=began.get("machine"),
+        commands={"train": without_places(began["command"]), "evaluate": without_places(evaluated["command"])},
+        teacher=_teacher(run, began["teacher"], teacher, teacher_row) if "teacher" in began else None,
+        figures=figures_of(evaluated), training=_training(run))  # fmt: skip
+
+
+def figures_of(report: dict[str, Any]) -> Figures:
+    """Of a report of `vexkd evaluate`."""
+    detection, maps = report["detection"] or {}, report["map"] or {}
+    errors = detection.get("tp_errors", {})
+    return Figures(mAP=detection.get("mean_ap"), NDS=detection.get("nd_score"), AP=detection.get("class_ap"),
+                   mIoU=maps.get("mean_iou"), IoU=maps.get("class_iou"),
+                   **{name: errors.get(error) for name, error in ERRORS.items()})
+
+
+def without_places(command: str) -> str:
+    """The command with the last name of every absolute path in place of the path: a machine's folders are its own."""
+    return ABSOLUTE.sub(r"\1", command)
+
+
+def _report(run: Path, path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such evaluation; `vexkd evaluate {run}` writes {run / EVALUATION}")
+    return json.loads(path.read_text())
+
+
+def _teacher(run: Path, taught_by: dict[str, str], folder: Path | None, row: str | None) -> RecordedTeacher:
+    folder = folder or Path(taught_by["from"])
+    if not (folder / CONFIG).is_file():  # of a run and of a package
+        raise UserError(f"{folder}: the teacher of {run} is not there; say with --teacher where it lies now")
+    config = load_config(folder / CONFIG)
+    return RecordedTeacher(row=row or folder.name, seed=config.training.seed, config_hash=config_hash(config),
+                           fingerprint=taught_by["fingerprint"])
+
+
+def _training(run: Path) -> RecordedTraining:
+    checkpoint = read_checkpoint(run)
+    elapsed = checkpoint.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {})
+    logged = any((run / LOG).glob("version_*/*.csv"))  # a very short training logs nothing
+    return RecordedTraining(seconds=round(elapsed["train"], 1) if "train" in elapsed else None,
+                            steps=checkpoint["global_step"], epochs=checkpoint["epoch"] + 1,
+                            loss=thin_curves(read_losses(run)) if logged else None)

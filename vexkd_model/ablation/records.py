@@ -1,0 +1,87 @@
+"""The records of a plan's runs: one JSON file for each, and the plan's outline, in a folder that a repository keeps."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vexkd_model.ablation.commands import Run
+from vexkd_model.ablation.make_record import make_record
+from vexkd_model.ablation.outline import outline_of, write_outline
+from vexkd_model.ablation.plan import EvaluatedRow, Plan, TrainedRow
+from vexkd_model.ablation.run_record import RunIdentity, RunRecord, config_hash, read_record, write_record
+from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.data.index import FrameIndex, index_folder
+from vexkd_model.errors import UserError
+from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, describe_data
+
+
+class Records:
+    """The folder of one plan. A run with a record is finished, even where its run folder is gone."""
+
+    def __init__(self, folder: Path, plan: Plan, name: str) -> None:
+        self.folder, self.plan, self.name = folder / name, plan, name
+
+    @cached_property
+    def data(self) -> dict[str, dict[str, Any]]:
+        """describe_data of both splits; UserError where they are not prepared."""
+        place = index_folder(self.plan.dataroot, self.plan.version)
+        train, evaluated = (describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
+                            for split in self.plan.splits)
+        return {"train": train, "eval": evaluated}
+
+    def path(self, run: Run) -> Path:
+        return self.folder / f"{run.row.name}-seed{run.seed}.json"
+
+    def find(self, run: Run) -> RunRecord | None:
+        """The run's record, or None without; UserError if it is of another configuration, teacher or data."""
+        path = self.path(run)
+        if not path.is_file():
+            return None
+        record = read_record(path)
+        if changed := record.identity().changes(self.identity(run)):
+            raise UserError(f"row {run.row.name}: {path} is the record of another run ({', '.join(changed)} differs); "
+                            "give the row another name, choose another --records, or remove that file")
+        return record
+
+    def write(self, run: Run) -> None:
+        """Of a run whose folder and evaluation are there."""
+        row = run.row if isinstance(run.row, TrainedRow) else self.plan.row(run.row.of)
+        name = row.teacher if self.plan.row(row.teacher) else None
+        write_record(self.path(run), make_record(run.folder, run.row.name, self.name, run.figures, teacher_row=name))
+
+    def write_outline(self) -> None:
+        write_outline(self.folder, outline_of(self.plan, self.name))
+
+    def check_bases(self, unfinished: Sequence[Run]) -> None:
+        """UserError if a run builds on a finished one whose folder is gone."""
+        for run in unfinished:
+            base = run.base
+            if base is None or base in unfinished or (base.folder / LAST_CHECKPOINT).is_file():
+                continue
+            package = "" if isinstance(run.row, EvaluatedRow) else (
+                f", or give its package as teacher of row {run.row.name}")
+            files = " and ".join(str(path) for path in (self.path(base), base.figures) if path.is_file())
+            raise UserError(f"row {base.row.name}: seed {base.seed} is finished, but {base.folder} is gone and "
+                            f"{run.name} builds on it; remove {files} to train it again{package}")
+
+    def identity(self, run: Run) -> RunIdentity:
+        """What the plan says that the run is."""
+        if isinstance(run.row, EvaluatedRow):
+            return self.identity(run.base)._replace(dropped=run.row.drop)
+        config = _config(run.row)
+        return RunIdentity(config_hash(config), run.seed, self.data, None, self._teacher(run))
+
+    def _teacher(self, run: Run) -> tuple[str, int] | None:
+        if run.row.teacher is None:
+            return None
+        if run.base is not None:
+            return config_hash(_config(run.base.row)), run.base.seed
+        config = load_config(Path(run.row.teacher) / CONFIG)
+        return config_hash(config), config.training.seed
+
+
+def _config(row: TrainedRow) -> ModelConfig:
+    """As the run folder holds it, but for the seed."""
+    config = load_config(row.config, row.overrides)
+    return config if row.teacher else config.model_copy(update={"distillation": None})

@@ -1,0 +1,136 @@
+"""The record of a finished run: everything that tables and plots need, in one small JSON file without absolute paths.
+
+A run folder may vanish with its machine; its record lies in a repository and stays.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vexkd_model.config import ModelConfig, parse_config
+from vexkd_model.config.reading import parse_section
+from vexkd_model.config.section import Section
+from vexkd_model.errors import UserError
+from vexkd_model.files import whole_file
+
+FORMAT = 1
+# A list of plain values, as json.dumps spreads it over lines; JSON allows no line break within a string.
+SPREAD_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")
+
+
+class RecordedTeacher(Section):
+    """The run that taught; `fingerprint` of its weights, `config_hash` as of every run."""
+
+    row: str
+    seed: int
+    config_hash: str
+    fingerprint: str
+
+
+class Figures(Section):
+    """Official figures of the evaluation split; null for a head that the model does not have."""
+
+    mAP: float | None
+    NDS: float | None
+    mATE: float | None
+    mASE: float | None
+    mAOE: float | None
+    mAVE: float | None
+    mAAE: float | None
+    AP: dict[str, float] | None
+    mIoU: float | None
+    IoU: dict[str, float] | None
+
+
+class LossCurve(Section):
+    """Weighted losses at steps, all of one length; see thin_curves."""
+
+    steps: tuple[int, ...]
+    total: tuple[float, ...]
+    terms: dict[str, tuple[float | None, ...]]
+
+
+class RecordedTraining(Section):
+    """seconds: wall time over all resumptions, without steps that were lost; null of runs that did not count it."""
+
+    seconds: float | None
+    steps: int
+    epochs: int
+    loss: LossCurve | None
+
+
+class RunIdentity(NamedTuple):
+    """What makes two runs the same one. teacher: its config_hash and seed."""
+
+    config_hash: str
+    seed: int
+    data: dict[str, dict[str, Any]]
+    dropped: str | None
+    teacher: tuple[str, int] | None
+
+    def changes(self, other: "RunIdentity") -> list[str]:
+        """Names of what differs."""
+        pairs = zip(self._fields, self, other, strict=True)
+        return [name.removesuffix("_hash") for name, ours, theirs in pairs if ours != theirs]
+
+
+class RunRecord(Section):
+    """A row of a plan with one seed, finished.
+
+    data: describe_data of the splits `train` and `eval`. dropped: the sensor that was silent in the evaluation.
+    machine: where the training began. commands: `train` and `evaluate`, with names in place of absolute paths.
+    """
+
+    format: Literal[1] = FORMAT
+    plan: str | None
+    row: str
+    seed: int
+    config: dict[str, Any]
+    config_hash: str
+    data: dict[str, dict[str, Any]]
+    dropped: str | None
+    source_revision: str
+    torch: str
+    machine: dict[str, str | int | None] | None
+    commands: dict[str, str]
+    teacher: RecordedTeacher | None
+    figures: Figures
+    training: RecordedTraining
+
+    def identity(self) -> RunIdentity:
+        """As of today's code: a key that the configuration has got since has its default, which changes nothing."""
+        try:
+            config = config_hash(parse_config(self.config, "record"))
+        except UserError:
+            config = self.config_hash
+        teacher = self.teacher and (self.teacher.config_hash, self.teacher.seed)
+        return RunIdentity(config, self.seed, self.data, self.dropped, teacher)
+
+
+def config_hash(config: ModelConfig) -> str:
+    """SHA-256 of the canonical JSON, without the name and the seed: one of all seeds of a row."""
+    values = config.model_dump(mode="json", exclude={"name": True, "training": {"seed"}})
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """The same record gives the same bytes: sorted keys, lists of plain values in one line."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = SPREAD_LIST.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text)
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """UserError for a file that is no record."""
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UserError(f"{path}: damaged record; restore it, or remove it and run that seed again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: no record of a run")
+    return parse_section(RunRecord, values, str(path), "record")
