@@ -90,7 +90,7 @@ def test_version_2_has_our_boxes_and_frame_and_its_colours_are_brought_back(conf
     assert "have cells of" not in report.text()
     bev = net.img_bev_encoder_neck(net.img_bev_encoder_backbone(torch.randn(1, CONTEXT, 24, 24)))
     for ours, theirs in zip(model.detection(bev), net.pts_bbox_head(bev), strict=True):
-        for field, name in zip(ours, FIELDS, strict=True):
+        for field, name in zip(ours[:6], FIELDS, strict=True):
             assert_near(field, theirs[name])
 
     rgb = cameras.images[0].float()

@@ -107,16 +107,16 @@ def test_whatever_stands_on_the_road_is_in_the_box_of_an_actor(world):
 def test_the_points_of_a_moving_car_stand_still_in_its_own_frame(world):
     times = (TIME_S, TIME_S + 0.1)
     clouds = [_world_points(world, time_s, number) for number, time_s in enumerate(times)]
-    compared = 0
+    compared, left_behind, moved_along = 0, 0, 0
     for actor in world.actors:
         if actor.track.speed < 4 or points_inside(clouds[0], actor, times[0]) < 150:
             continue
         here, there = (_in_box(cloud, actor, time_s) for cloud, time_s in zip(clouds, times, strict=True))
-        left_behind = _in_box(clouds[1], actor, times[0])
         assert np.median(cKDTree(here).query(there)[0]) < 0.12
-        assert len(left_behind) < len(there)
+        left_behind += len(_in_box(clouds[1], actor, times[0]))  # of a long side, seen alone, hardly any point leaves
+        moved_along += len(there)
         compared += 1
-    assert compared >= 2
+    assert compared >= 2 and left_behind < moved_along
 
 
 def _in_box(points: np.ndarray, actor: Actor, time_s: float) -> np.ndarray:

@@ -13,7 +13,7 @@ from vexkd_model.geometry.transforms import matrix_from_pose
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Frame
 
 LIDAR_MOUNT = ((0.94, 0.0, 1.84), (0.7, 0.0, 0.0, -0.7))
-SWEEP_NS = 50_000_000
+SWEEP_NS = 100_000_000
 
 
 def values(status: DiagnosticStatus) -> dict[str, str]:
