@@ -14,7 +14,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, describe_data, is_run, load_trained
+    from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, describe_data, is_run, load_trained, trained_on
 
     set_up_process()
     target: Path = arguments.run_or_student
@@ -29,8 +29,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
     report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
               "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
-    # A package's card states what the whole model can do.
-    own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION) if is_run(target) else None
+    own = None
+    if is_run(target) and trained_on(target, report["data"]):
+        # A package's card states what the whole model can do.
+        own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
+    elif is_run(target):
+        print(f"{target / EVALUATION}: left as it is, it is for the dataset that the run was trained on")
     for path in filter(None, (arguments.json, own)):
         write_json(path, report)
         print(f"{path}: written")

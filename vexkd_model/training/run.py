@@ -76,6 +76,14 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
     return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
 
 
+def trained_on(run: Path, data: Mapping[str, Any]) -> bool:
+    """Whether `data`, as `describe_data` gives it, is another split or the same one of the dataset of this run."""
+    def dataset(described: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in described.items() if key not in ("split", "frames")}
+
+    return dataset(json.loads((run / RECORD).read_text())["data"]) == dataset(data)
+
+
 def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
     """The split that a run learnt from; index_dir: where its index is now, where that is another place.
 

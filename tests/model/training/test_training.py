@@ -23,7 +23,7 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.training.module import ModelModule
-from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run
+from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, describe_data, load_run, trained_on
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
@@ -219,6 +219,13 @@ def test_train_evaluate_export_and_the_vehicle_agree(
         token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
+
+
+def test_only_figures_of_the_runs_own_dataset_are_kept_for_its_card(finished, tiny_index):
+    data = describe_data(tiny_index)
+    assert trained_on(finished, {**data, "split": "mini_val", "frames": 2})
+    assert not trained_on(finished, {**data, "dataset": "synthetic (vexkd synth)", "preset": "demo", "seed": 1})
+    assert not trained_on(finished, {**data, "version": "v1.0-trainval"})
 
 
 def test_an_export_where_the_training_data_is_not_says_that_the_card_lacks_its_inputs(
