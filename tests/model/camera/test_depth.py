@@ -5,13 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from vexkd_model.camera.depth import (
-    NO_RETURN,
-    DepthBins,
-    depth_images,
-    depth_loss,
-    depth_targets,
-)
+from vexkd_model.camera.depth import NO_RETURN, DepthBins, depth_images, depth_loss, depth_targets
 from vexkd_model.data.batch import CameraBatch
 from vexkd_model.geometry.camera import NEAR_M, inside, project, projection
 
