@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vexkd_model.geometry.bev_grid import centres_in_cells, sample_from_cells
+
 
 class DeformableAttention(nn.Module):
     """DeformAttn(q, p, x) over one map or several levels of a pyramid, whose keys share one softmax.
@@ -79,17 +81,15 @@ def sample_heads(value: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
     value: (B, heads, C, Y, X). positions: (B, heads, Q, points, 2), x and y in cells. weights: (B, heads, Q, points).
     Reads are bilinear between cell centres, and zero outside the map.
     """
-    batch, heads, _, rows, columns = value.shape
-    grid = _scaled(positions, 2 / columns, 2 / rows) - 1
+    batch, heads = value.shape[:2]
+    grid = sample_from_cells(positions, value.shape[3:])
     sampled = functional.grid_sample(value.flatten(0, 1).to(grid.dtype), grid.flatten(0, 1), align_corners=False)
     return (sampled * weights.flatten(0, 1)[:, None]).sum(dim=3).unflatten(0, (batch, heads))
 
 
 def cell_centres(rows: int, columns: int) -> Tensor:
     """(1, Y·X, 1, 2) references of a map's own cells, row by row: the x and y of each centre as shares of the map."""
-    y, x = (torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns
-    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([grid_x, grid_y], dim=-1).view(1, rows * columns, 1, 2)
+    return (centres_in_cells((rows, columns)) / torch.tensor([columns, rows])).view(1, rows * columns, 1, 2)
 
 
 def _scaled(positions: Tensor, of_x: float, of_y: float) -> Tensor:

@@ -1,5 +1,7 @@
 """The camera encoder that a configuration describes."""
 
+from dataclasses import replace
+
 from vexkd_model.camera.backbone import ImageBackbone
 from vexkd_model.camera.bevformer import BevFormer
 from vexkd_model.camera.depth import DepthBins
@@ -38,7 +40,7 @@ def _backbone(config: CameraConfig, stages: list[int]) -> ImageBackbone:
 
 def _lift_splat_encoder(config: CameraConfig, view: LiftSplatConfig, grid: BevGrid) -> CameraEncoder:
     bins = DepthBins(view.bins.start, view.bins.stop, view.bins.step)
-    splat_grid = BevGrid(grid.x_min, grid.x_max, grid.y_min, grid.y_max, grid.cell / view.finer)
+    splat_grid = replace(grid, cell=grid.cell / view.finer)
     if view.stride == 16:  # BEVDet's
         backbone = _backbone(config, [3, 4])
         neck = FinestFPN(backbone.channels, view.neck_channels)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vexkd_model.camera.projection import image_from_base, project
 from vexkd_model.data.batch import CameraBatch
 from vexkd_model.distributed import mean_count
 from vexkd_model.geometry.camera import NEAR_M
@@ -42,25 +43,6 @@ class DepthBins:
         return (self.start + (torch.arange(self.count, dtype=torch.float64) + 0.5) * self.step).float()
 
 
-def inverse_3x3(matrix: Tensor) -> Tensor:
-    """Inverse of (..., 3, 3) by cross products of its columns: no solver that an exported graph would have to hold."""
-    a, b, c = matrix.unbind(dim=-1)
-    rows = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-2)
-    return rows / (a * rows[..., 0, :]).sum(-1)[..., None, None]
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """(..., I, J) · (..., J, K), always in the operands' precision: autocast would round `@` to bfloat16."""
-    return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)
-
-
-def image_from_base(cameras: CameraBatch) -> Tensor:
-    """(B, N, 3, 4): a point (x, y, z, 1) of base_link → (u · depth, v · depth, depth) of each camera."""
-    rotation, translation = cameras.base_from_camera[..., :3, :3], cameras.base_from_camera[..., :3, 3:]
-    linear = product(cameras.image_from_camera, inverse_3x3(rotation))
-    return torch.cat([linear, -product(linear, translation)], dim=-1)
-
-
 def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor:
     """float32 (B, N, H, W): depth of the nearest return in each pixel [m], 0 where there is none.
 
@@ -72,9 +54,8 @@ def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor
     nearest = points.new_full((frames * count * height * width,), torch.inf, dtype=torch.float32)
     elsewhere = torch.arange(points.shape[0], device=points.device) % nearest.shape[0]
     for camera in range(count):
-        matrix = matrices[:, camera][sample]
-        scaled = (matrix[:, :, :3] * points[:, None, :3]).sum(dim=-1) + matrix[:, :, 3]
-        u, v, depth = scaled[:, 0] / scaled[:, 2], scaled[:, 1] / scaled[:, 2], scaled[:, 2]
+        pixels, depth = project(matrices[:, camera][sample], points)
+        u, v = pixels.unbind(dim=-1)
         seen = ((depth >= NEAR_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
                 & cameras.present[:, camera][sample])
         pixel = ((sample * count + camera) * height + v.long()) * width + u.long()

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vexkd_model.bev.encoder import conv_bn_relu
-from vexkd_model.camera.depth import DepthBins, inverse_3x3, product
+from vexkd_model.camera.depth import DepthBins
+from vexkd_model.camera.projection import inverse_3x3, product
 from vexkd_model.data.batch import CameraBatch
+from vexkd_model.geometry.bev_grid import cells_from_metres, flat_index, in_map
 from vexkd_model.types import BevGrid
 
 
@@ -63,13 +65,12 @@ class LiftSplat(nn.Module):
         """
         rows, columns = self.grid.shape
         frames, count = cameras.present.shape
-        x, y, z = self.positions(cameras, feature_size).unbind(dim=-1)
-        column = torch.floor((x - self.grid.x_min) / self.grid.cell).long()
-        row = torch.floor((y - self.grid.y_min) / self.grid.cell).long()
-        inside = ((column >= 0) & (column < columns) & (row >= 0) & (row < rows) & (z >= self.z_min) & (z < self.z_max)
+        points = self.positions(cameras, feature_size)
+        position, z = cells_from_metres(points, self.grid), points[..., 2]
+        inside = (in_map(position, self.grid.shape) & (z >= self.z_min) & (z < self.z_max)
                   & cameras.present[:, :, None, None, None])
-        frame = torch.arange(frames, device=x.device)[:, None, None, None, None]
-        cell = ((frame * rows + row) * columns + column)[inside]
+        frame = torch.arange(frames, device=z.device)[:, None, None, None, None]
+        cell = flat_index(position, self.grid.shape, frame)[inside]
 
         # `positions` has the bins last: what is left is sorted by feature cell already.
         bins, area = len(self.depth), feature_size[0] * feature_size[1]

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vexkd_model.camera.projection import MIN_DEPTH, product, project
 from vexkd_model.data.batch import CameraBatch
 from vexkd_model.types import BevGrid
 
-MIN_DEPTH = 1e-5  # metres; what is nearer counts as behind the camera
 FAR_OUTSIDE = 10.0  # image widths and heights: no offset of a sampling point leads back from there
 
 
@@ -49,15 +49,12 @@ def pillar_points(grid: BevGrid, heights: Sequence[float]) -> Tensor:
 
 def project_pillars(points: Tensor, cameras: CameraBatch, image_size: tuple[int, int]) -> PillarGeometry:
     """points: (Q, R, 3) in base_link [m]. image_size: (height, width) of the cameras' images [px]."""
+    # Not projection.image_from_base: its closed form rounds otherwise, and trained students answer as they did.
     camera_from_base = torch.linalg.inv(cameras.base_from_camera)[..., :3, :]
-    # Products and sums in place of matmul: neither autocast nor TF32 may round positions.
-    image_from_base = (cameras.image_from_camera[..., None] * camera_from_base[..., None, :, :]).sum(dim=-2)
-    of_x, of_y, of_z, shift = image_from_base[:, :, None, None].unbind(dim=-1)
-    x, y, z = points[..., None].unbind(dim=-2)
-    scaled = of_x * x + of_y * y + of_z * z + shift
-    depth = scaled[..., 2:]
-    in_front = depth > MIN_DEPTH
-    reference = scaled[..., :2] / depth.clamp(min=MIN_DEPTH) / scaled.new_tensor([image_size[1], image_size[0]])
+    image_from_base = product(cameras.image_from_camera, camera_from_base)
+    pixels, depth = project(image_from_base[:, :, None, None], points)
+    in_front = (depth > MIN_DEPTH)[..., None]
+    reference = pixels / pixels.new_tensor([image_size[1], image_size[0]])
     inside = (in_front & (reference >= 0) & (reference < 1)).all(dim=-1)
     reference = torch.where(in_front, reference.clamp(-FAR_OUTSIDE, FAR_OUTSIDE), -FAR_OUTSIDE)
     return PillarGeometry(reference, inside.any(dim=-1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vexkd_model.geometry.bev_grid import centres_in_cells, metres_from_cells, sample_from_metres
 from vexkd_model.types import BevGrid
 
 
@@ -57,16 +58,11 @@ def align(past: Tensor, now_from_then: Tensor, grid: BevGrid) -> Tensor:
     now_from_then: (B, 4, 4), from the base_link of the past map to the present one. What it does in the ground plane
     counts; it may scale and mirror.
     """
-    rows, columns = grid.shape
-    now_from_then = now_from_then.float()
-    x = grid.x_min + (torch.arange(columns, device=past.device) + 0.5) * grid.cell
-    y = grid.y_min + (torch.arange(rows, device=past.device) + 0.5) * grid.cell
-    entry = now_from_then[:, :, :, None, None]
-    dx, dy = x - entry[:, 0, 3], y[:, None] - entry[:, 1, 3]
+    x, y = metres_from_cells(centres_in_cells(grid.shape, past.device), grid).unbind(dim=-1)
+    entry = now_from_then.float()[:, :, :, None, None]
+    dx, dy = x - entry[:, 0, 3], y - entry[:, 1, 3]
     a, b, c, d = entry[:, 0, 0], entry[:, 0, 1], entry[:, 1, 0], entry[:, 1, 1]
     determinant = a * d - b * c
-    then_x, then_y = (d * dx - b * dy) / determinant, (a * dy - c * dx) / determinant
-    u = 2 * (then_x - grid.x_min) / (grid.x_max - grid.x_min) - 1
-    v = 2 * (then_y - grid.y_min) / (grid.y_max - grid.y_min) - 1
+    then = torch.stack([(d * dx - b * dy) / determinant, (a * dy - c * dx) / determinant], dim=-1)
     # In float32: bfloat16 positions would be off by up to a quarter of a metre.
-    return functional.grid_sample(past.float(), torch.stack([u, v], dim=-1), mode="bilinear", align_corners=False)
+    return functional.grid_sample(past.float(), sample_from_metres(then, grid), mode="bilinear", align_corners=False)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vexkd_model.heads.center_loss import draw_gaussians, gaussian_radius, in_cells, on_grid
+from vexkd_model.geometry.bev_grid import cells_from_metres, on_grid
+from vexkd_model.heads.center_loss import draw_gaussians, gaussian_radius
 from vexkd_model.types import BevGrid
 
 MaskFunction = Callable[[str, Tensor | None, Tensor, Sequence[Tensor]], Tensor]
@@ -30,7 +31,7 @@ def key_points(grid: BevGrid) -> MaskFunction:
         marked = ones(level, query, teacher_map, boxes).zero_()
         for i, box in enumerate(boxes):
             points = nine_points(box).flatten(0, 1)
-            column, row = in_cells(points[on_grid(points, grid)], grid).long().unbind(dim=1)
+            column, row = cells_from_metres(points[on_grid(points, grid)], grid).long().unbind(dim=1)
             marked[i, 0, row, column] = 1.0
         return marked
 
@@ -48,7 +49,7 @@ def gaussian(grid: BevGrid) -> MaskFunction:
         kept = on_grid(box, grid)
         box, sample = box[kept], sample[kept]
         radius = gaussian_radius(box[:, 3] / grid.cell, box[:, 4] / grid.cell).floor().clamp(min=GAUSSIAN_MIN_RADIUS)
-        column, row = in_cells(box, grid).long().unbind(dim=1)
+        column, row = cells_from_metres(box, grid).long().unbind(dim=1)
         draw_gaussians(heat, sample, torch.zeros_like(sample), row, column, radius.long())
         return heat
 

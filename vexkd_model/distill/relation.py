@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vexkd_model.distill.fixed_masks import nine_points
 from vexkd_model.distributed import mean_count
-from vexkd_model.heads.center_loss import on_grid
+from vexkd_model.geometry.bev_grid import on_grid, sample_from_metres
 from vexkd_model.types import BevGrid
 
 LEAST_NORM = 1e-6
@@ -35,9 +35,7 @@ def relations(features: Tensor, points: Tensor, grid: BevGrid) -> Tensor:
 
     The map is read bilinearly; a point beyond the grid reads its nearest border.
     """
-    low, size = points.new_tensor([grid.x_min, grid.y_min]), points.new_tensor([grid.x_max - grid.x_min,
-                                                                                grid.y_max - grid.y_min])
-    position = 2 * (points.float() - low) / size - 1
+    position = sample_from_metres(points.float(), grid)
     read = functional.grid_sample(features.float()[None], position[None], padding_mode="border", align_corners=False)
     unit = functional.normalize(read[0].permute(1, 2, 0), dim=2, eps=LEAST_NORM)
     return (unit[:, :, None] * unit[:, None]).sum(dim=3)  # autocast would round a matrix product to bfloat16

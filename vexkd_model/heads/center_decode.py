@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vexkd_model.geometry.bev_grid import cell_of_index, metres_from_cells
 from vexkd_model.geometry.nms import circle_nms, rotated_nms
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.types import BevGrid
@@ -76,15 +77,14 @@ def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float,
                candidates: int) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes (M, 9), scores (M,) and channels of the heatmap (M,) of a task's best cells in a batch of one, best first;
     duplicates included."""
-    cells, columns = grid.shape[0] * grid.shape[1], grid.shape[1]
+    cells = grid.shape[0] * grid.shape[1]
     scores = maps.heatmap[0].float().sigmoid().flatten()
     above = (scores >= score_threshold).nonzero()[:, 0]
     best = above[scores[above].topk(min(candidates, len(above))).indices]
     channel, cell = best // cells, best % cells
     fields = (field for field in maps[1:] if field is not None)
     offset, height, size, heading, velocity, *axis = (field[0].float().flatten(1)[:, cell].T for field in fields)
-    corner = torch.stack([cell % columns, cell // columns], dim=1)
-    centre = (corner + offset) * grid.cell + offset.new_tensor([grid.x_min, grid.y_min])
+    centre = metres_from_cells(cell_of_index(cell, grid.shape) + offset, grid)
     yaw = torch.atan2(heading[:, :1], heading[:, 1:])
     if axis:
         yaw = along_axis(yaw, axis[0])

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexkd_model.distributed import mean_count
+from vexkd_model.geometry.bev_grid import cells_from_metres, flat_index, on_grid
 from vexkd_model.heads.center import AXIS_CHANNELS, REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.types import BevGrid
 
@@ -45,7 +46,7 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
     of_task = torch.stack([label == c for c in class_ids])
     keep = of_task.any(dim=0) & on_grid(box, grid)
     box, sample, channel = box[keep], sample[keep], of_task[:, keep].int().argmax(dim=0)
-    position = in_cells(box, grid)
+    position = cells_from_metres(box, grid)
     column, row = position.long().unbind(dim=1)
 
     heatmap = box.new_zeros(len(boxes), len(class_ids), rows, columns)
@@ -53,18 +54,7 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
     draw_gaussians(heatmap, sample, channel, row, column, radius)
     fields = {"offset": position - torch.stack([column, row], dim=1), **shape_fields(box),
               "axis": torch.stack([(2 * box[:, 6]).sin(), (2 * box[:, 6]).cos()], dim=1)}
-    return TaskTargets(heatmap, sample, row * columns + column, fields)
-
-
-def on_grid(box: Tensor, grid: BevGrid) -> Tensor:
-    """bool (M,): whether the centres of boxes (M, ≥ 2) lie on the grid."""
-    column, row = in_cells(box, grid).floor().unbind(dim=1)
-    return (column >= 0) & (column < grid.shape[1]) & (row >= 0) & (row < grid.shape[0])
-
-
-def in_cells(box: Tensor, grid: BevGrid) -> Tensor:
-    """(M, 2) x and y of the centres of boxes (M, ≥ 2) in cells from the grid's minimum corner."""
-    return (box[:, :2] - box.new_tensor([grid.x_min, grid.y_min])) / grid.cell
+    return TaskTargets(heatmap, sample, flat_index(position, grid.shape), fields)
 
 
 def shape_fields(box: Tensor) -> dict[str, Tensor]:

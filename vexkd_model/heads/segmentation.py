@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.distributed import mean_count
+from vexkd_model.geometry.bev_grid import centres_in_cells, metres_from_cells, sample_from_metres
 from vexkd_model.types import MAP_CLASSES, BevGrid
 
 FOCAL_GAMMA = 2.0
@@ -42,11 +43,8 @@ class SegmentationHead(nn.Module):
 
 def sampling_grid(source: BevGrid, target: BevGrid) -> Tensor:
     """(1, Y, X, 2) positions of the target's cell centres in `grid_sample` coordinates of the source map."""
-    y, x = (torch.from_numpy(centre) for centre in target.centres())
-    u = 2 * (x - source.x_min) / (source.x_max - source.x_min) - 1
-    v = 2 * (y - source.y_min) / (source.y_max - source.y_min) - 1
-    grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
-    return torch.stack([grid_u, grid_v], dim=-1)[None].float()
+    centres = metres_from_cells(centres_in_cells(target.shape).double(), target)
+    return sample_from_metres(centres, source)[None].float()
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.geometry.bev_grid import centres_in_cells
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS
 from vexkd_model.types import DETECTION_CLASSES
 
@@ -67,7 +68,8 @@ class TransFusionHead(nn.Module):
         shared = self.shared(high)
         heatmap = self.heatmap(shared)
         score, label, cell = self._propose(heatmap)
-        keys, position = shared.flatten(2).transpose(1, 2), _cell_centres(shared)
+        keys = shared.flatten(2).transpose(1, 2)
+        position = centres_in_cells(shared.shape[2:], shared.device).flatten(0, 1)
         query = keys.gather(1, cell[..., None].expand(-1, -1, keys.shape[2]))
         query = query + self.class_encoding(functional.one_hot(label, CLASSES).to(query.dtype))
         query = self.decoder(query, keys, self.query_position(position[cell]), self.key_position(position))
@@ -155,13 +157,6 @@ def peaks(probability: Tensor, cell_sized: Tensor) -> Tensor:
     inner = functional.max_pool2d(probability, 3, stride=1)
     highest = functional.pad(inner, (1, 1, 1, 1), value=2.0)  # on the border, what no probability reaches
     return torch.where((probability == highest) | cell_sized[:, None, None], probability, 0.0)
-
-
-def _cell_centres(x: Tensor) -> Tensor:
-    """float32 (Y · X, 2): x and y, in cells, of the centres of the cells of a map (B, C, Y, X), row by row."""
-    rows, columns = (torch.arange(n, device=x.device) + 0.5 for n in x.shape[2:])
-    y, column = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.stack([column, y], dim=-1).flatten(0, 1)
 
 
 def _prediction(channels: int, out_channels: int) -> nn.Sequential:

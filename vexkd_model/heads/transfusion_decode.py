@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from vexkd_model.geometry.bev_grid import cell_of_index, metres_from_cells
 from vexkd_model.heads.center_decode import near_grid
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.types import BevGrid
@@ -25,9 +26,7 @@ def decode_transfusion(output: TransFusionOutput, grid: BevGrid, score_threshold
 
 def proposal_boxes(output: TransFusionOutput, grid: BevGrid) -> Tensor:
     """float32 (B, P, 9): the box of every proposal, whatever its score."""
-    columns = grid.shape[1]
     offset, height, size, heading, velocity = (field.float() for field in output[5:])
-    cell_centre = torch.stack([output.cell % columns, output.cell // columns], dim=2) + 0.5
-    centre = (cell_centre + offset) * grid.cell + offset.new_tensor([grid.x_min, grid.y_min])
+    centre = metres_from_cells(cell_of_index(output.cell, grid.shape) + 0.5 + offset, grid)
     yaw = torch.atan2(heading[..., :1], heading[..., 1:])
     return torch.cat([centre, height, size.exp(), yaw, velocity], dim=2)

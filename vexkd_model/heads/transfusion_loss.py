@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from vexkd_model.distributed import mean_count
+from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, on_grid
 from vexkd_model.geometry.nms import iou_3d
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import (
     center_targets,
     gaussian_focal_loss,
-    in_cells,
-    on_grid,
     regression_loss,
     shape_fields,
 )
@@ -65,10 +64,8 @@ def transfusion_targets(output: TransFusionOutput, boxes: Sequence[Tensor], labe
         label.append(classes[target])
     sample, proposal, box, label = (torch.cat(part) for part in (sample, proposal, box, label))
 
-    columns = grid.shape[1]
-    cell = output.cell[sample, proposal]
-    cell_centre = torch.stack([cell % columns, cell // columns], dim=1) + 0.5
-    fields = {"offset": in_cells(box, grid) - cell_centre, **shape_fields(box)}
+    cell_centre = cell_of_index(output.cell[sample, proposal], grid.shape) + 0.5
+    fields = {"offset": cells_from_metres(box, grid) - cell_centre, **shape_fields(box)}
     return TransFusionTargets(heatmap, sample, proposal, label, fields)
 
 

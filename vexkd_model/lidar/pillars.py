@@ -4,12 +4,15 @@ Source: PointPillars (Lang et al., CVPR 2019), with dynamic voxelisation (Zhou e
 limit of points a pillar or of pillars.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
 from vexkd_model.types import BevGrid
 
 # x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.
@@ -29,7 +32,7 @@ class PillarEncoder(nn.Module):
                  stem_layers: int, age_groups: int = 1, max_age: float = 1.0) -> None:
         super().__init__()
         self.channels, self.age_groups, self.max_age = channels, age_groups, max_age
-        self.pillars = BevGrid(grid.x_min, grid.x_max, grid.y_min, grid.y_max, pillar)
+        self.pillars = replace(grid, cell=pillar)
         self.z_min, self.z_max = z_min, z_max
         self.point_net = nn.Sequential(
             nn.Linear(POINT_FEATURES, pillar_channels, bias=False), nn.BatchNorm1d(pillar_channels, eps=1e-3),
@@ -51,12 +54,9 @@ class PillarEncoder(nn.Module):
     def _inside(self, points: Tensor, sample: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Points inside the range and the flat index of each one's pillar in (B, Y, X)."""
         rows, columns = self.pillars.shape
-        column = torch.floor((points[:, 0] - self.pillars.x_min) / self.pillars.cell).long()
-        row = torch.floor((points[:, 1] - self.pillars.y_min) / self.pillars.cell).long()
-        z = points[:, 2]
-        inside = ((column >= 0) & (column < columns) & (row >= 0) & (row < rows)
-                  & (z >= self.z_min) & (z < self.z_max))
-        cell = (sample * rows + row) * columns + column
+        position, z = cells_from_metres(points, self.pillars), points[:, 2]
+        inside = in_map(position, self.pillars.shape) & (z >= self.z_min) & (z < self.z_max)
+        cell = flat_index(position, self.pillars.shape, sample)
         points, cell = points[inside], cell[inside]
         if torch.compiler.is_exporting():
             # Batch norm and maximum ask a graph whether there is any point. Yes: one more, in a cell beyond the last.
@@ -70,10 +70,7 @@ class PillarEncoder(nn.Module):
         sums.index_add_(0, cell, torch.cat([points[:, :3], torch.ones_like(points[:, :1])], dim=1))
         of_point = sums[cell]
         from_mean = points[:, :3] - of_point[:, :3] / of_point[:, 3:]
-        centre = torch.stack([
-            self.pillars.x_min + (cell % columns + 0.5) * self.pillars.cell,
-            self.pillars.y_min + (cell // columns % rows + 0.5) * self.pillars.cell], dim=1)
-        from_centre = points[:, :2] - centre
+        from_centre = points[:, :2] - metres_from_cells(cell_of_index(cell, self.pillars.shape) + 0.5, self.pillars)
         return torch.cat([points * self.point_scale, from_mean, from_centre / self.pillars.cell], dim=1)
 
     def _by_age(self, cell: Tensor, age: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ published in mmdetection3d: (16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,7 @@ class VoxelEncoder(nn.Module):
         if abs(grid.cell / (voxel * stride) - 1) > 1e-6:
             raise ValueError(f"{len(stage_channels)} stages turn voxels of {voxel} m into cells of {voxel * stride} m, "
                              f"not of {grid.cell} m")
-        fine = BevGrid(grid.x_min, grid.x_max, grid.y_min, grid.y_max, voxel)
-        self.voxels = VoxelMeans(fine, voxel_z, z_min, z_max)
+        self.voxels = VoxelMeans(replace(grid, cell=voxel), voxel_z, z_min, z_max)
         stages, before, shape = [], len(POINT_SCALE), self.voxels.shape
         for i, channels in enumerate(stage_channels):
             if i == 0:

@@ -7,6 +7,7 @@ al., 2019): every point counts, no limit of points a voxel or of voxels.
 import torch
 from torch import Tensor, nn
 
+from vexkd_model.geometry.bev_grid import axis_cells_from_metres
 from vexkd_model.lidar.pillars import POINT_SCALE
 from vexkd_model.types import BevGrid
 
@@ -40,7 +41,7 @@ class VoxelMeans(nn.Module):
 
         Voxels ascend in sample, z, y, x. Points out of range or with anything not finite are dropped.
         """
-        index = torch.floor((points[:, [2, 1, 0]] - self.minimum) / self.size)
+        index = axis_cells_from_metres(points[:, [2, 1, 0]], self.minimum, self.size).floor()
         # Compared as floats: what an integer makes of NaN or 1e30 depends on the processor.
         inside = ((index >= 0) & (index < self.count)).all(dim=1) & points.isfinite().all(dim=1)
         z, y, x = index[inside].long().unbind(1)

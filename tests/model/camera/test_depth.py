@@ -3,19 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
 
-from vexkd_model.camera.depth import (
-    NO_RETURN,
-    DepthBins,
-    depth_images,
-    depth_loss,
-    depth_targets,
-    image_from_base,
-    inverse_3x3,
-)
+from vexkd_model.camera.depth import NO_RETURN, DepthBins, depth_images, depth_loss, depth_targets
 from vexkd_model.data.batch import CameraBatch
 from vexkd_model.geometry.camera import NEAR_M, inside, project, projection
 
@@ -67,27 +57,6 @@ def test_bevdets_samples_are_the_middles_of_bins_half_a_metre_nearer():
 def test_a_range_that_does_not_divide_into_bins_is_refused(wrong):
     with pytest.raises(ValueError, match="bins of"):
         DepthBins(*wrong)
-
-
-@settings(max_examples=100)
-@given(st.integers(0, 10**6))
-def test_the_inverse_is_numpys_also_of_matrices_that_mirror(seed):
-    random = np.random.default_rng(seed)
-    matrix = random.uniform(-2, 2, (4, 3, 3))
-    matrix = matrix[np.abs(np.linalg.det(matrix)) > 0.3]
-    found = inverse_3x3(torch.from_numpy(matrix)).numpy()
-    np.testing.assert_allclose(found, np.linalg.inv(matrix), atol=1e-10)
-
-
-def test_points_project_as_the_geometry_module_projects_them_under_any_augmentation():
-    mirrored = np.diag([1.1, -1.1, 1.1, 1.0])
-    bases = [[AHEAD, turned(2) @ AHEAD], [mirrored @ AHEAD, mirrored @ turned(-1) @ AHEAD]]
-    with torch.autocast("cpu", torch.bfloat16):
-        found = image_from_base(cameras(bases))
-    for frame in range(2):
-        for camera in range(2):
-            expected = projection(INTRINSICS, bases[frame][camera])
-            np.testing.assert_allclose(found[frame, camera].numpy(), expected, atol=1e-4)
 
 
 def test_the_nearest_of_two_returns_in_a_pixel_counts_and_a_pixel_without_one_is_zero():
