@@ -28,6 +28,7 @@ def share_files() -> list[tuple[str, list[str]]]:
 
 setuptools.setup(python_requires=">=3.10", data_files=[
     ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-    (f"share/{NAME}", ["package.xml"]),
+    # `colcon build --symlink-install` runs setup.py beside links to nothing but the packages and these files.
+    (f"share/{NAME}", ["package.xml", "pyproject.toml"]),
     *share_files(),
 ])
