@@ -27,8 +27,8 @@ fingerprint() {
   } | sha256sum
 }
 
-PACKAGES=(environment interfaces)  # what decides which packages .venv holds
-PROJECT=(setup.py setup.cfg)       # what decides how this repository is installed among them
+PACKAGES=(environment interfaces)            # what decides which packages .venv holds
+PROJECT=(pyproject.toml setup.py setup.cfg)  # what decides how this repository is installed among them
 
 # Has the step that leaves .venv/$1 been done with the rest of $@ as they are?
 is_done() { [[ -x $VENV/bin/python && -f $VENV/$1 && $(<"$VENV/$1") == "$(fingerprint "${@:2}")" ]]; }

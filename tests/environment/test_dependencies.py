@@ -20,6 +20,8 @@ ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 # For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,
 # and the checks and tools around its topics.
 REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff"}
+REQUIRED_BY_LIGHTNING = {"tensorboard"}  # for its TensorBoardLogger
+REPLACEABLE = {"spconv"}  # its CUDA builds have other names, and plain PyTorch does its work without any
 DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "launch", "launch_ros", "lifecycle_msgs"}
 
 
@@ -44,6 +46,11 @@ def pip_name(line: str) -> str:
 def listed(name: str) -> list[str]:
     lines = (ROOT / "environment" / name).read_text().splitlines()
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_project() -> dict:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def depends(*tags: str) -> set[str]:
@@ -79,14 +86,16 @@ def test_nothing_is_required_that_nobody_uses():
     assert depends("exec_depend", "depend") - keys <= DEPENDED_ON_WITHOUT_IMPORT
 
 
-def test_package_xml_is_valid_and_agrees_with_setup_py():
+def test_package_xml_is_valid_and_agrees_with_what_pip_installs():
     catkin_pkg = pytest.importorskip("catkin_pkg.package")
     warnings: list[str] = []
     package = catkin_pkg.parse_package(str(ROOT / "package.xml"), warnings=warnings)
     package.validate(warnings=warnings)
     assert warnings == []
-    setup = (ROOT / "setup.py").read_text()
-    assert f'NAME = "{package.name}"' in setup and f'version="{package.version}"' in setup
+    assert f'NAME = "{package.name}"' in (ROOT / "setup.py").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'\nname = "{package.name}"' in project and f'\nversion = "{package.version}"' in project
+    assert f'\nlicense = {{text = "{package.licenses[0]}"}}' in project
 
 
 def test_every_command_leads_to_a_function_that_exists():
@@ -96,6 +105,33 @@ def test_every_command_leads_to_a_function_that_exists():
         "vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
         "bag_evaluator", "bag_view"}
     assert [entry.name for entry in commands if not callable(entry.load())] == []
+
+
+def test_a_wheel_requires_what_its_modules_import():
+    project = read_project()
+    required = {pip_name(line) for line in project["dependencies"]}
+    by_bags = {pip_name(line) for line in project["optional-dependencies"]["bags"]}
+    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")}
+    vehicle = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_ros") if not is_ros(module)}
+    assert required == training - REPLACEABLE | REQUIRED_BY_LIGHTNING
+    assert by_bags == vehicle - required
+
+
+def test_a_wheel_with_its_extras_requires_what_setup_sh_installs():
+    project = read_project()
+    extras = project["optional-dependencies"]
+    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["dev"]}
+    assert required | {"setuptools"} == {pip_name(line) for line in listed("requirements.txt")}
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
+def test_every_pinned_version_is_one_that_a_wheel_accepts(python):
+    requirements = pytest.importorskip("packaging.requirements")
+    project = read_project()
+    pinned = {pip_name(line): line.partition("==")[2] for line in listed(f"constraints-{python}.txt")}
+    every = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    assert [line for line in every
+            if not requirements.Requirement(line).specifier.contains(pinned[pip_name(line)])] == []
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])

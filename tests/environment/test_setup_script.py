@@ -1,7 +1,7 @@
 """environment/setup.sh, from outside: what it says where something is missing, and when it makes .venv anew.
 
 What an installation of ROS 2 brings is played by a folder of empty modules, so that a whole run takes seconds and no
-network; everything else is real: the script, Python's venv, pip and this repository's setup.py.
+network; everything else is real: the script, Python's venv, pip and what says how this repository is installed.
 """
 
 import os
@@ -28,7 +28,7 @@ def repository(tmp_path: Path) -> Path:
     copy = tmp_path / "the repository"
     for name in ("environment", "interfaces", "resource"):
         shutil.copytree(ROOT / name, copy / name)
-    for name in ("setup.py", "setup.cfg", "package.xml"):
+    for name in ("pyproject.toml", "setup.py", "setup.cfg", "package.xml"):
         shutil.copy(ROOT / name, copy)
     for requirements in copy.glob("environment/requirements*.txt"):
         requirements.write_text("setuptools\n")
@@ -138,13 +138,13 @@ def test_a_second_run_changes_nothing_and_is_quick(repository, ros_machine):
 
 
 @pytest.mark.slow
-def test_a_changed_pin_makes_all_anew_and_a_changed_setup_py_only_its_own_step(repository, ros_machine):
+def test_a_changed_pin_makes_all_anew_and_a_changed_project_only_its_own_step(repository, ros_machine):
     setup(repository, ros_machine)
     marker = repository / ".venv/left from the first time"
     marker.touch()
 
-    script = repository / "setup.py"
-    script.write_text(re.sub(r'"vexkd = .*"', '"renamed = vexkd_model.cli:main"', script.read_text()))
+    project = repository / "pyproject.toml"
+    project.write_text(re.sub(r"(?m)^vexkd = ", "renamed = ", project.read_text()))
     assert setup(repository, ros_machine)[0] == 0
     assert marker.exists()
     assert (repository / ".venv/bin/renamed").exists() and not (repository / ".venv/bin/vexkd").exists()

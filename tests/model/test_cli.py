@@ -27,6 +27,12 @@ def test_help_of_every_command_shows_an_example(command, capsys):
     assert f"example:\n  vexkd {command} " in out
 
 
+@pytest.mark.parametrize("command", ["train", "distill", "describe", "import-weights"])
+def test_help_says_that_a_shipped_configuration_needs_no_path(command, capsys):
+    assert exit_of(command, "--help") == 0
+    assert "the bare name of a shipped one" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_lists_every_command_and_loads_nothing_heavy():
     code = ("import sys; from vexkd_model.cli import main\n"
             "try: main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"

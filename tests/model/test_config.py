@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vexkd_model.config import ModelConfig, dump_config, load_config
+from vexkd_model.config import ModelConfig, dump_config, load_config, shipped
+from vexkd_model.config.shipped import find_config
 from vexkd_model.errors import UserError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "model").glob("*.yaml"))
@@ -22,6 +23,28 @@ def refused(path, *overrides):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_configuration_loads_and_carries_its_files_name(path):
     assert load_config(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_configuration_is_found_by_its_bare_name_from_any_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(path.stem) == path
+
+
+def test_an_installed_configuration_is_found_below_the_prefix_of_its_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    installed = tmp_path / "share/vexkd_ros/config/model/lidar_pillar_small.yaml"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setattr(shipped, "CHECKOUT", tmp_path / "lib/python3.11/site-packages")
+    assert find_config("lidar_pillar_small") == installed
+
+
+@pytest.mark.parametrize("path", ["unknown", "lidar_pillar_small.yaml", "other/lidar_pillar_small", "bevdet_small"])
+def test_a_path_that_names_no_shipped_configuration_stays_as_it_is(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bevdet_small").touch()  # a file of the user's own comes first
+    assert find_config(path) == Path(path)
 
 
 def test_a_dumped_configuration_reads_back_equal(tiny_config, tmp_path):

@@ -80,6 +80,13 @@ def test_colcon_installs_every_program_where_ros2_run_looks(prefix):
     assert programs == PROGRAMS
 
 
+def test_colcon_installs_every_program_by_links_too(tmp_path, colcon):
+    build = subprocess.run([*colcon, "build", "--symlink-install", "--base-paths", ROOT], cwd=tmp_path, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert build.returncode == 0, build.stdout
+    assert {path.name for path in (tmp_path / "install/vexkd_ros/lib/vexkd_ros").iterdir()} == PROGRAMS
+
+
 def test_colcon_installs_launch_files_configuration_and_models_to_share(prefix):
     share = Path(get_package_share_directory("vexkd_ros"))
     in_repository = {path.relative_to(ROOT) for folder in ("launch", "config", "models")

@@ -31,6 +31,17 @@ def _described(commands: argparse._SubParsersAction, name: str, text: str, examp
     return command
 
 
+def add_config_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=_config_path, metavar="CONFIG",
+                         help="a model's YAML, or the bare name of a shipped one, for example lidar_pillar_small")
+
+
+def _config_path(text: str) -> Path:
+    from vexkd_model.config.shipped import find_config
+
+    return find_config(text)
+
+
 def add_set_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                          help="change one key of CONFIG, for example training.epochs=5; may be repeated")

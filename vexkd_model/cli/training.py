@@ -5,7 +5,13 @@ import json
 import sys
 from pathlib import Path
 
-from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_set_argument, open_index
+from vexkd_model.cli.arguments import (
+    add_command,
+    add_config_argument,
+    add_dataset_arguments,
+    add_set_argument,
+    open_index,
+)
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
@@ -110,7 +116,7 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
 
 def _add_training_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    add_config_argument(command)
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
@@ -149,7 +155,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
     command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
                           "vexkd describe config/model/bevdet_r50.yaml")
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a model of config/model/")
+    add_config_argument(command)
     add_set_argument(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
@@ -158,7 +164,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                           "imported/centerpoint")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
                          help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors")
-    command.add_argument("config", type=Path, metavar="CONFIG", help="the model of config/model/ to load it into")
+    add_config_argument(command)
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
     add_set_argument(command)
     command.add_argument("--all", action="store_true", help="name every tensor, not the first five of each group")

@@ -50,7 +50,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     marker.touch()
     (prefix / "share/vexkd_ros").symlink_to(REPOSITORY)
     programs.mkdir(parents=True)
-    for name, module in re.findall(r'"(\w+) = (vexkd_ros[\w.]*):main"', (REPOSITORY / "setup.py").read_text()):
+    for name, module in re.findall(r'(\w+) = "(vexkd_ros[\w.]*):main"', (REPOSITORY / "pyproject.toml").read_text()):
         program = programs / name
         program.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
         program.chmod(0o755)
