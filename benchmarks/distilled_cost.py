@@ -14,7 +14,7 @@ from statistics import median
 
 from machine import machine
 
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.deploy.package import WEIGHTS
 from vexkd_model.deploy.predictor import Predictor
@@ -48,7 +48,7 @@ def main() -> int:
     pair = [Predictor.load(package) for package in packages]
     for predictor in pair:
         predictor.warm_up()
-    frames = [load_input(index, i, pair[0].config) for i in range(min(arguments.frames, len(index)))]
+    frames = [load_frame(index, i, pair[0].config) for i in range(min(arguments.frames, len(index)))]
     ratios, of_each = [], ([], [])
     for i in progress(range(arguments.rounds * len(frames)), "predict in turns", unit="pairs"):
         # Each goes first as often as the other.

@@ -2,7 +2,7 @@
 
 A keyframe of the nuScenes folder DATAROOT is repeated, by links to its own files, as a scene in which every frame has
 ten sweeps and six images. Frame by frame, in one process, it is then loaded by the devkit's
-`LidarPointCloud.from_file_multisweep` with PIL, and by `load_frame`, which gives ten sweeps in base_link and six images
+`LidarPointCloud.from_file_multisweep` with PIL, and by `read_frame`, which gives ten sweeps in base_link and six images
 of 704×256 with their calibration. Memory is that of a DataLoader's workers on an index of 28,130 samples, as many as
 nuScenes' train split has.
 
@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader
 from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.batch import collate
-from vexkd_model.data.dataset import TrainingSet, load_frame
+from vexkd_model.data.dataset import TrainingSet, read_frame
 from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sampling import EpochSampler
@@ -183,11 +183,11 @@ def main() -> int:
         index, nusc = FrameIndex.open(Path(temporary) / "index", SPLIT), NuScenes(VERSION, str(root), verbose=False)
         loaders = {"devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
                    "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
-                   "load_frame": lambda i: load_frame(index[i], SWEEPS, IMAGES)}  # fmt: skip
+                   "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES)}  # fmt: skip
         for name, used in (("all cores", cores), ("one core", {min(cores)})):
             os.sched_setaffinity(0, used)
             figures[f"frames/s, {name}"] = found = speeds(loaders, arguments.frames)
-            ratios = {other: round(found["load_frame"] / found[other], 2) for other in found if other != "load_frame"}
+            ratios = {other: round(found["read_frame"] / found[other], 2) for other in found if other != "read_frame"}
             figures[f"times as fast, {name}"] = ratios
             if name == "all cores":
                 fast = ratios["devkit and PIL, resized and cropped"] >= TIMES_AS_FAST

@@ -22,9 +22,9 @@ import torch
 from machine import machine
 
 from vexkd_model.config import ModelConfig, load_config
-from vexkd_model.criterion import task_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import Batch, collate_for
-from vexkd_model.data.dataset import load_example
+from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.deploy.exported import exported
@@ -41,7 +41,7 @@ LEAST_AGREEMENT = 1e-3  # of exported and plain features, relative to the larges
 
 def keyframes(config: ModelConfig, index: FrameIndex, count: int) -> Batch:
     """The first keyframe `count` times, with what is true in it."""
-    return collate_for(config)([load_example(index, 0, config)] * count)
+    return collate_for(config)([load_sample(index, 0, config)] * count)
 
 
 def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
@@ -49,7 +49,7 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
     config = load_config(CONFIGS / f"{name}.yaml")
     batch = keyframes(config, index, count).to(device)
     torch.manual_seed(0)
-    model = build_model(config).to(device).train()
+    model, criterion = build_model(config).to(device).train(), build_criterion(config)
     with torch.no_grad():  # attention starts at exactly zero, as published, which passes no gradient on
         for parameter in model.parameters():
             if not parameter.any():
@@ -65,7 +65,7 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
 
     def loss() -> torch.Tensor:
         output = model(batch.sensors)
-        return sum(task_losses(config, output, batch).values()) + everything(output)
+        return sum(criterion(output, batch).values()) + everything(output)
 
     losses: list[torch.Tensor] = []
     figures["forward_s"] = timed(lambda: losses.append(loss()))

@@ -23,9 +23,9 @@ from nuscenes.utils.splits import train as TRAIN_SCENES
 from torch.optim.swa_utils import update_bn
 
 from vexkd_model.config import ModelConfig, load_config
-from vexkd_model.criterion import task_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import Batch, collate_for
-from vexkd_model.data.dataset import load_example
+from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.deploy.predictor import Predictor
@@ -54,7 +54,7 @@ def four_frames(folder: Path) -> FrameIndex:
 
 def whole_set(config: ModelConfig, index: FrameIndex) -> Batch:
     """All frames as one batch."""
-    return collate_for(config)([load_example(index, i, config) for i in range(len(index))])
+    return collate_for(config)([load_sample(index, i, config) for i in range(len(index))])
 
 
 def learn(config: ModelConfig, batch: Batch, steps: int, rate: float, device: str) -> BevModel:
@@ -62,10 +62,11 @@ def learn(config: ModelConfig, batch: Batch, steps: int, rate: float, device: st
     model, batch = build_model(config).to(device).train(), batch.to(device)
     settings = config.training.model_copy(update={"learning_rate": rate, "weight_decay": 0.0})
     optimiser, schedule = optimiser_and_schedule(settings, model, None, steps)
+    criterion = build_criterion(config)
     for _ in progress(range(steps), f"learn {config.name}", unit="steps"):
         with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
             output = model(batch.sensors)
-        loss = sum(task_losses(config, output, batch).values())
+        loss = sum(criterion(output, batch).values())
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip)

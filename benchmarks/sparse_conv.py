@@ -29,7 +29,6 @@ from spconv.pytorch import SparseConvTensor, ops
 from spconv.pytorch import SubMConv3d as SpconvSubmanifold
 from torch import Tensor, nn
 
-from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.files import write_json
@@ -80,7 +79,7 @@ def ten_sweeps(dataroot: Path) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         repeat_keyframe(dataroot, Path(folder) / "data", 2)
         prepare(Path(folder) / "data", "v1.0-mini", Path(folder) / "index", ["mini_train"])
-        return torch.from_numpy(load_frame(FrameIndex.open(Path(folder) / "index", "mini_train")[1], SWEEPS).points)
+        return torch.from_numpy(FrameIndex.open(Path(folder) / "index", "mini_train")[1].load_points(SWEEPS))
 
 
 def infer(encoder: VoxelEncoder, points: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from machine import machine
 from torch.optim.lr_scheduler import LRScheduler
 
 from vexkd_model.config import ModelConfig, load_config
-from vexkd_model.criterion import task_losses
+from vexkd_model.criterion import Criterion, build_criterion
+from vexkd_model.data.batch import Batch
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.loader import training_loader
 from vexkd_model.model import BevModel, build_model
@@ -35,19 +36,20 @@ def seconds_a_step(config: ModelConfig, index: FrameIndex, steps: int) -> tuple[
     """Median, and the number of steps of the whole training."""
     torch.manual_seed(config.training.seed)
     model, loader = build_model(config).train(), training_loader(config, index, workers=1)
-    whole = config.training.epochs * len(loader)
+    criterion, whole = build_criterion(config), config.training.epochs * len(loader)
     optimiser, schedule = optimiser_and_schedule(config.training, model, config.camera and model.camera.backbone, whole)
     took, start = [], time.perf_counter()
     for batch in progress(itertools.islice(loader, steps + FIRST_STEPS), config.name, steps + FIRST_STEPS, "steps"):
-        _step(config, model, batch, optimiser, schedule)
+        _step(config, model, criterion, batch, optimiser, schedule)
         took.append(time.perf_counter() - start)
         start = time.perf_counter()
     return median(took[FIRST_STEPS:]), whole
 
 
-def _step(config: ModelConfig, model: BevModel, batch, optimiser: torch.optim.Optimizer, schedule: LRScheduler) -> None:
+def _step(config: ModelConfig, model: BevModel, criterion: Criterion, batch: Batch, optimiser: torch.optim.Optimizer,
+          schedule: LRScheduler) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
-        loss = sum(task_losses(config, model(batch.sensors), batch).values())
+        loss = sum(criterion(model(batch.sensors), batch).values())
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.gradient_clip)

@@ -1,58 +1,132 @@
-"""The task losses of a model: every weighted term by name."""
+"""Criterion: the weighted task losses of a model's output against the ground truth of its batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
 
 from torch import Tensor
 
 from vexkd_model.camera.depth import DepthBins, depth_images, depth_loss, depth_targets
 from vexkd_model.config import ModelConfig
-from vexkd_model.config.camera import LiftSplatConfig
+from vexkd_model.config.camera import BevFormerConfig, CameraConfig, LiftSplatConfig
 from vexkd_model.config.heads import CenterHeadConfig, TransFusionConfig
-from vexkd_model.data.batch import Batch
+from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.center_loss import center_loss, center_targets, grown
 from vexkd_model.heads.segmentation import segmentation_loss
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.heads.transfusion_loss import transfusion_loss, transfusion_targets
 from vexkd_model.model import ModelOutput
+from vexkd_model.types import BevGrid
 
 
-def task_losses(config: ModelConfig, output: ModelOutput, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-    """Terms of every head of the model, and of its depths where the LiDAR teaches them; their sum is minimised.
+@dataclass(frozen=True)
+class CenterCriterion:
+    """Losses of a CenterHead, summed over its tasks.
 
-    progress: share of the training that is done, by which `late_weights` of a CenterHead grow.
+    class_ids: DETECTION_CLASSES indices of each task. late_weights: factors on the fields' weights at the end of the
+    training, see `grown`.
     """
-    terms = head_losses(config, output.detection, output.segmentation, batch, progress)
-    view = config.camera and config.camera.view
-    if isinstance(view, LiftSplatConfig) and view.depth_loss_weight > 0:
-        bins = DepthBins(view.bins.start, view.bins.stop, view.bins.step)
-        returns = depth_images(batch.sensors.points, batch.sensors.sample, batch.sensors.cameras)
-        terms["depth"] = depth_loss(output.depth, depth_targets(returns, view.stride, bins), view.depth_loss_weight)
-    return terms
+
+    class_ids: tuple[tuple[int, ...], ...]
+    grid: BevGrid
+    late_weights: Mapping[str, float]
+
+    def __call__(self, tasks: list[TaskMaps], batch: Batch, progress: float) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        weights = grown(self.late_weights, progress)
+        for maps, class_ids in zip(tasks, self.class_ids, strict=True):
+            targets = center_targets(batch.boxes, batch.labels, class_ids, self.grid)
+            for name, value in center_loss(maps, targets, weights).items():
+                terms[name] = terms.get(name, 0.0) + value
+        return terms
 
 
-def head_losses(config: ModelConfig, detection: list[TaskMaps] | TransFusionOutput | None,
-                segmentation: Tensor | None, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-    """Weighted terms of a model's heads, whatever maps they have read."""
-    terms: dict[str, Tensor] = {}
-    if detection is not None:
-        terms |= {name: config.detection.loss_weight * term
-                  for name, term in _detection_terms(config, detection, batch, progress).items()}
-    if segmentation is not None:
-        terms["segmentation"] = config.segmentation.loss_weight * segmentation_loss(
-            segmentation, batch.map_masks, batch.map_known)
-    return terms
+@dataclass(frozen=True)
+class TransFusionCriterion:
+    """Losses of a TransFusionHead, whose proposals are matched with the batch's boxes."""
+
+    grid: BevGrid
+
+    def __call__(self, output: TransFusionOutput, batch: Batch, progress: float) -> dict[str, Tensor]:
+        return transfusion_loss(output, transfusion_targets(output, batch.boxes, batch.labels, self.grid))
 
 
-def _detection_terms(config: ModelConfig, detection: list[TaskMaps] | TransFusionOutput,
-                     batch: Batch, progress: float) -> dict[str, Tensor]:
-    grid = config.grid.grid()
-    match config.detection:
+@dataclass(frozen=True)
+class DepthCriterion:
+    """Loss of a camera's depth logits (B, N, D, h, w) where LiDAR returns fall into its images (BEVDepth)."""
+
+    bins: DepthBins
+    stride: int
+    weight: float
+
+    def __call__(self, depth: Tensor, sensors: SensorBatch) -> Tensor:
+        returns = depth_images(sensors.points, sensors.sample, sensors.cameras)
+        return depth_loss(depth, depth_targets(returns, self.stride, self.bins), self.weight)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Loss terms by name of everything a model predicts; their sum is minimised. None for what it does not predict.
+
+    detection_weight, segmentation_weight: factors on the terms of either head.
+    """
+
+    detection: CenterCriterion | TransFusionCriterion | None
+    detection_weight: float
+    segmentation_weight: float
+    depth: DepthCriterion | None
+
+    def __call__(self, output: ModelOutput, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
+        """Weighted scalar terms of the heads and of supervised depth.
+
+        progress: share of the training that is done, with which `late_weights` of a CenterHead grow.
+        """
+        terms = self.heads(output.detection, output.segmentation, batch, progress)
+        if self.depth is not None:
+            terms["depth"] = self.depth(output.depth, batch.sensors)
+        return terms
+
+    def heads(self, detection: list[TaskMaps] | TransFusionOutput | None, segmentation: Tensor | None, batch: Batch,
+              progress: float = 1.0) -> dict[str, Tensor]:
+        """Weighted scalar terms of the heads' outputs alone, for heads that read another map than the model's own."""
+        terms: dict[str, Tensor] = {}
+        if detection is not None:
+            terms |= {name: self.detection_weight * term
+                      for name, term in self.detection(detection, batch, progress).items()}
+        if segmentation is not None:
+            terms["segmentation"] = self.segmentation_weight * segmentation_loss(
+                segmentation, batch.map_masks, batch.map_known)
+        return terms
+
+
+def build_criterion(config: ModelConfig) -> Criterion:
+    """Build the criterion of a model's heads and depths."""
+    return Criterion(
+        _detection_criterion(config.detection, config.grid.grid()),
+        config.detection.loss_weight if config.detection else 0.0,
+        config.segmentation.loss_weight if config.segmentation else 0.0,
+        config.camera and _depth_criterion(config.camera))
+
+
+def _detection_criterion(config: CenterHeadConfig | TransFusionConfig | None,
+                         grid: BevGrid) -> CenterCriterion | TransFusionCriterion | None:
+    match config:
+        case None:
+            return None
+        case CenterHeadConfig() as c:
+            return CenterCriterion(tuple(map(tuple, c.class_ids())), grid, c.late_weights)
         case TransFusionConfig():
-            return transfusion_loss(detection, transfusion_targets(detection, batch.boxes, batch.labels, grid))
-        case CenterHeadConfig() as head:
-            terms: dict[str, Tensor] = {}
-            weights = grown(head.late_weights, progress)
-            for maps, class_ids in zip(detection, head.class_ids(), strict=True):
-                targets = center_targets(batch.boxes, batch.labels, class_ids, grid)
-                for name, value in center_loss(maps, targets, weights).items():
-                    terms[name] = terms.get(name, 0.0) + value
-            return terms
+            return TransFusionCriterion(grid)
+        case _:
+            assert_never(config)
+
+
+def _depth_criterion(config: CameraConfig) -> DepthCriterion | None:
+    match config.view:
+        case LiftSplatConfig(depth_loss_weight=weight, stride=stride, bins=bins) if weight > 0:
+            return DepthCriterion(DepthBins(bins.start, bins.stop, bins.step), stride, weight)
+        case LiftSplatConfig() | BevFormerConfig():
+            return None
+        case _:
+            assert_never(config.view)

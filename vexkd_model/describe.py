@@ -1,4 +1,4 @@
-"""`vexkd describe`: what a configuration builds: its modules, the shape at every hop, and what it costs."""
+"""`vexkd describe`: layers of the configured model, their output shapes, parameters and cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,19 +10,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import SensorBatch, sensors_for
-from vexkd_model.data.street import street
+from vexkd_model.data.dummy_frame import dummy_frame
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.types import Frame
 
 # What the papers or repositories state, for their own grids and heads; the paper-size models differ as their
 # configuration's first lines say.
 PUBLISHED = {"bevformer_s": "68.7 M parameters, 1303.5 GFLOPs at 1600×900 (deformable convolutions, DETR head)"}
-HOPS = ("lidar", "camera.backbone", "camera.neck", "camera.view", "camera", "fusion", "bev", "detection",
-        "segmentation")  # fmt: skip
+LAYERS = ("lidar", "camera.backbone", "camera.neck", "camera.view", "camera", "fusion", "bev", "detection",
+          "segmentation")  # fmt: skip
 
 
-class Hop(NamedTuple):
-    """name and kind of a module; parameters in it; GFLOPs of its forward pass; what it gives."""
+class LayerSummary(NamedTuple):
+    """One row of the table: module, class, number of parameters, GFLOPs of its forward pass, output shapes."""
 
     name: str
     kind: str
@@ -33,11 +33,14 @@ class Hop(NamedTuple):
 
 @dataclass
 class Description:
-    """What one frame costs. A multiplication and an addition are two FLOPs, so GFLOPs are twice the GMACs that some
-    papers print. kept_mb: what the forward pass keeps for the backward pass, beside weights of weights_mb."""
+    """Layers and cost of a model for one frame.
+
+    gflops: a multiplication and an addition are two FLOPs, so GFLOPs are twice the GMACs that some papers print.
+    kept_mb: activations that the forward pass keeps for the backward pass, besides weights of weights_mb.
+    """
 
     name: str
-    hops: list[Hop] = field(default_factory=list)
+    layers: list[LayerSummary] = field(default_factory=list)
     parameters: int = 0
     gflops: float = 0.0
     weights_mb: float = 0.0
@@ -47,12 +50,12 @@ class Description:
 
 
 def describe(config: ModelConfig, frame: Frame | None = None) -> Description:
-    """Build the model and run one frame through it; without `frame`, a flat street."""
+    """Build the model and measure one training step's forward pass on `frame` (default: `dummy_frame`)."""
     model = build_model(config).train()
-    sensors = sensors_for(config, [frame or street(config)])
+    sensors = sensors_for(config, [frame or dummy_frame(config)])
     shapes: dict[str, str] = {}
     hooks = [module.register_forward_hook(lambda _, __, output, name=name: shapes.__setitem__(name, _shape(output)))
-             for name, module in _hops(model)]
+             for name, module in _layers(model)]
     kept: dict[int, int] = {}
     counter = FlopCounterMode(display=False)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _note(tensor, kept), lambda tensor: tensor), counter:
@@ -64,18 +67,18 @@ def describe(config: ModelConfig, frame: Frame | None = None) -> Description:
     counts = counter.get_flop_counts()
     return Description(
         config.name,
-        [Hop(name, type(module).__name__, sum(p.numel() for p in module.parameters()),
-             sum(counts.get(f"BevModel.{name}", {}).values()) * 1e-9, shapes.get(name, ""))
-         for name, module in _hops(model)],
+        [LayerSummary(name, type(module).__name__, sum(p.numel() for p in module.parameters()),
+                      sum(counts.get(f"BevModel.{name}", {}).values()) * 1e-9, shapes.get(name, ""))
+         for name, module in _layers(model)],
         parameters=sum(p.numel() for p in parameters), gflops=counter.get_total_flops() * 1e-9,
         weights_mb=sum(p.numel() * p.element_size() for p in parameters) * 1e-6,
         kept_mb=sum(size for place, size in kept.items() if place not in own) * 1e-6,
         input=_input(sensors), published=PUBLISHED.get(config.name))
 
 
-def _hops(model: BevModel) -> Iterator[tuple[str, nn.Module]]:
+def _layers(model: BevModel) -> Iterator[tuple[str, nn.Module]]:
     modules = dict(model.named_modules())
-    return ((name, modules[name]) for name in HOPS if name in modules)
+    return ((name, modules[name]) for name in LAYERS if name in modules)
 
 
 def _note(tensor: Tensor, kept: dict[int, int]) -> Tensor:
@@ -85,7 +88,7 @@ def _note(tensor: Tensor, kept: dict[int, int]) -> Tensor:
 
 
 def _shape(output: object) -> str:
-    """The shapes of every tensor in it, the same ones once."""
+    """Distinct shapes of all tensors in a module's output."""
     if isinstance(output, Tensor):
         return "×".join(map(str, output.shape))
     if isinstance(output, list | tuple):
@@ -104,9 +107,9 @@ def _input(sensors: SensorBatch) -> str:
 
 
 def as_text(described: Description) -> str:
-    """A table for a terminal."""
-    rows = [(hop.name, hop.kind, f"{hop.parameters / 1e6:.2f} M", f"{hop.gflops:.1f}", hop.shapes)
-            for hop in described.hops]
+    """Format the description as a table for a terminal."""
+    rows = [(layer.name, layer.kind, f"{layer.parameters / 1e6:.2f} M", f"{layer.gflops:.1f}", layer.shapes)
+            for layer in described.layers]
     rows = [("module", "kind", "parameters", "GFLOPs", "gives"), *rows,
             ("all", "", f"{described.parameters / 1e6:.2f} M", f"{described.gflops:.1f}", "")]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,5 +1,4 @@
-"""What processes that train one model together must agree upon. Where there is no process group, one process agrees
-with itself."""
+"""Collective operations of the processes that train one model; without a process group they are the identity."""
 
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from vexkd_model.errors import UserError
 
 
 class Shard(NamedTuple):
-    """Process `rank` of `processes`, and the part of the data that is its own."""
+    """Rank and number of processes, and so the part of the data that this process trains on."""
 
     rank: int
     processes: int
@@ -21,12 +20,12 @@ ALONE = Shard(0, 1)
 
 
 def processes() -> int:
-    """How many of them train together now."""
+    """Return the number of processes that train together (world size)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """What each process divides its sum of losses by: the mean of the int64 counts (any shape), in all at least one.
+    """Mean of the int64 counts (any shape) over processes, by which each divides its sum of losses; total at least 1.
 
     The mean over W processes of sum / mean_count is then what one process with all their frames would have computed,
     (sum of the sums) / max(sum of the counts, 1), and the mean of their gradients is its gradient.
@@ -40,7 +39,7 @@ def mean_count(count: Tensor) -> Tensor:
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The same on every process; without a gradient."""
+    """Average a tensor of any shape over all processes, without a gradient."""
     values, others = values.detach(), processes()
     if others > 1:
         values = values / others
@@ -48,19 +47,19 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def gathered(value: object) -> list:
-    """What each process gives, in the order of their ranks. Slow: for the end of a training, not for its steps."""
+def all_gather(value: object) -> list:
+    """Gather a Python object from every rank, in rank order. Slow: for the end of a training, not for its steps."""
     found = [value] * processes()
     if len(found) > 1:
         dist.all_gather_object(found, value)
     return found
 
 
-def agreed(error: UserError | None, device: torch.device) -> UserError | None:
-    """The first process' error that has one, told to all of them, so that none waits for one that has stopped."""
+def broadcast_error(error: UserError | None, device: torch.device) -> UserError | None:
+    """Return the first error raised by any rank, on every rank, so that none waits for one that has stopped."""
     if processes() > 1:
         wrong = torch.tensor(int(error is not None), device=device)
         dist.all_reduce(wrong)
         if wrong:
-            return next(filter(None, gathered(error)))
+            return next(filter(None, all_gather(error)))
     return error

@@ -17,7 +17,6 @@ from pathlib import Path
 import pyarrow as pa
 from nuscenes.utils.splits import create_splits_scenes
 
-from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.tables import open_nuscenes, tables_digest
@@ -180,9 +179,9 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
 def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
     """The keyframe with the most annotated boxes, from above."""
     fullest = max(range(len(index)), key=lambda i: len(index[i].boxes))
-    sample, record = load_sample(index, fullest, sweeps=1), index[fullest]
-    bev_figure(path, sample.frame.points, sample.boxes, evaluation.predictions[fullest], index.map_mask(fullest),
-               f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
+    record = index[fullest]
+    bev_figure(path, record.load_points(sweeps=1), record.seen_boxes, evaluation.predictions[fullest],
+               index.map_mask(fullest), f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
 
 
 def say(step: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from two_processes import in_two_processes
 
-from vexkd_model.distributed import agreed, gathered, mean_count, mean_over_processes
+from vexkd_model.distributed import all_gather, broadcast_error, mean_count, mean_over_processes
 from vexkd_model.errors import UserError
 from vexkd_model.heads.center_loss import gaussian_focal_loss, regression_loss
 from vexkd_model.heads.segmentation import segmentation_loss
@@ -17,7 +17,8 @@ def of_process(rank):
     error = UserError("file: gone; bring it back") if rank == 1 else None
     return {"counts": [mean_count(torch.tensor(pair[rank])) for pair in COUNTS],
             "mean": mean_over_processes(torch.tensor([1.0, 4.0]) * (rank + 1)),
-            "gathered": gathered([f"token {rank}"]), "agreed": agreed(error, CPU), "nobody": agreed(None, CPU),
+            "all_gather": all_gather([f"token {rank}"]), "error": broadcast_error(error, CPU),
+            "nobody": broadcast_error(None, CPU),
             "losses": losses(rank)}
 
 
@@ -59,14 +60,14 @@ def test_the_mean_of_the_processes_losses_and_gradients_is_that_of_the_whole_bat
 
 def test_means_and_lists_are_the_same_in_every_process(processes):
     for found in processes:
-        assert found["mean"].tolist() == [1.5, 6.0] and found["gathered"] == [["token 0"], ["token 1"]]
+        assert found["mean"].tolist() == [1.5, 6.0] and found["all_gather"] == [["token 0"], ["token 1"]]
 
 
 def test_an_error_of_one_process_stops_them_all_with_the_same_words(processes):
     for found in processes:
-        assert str(found["agreed"]) == "file: gone; bring it back" and found["nobody"] is None
+        assert str(found["error"]) == "file: gone; bring it back" and found["nobody"] is None
 
 
 def test_one_process_agrees_with_itself():
     error = UserError("file: gone; bring it back")
-    assert agreed(error, CPU) is error and agreed(None, CPU) is None and gathered(3) == [3]
+    assert broadcast_error(error, CPU) is error and broadcast_error(None, CPU) is None and all_gather(3) == [3]

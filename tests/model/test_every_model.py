@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from vexkd_model.config import load_config
-from vexkd_model.criterion import task_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import collate_for, sensors_for
-from vexkd_model.data.dataset import load_example, load_input
-from vexkd_model.data.street import street
+from vexkd_model.data.dataset import load_frame, load_sample
+from vexkd_model.data.dummy_frame import dummy_frame
 from vexkd_model.deploy.exported import exported
 from vexkd_model.deploy.package import load_package, save_package
 from vexkd_model.deploy.predictor import Predictor
@@ -54,7 +54,7 @@ def thinned(frame, keep):
 
 def batch_of(config, index, *rows):
     """Frames of the index with what is true in them."""
-    return collate_for(config)([load_example(index, row, config) for row in rows])
+    return collate_for(config)([load_sample(index, row, config) for row in rows])
 
 
 def close(a, b, tolerance=2e-4):
@@ -65,7 +65,7 @@ def test_gradients_reach_every_parameter(model, tiny_index):
     config, module = model
     module.train().zero_grad()
     batch = batch_of(config, tiny_index, 1, 2)
-    losses = task_losses(config, module(batch.sensors), batch)
+    losses = build_criterion(config)(module(batch.sensors), batch)
     assert all(torch.isfinite(loss) for loss in losses.values())
     sum(losses.values()).backward()
     assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -74,7 +74,7 @@ def test_gradients_reach_every_parameter(model, tiny_index):
 def test_both_levels_lie_on_the_grid(model):
     config, module = model
     with torch.no_grad():
-        output = module.eval()(sensors_of(config, thinned(street(config), 8)))
+        output = module.eval()(sensors_of(config, thinned(dummy_frame(config), 8)))
     rows, columns = config.grid.grid().shape
     assert output.features.low.shape[2:] == output.features.high.shape[2:] == (rows, columns)
     assert output.segmentation.shape == (1, 6, 200, 200)
@@ -82,7 +82,7 @@ def test_both_levels_lie_on_the_grid(model):
 
 def test_a_batch_equals_its_frames_one_by_one(model):
     config, module = model
-    frame = thinned(street(config), 8)
+    frame = thinned(dummy_frame(config), 8)
     other = thinned(replace(frame, cameras=frame.cameras[::-1][:4], past=frame.past[:1]), 3)
     with torch.no_grad():
         together = module.eval()(sensors_of(config, frame, other))
@@ -94,7 +94,7 @@ def test_a_batch_equals_its_frames_one_by_one(model):
 
 def test_bfloat16_says_about_the_same(model):
     config, module = model
-    sensors = sensors_of(config, thinned(street(config), 8))
+    sensors = sensors_of(config, thinned(dummy_frame(config), 8))
     with torch.no_grad():
         expected = module.eval()(sensors).features.high
         with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +106,7 @@ def test_bfloat16_says_about_the_same(model):
 @pytest.mark.parametrize("name", EXPORTED)
 def test_the_exported_graph_says_the_same_of_another_cloud(name, config_path):
     config = load_config(config_path.with_name(f"{name}.yaml"))
-    module, frame = built(config).eval(), street(config)
+    module, frame = built(config).eval(), dummy_frame(config)
     program = exported(module, sensors_of(config, thinned(frame, 40))).module()
     other = sensors_of(config, thinned(frame, 23))
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_the_exported_graph_says_the_same_of_another_cloud(name, config_path):
 
 def test_nothing_to_see_gives_a_finite_answer(model):
     config, module = model
-    frame = street(config)
+    frame = dummy_frame(config)
     blind = replace(frame, points=frame.points[:0], cameras=(), past=())
     prediction = Predictor(module, config, None, "cpu").predict(blind)
     assert np.isfinite(prediction.map_probabilities).all() and np.isfinite(prediction.boxes.values).all()
@@ -126,7 +126,7 @@ def test_nothing_to_see_gives_a_finite_answer(model):
 @pytest.mark.parametrize("name", WITH_CAMERAS)
 def test_a_covered_camera_counts_as_an_absent_one(name, config_path):
     config = load_config(config_path.with_name(f"{name}.yaml"))
-    predictor, frame = Predictor(built(config), config, None, "cpu"), thinned(street(config), 8)
+    predictor, frame = Predictor(built(config), config, None, "cpu"), thinned(dummy_frame(config), 8)
     noise = np.random.default_rng(0).integers(0, 10, frame.cameras[1].pixels.shape, np.uint8)
     covered = replace(frame.cameras[1], pixels=noise)
     absent = replace(frame, cameras=frame.cameras[:1] + frame.cameras[2:])
@@ -138,7 +138,7 @@ def test_a_covered_camera_counts_as_an_absent_one(name, config_path):
 
 def test_geometry_is_computed_again_only_where_the_calibration_changes(config_path, monkeypatch):
     config = load_config(config_path.with_name("bevdet_small.yaml"))
-    predictor, frame = Predictor(built(config), config, None, "cpu"), street(config)
+    predictor, frame = Predictor(built(config), config, None, "cpu"), dummy_frame(config)
     calls = []
     compute = predictor.model.camera.geometry
     monkeypatch.setattr(predictor.model.camera, "geometry", lambda cameras: calls.append(1) or compute(cameras))
@@ -153,7 +153,7 @@ def test_geometry_is_computed_again_only_where_the_calibration_changes(config_pa
 def test_a_student_remembers_where_the_vehicle_was(config_path):
     """The same past images say something else if the vehicle stood elsewhere then."""
     config = load_config(config_path.with_name("bevdet4d_depth_small.yaml"))
-    predictor, frame = Predictor(built(config), config, None, "cpu"), street(config)
+    predictor, frame = Predictor(built(config), config, None, "cpu"), dummy_frame(config)
     moved = np.eye(4)
     moved[0, 3] = 9.0
     elsewhere = replace(frame, past=tuple(replace(past, now_from_then=moved) for past in frame.past))
@@ -168,7 +168,7 @@ def test_a_package_of_every_kind_predicts_what_the_model_did(model, tiny_index, 
     assert stored == config.model_copy(update={"distillation": None}) and card.sensors == config.sensors
     assert len(card.cameras) == (6 if config.camera else 0) and card.sweeps == config.sweeps
     predictors = Predictor(module, config, None, "cpu"), Predictor.load(tmp_path / "package")
-    before, after = (p.predict(load_input(tiny_index, 2, config)) for p in predictors)
+    before, after = (p.predict(load_frame(tiny_index, 2, config)) for p in predictors)
     np.testing.assert_array_equal(before.map_probabilities, after.map_probabilities)
     np.testing.assert_array_equal(before.boxes.values, after.boxes.values)
 
@@ -186,7 +186,7 @@ def test_describe_counts_what_the_model_holds(model):
     config, module = model
     described = describe(config)
     assert described.parameters == sum(p.numel() for p in module.parameters())
-    by_name = {hop.name: hop for hop in described.hops}
+    by_name = {layer.name: layer for layer in described.layers}
     parts = [name for name in ("lidar", "camera", "fusion", "bev", "detection", "segmentation") if name in by_name]
     assert sum(by_name[name].parameters for name in parts) == described.parameters
     assert described.gflops >= sum(by_name[name].gflops for name in parts) * 0.999 > 0
@@ -198,6 +198,6 @@ def test_describe_counts_what_the_model_holds(model):
 
 def test_describe_counts_the_operations_of_a_convolution_as_by_hand(config_path, tiny_settings):
     config = load_config(config_path, tiny_settings)
-    hop = next(hop for hop in describe(config).hops if hop.name == "segmentation")
+    layer = next(layer for layer in describe(config).layers if layer.name == "segmentation")
     by_hand = 2 * (60 * 60 * 9 * 32 * 8 + 200 * 200 * (9 * 8 * 8 + 8 * 6))  # two 3×3 convolutions and one 1×1
-    assert hop.gflops == pytest.approx(by_hand * 1e-9, rel=1e-6)
+    assert layer.gflops == pytest.approx(by_hand * 1e-9, rel=1e-6)

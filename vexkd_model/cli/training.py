@@ -95,7 +95,7 @@ def describe(arguments: argparse.Namespace) -> None:
     described = describe(load_config(arguments.config, arguments.set))
     print(as_text(described))
     if arguments.json:
-        write_json(arguments.json, {**asdict(described), "hops": [hop._asdict() for hop in described.hops]})
+        write_json(arguments.json, {**asdict(described), "layers": [layer._asdict() for layer in described.layers]})
         print(f"{arguments.json}: written")
 
 

@@ -94,3 +94,8 @@ class DistillationConfig(Section):
     @property
     def learns_masks(self) -> bool:
         return self.masks in LEARNED_MASKS
+
+    @property
+    def freezes_masks(self) -> bool:
+        """Whether masks stop learning before the end of the training."""
+        return bool(self.levels) and self.learns_masks and self.mask_stop_epoch is not None

@@ -1,4 +1,4 @@
-"""Batches: samples side by side, as tensors with names."""
+"""Samples, and batches of them as named tensors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,16 +10,26 @@ from torch import Tensor
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.data.sample import Sample
 from vexkd_model.errors import UserError
-from vexkd_model.types import CameraImage, Frame, PastFrame
+from vexkd_model.types import Boxes, CameraImage, Frame, PastFrame
 
 DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor noise behind a cap less
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A frame with its ground truth: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X) on
+    SEGMENTATION_GRID."""
+
+    frame: Frame
+    boxes: Boxes
+    map_masks: np.ndarray
+    map_known: np.ndarray
+
+
 @dataclass
 class CameraBatch:
-    """The N cameras of a student's configuration, in its order, for each of B frames.
+    """Images and calibration of the N cameras of a model's configuration, in its order, for each of B frames.
 
     images: uint8 (B, N, 3, H, W) RGB, black where a camera is absent. present: bool (B, N).
     image_from_camera: float32 (B, N, 3, 3), to pixels of `images`: (x, y, z) → (u · z, v · z, z). image_from_stored:
@@ -36,7 +46,7 @@ class CameraBatch:
 
 @dataclass
 class PastCameras:
-    """What the cameras saw at one earlier moment of each frame.
+    """Camera images of each frame at one earlier moment.
 
     cameras: their base_from_camera leads to base_link at that moment. now_from_then: float32 (B, 4, 4), from base_link
     at that moment to the frame's, with the BEV augmentation on both sides. present: bool (B,), whether there was one;
@@ -50,7 +60,7 @@ class PastCameras:
 
 @dataclass
 class SensorBatch:
-    """What a model sees of B = `size` frames.
+    """Sensor input of a model for B = `size` frames.
 
     points: float32 (N, 5) of all frames in the order of POINT_FIELDS, with their frame's number `sample` int64 (N,).
     cameras: None where none are read. past: earlier moments, newest first, as many as the configuration reads.
@@ -66,7 +76,7 @@ class SensorBatch:
         return _on_device(self, device)
 
     def present(self) -> dict[str, Tensor]:
-        """bool (B,) by sensor: the frames in which the LiDAR returned any point, and any camera saw anything."""
+        """Masks bool (B,) by sensor of the frames in which the LiDAR returned any point, or any camera saw anything."""
         points_of_frame = self.sample.new_zeros(self.size).index_add(0, self.sample, torch.ones_like(self.sample))
         present = {"lidar": points_of_frame > 0}
         if self.cameras is not None:
@@ -76,8 +86,10 @@ class SensorBatch:
 
 @dataclass
 class Batch:
-    """What a model sees, and what is true: boxes (M, 9) and labels (M,) a sample; map_masks float (B, 6, Y, X);
-    map_known bool (B, Y, X); tokens of the samples. teacher: what a teacher sees of the same samples, if any.
+    """Sensor input and ground truth of B samples.
+
+    boxes: (M, 9) of each sample in base_link. labels: int64 (M,) of each. map_masks: float (B, 6, Y, X). map_known:
+    bool (B, Y, X). tokens: of the samples. teacher: a teacher's sensor input for the same samples, if any.
     """
 
     sensors: SensorBatch
@@ -96,7 +108,7 @@ class Batch:
 
 
 def _on_device(value: object, device: torch.device | str) -> object:
-    """Tensors, lists of them and batches of them, copied to a device; anything else as it is."""
+    """Copy tensors, lists of them and batches of them to a device; anything else stays as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, list):
@@ -108,7 +120,10 @@ def _on_device(value: object, device: torch.device | str) -> object:
 
 def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = None,
             past_frames: int = 0) -> Batch | UserError:
-    """images: what the model reads of its cameras, if it has any. An error among the samples takes their place."""
+    """Collate samples to a Batch, or return the first error among them.
+
+    images: configuration of the model's cameras, if it has any. past_frames: earlier moments that it reads.
+    """
     if errors := [sample for sample in samples if isinstance(sample, UserError)]:
         return errors[0]
     return Batch(
@@ -121,19 +136,19 @@ def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = 
 
 
 def collate_for(config: ModelConfig) -> Callable[[Sequence[Sample | UserError]], Batch | UserError]:
-    """`collate` with what this model reads of its cameras."""
+    """Make the collate function of a model, with the cameras and past frames of its configuration."""
     camera = config.camera
     return partial(collate, images=camera and camera.images, past_frames=camera.past_frames if camera else 0)
 
 
 def sensors_for(config: ModelConfig, frames: Sequence[Frame]) -> SensorBatch:
-    """`stack_frames` with what this model reads of its cameras."""
+    """Stack frames to the input of a model, with the cameras and past frames of its configuration."""
     camera = config.camera
     return stack_frames(frames, camera and camera.images, camera.past_frames if camera else 0)
 
 
 def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:
-    """Frames side by side, with `past_frames` earlier moments each; their images are already as `images` wants them."""
+    """Stack frames, with `past_frames` earlier moments each, whose images already have the size of `images`."""
     numbers = np.concatenate([np.full(len(frame.points), i) for i, frame in enumerate(frames)])
     points = np.concatenate([np.asarray(frame.points, np.float32) for frame in frames])
     return SensorBatch(
@@ -153,7 +168,7 @@ def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCam
 
 
 def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: ImageConfig) -> CameraBatch:
-    """The cameras of frames whose images have been cropped to images.width × images.height.
+    """Stack the cameras of frames whose images have been cropped to images.width × images.height.
 
     A camera whose image is all dark, covered or without signal, counts as absent: it knows nothing.
     """

@@ -1,4 +1,4 @@
-"""Frames of a prepared dataset, as a model sees them, and what is true in them; augmented in training."""
+"""Load frames of a prepared dataset, with ground truth as Samples, and augmented for training."""
 
 import itertools
 import os
@@ -15,26 +15,45 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.config.training import AugmentConfig, SensorVarietyConfig
 from vexkd_model.data.augment import BevAugmentation
+from vexkd_model.data.batch import Sample
 from vexkd_model.data.image_augment import ImageAugmentation
 from vexkd_model.data.image_files import load_view
 from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster
-from vexkd_model.data.sample import Sample
 from vexkd_model.data.sampling import Draw
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sensor_variety import varied
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CAMERAS, MAP_CLASSES, Boxes, Frame, PastFrame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, Frame, PastFrame
 
 
-def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
+def load_frame(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
+    """Load frame i for inference."""
+    return _load_plain(index, i, config, config.sweeps)
+
+
+def load_sample(index: FrameIndex, i: int, config: ModelConfig) -> Sample:
+    """Load frame i for training, without augmentation, and its ground truth."""
+    return with_ground_truth(_load_plain(index, i, config, config.training_sweeps), index, i)
+
+
+def _load_plain(index: FrameIndex, i: int, config: ModelConfig, sweeps: int) -> Frame:
+    camera = config.camera
+    past = index.before(i, camera.past_frames) if camera else ()
+    return read_frame(index[i], sweeps, camera and camera.images, past, sweep_interval=config.sweep_interval)
+
+
+def read_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
                augmentations: Mapping[str, ImageAugmentation] | None = None,
                sweep_interval: float | None = None) -> Frame:
-    """The student's input at a keyframe: its sweep and up to `sweeps` − 1 before it, `sweep_interval` seconds apart
-    (see `spaced`), ego motion compensated, and the images of `images.cameras` of this keyframe and of those before it
-    in `past`, augmented in training. Without `sweeps` or `images` those files are not read."""
+    """Read a keyframe's sensor files.
+
+    Reads its sweep and up to `sweeps` − 1 before it, `sweep_interval` seconds apart (see `spaced`), ego motion
+    compensated, and the images of `images.cameras` of this keyframe and of those before it in `past`. Without `sweeps`
+    or `images` those files are not read.
+    """
     moments = [[camera for camera in moment.cameras if images is not None and camera.name in images.cameras]
                for moment in (record, *past)]
     points, *views = _side_by_side([
@@ -49,33 +68,8 @@ def load_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
         for cameras, moment in zip(then, past, strict=True)))
 
 
-def load_input(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
-    """Frame i as a model reads it that is not in training."""
-    return _still(index, i, config, config.sweeps)
-
-
-def load_example(index: FrameIndex, i: int, config: ModelConfig) -> Sample:
-    """Frame i as a model learns from it where nothing is augmented."""
-    return _with_truth(index, i, index[i], _still(index, i, config, config.training_sweeps))
-
-
-def _still(index: FrameIndex, i: int, config: ModelConfig, sweeps: int) -> Frame:
-    camera = config.camera
-    past = index.before(i, camera.past_frames) if camera else ()
-    return load_frame(index[i], sweeps, camera and camera.images, past, sweep_interval=config.sweep_interval)
-
-
-def load_sample(index: FrameIndex, i: int, sweeps: int, images: ImageConfig | None = None) -> Sample:
-    """A frame with its ground truth, without the boxes in which no LiDAR point lies.
-
-    The official metrics look for boxes that only a radar saw, too; from points nobody could learn to find them.
-    """
-    record = index[i]
-    return _with_truth(index, i, record, load_frame(record, sweeps, images))
-
-
 def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """The results of tasks that read files, in threads where this process has cores left."""
+    """Run tasks that read files, in threads where this process has cores left; results in the order of the tasks."""
     # A DataLoader's workers share the cores already.
     threads = 1 if get_worker_info() else min(len(tasks), len(os.sched_getaffinity(0)))
     if threads == 1:
@@ -84,20 +78,21 @@ def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         return list(pool.map(lambda task: task(), tasks))
 
 
-def _with_truth(index: FrameIndex, i: int, record: FrameRecord, frame: Frame) -> Sample:
-    masks, seen = index.map_mask(i), record.lidar_points > 0
-    boxes = Boxes(record.boxes.values[seen], record.boxes.labels[seen])
+def with_ground_truth(frame: Frame, index: FrameIndex, i: int) -> Sample:
+    """Add the seen boxes and the map masks of frame i of the index to its sensor data."""
+    masks = index.map_mask(i)
     known = np.full(SEGMENTATION_GRID.shape, masks is not None)
     if masks is None:
         masks = np.zeros((len(MAP_CLASSES), *SEGMENTATION_GRID.shape), bool)
-    return Sample(frame, boxes, masks, known)
+    return Sample(frame, index[i].seen_boxes, masks, known)
 
 
 class TrainingSet(Dataset[Sample | UserError]):
-    """Augmented samples. An item is asked for by a Draw, (epoch, frame[, repeat]), and its random numbers depend on
-    nothing else, so that the same seed gives the same batches for any number of workers.
+    """Dataset of augmented samples.
 
-    epochs: of the whole training, where the augmentation ends before it does.
+    Its key is a Draw, (epoch, frame[, repeat]); an item's random numbers depend on the key and the seed alone, so that
+    the same seed gives the same batches for any number of workers. epochs: of the whole training, for augmentation that
+    ends before it.
     """
 
     def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
@@ -113,8 +108,10 @@ class TrainingSet(Dataset[Sample | UserError]):
         return len(self.index)
 
     def __getitem__(self, key: Draw | tuple[int, int]) -> Sample | UserError:
-        """A file that cannot be read is returned as an error, which `collate` passes on: raised in a worker process, it
-        would reach the user as a page of traceback."""
+        """Return a sample, or the error of a file that cannot be read.
+
+        `collate` passes it on: raised in a worker process it would reach the user as a page of traceback.
+        """
         try:
             return self._sample(Draw(*key))
         except UserError as error:
@@ -124,9 +121,9 @@ class TrainingSet(Dataset[Sample | UserError]):
         # Streams of their own: whether objects are pasted does not change how images are cropped.
         for_bev, for_images, for_objects, for_dropout, for_variety = np.random.default_rng((self.seed, *draw)).spawn(5)
         record = self.index[draw.frame]
-        frame = load_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
+        frame = read_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
                            self._image_augmentations(for_images), self.sweep_interval)
-        sample = _with_truth(self.index, draw.frame, record, frame)
+        sample = with_ground_truth(frame, self.index, draw.frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
         frame = with_dropout(sample.frame, self.sensor_dropout, for_dropout)
@@ -139,7 +136,7 @@ class TrainingSet(Dataset[Sample | UserError]):
         return _augmented(sample, BevAugmentation.draw(for_bev, **sizes))
 
     def _image_augmentations(self, rng: np.random.Generator) -> dict[str, ImageAugmentation] | None:
-        """Every camera has a stream of its own: one that is absent does not change the others."""
+        """Draw each camera's augmentation from a stream of its own: one that is absent does not change the others."""
         if self.images is None:
             return None
         return {name: ImageAugmentation.draw(stream, self.images.augment)

@@ -1,4 +1,4 @@
-"""The frame index: what training, evaluation and replay know of a dataset, memory-mapped.
+"""Frame index: keyframes, calibration, annotations and map masks of a prepared dataset, memory-mapped.
 
 A folder `INDEX/SPLIT/` holds `frames.arrow` (one row a keyframe), `map_masks.npy` (bits; absent without a map
 expansion, zeros where `map_damaged`) and `index.json`. The folder appears whole, by one renaming.
@@ -56,7 +56,7 @@ LIST_COLUMNS = tuple(field.name for field in SCHEMA if pa.types.is_list(field.ty
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """Where one LiDAR sweep lies and how to place it; matrices are float64 (4, 4), odom is nuScenes' global frame."""
+    """File and poses of one LiDAR sweep; matrices are float64 (4, 4), odom is nuScenes' global frame."""
 
     path: Path
     stamp_ns: int
@@ -70,7 +70,7 @@ class SweepRecord:
 
 @dataclass(frozen=True)
 class CameraRecord:
-    """Where one camera's image lies and how it looks at the world; matrices are float64.
+    """File, calibration and poses of one camera's image; matrices are float64.
 
     size: (width, height) [px] and intrinsics: (3, 3) of the stored file. base_from_sensor: (4, 4), the mounting.
     odom_from_base: (4, 4), the ego pose at `stamp_ns`, the camera's own. base_from_camera: (4, 4), from the camera at
@@ -90,8 +90,10 @@ class CameraRecord:
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """One keyframe. sweeps: newest (the keyframe's own) first. cameras: those that are there, in the order of
-    types.CAMERAS. boxes are in base_link at `stamp_ns`, the LiDAR's.
+    """Sensor files and annotations of one keyframe.
+
+    sweeps: newest (the keyframe's own) first. cameras: those that are there, in the order of types.CAMERAS.
+    boxes: in base_link at `stamp_ns`, the LiDAR's.
 
     box_up: float32 (M, 3), the unit vectors along the boxes' heights: annotations stand upright in the world, while
         base_link tilts with the vehicle.
@@ -116,6 +118,13 @@ class FrameRecord:
     def global_from_base(self) -> np.ndarray:
         """float64 (4, 4) ego pose at the keyframe."""
         return self.sweeps[0].odom_from_base
+
+    @property
+    def seen_boxes(self) -> Boxes:
+        """Boxes that hold a LiDAR point: the official metrics look for those that only a radar saw, too, but nobody can
+        learn to find them in points."""
+        seen = self.lidar_points > 0
+        return Boxes(self.boxes.values[seen], self.boxes.labels[seen])
 
     def load_points(self, sweeps: int, interval: float | None = None) -> np.ndarray:
         """Read float32 (N, 5) points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`), in base_link at
@@ -163,7 +172,7 @@ class FrameIndex:
         return cls(path.parent, manifest)
 
     def of_scenes(self, names: Sequence[str]) -> "FrameIndex":
-        """Only the frames of these scenes. UserError for a scene that is not in the index."""
+        """Limit the index to these scenes. UserError for a scene that is not in the index."""
         strange = sorted(set(names) - set(self.column("scene")))
         if strange:
             raise UserError(f"scene {strange[0]}: not in the index {self.folder}")
@@ -196,20 +205,22 @@ class FrameIndex:
             radar_points=np.asarray(values["radar_points"]))
 
     def before(self, i: int, count: int) -> list[FrameRecord]:
-        """Up to `count` keyframes before frame i in its scene, newest first."""
+        """Return up to `count` keyframes before frame i in its scene, newest first."""
         scenes = self._table["scene"]
         rows = range(i - 1, max(i - count, 0) - 1, -1)
         return [self[row] for row in rows if scenes[row] == scenes[i]]
 
     def map_mask(self, i: int) -> np.ndarray | None:
-        """bool (6, 200, 200) of MAP_CLASSES on the segmentation grid; None where the map is unknown: without a map
-        expansion, or where `vexkd prepare --skip-bad` could not read this town's."""
+        """Map masks bool (6, 200, 200) of MAP_CLASSES on SEGMENTATION_GRID; None where the map is unknown.
+
+        It is unknown without a map expansion, or where `vexkd prepare --skip-bad` could not read this town's.
+        """
         if not self.has_maps or self._table["map_damaged"][i].as_py():
             return None
         shape = (len(MAP_CLASSES), *SEGMENTATION_GRID.shape)
         return np.unpackbits(self._map_masks[self._rows[i]], count=int(np.prod(shape))).reshape(shape).astype(bool)
 
-    def taught_objects(self) -> tuple[np.ndarray, np.ndarray]:
+    def seen_objects(self) -> tuple[np.ndarray, np.ndarray]:
         """Frame number and label, int64 (N,) each, of every box of the split that holds a LiDAR point."""
         labels, points = (self._table[name].combine_chunks() for name in ("labels", "lidar_points"))
         seen = points.flatten().to_numpy() > 0
@@ -229,7 +240,7 @@ class FrameIndex:
 
     @cached_property
     def _rows(self) -> Sequence[int]:
-        """The rows of the files that the frames are."""
+        """Rows of the files, one per frame."""
         whole = self._whole_table()
         if self.scenes is None:
             return range(len(whole))
@@ -255,12 +266,12 @@ class FrameIndex:
 
 
 def index_folder(dataroot: Path, version: str) -> Path:
-    """Where `vexkd prepare` writes unless it is told otherwise."""
+    """Default folder of `vexkd prepare`."""
     return Path(dataroot) / "vexkd" / version
 
 
 def read_manifest(path: Path) -> dict:
-    """What `index.json` says; UserError where it is absent, damaged or of another format."""
+    """Read `index.json`; UserError where it is absent, damaged or of another format."""
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
@@ -274,5 +285,5 @@ def read_manifest(path: Path) -> dict:
 
 
 def _matrices(values: pa.Array, size: int = 4) -> np.ndarray:
-    """float64 (N, size, size)."""
+    """Reshape a flat column to float64 (N, size, size)."""
     return values.flatten().to_numpy().reshape(-1, size, size)

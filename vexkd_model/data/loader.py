@@ -8,12 +8,12 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.dataset import TrainingSet
+from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, EpochSampler, ShardSampler
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
@@ -45,8 +45,8 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
     if teacher is not None:
         # The teacher looks through good sensors: what it says of the same moment is what the student is to say.
         seen_by_teacher = settings.model_copy(update={"sensor_variety": None})
-        samples = TaughtSet(samples, training_set(teacher, index, seen_by_teacher, paster))
-        together = partial(collate_taught, student=together, teacher=collate_for(teacher))
+        samples = DistillationDataset(samples, training_set(teacher, index, seen_by_teacher, paster))
+        together = partial(collate_pairs, student=together, teacher=collate_for(teacher))
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
     return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,

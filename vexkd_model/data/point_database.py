@@ -1,4 +1,4 @@
-"""The LiDAR points of every annotated object of a split, memory-mapped: what ground-truth pasting draws from."""
+"""Database of the LiDAR points of every annotated object of a split, memory-mapped, for ground-truth pasting."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ FRAMES_PER_JOB = 40
 
 
 class PointDatabase:
-    """Objects k = 0 … K − 1, each in base_link of the keyframe that it was seen in.
+    """Boxes and points of objects k = 0 … K − 1, each in base_link of the keyframe that it was seen in.
 
     boxes: float32 (K, 9). labels: int64 (K,). ends: int64 (K,), where each object's points end in `all_points`
     float32 (N, 5), whose dt column tells the sweeps apart.
@@ -32,7 +32,7 @@ class PointDatabase:
     @classmethod
     def of(cls, index: FrameIndex, sweeps: int, workers: int = 1,
            interval: float | None = None) -> "PointDatabase":
-        """The database beside an index; made on first use, whole or not at all.
+        """Open the database beside an index; it is made on first use, whole or not at all.
 
         Where another process is making it, wait for that one.
         """
@@ -48,12 +48,12 @@ class PointDatabase:
         return len(self.labels)
 
     def points(self, k: int) -> np.ndarray:
-        """float32 (n, 5) of one object, in the order of POINT_FIELDS."""
+        """Points float32 (n, 5) of object k, in the order of POINT_FIELDS."""
         return np.array(self.all_points[self.ends[k - 1] if k else 0 : self.ends[k]])
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """int64 (K,) points of each object."""
+        """Number of points of each object, int64 (K,)."""
         return np.diff(self.ends, prepend=0)
 
     @cached_property
@@ -78,7 +78,7 @@ class PointDatabase:
 
 
 def crops(points: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-    """For each box (M, ≥ 7), the numbers of the points (N, ≥ 3) in it, ascending; same frame for both.
+    """Indices of the points (N, ≥ 3) in each box (M, ≥ 7), ascending; both in the same frame.
 
     The same answer as `points_in_boxes`, for many points: those that are far along x are not looked at.
     """
@@ -99,7 +99,7 @@ class _Job:
 
 
 def _write(index: FrameIndex, sweeps: int, interval: float | None, folder: Path, workers: int) -> None:
-    """For the holder of the lock: what lies unfinished here is a killed process's."""
+    """Write the database; the caller holds its lock, so that unfinished files are those of a killed process."""
     partial = folder.with_name(f"{folder.name}.partial")
     for stale in folder.parent.glob(f"{folder.name}.*partial"):
         shutil.rmtree(stale)
@@ -130,13 +130,12 @@ def _jobs(index: FrameIndex, sweeps: int, interval: float | None) -> Iterator[_J
 
 
 def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
-    """Box (9,), label and points (n, 5) of every object with a point, frame by frame."""
+    """Box (9,), label and points (n, 5) of every object that holds a point, frame by frame."""
     found = []
     for i in job.frames:
         record = job.index[i]
         points = record.load_points(job.sweeps, job.interval)
-        seen = record.lidar_points > 0
-        boxes, labels = record.boxes.values[seen], record.boxes.labels[seen]
+        boxes, labels = record.seen_boxes.values, record.seen_boxes.labels
         found += [(row, label, points[chosen]) for row, label, chosen
                   in zip(boxes, labels, crops(points, boxes), strict=True) if len(chosen)]
     return found

@@ -49,7 +49,7 @@ class ClassBalancedSampler(Sampler[Draw]):
     """
 
     def __init__(self, index: FrameIndex, seed: int) -> None:
-        frames, labels = index.taught_objects()
+        frames, labels = index.seen_objects()
         frames_of_class = [np.unique(frames[labels == label]) for label in range(len(DETECTION_CLASSES))]
         self.frames_of_class = [frames for frames in frames_of_class if len(frames)]
         self.share = round(sum(map(len, self.frames_of_class)) / max(len(self.frames_of_class), 1))

@@ -12,7 +12,7 @@ from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
-from vexkd_model.heads.decode import decode_detections
+from vexkd_model.heads.decode import build_decoder
 from vexkd_model.model import BevModel, ModelOutput
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
 
@@ -31,7 +31,7 @@ class Predictor:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
-        self.grid = config.grid.grid()
+        self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
         self._geometry: object | None = None
@@ -60,9 +60,9 @@ class Predictor:
         return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
 
     def _detections(self, output: ModelOutput) -> tuple[Boxes, np.ndarray]:
-        if self.config.detection is None:
+        if self.decoder is None:
             return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
-        boxes, scores, labels = decode_detections(self.config.detection, output.detection, self.grid)
+        boxes, scores, labels = self.decoder(output.detection)
         return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
     def _kept_geometry(self, sensors: SensorBatch) -> object | None:

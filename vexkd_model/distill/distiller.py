@@ -1,14 +1,15 @@
-"""Masked feature distillation: what a student learns from a teacher's BEV maps, and masks from both.
+"""Masked feature distillation: loss terms of a student, and of the masks, from a teacher's BEV maps.
 
 Source: VeXKD (NeurIPS 2024): the student minimises L_task + λ · L_masKD, the masks L_task^masked + μ · L_masKD.
 """
 
+from typing import assert_never
+
 import torch
 from torch import Tensor, nn
 
-from vexkd_model.config import ModelConfig
 from vexkd_model.config.distill import DistillationConfig
-from vexkd_model.criterion import head_losses
+from vexkd_model.criterion import Criterion
 from vexkd_model.data.batch import Batch
 from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.feature_loss import FeatureLoss
@@ -16,24 +17,24 @@ from vexkd_model.distill.fixed_masks import MaskFunction, activation, gaussian, 
 from vexkd_model.distill.learned_masks import LearnedMasks
 from vexkd_model.distill.relation import relation_loss
 from vexkd_model.distill.response import heatmap_response, heatmaps, map_response, true_heatmaps
-from vexkd_model.distill.teacher import Taught, Teacher
-from vexkd_model.distill.teacher_labels import add_teacher_labels
+from vexkd_model.distill.teacher import Teacher, TeacherOutput
+from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevFeatures, BevModel, ModelOutput
 
 
 class Distiller(nn.Module):
-    """The student's maps of a Batch → weighted loss terms by name, whose sum is minimised.
+    """The student's BEV maps and the Batch → weighted loss terms by name, whose sum is minimised.
 
-    Holds what learns beside the student and is left behind: masks, and adapters of channels. The teacher is no part of
-    it. student_config: of what its task loss is made, for teacher labels. output: what else the student says, for the
-    terms that are not VeXKD's.
+    Holds the parameters that are trained beside the student and then discarded: masks, and adapters of channels. The
+    teacher is no submodule. criterion: the student's, for teacher labels.
     """
 
-    def __init__(self, config: DistillationConfig, student: BevModel, teacher: Teacher,
-                 student_config: ModelConfig | None = None) -> None:
+    def __init__(self, config: DistillationConfig, student: BevModel, teacher: Teacher, criterion: Criterion) -> None:
         super().__init__()
-        self.config, self.teacher, self.student_config = config, teacher, student_config
+        self.config, self.teacher, self.criterion = config, teacher, criterion
+        labels = config.teacher_labels
+        self.label_decoder = label_decoder(teacher.decoder, labels.score) if labels else None
         of_student, of_teacher = channels_of(student), channels_of(teacher.model)
         self.losses = nn.ModuleDict({
             level: FeatureLoss(config.loss, of_student[level], of_teacher[level]) for level in config.levels})
@@ -42,65 +43,65 @@ class Distiller(nn.Module):
         self.drawn: dict[str, Tensor] = {}
 
     def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None) -> dict[str, Tensor]:
+        """Scalar terms; student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps."""
         if not self.config.asks_teacher:
             return {}
-        taught = self.teacher(batch, self.config.asks_heads)
+        answer = self.teacher(batch, self.config.asks_heads)
         terms: dict[str, Tensor] = {}
         for level in self.config.levels:
-            teacher_map = getattr(taught.features, level)
+            teacher_map = getattr(answer.features, level)
             with torch.set_grad_enabled(self.learning_masks):
-                mask = self.masks(level, taught.query, teacher_map, batch.boxes)
+                mask = self.masks(level, answer.query, teacher_map, batch.boxes)
             self.drawn[level] = mask.detach()
             for_student, for_mask = self.losses[level](getattr(student, level), teacher_map, mask)
             terms[f"distill_{level}"] = self.config.weight * for_student
             if self.learning_masks:
                 terms[f"mask_{level}"] = self.config.mask_weight * for_mask
                 terms[f"mask_task_{level}"] = self.teacher.task_loss(level, mask * teacher_map, batch)
-        return terms | self._further_terms(output, taught, batch)
+        return terms | self._further_terms(output, answer, batch)
 
-    def _further_terms(self, output: ModelOutput | None, taught: Taught, batch: Batch) -> dict[str, Tensor]:
+    def _further_terms(self, output: ModelOutput | None, answer: TeacherOutput, batch: Batch) -> dict[str, Tensor]:
         """Terms of other methods than VeXKD, each with a key of its own."""
         config, grid, terms = self.config, self.teacher.grid, {}
         if config.relation:
             terms["relation"] = config.relation * relation_loss(
-                output.features.high, taught.features.high, batch.boxes, grid)
+                output.features.high, answer.features.high, batch.boxes, grid)
         if config.response and config.response.heatmap:
             truth = true_heatmaps(batch, self.teacher.config.detection.class_ids(), grid)
             terms["response_heatmap"] = config.response.heatmap * heatmap_response(
-                heatmaps(output.detection), heatmaps(taught.detection), truth)
+                heatmaps(output.detection), heatmaps(answer.detection), truth)
         if config.response and config.response.map:
             terms["response_map"] = config.response.map * map_response(
-                output.segmentation, taught.segmentation, batch.map_known)
+                output.segmentation, answer.segmentation, batch.map_known)
         if config.depth:
             terms["distill_depth"] = config.depth * depth_distillation(
-                output.depth, taught.depth, batch.sensors.cameras.present)
+                output.depth, answer.depth, batch.sensors.cameras.present)
         if config.teacher_labels:
-            terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(output, taught, batch)
+            terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(output, answer, batch)
         return terms
 
-    def _label_difference(self, output: ModelOutput, taught: Taught, batch: Batch) -> Tensor:
-        """What the teacher's labels add to the student's detection loss; with the true labels' loss, which the task
-        loss holds, it makes the loss with both. May be negative."""
-        labelled = add_teacher_labels(batch, self.teacher.config.detection, taught.detection, self.teacher.grid,
-                                      self.config.teacher_labels.score)
-        with_them, without = (sum(head_losses(self.student_config, output.detection, None, labels).values())
+    def _label_difference(self, output: ModelOutput, answer: TeacherOutput, batch: Batch) -> Tensor:
+        """Difference that the teacher's labels make to the student's detection loss: added to the task loss, which has
+        the true labels alone, it gives the loss with both. May be negative."""
+        labelled = add_teacher_labels(batch, self.label_decoder, answer.detection)
+        with_them, without = (sum(self.criterion.heads(output.detection, None, labels).values())
                               for labels in (labelled, batch))
         return with_them - without
 
-    def halt_masks(self) -> None:
-        """From now on learned masks stay as they are."""
+    def freeze_masks(self) -> None:
+        """Stop training the masks; they are still applied."""
         self.learning_masks = False
         self.masks.requires_grad_(False)
 
 
 def channels_of(model: BevModel) -> dict[str, int]:
-    """Channels of the model's map of each level."""
+    """Numbers of channels of the model's low and high BEV maps."""
     return {"low": (model.fusion or model.camera or model.lidar).channels, "high": model.bev.channels}
 
 
 def build_masks(config: DistillationConfig, teacher: Teacher,
                 map_channels: dict[str, int]) -> LearnedMasks | MaskFunction:
-    """map_channels: of the teacher's map of each level that is distilled."""
+    """Build learned or hand-crafted masks; map_channels: those of the teacher's map of each distilled level."""
     match config.masks:
         case "fusion_queries" | "random_queries":
             channels = (teacher.model.fusion or teacher.model.bev).channels
@@ -117,3 +118,5 @@ def build_masks(config: DistillationConfig, teacher: Teacher,
             return gaussian(teacher.grid)
         case "activation":
             return activation
+        case _:
+            assert_never(config.masks)

@@ -20,7 +20,7 @@ from vexkd_model.files import locked, whole_file
 from vexkd_model.model import BevFeatures, BevModel
 from vexkd_model.progress import progress
 
-STILL = ImageAugmentConfig(zoom=(1.0, 1.0), rotation=0.0, flip=False)
+NO_AUGMENTATION = ImageAugmentConfig(zoom=(1.0, 1.0), rotation=0.0, flip=False)
 
 
 class MapCache:
@@ -72,7 +72,7 @@ def check_cacheable(settings: TrainingConfig, teacher: ModelConfig, distillation
                         "0, or distil without --cache")
     moving = [f"training.augment.{name}" for name, size in settings.augment.model_dump().items() if size]
     moving += ["training.paste"] if settings.paste is not None else []
-    if teacher.camera is not None and teacher.camera.images.augment != STILL:
+    if teacher.camera is not None and teacher.camera.images.augment != NO_AUGMENTATION:
         moving.append(f"camera.images.augment of the teacher {teacher.name}")
     if moving:
         raise UserError(f"--cache: {moving[0]} shows the teacher something else in every epoch; switch it off, or "

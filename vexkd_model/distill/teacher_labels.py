@@ -1,4 +1,4 @@
-"""Teacher labels: confident detections of the teacher that nobody annotated are labels of the student, too.
+"""Teacher labels: confident, unannotated detections of the teacher as further labels of the student.
 
 Source: SparseKD (NeurIPS 2022) and SCKD (AAAI 2025) add boxes of the teacher to the true ones.
 """
@@ -9,27 +9,30 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vexkd_model.config.heads import CenterHeadConfig, TransFusionConfig
 from vexkd_model.data.batch import Batch
 from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.decode import decode_detections
+from vexkd_model.heads.center_decode import CenterDecoder
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.types import BevGrid
+from vexkd_model.heads.transfusion_decode import TransFusionDecoder
 
 MATCH_M = 2.0  # nuScenes' distance for a true positive, of those with which errors are measured
 
 
-def add_teacher_labels(batch: Batch, head: CenterHeadConfig | TransFusionConfig,
-                       detection: list[TaskMaps] | TransFusionOutput, grid: BevGrid, score: float) -> Batch:
-    """The batch with the teacher's boxes of at least this score beside its true ones, where they match none of them.
-
-    head, detection: of the teacher, with what it says of the whole batch.
-    """
+def label_decoder(decoder: CenterDecoder | TransFusionDecoder, score: float) -> CenterDecoder | TransFusionDecoder:
+    """The teacher's decoder, limited to detections of at least this score."""
     # Suppression never lets a weaker box remove a stronger one: those below the score need not take part.
-    confident = head.model_copy(update={"score_threshold": max(score, head.score_threshold)})
+    return replace(decoder, score_threshold=max(score, decoder.score_threshold))
+
+
+def add_teacher_labels(batch: Batch, decoder: CenterDecoder | TransFusionDecoder,
+                       detection: list[TaskMaps] | TransFusionOutput) -> Batch:
+    """Add the teacher's boxes that match no true box to the labels of a batch.
+
+    decoder: of `label_decoder`. detection: output of the teacher's detection head for the whole batch.
+    """
     boxes, labels = [], []
     for i, (true_boxes, true_labels) in enumerate(zip(batch.boxes, batch.labels, strict=True)):
-        found, _, classes = decode_detections(confident, of_sample(detection, i), grid)
+        found, _, classes = decoder(of_sample(detection, i))
         new = unmatched(found, classes, true_boxes, true_labels)
         boxes.append(torch.cat([true_boxes, found[new].to(true_boxes.dtype)]))
         labels.append(torch.cat([true_labels, classes[new].to(true_labels.dtype)]))
@@ -37,7 +40,7 @@ def add_teacher_labels(batch: Batch, head: CenterHeadConfig | TransFusionConfig,
 
 
 def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor) -> Tensor:
-    """bool (M,): whether a box (M, 9) is news.
+    """Mask bool (M,) of the boxes (M, 9) that match no true box.
 
     It is not where a true box (T, 9) of its class has its centre within MATCH_M, and not where its centre lies in the
     footprint of a true box of any class: there the annotation says what stands there.
@@ -52,7 +55,7 @@ def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Te
 
 def of_sample(detection: list[TaskMaps] | TransFusionOutput,
               i: int) -> Sequence[TaskMaps] | TransFusionOutput:
-    """What a detection head says of sample i, as a batch of one."""
+    """Slice a detection head's output to sample i, as a batch of one."""
     if isinstance(detection, TransFusionOutput):
         return TransFusionOutput(*(field[i : i + 1] for field in detection))
-    return [TaskMaps(*(field[i : i + 1] for field in maps)) for maps in detection]
+    return [TaskMaps(*(None if field is None else field[i : i + 1] for field in maps)) for maps in detection]

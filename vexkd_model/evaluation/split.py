@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.missing_sensor import Sensor, without_sensor
 from vexkd_model.deploy.predictor import Predictor
@@ -42,7 +42,7 @@ def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None =
         check_droppable(predictor.config, drop)
     predictor.warm_up()
     for i in progress(range(len(index)), f"predict {index.split}", unit="frames"):
-        frame = load_input(index, i, predictor.config)
+        frame = load_frame(index, i, predictor.config)
         yield predictor.predict(without_sensor(frame, drop) if drop else frame)
 
 

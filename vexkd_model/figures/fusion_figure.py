@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.missing_sensor import Sensor, without_sensor
 from vexkd_model.errors import UserError
@@ -38,7 +38,7 @@ def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Senso
     if len(config.sensors) == 1:
         raise UserError(f"{folder}: {config.name} reads only {config.sensors[0]} and fuses nothing; give a model of "
                         "two sensors")
-    frame, scene = load_input(index, i, config), load_scene(index, i)
+    frame, scene = load_frame(index, i, config), load_scene(index, i)
     rows = [FusedMaps("with both sensors", fused_maps(model, config, frame))]
     if drop:
         maps = fused_maps(model, config, without_sensor(frame, drop))

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
 from vexkd_model.figures.run_names import short_names
@@ -45,8 +45,8 @@ def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
     """boxes: what the masks that look at boxes are told."""
     distiller, config = load_distiller(run, teacher_from)
     teacher = distiller.teacher
-    taught = teacher.look(sensors_for(teacher.config, [load_input(index, i, teacher.config)]))
-    masks = {level: distiller.masks(level, taught.query, getattr(taught.features, level),
+    output = teacher.run(sensors_for(teacher.config, [load_frame(index, i, teacher.config)]))
+    masks = {level: distiller.masks(level, output.query, getattr(output.features, level),
                                     [torch.from_numpy(boxes.values)])[0, 0].numpy()
              for level in distiller.config.levels}  # fmt: skip
     title = f"{name}: {config.name}, {_tasks(config)}; masks: {distiller.config.masks.replace('_', ' ')}"

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.figures.bev_axes import (
@@ -40,8 +39,8 @@ class Scene(NamedTuple):
 
 
 def load_scene(index: FrameIndex, i: int) -> Scene:
-    sample = load_sample(index, i, sweeps=1)
-    return Scene(sample.frame.points, sample.boxes, index.map_mask(i), frame_name(index, i))
+    record = index[i]
+    return Scene(record.load_points(sweeps=1), record.seen_boxes, index.map_mask(i), frame_name(index, i))
 
 
 def draw_scene(axes: Axes, scene: Scene, grid: BevGrid) -> None:

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.deploy.predictor import Predictor
@@ -60,7 +60,7 @@ def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: i
     _check_order(plain, taught)
     scene, answers = load_scene(index, i), []
     for title, (folder, model, config) in models.items():
-        frame = load_input(index, i, config)
+        frame = load_frame(index, i, config)
         prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
         with torch.no_grad():
             high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()

@@ -1,6 +1,7 @@
-"""The fusion that a configuration describes."""
+"""Build the fusion of two sensors' maps from the configuration."""
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from vexkd_model.config.fusion import ConcatFusionConfig, ModalityGeneralFusionConfig
 from vexkd_model.fusion.concat import ConcatFusion
@@ -17,3 +18,5 @@ def build_fusion(config: ConcatFusionConfig | ModalityGeneralFusionConfig, in_ch
         case ModalityGeneralFusionConfig() as c:
             return ModalityGeneralFusion(grid, in_channels, c.channels, c.blocks, c.heads, c.points, c.feedforward,
                                          c.dropout, c.recompute)
+        case _:
+            assert_never(config)

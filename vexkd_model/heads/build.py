@@ -1,4 +1,6 @@
-"""The task heads that a configuration describes."""
+"""Build the task heads from the configuration."""
+
+from typing import assert_never
 
 from torch import nn
 
@@ -10,15 +12,17 @@ from vexkd_model.types import BevGrid
 
 
 def build_detection_head(config: CenterHeadConfig | TransFusionConfig, in_channels: int) -> nn.Module:
-    """(B, in_channels, Y, X) → what the head's own file says."""
+    """Build a module (B, in_channels, Y, X) → list of TaskMaps (center) or TransFusionOutput (transfusion)."""
     match config:
         case CenterHeadConfig() as c:
             return CenterHead(in_channels, c.shared_channels, c.task_channels, [len(task.classes) for task in c.tasks],
                               c.separate, c.axis)
         case TransFusionConfig() as c:
             return TransFusionHead(in_channels, c.channels, c.proposals, c.heads, c.feedforward, c.dropout)
+        case _:
+            assert_never(config)
 
 
 def build_segmentation_head(config: SegmentationConfig, in_channels: int, grid: BevGrid) -> SegmentationHead:
-    """(B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
+    """Build a module (B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
     return SegmentationHead(in_channels, config.channels, grid, config.grid.grid(), config.first_layer == "features")

@@ -1,8 +1,9 @@
-"""CenterHead maps → boxes: the inverse of center_loss.center_targets, then non-maximum suppression within each task."""
+"""Decoder of CenterHead maps: the inverse of center_loss.center_targets, then non-maximum suppression per task."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,9 +18,17 @@ BEYOND_GRID_M = 7.2
 MAX_HEIGHT_M = 10.0
 
 
+class Detections(NamedTuple):
+    """Detected boxes float32 (M, 9) in base_link, scores float32 (M,), labels int64 (M,); best first."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
 @dataclass(frozen=True)
 class RotatedNms:
-    """A box goes when its footprint's IoU with a kept, better one of its task exceeds `iou`.
+    """Suppression of boxes whose footprint's IoU with a kept, better one of their task exceeds `iou`.
 
     scale: factors on length and width in that comparison, one a class of the task; None: all 1. Small objects, whose
     footprints never meet, need larger ones.
@@ -39,7 +48,7 @@ class RotatedNms:
 
 @dataclass(frozen=True)
 class CircleNms:
-    """A box goes when its centre lies within `radius` metres of that of a kept, better one of its task."""
+    """Suppression of boxes whose centre lies within `radius` metres of that of a kept, better one of their task."""
 
     radius: float
 
@@ -48,22 +57,31 @@ class CircleNms:
         return circle_nms(boxes, scores, self.radius, max_keep)
 
 
-def decode(tasks: Sequence[TaskMaps], class_ids: Sequence[Sequence[int]], grid: BevGrid, score_threshold: float,
-           candidates: int, nms: Sequence[RotatedNms | CircleNms], max_detections: int,
-           max_per_task: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,), labels (M,) of all tasks of a batch of one, best first, M ≤ max_detections.
+@dataclass(frozen=True)
+class CenterDecoder:
+    """CenterHead maps of a batch of one → at most `max_detections` Detections of all tasks.
 
-    candidates: best cells of a task that reach its suppression, which compares all classes of the task and keeps at
-    most `max_per_task`. nms: one a task.
+    class_ids: DETECTION_CLASSES indices of each task. nms: one per task, which compares all classes of the task and
+    keeps at most `max_per_task` (None: max_detections). candidates: best cells of a task that reach its suppression.
     """
-    parts = []
-    for maps, ids, task_nms in zip(tasks, class_ids, nms, strict=True):
-        boxes, scores, channel = best_cells(maps, grid, score_threshold, candidates)
-        kept = task_nms.keep(boxes, scores, channel, max_per_task or max_detections)
-        parts.append((boxes[kept], scores[kept], torch.as_tensor(ids, device=boxes.device)[channel[kept]]))
-    boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
-    best = scores.argsort(descending=True, stable=True)[:max_detections]
-    return boxes[best], scores[best], labels[best]
+
+    class_ids: Sequence[Sequence[int]]
+    grid: BevGrid
+    score_threshold: float
+    candidates: int
+    nms: Sequence[RotatedNms | CircleNms]
+    max_detections: int
+    max_per_task: int | None = None
+
+    def __call__(self, tasks: Sequence[TaskMaps]) -> Detections:
+        parts = []
+        for maps, ids, task_nms in zip(tasks, self.class_ids, self.nms, strict=True):
+            boxes, scores, channel = best_cells(maps, self.grid, self.score_threshold, self.candidates)
+            kept = task_nms.keep(boxes, scores, channel, self.max_per_task or self.max_detections)
+            parts.append((boxes[kept], scores[kept], torch.as_tensor(ids, device=boxes.device)[channel[kept]]))
+        boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        best = scores.argsort(descending=True, stable=True)[: self.max_detections]
+        return Detections(boxes[best], scores[best], labels[best])
 
 
 def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:

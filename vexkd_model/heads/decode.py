@@ -1,26 +1,33 @@
-"""Detections of whatever head a configuration describes."""
+"""Build the decoder that turns a detection head's output into boxes."""
 
-from torch import Tensor
+from typing import assert_never
 
-from vexkd_model.config.heads import CenterHeadConfig, RotatedNmsConfig, TransFusionConfig
-from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.center_decode import CircleNms, RotatedNms, decode
-from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.heads.transfusion_decode import decode_transfusion
-from vexkd_model.types import BevGrid
+from vexkd_model.config import ModelConfig
+from vexkd_model.config.heads import CenterHeadConfig, CircleNmsConfig, RotatedNmsConfig, TransFusionConfig
+from vexkd_model.heads.center_decode import CenterDecoder, CircleNms, RotatedNms
+from vexkd_model.heads.transfusion_decode import TransFusionDecoder
 
 
-def decode_detections(config: CenterHeadConfig | TransFusionConfig, output: list[TaskMaps] | TransFusionOutput,
-                      grid: BevGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (M, 9), scores (M,), labels (M,) of a batch of one, best first."""
-    match config:
+def build_decoder(config: ModelConfig) -> CenterDecoder | TransFusionDecoder | None:
+    """Build the decoder of the model's detection head; None for a model that detects nothing."""
+    grid = config.grid.grid()
+    match config.detection:
+        case None:
+            return None
         case TransFusionConfig() as c:
-            return decode_transfusion(output, grid, c.score_threshold, c.max_detections)
+            return TransFusionDecoder(grid, c.score_threshold, c.max_detections)
         case CenterHeadConfig() as c:
-            return decode(output, c.class_ids(), grid, c.score_threshold, c.candidates, _nms_of_tasks(c),
-                          c.max_detections, c.task_detections)
+            return CenterDecoder(c.class_ids(), grid, c.score_threshold, c.candidates,
+                                 [_nms(task.nms) for task in c.tasks], c.max_detections, c.task_detections)
+        case _:
+            assert_never(config.detection)
 
 
-def _nms_of_tasks(config: CenterHeadConfig) -> list[RotatedNms | CircleNms]:
-    return [RotatedNms(task.nms.iou, task.nms.scale)
-            if isinstance(task.nms, RotatedNmsConfig) else CircleNms(task.nms.radius) for task in config.tasks]
+def _nms(config: RotatedNmsConfig | CircleNmsConfig) -> RotatedNms | CircleNms:
+    match config:
+        case RotatedNmsConfig() as c:
+            return RotatedNms(c.iou, c.scale)
+        case CircleNmsConfig() as c:
+            return CircleNms(c.radius)
+        case _:
+            assert_never(config)

@@ -1,8 +1,9 @@
-"""What learned beside the student of a finished distillation: its masks, with the teacher on whose maps they lie."""
+"""Load the distiller of a finished distillation: its masks, and the teacher whose maps they mask."""
 
 from pathlib import Path
 
 from vexkd_model.config import ModelConfig, load_config
+from vexkd_model.criterion import build_criterion
 from vexkd_model.deploy.package import CARD
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.pairing import check_pairing
@@ -13,7 +14,7 @@ from vexkd_model.training.run import CONFIG, is_run, load_part, load_trained, re
 
 
 def load_distiller(run: Path, teacher_from: Path | None = None) -> tuple[Distiller, ModelConfig]:
-    """Of the run's last checkpoint, in eval mode, and the student's configuration.
+    """Load the distiller of a run's last checkpoint, in eval mode, and the student's configuration.
 
     teacher_from: where its teacher lies now, if no longer where it lay.
     """
@@ -24,7 +25,7 @@ def load_distiller(run: Path, teacher_from: Path | None = None) -> tuple[Distill
         raise UserError(f"{run}: was trained without a teacher and has no masks; give a run of `vexkd distill`")
     config = load_config(run / CONFIG)
     teacher = _same_teacher(run, record, teacher_from or Path(record["from"]))
-    distiller = Distiller(check_pairing(config, teacher.config), build_model(config), teacher)
+    distiller = Distiller(check_pairing(config, teacher.config), build_model(config), teacher, build_criterion(config))
     load_part(distiller, read_checkpoint(run), "distiller", run)
     return distiller.eval(), config
 

@@ -9,7 +9,7 @@ LINE_INTERVAL_S = 30.0
 
 
 class LogProgress(lightning.Callback):
-    """One line every half minute and at each epoch's end: epoch, batch, loss, batches a second, time left."""
+    """Callback that prints epoch, batch, loss, speed and time left, every half minute and at each epoch's end."""
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         self._start, self._batches = time.monotonic(), 0

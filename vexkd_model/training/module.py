@@ -1,74 +1,89 @@
-"""Training a model with Lightning: on its tasks alone, or taught by a teacher, too."""
-
-from collections.abc import Callable
+"""Lightning modules: a training step, optimiser and schedule of a model, on its tasks alone or with distillation."""
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.criterion import task_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import Batch
 from vexkd_model.distill.distiller import Distiller
-from vexkd_model.distributed import agreed
-from vexkd_model.errors import UserError
-from vexkd_model.model import BevFeatures, BevModel, build_model
+from vexkd_model.model import BevFeatures, BevModel, ModelOutput
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.schedule import optimiser_and_schedule
 from vexkd_model.training.step import total_loss
 
 
-class ModelModule(lightning.LightningModule):
-    """The model with its criterion, optimiser and schedule; the configuration travels in the checkpoint.
+class TrainingModule(lightning.LightningModule):
+    """A model trained on its tasks.
 
-    distill: makes what teaches this model beside its tasks. pictures: see the callback Pictures.
+    total_steps: optimiser steps of the whole training. pictures: float (Y, X) by name, see the callback Pictures.
     """
 
-    def __init__(self, config: ModelConfig, total_steps: int,
-                 distill: Callable[[BevModel], Distiller] | None = None) -> None:
+    def __init__(self, config: ModelConfig, model: BevModel, total_steps: int) -> None:
         super().__init__()
-        self.config, self.total_steps = config, total_steps
-        self.model = build_model(config)
-        self.distiller = distill and distill(self.model)
+        self.settings, self.total_steps = config.training, total_steps
+        self.model, self.criterion = model, build_criterion(config)
         self.pictures: dict[str, Tensor] = {}
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         output = self.model(batch.sensors)
-        losses = task_losses(self.config, output, batch, self.global_step / self.total_steps)
-        if self.distiller is not None:
-            losses |= self.distiller(output.features, batch, output)
+        losses = self.losses(output, batch)
         if number == 0:
-            self.pictures = self._pictures(output.features)
+            self.pictures = self.draw_pictures(output.features)
         return total_loss(self, losses, batch)
 
-    def _pictures(self, features: BevFeatures) -> dict[str, Tensor]:
-        pictures = {f"bev/{level}": magnitude(maps[0]) for level, maps in features._asdict().items()}
-        if self.distiller is not None:
-            pictures |= {f"mask/{level}": mask[0, 0] for level, mask in self.distiller.drawn.items()}
-        return pictures
+    def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        """Weighted scalar loss terms by name."""
+        return self.criterion(output, batch, self.global_step / self.total_steps)
+
+    def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
+        """Magnitudes (Y, X) of the first sample's BEV maps by name."""
+        return {f"bev/{level}": magnitude(maps[0]) for level, maps in features._asdict().items()}
+
+    def on_train_batch_start(self, batch: Batch, number: int) -> None:
+        """Seed PyTorch for this batch, so that a resumed training draws the dropout of one never interrupted; each
+        rank, which has other frames, draws numbers of its own."""
+        mixed = np.random.SeedSequence((self.settings.seed, self.current_epoch, number, self.global_rank))
+        torch.manual_seed(int(mixed.generate_state(1)[0]))
 
     def configure_optimizers(self) -> dict:
         camera = self.model.camera
-        optimiser, schedule = optimiser_and_schedule(self.config.training, self, camera and camera.backbone,
-                                                     self.total_steps)
+        optimiser, schedule = optimiser_and_schedule(self.settings, self, camera and camera.backbone, self.total_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
                                     gradient_clip_algorithm: str | None = None) -> None:
-        """The student's gradient as if it were alone: those of masks and adapters do not count towards its length."""
-        for part in filter(None, (self.model, self.distiller)):
-            torch.nn.utils.clip_grad_norm_(list(part.parameters()), gradient_clip_val)
+        torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), gradient_clip_val)
+
+
+class DistillationModule(TrainingModule):
+    """A student trained on its tasks and by a distiller, whose masks and adapters are trained along with it."""
+
+    def __init__(self, config: ModelConfig, student: BevModel, distiller: Distiller, total_steps: int) -> None:
+        super().__init__(config, student, total_steps)
+        self.distiller = distiller
+
+    def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        return super().losses(output, batch) | self.distiller(output.features, batch, output)
+
+    def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
+        """Those of a TrainingModule, and the first sample's masks (Y, X)."""
+        masks = {f"mask/{level}": mask[0, 0] for level, mask in self.distiller.drawn.items()}
+        return super().draw_pictures(features) | masks
 
     def on_fit_start(self) -> None:
-        if self.distiller is not None:
-            self.distiller.teacher.to(self.device)
+        self.distiller.teacher.to(self.device)
 
-    def transfer_batch_to_device(self, batch: Batch | UserError, device: torch.device, _: int) -> Batch:
-        return on_device(batch, device)
+    def on_train_epoch_start(self) -> None:
+        settings = self.distiller.config
+        if settings.freezes_masks and self.current_epoch >= settings.mask_stop_epoch:
+            self.distiller.freeze_masks()
 
-
-def on_device(batch: Batch | UserError, device: torch.device) -> Batch:
-    """A batch where the model is. The error of a file that could not be read is raised in every process."""
-    if error := agreed(batch if isinstance(batch, UserError) else None, device):
-        raise error
-    return batch.to(device)
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
+                                    gradient_clip_algorithm: str | None = None) -> None:
+        """Clip the student's gradient as if it were trained alone: those of masks and adapters have a norm of their
+        own."""
+        super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        torch.nn.utils.clip_grad_norm_(list(self.distiller.parameters()), gradient_clip_val)

@@ -1,4 +1,4 @@
-"""BEV pictures of a training, for TensorBoard: what the maps of one frame look like after each epoch's first step."""
+"""TensorBoard pictures of the BEV maps of one frame, after each epoch's first step."""
 
 import lightning
 import matplotlib
@@ -11,7 +11,7 @@ COLOURS = matplotlib.colormaps["viridis"]
 
 
 class Pictures(lightning.Callback):
-    """Draws `pictures` of the module, name → float (Y, X), which it sets in the first step of each epoch."""
+    """Callback that logs `pictures` of the module, name → float (Y, X), set in the first step of each epoch."""
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, _: object, __: object,
                            batch_number: int) -> None:
@@ -24,12 +24,12 @@ class Pictures(lightning.Callback):
 
 
 def magnitude(features: Tensor) -> Tensor:
-    """(C, Y, X) → float32 (Y, X): the length of each cell's features."""
+    """Norm float32 (Y, X) of each cell's features (C, Y, X)."""
     return torch.linalg.vector_norm(features.detach().float(), dim=0)
 
 
 def picture(values: Tensor) -> np.ndarray:
-    """uint8 (X, Y, 3) of values (Y, X) ≥ 0, from dark at 0 to bright at the greatest: forward is up, left is left."""
+    """RGB image uint8 (X, Y, 3) of values (Y, X) ≥ 0, dark at 0, bright at the maximum; forward is up, left is left."""
     values = values.detach().float().cpu().numpy().T[::-1, ::-1]
     colours = COLOURS(values / max(values.max(), np.finfo(np.float32).tiny))
     return (255 * colours[..., :3]).round().astype(np.uint8)

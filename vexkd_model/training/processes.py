@@ -1,4 +1,4 @@
-"""Several processes that train one model together: how many, and what Lightning is told about them."""
+"""Distributed training: the number of processes, and Lightning's strategy for them."""
 
 import os
 from typing import Any
@@ -13,7 +13,7 @@ from vexkd_model.training.sync_batch_norm import in_one_process, over_processes
 
 
 class SyncedBatchNorms(LayerSync):
-    """What Lightning does to the batch norms of a model on CPUs."""
+    """Lightning plugin that synchronises batch norms over processes on CPUs."""
 
     def apply(self, model: nn.Module) -> nn.Module:
         return over_processes(model)
@@ -23,10 +23,11 @@ class SyncedBatchNorms(LayerSync):
 
 
 def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[str, Any]:
-    """For `lightning.Trainer`: `devices` processes on each of `nodes` machines, one for each GPU, or on CPUs.
+    """Arguments of `lightning.Trainer` for `devices` processes on each of `nodes` machines, one per GPU, or on CPUs.
 
     Lightning starts those of one machine itself by running the same command again; on several machines the command is
     given on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun, which starts all of them.
+    idle_parameters: whether some trained parameters have no gradient in some steps.
     """
     for option, number in (("--devices", devices), ("--nodes", nodes)):
         if number < 1:

@@ -1,4 +1,4 @@
-"""Optimiser and learning rates over a training."""
+"""Optimiser and learning-rate schedule."""
 
 import math
 
@@ -14,8 +14,8 @@ LEAST_SHARE = 1e-3  # of the peak, at the end
 
 def optimiser_and_schedule(settings: TrainingConfig, model: nn.Module, backbone: nn.Module | None,
                            steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """AdamW with a schedule over `steps` steps; the parameters of `backbone`, a part of the model, learn at
-    `settings.backbone_rate` of the rate."""
+    """Make AdamW and its schedule over `steps` steps; the parameters of `backbone`, a part of the model, have
+    `settings.backbone_rate` times the learning rate."""
     slower = list(backbone.parameters()) if backbone is not None else []
     apart = {id(parameter) for parameter in slower}
     groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in apart],
@@ -31,7 +31,7 @@ def optimiser_and_schedule(settings: TrainingConfig, model: nn.Module, backbone:
 
 
 def cosine_share(step: int, steps: int) -> float:
-    """Of the peak rate at `step`: a linear warm-up from a third, then half a cosine down to LEAST_SHARE."""
+    """Share of the peak rate at `step`: a linear warm-up from a third, then half a cosine down to LEAST_SHARE."""
     warm_up = min(WARM_UP_STEPS, steps // 10)
     if step < warm_up:
         return (1 + 2 * step / warm_up) / 3

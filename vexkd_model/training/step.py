@@ -1,4 +1,4 @@
-"""What every training step does with its losses: sum them, log them, and stop where they are not finite."""
+"""Total loss of a training step: sum and log its terms, and stop where they are not finite."""
 
 import math
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vexkd_model.data.batch import Batch
-from vexkd_model.distributed import gathered, mean_over_processes
+from vexkd_model.distributed import all_gather, mean_over_processes
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
@@ -16,7 +16,7 @@ NAN_BATCH = "nan_batch.json"
 
 
 def total_loss(module: lightning.LightningModule, losses: dict[str, Tensor], batch: Batch) -> Tensor:
-    """The sum of the losses, to be minimised; it and its terms are logged, as means over all processes.
+    """Sum the losses to be minimised; log the sum and its terms, as means over all processes.
 
     A mean that is not finite stops every process: UserError names RUN/nan_batch.json, where the samples stand.
     """
@@ -31,8 +31,8 @@ def total_loss(module: lightning.LightningModule, losses: dict[str, Tensor], bat
 
 
 def _stopped(module: lightning.LightningModule, losses: dict[str, float], batch: Batch) -> UserError:
-    """Write down what can be known about the batch; the error to raise."""
-    tokens = [token for of_process in gathered(batch.tokens) for token in of_process]
+    """Write the samples and losses of the batch to RUN/nan_batch.json, and return the error to raise."""
+    tokens = [token for of_process in all_gather(batch.tokens) for token in of_process]
     path = Path(module.trainer.default_root_dir) / NAN_BATCH
     if module.trainer.is_global_zero:
         # JSON has no word for what is not finite.

@@ -1,6 +1,6 @@
-"""Batch norm over the samples of all processes: with it they compute what one process with all their frames would.
+"""Synchronised batch norm for CPUs: the statistics are those of one process with the frames of all.
 
-For CPUs; PyTorch's SyncBatchNorm serves GPUs and refuses other tensors.
+PyTorch's SyncBatchNorm serves GPUs and refuses other tensors.
 """
 
 import torch
@@ -15,7 +15,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def over_processes(model: nn.Module) -> nn.Module:
-    """Makes every batch norm one over all processes, in place; weights and buffers stay the same tensors."""
+    """Replace every batch norm by one over all processes, in place; weights and buffers stay the same tensors."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, BATCH_NORMS):
@@ -24,7 +24,7 @@ def over_processes(model: nn.Module) -> nn.Module:
 
 
 def in_one_process(model: nn.Module) -> nn.Module:
-    """Undoes `over_processes`, in place."""
+    """Undo `over_processes`, in place."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if isinstance(child, ProcessesBatchNorm):
@@ -33,7 +33,7 @@ def in_one_process(model: nn.Module) -> nn.Module:
 
 
 class ProcessesBatchNorm(_BatchNorm):
-    """(N, C, …) → the same shape, with the statistics of all processes, each of which may have another N, or none.
+    """Batch norm (N, C, …) → the same shape over all processes, each of which may have another N, or none.
 
     Weights, buffers and their names are those of the norm that it replaces. Fewer than two values a channel, in all
     processes together, have no variance: the running statistics serve them.
@@ -76,7 +76,7 @@ class ProcessesBatchNorm(_BatchNorm):
 
 
 class _AllReduce(Function):
-    """The sum over all processes. Each of them uses it, so that its gradient is the sum of all of theirs."""
+    """Sum over all processes. Each of them uses it, so that its gradient is the sum of all of theirs."""
 
     @staticmethod
     def forward(_: FunctionCtx, x: Tensor) -> Tensor:

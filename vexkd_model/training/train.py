@@ -1,42 +1,48 @@
-"""`vexkd train`: a teacher or a plain student learns its tasks."""
+"""`vexkd train`: train a teacher or a plain student on its tasks."""
 
 import logging
 import warnings
-from functools import partial
 from pathlib import Path
+
+from torch import Tensor
 
 from vexkd_model.camera.build import load_pretrained
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.loader import training_loader
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
-from vexkd_model.model import BevModel
-from vexkd_model.training.fit import fit
-from vexkd_model.training.module import ModelModule
+from vexkd_model.model import BevModel, build_model
+from vexkd_model.training.data_module import TrainingDataModule
+from vexkd_model.training.fit import build_trainer, fit, start_run
+from vexkd_model.training.module import TrainingModule
+from vexkd_model.training.processes import trainer_arguments
 
 
 def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resume: bool, interactive: bool,
           weights: Path | None = None, devices: int = 1, nodes: int = 1) -> bool:
-    """As `fit` says. weights: a package of the same model, to begin with its weights."""
+    """Train a model on its tasks in a run folder; return whether this is rank 0, which reports for all processes.
+
+    weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
+    interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; see
+    `trainer_arguments`.
+    """
     config = config.model_copy(update={"distillation": None})
-    begin_with = load_package(weights)[0].state_dict() if weights else None
-
-    def build(steps: int, begins: bool) -> ModelModule:
-        module = ModelModule(config, steps)
-        if begins:
-            begin(module.model, config, begin_with, weights)
-        return module
-
-    return fit(config, index, run, build, partial(training_loader, config, index, workers), resume, interactive,
-               devices, nodes)
+    initial = load_package(weights)[0].state_dict() if weights else None
+    trainer = build_trainer(config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=False))
+    start = start_run(trainer, config, index, resume)
+    data = TrainingDataModule(config, index, workers, start.shard, start.epoch)
+    model = build_model(config)
+    if start.checkpoint is None:
+        initialise_weights(model, config, initial, weights)
+    return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
 
 
-def begin(model: BevModel, config: ModelConfig, begin_with: dict | None = None, weights: Path | None = None) -> None:
-    """The weights of a package, or a pretrained image backbone where the configuration names one."""
-    if begin_with is not None:
+def initialise_weights(model: BevModel, config: ModelConfig, initial: dict[str, Tensor] | None = None,
+                       weights: Path | None = None) -> None:
+    """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured."""
+    if initial is not None:
         try:
-            model.load_state_dict(begin_with)
+            model.load_state_dict(initial)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()
             raise UserError(f"--weights {weights}: of another model than {config.name} ({first})") from None
@@ -45,7 +51,7 @@ def begin(model: BevModel, config: ModelConfig, begin_with: dict | None = None, 
 
 
 def quiet_lightning() -> None:
-    """Advice for experts of Lightning, and its advertisements, are noise to a user of this tool."""
+    """Silence Lightning's advice for experts and its advertisements."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (".*does not have many workers.*", ".*`isinstance.treespec.*", ".*lr_scheduler.step.*",

@@ -12,7 +12,7 @@ from vexkd_model.config import load_config, parse_config
 from vexkd_model.config.camera import CameraConfig, ImageAugmentConfig, ImageConfig
 from vexkd_model.config.training import AugmentConfig, PasteConfig
 from vexkd_model.data.batch import collate, stack_cameras
-from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
+from vexkd_model.data.dataset import TrainingSet, load_sample, read_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.loader import training_loader
 from vexkd_model.data.sampling import Draw
@@ -37,8 +37,8 @@ def without_camera(index, i, name):
     return Gap.open(index.folder.parent, index.split)
 
 
-def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configuration(tiny_index):
-    samples = [load_sample(tiny_index, i, 1, IMAGES) for i in (2, 0)]
+def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configuration(tiny_index, tiny_config):
+    samples = [load_sample(tiny_index, i, settings(tiny_config)) for i in (2, 0)]
     cameras = collate(samples, IMAGES).sensors.cameras
     assert cameras.images.shape == (2, 6, 3, 64, 160) and cameras.images.dtype == torch.uint8 and cameras.present.all()
     for b, sample in enumerate(samples):
@@ -52,7 +52,7 @@ def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configura
 
 def test_only_the_cameras_of_the_configuration_are_read(tiny_index):
     images = IMAGES.model_copy(update={"cameras": ("CAM_FRONT", "CAM_BACK")})
-    frame = load_frame(tiny_index[0], 1, images)
+    frame = read_frame(tiny_index[0], 1, images)
     assert [image.name for image in frame.cameras] == ["CAM_FRONT", "CAM_BACK"]
     assert stack_cameras([frame.cameras], images).images.shape == (1, 2, 3, 64, 160)
 
@@ -69,23 +69,24 @@ def test_a_camera_that_is_absent_is_black_and_marked_and_changes_nothing_else(ti
 
 
 def test_frames_without_any_image_still_make_a_batch(tiny_index):
-    cameras = stack_cameras([load_frame(tiny_index[0], 1).cameras], IMAGES)
+    cameras = stack_cameras([read_frame(tiny_index[0], 1).cameras], IMAGES)
     assert not cameras.present.any() and not cameras.images.any()
 
 
-def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point(tiny_index, monkeypatch):
+def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point(tiny_index, tiny_config,
+                                                                                      monkeypatch):
     def refuse(*_):
         raise AssertionError("was read")
 
     with monkeypatch.context() as patch:
         patch.setattr("vexkd_model.data.dataset.load_view", refuse)
-        assert collate([load_sample(tiny_index, 0, 1)]).sensors.cameras is None
+        assert collate([load_sample(tiny_index, 0, tiny_config)]).sensors.cameras is None
     monkeypatch.setattr("vexkd_model.data.index.SweepRecord.load", refuse)
-    assert load_frame(tiny_index[0], 0, IMAGES).points.shape == (0, 5)
+    assert read_frame(tiny_index[0], 0, IMAGES).points.shape == (0, 5)
 
 
-def test_a_batch_goes_to_a_device_whole(tiny_index):
-    batch = collate([load_sample(tiny_index, 0, 1, IMAGES)], IMAGES).to("meta")
+def test_a_batch_goes_to_a_device_whole(tiny_index, tiny_config):
+    batch = collate([load_sample(tiny_index, 0, settings(tiny_config))], IMAGES).to("meta")
     tensors = (batch.sensors.points, *batch.boxes, batch.sensors.cameras.images)
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert batch.tokens == ["scene-0061-0"] and len(batch) == 1

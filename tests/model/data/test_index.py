@@ -109,12 +109,11 @@ def test_the_manifest_says_where_the_data_lies(tiny_dataroot, tiny_index_dir):
 def test_a_real_keyframe_holds_the_points_that_its_annotations_count_in_66_of_68_boxes_within_a_point_or_5_percent(
         keyframe_dataroot, tmp_path):
     """62 agree exactly; of the devkit's own `points_in_box`, 60 do."""
-    from vexkd_model.data.dataset import load_frame
     from vexkd_model.geometry.boxes import points_in_boxes
 
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
     record = FrameIndex.open(tmp_path, "mini_train")[0]
-    counted = points_in_boxes(load_frame(record, 1).points, record.boxes.values).sum(axis=1)
+    counted = points_in_boxes(record.load_points(1), record.boxes.values).sum(axis=1)
     agree = np.abs(counted - record.lidar_points) <= np.maximum(1, 0.05 * record.lidar_points)
     assert len(counted) == 68 and agree.sum() >= 66
     assert (counted == record.lidar_points).sum() >= 60

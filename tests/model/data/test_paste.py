@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vexkd_model.config.training import PasteConfig
-from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
+from vexkd_model.data.dataset import TrainingSet, read_frame, with_ground_truth
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase, _objects, crops
 from vexkd_model.errors import UserError
@@ -46,7 +46,7 @@ def test_crops_of_nothing_are_empty():
 def test_the_database_holds_every_object_with_the_points_in_its_box(tiny_index, database):
     expected = []
     for i in range(len(tiny_index)):
-        record, points = tiny_index[i], load_frame(tiny_index[i], 2).points
+        record, points = tiny_index[i], tiny_index[i].load_points(2)
         inside = points_in_boxes(points, record.boxes.values)
         expected += [(label, box, points[row]) for label, box, row, seen in zip(
             record.boxes.labels, record.boxes.values, inside, record.lidar_points > 0, strict=True) if seen]
@@ -62,8 +62,8 @@ def test_the_database_is_made_once_and_is_the_same_by_several_processes(tiny_ind
     assert PointDatabase.of(tiny_index, sweeps=2).folder.joinpath("points.bin").stat().st_mtime_ns == stamp
     monkeypatch.setattr("vexkd_model.data.point_database.FRAMES_PER_JOB", 1)
     shared = PointDatabase.of(tiny_index, sweeps=1, workers=2)
-    alone = [load_sample(tiny_index, i, 1) for i in range(len(tiny_index))]
-    np.testing.assert_array_equal(shared.boxes, np.concatenate([sample.boxes.values for sample in alone]))
+    alone = [tiny_index[i].seen_boxes for i in range(len(tiny_index))]
+    np.testing.assert_array_equal(shared.boxes, np.concatenate([boxes.values for boxes in alone]))
     np.testing.assert_array_equal(shared.points(0), database.points(0)[database.points(0)[:, 4] == 0])
 
 
@@ -113,8 +113,13 @@ def test_a_split_without_objects_has_nothing_to_paste(tiny_index, monkeypatch):
         PointDatabase.of(tiny_index, sweeps=4)
 
 
+def plain_sample(index, i):
+    """Frame i with two sweeps, without augmentation."""
+    return with_ground_truth(read_frame(index[i], sweeps=2), index, i)
+
+
 def pasted(database, tiny_index, seed, frame=0):
-    sample = load_sample(tiny_index, frame, 2)
+    sample = plain_sample(tiny_index, frame)
     points, boxes = ObjectPaster(database, SETTINGS, 10).paste(
         sample.frame.points, sample.boxes, np.random.default_rng(seed))
     return sample, points, boxes
@@ -154,7 +159,7 @@ def test_a_class_is_filled_up_to_its_number_and_never_beyond(tiny_index, databas
 
 def test_an_object_with_too_few_points_is_not_worth_pasting(tiny_index, database):
     settings = SETTINGS.model_copy(update={"min_points": 10_000})
-    sample = load_sample(tiny_index, 0, 2)
+    sample = plain_sample(tiny_index, 0)
     points, boxes = ObjectPaster(database, settings, 10).paste(sample.frame.points, sample.boxes,
                                                               np.random.default_rng(0))
     assert points is sample.frame.points and len(boxes) == len(sample.boxes)

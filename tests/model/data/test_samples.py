@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from vexkd_model.config import load_config
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.batch import collate, stack_frames
-from vexkd_model.data.dataset import TrainingSet, load_frame, load_sample
+from vexkd_model.data.dataset import TrainingSet, load_sample, read_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.sampling import EpochSampler
@@ -21,7 +21,7 @@ NO_AUGMENT = AugmentConfig(rotation=0, scale=0, translation=0, flip=False)
 
 
 def test_the_points_of_every_sweep_lie_in_the_boxes_of_things_that_stand_still(tiny_index):
-    frame = load_frame(tiny_index[2], sweeps=3)
+    frame = read_frame(tiny_index[2], sweeps=3)
     for thing, row in boxes_in_base(2):
         inside = points_in_boxes(frame.points, np.array([row]))[0]
         now, before = inside & (frame.points[:, 4] == 0), inside & (frame.points[:, 4] > 0)
@@ -31,7 +31,7 @@ def test_the_points_of_every_sweep_lie_in_the_boxes_of_things_that_stand_still(t
 
 
 def test_a_moving_thing_leaves_its_older_points_behind_it(tiny_index):
-    points = load_frame(tiny_index[1], sweeps=2).points
+    points = read_frame(tiny_index[1], sweeps=2).points
     number = next(i for i, thing in enumerate(THINGS) if thing.speed == 6.0)
     row = np.array(boxes_in_base(1)[number][1])
     older = points[(points[:, 4] > 0) & (points[:, 2] > 0)]
@@ -42,35 +42,35 @@ def test_a_moving_thing_leaves_its_older_points_behind_it(tiny_index):
 
 def test_a_frame_reads_no_more_sweeps_than_asked_for_or_than_there_are(tiny_index):
     for asked, ages in ((1, [0]), (2, [0, 0.05]), (10, [0, 0.05, 0.1])):
-        np.testing.assert_allclose(np.unique(load_frame(tiny_index[0], asked).points[:, 4]), ages, atol=1e-6)
+        np.testing.assert_allclose(np.unique(read_frame(tiny_index[0], asked).points[:, 4]), ages, atol=1e-6)
 
 
 def test_a_frame_with_an_interval_passes_over_the_sweeps_between(tiny_index):
-    assert np.allclose(np.unique(load_frame(tiny_index[0], 2, sweep_interval=0.1).points[:, 4]), [0, 0.1])
+    assert np.allclose(np.unique(read_frame(tiny_index[0], 2, sweep_interval=0.1).points[:, 4]), [0, 0.1])
 
 
 def test_the_ground_lies_at_height_zero_under_the_vehicle(tiny_index):
-    points = load_frame(tiny_index[0], 1).points
+    points = read_frame(tiny_index[0], 1).points
     assert np.percentile(np.abs(points[:, 2]), 50) < 1e-5
     assert np.abs(points[:1500, 0]).max() < 45 + EGO_SPEED
 
 
-def test_boxes_that_no_lidar_point_reached_are_not_taught(tiny_index):
-    sample = load_sample(tiny_index, 0, 1)
+def test_boxes_that_no_lidar_point_reached_are_not_taught(tiny_index, tiny_config):
+    sample = load_sample(tiny_index, 0, tiny_config)
     assert len(sample.boxes) == (tiny_index[0].lidar_points > 0).sum() == len(tiny_index[0].boxes) - 1
     assert not np.isclose(sample.boxes.values[:, 1], 40.0).any()
 
 
-def test_without_a_map_no_cell_is_known(tmp_path):
+def test_without_a_map_no_cell_is_known(tmp_path, tiny_config):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0061": 1}, with_map=False)
     prepare(root, "v1.0-mini", tmp_path)
     index = FrameIndex.open(tmp_path, "mini_train")
-    for sample in (load_sample(index, 0, 1), TrainingSet(index, 1, AUGMENT, 0)[0, 0]):
+    for sample in (load_sample(index, 0, tiny_config), TrainingSet(index, 1, AUGMENT, 0)[0, 0]):
         assert not sample.map_known.any() and not sample.map_masks.any()
 
 
-def test_a_batch_tells_its_samples_apart(tiny_index):
-    samples = [load_sample(tiny_index, i, 2) for i in (2, 0)]
+def test_a_batch_tells_its_samples_apart(tiny_index, tiny_config):
+    samples = [load_sample(tiny_index, i, tiny_config) for i in (2, 0)]
     batch = collate(samples)
     assert len(batch) == 2 and batch.tokens == ["scene-0061-2", "scene-0061-0"]
     for i, sample in enumerate(samples):
@@ -120,8 +120,9 @@ def test_every_epoch_has_every_frame_once_in_an_order_and_with_augmentations_of_
     assert np.array_equal(data[1, 0].frame.points, data[1, 0].frame.points)
 
 
-def test_without_augmentation_a_sample_is_the_plain_one(tiny_index):
-    sample, plain = TrainingSet(tiny_index, 2, NO_AUGMENT, 0)[0, 1], load_sample(tiny_index, 1, 2)
+def test_without_augmentation_a_sample_is_the_plain_one(tiny_index, tiny_config):
+    data = TrainingSet(tiny_index, tiny_config.sweeps, NO_AUGMENT, 0)
+    sample, plain = data[0, 1], load_sample(tiny_index, 1, tiny_config)
     np.testing.assert_allclose(sample.frame.points, plain.frame.points, atol=1e-6)
     without_yaw = [np.delete(some.boxes.values, 6, axis=1) for some in (sample, plain)]
     np.testing.assert_allclose(*without_yaw, atol=1e-6)
@@ -129,9 +130,10 @@ def test_without_augmentation_a_sample_is_the_plain_one(tiny_index):
     np.testing.assert_array_equal(sample.map_masks, plain.map_masks)
 
 
-def test_the_last_epochs_may_be_spared_the_augmentation(tiny_index):
+def test_the_last_epochs_may_be_spared_the_augmentation(tiny_index, tiny_config):
     late = AUGMENT.model_copy(update={"off_for_last_epochs": 2})
-    data, plain = TrainingSet(tiny_index, 1, late, 0, epochs=5), load_sample(tiny_index, 0, 1).frame.points
+    data = TrainingSet(tiny_index, tiny_config.sweeps, late, 0, epochs=5)
+    plain = load_sample(tiny_index, 0, tiny_config).frame.points
     assert [np.array_equal(data[epoch, 0].frame.points, plain) for epoch in range(5)] == [False] * 3 + [True] * 2
 
 
@@ -152,7 +154,7 @@ def test_earlier_keyframes_come_newest_first_and_stay_within_their_scene(tiny_in
 def test_where_there_was_no_past_the_present_is_seen_again(tiny_index, config_path):
     """Black images would spoil the statistics of batch norms, which later see real ones alone."""
     images = load_config(config_path.with_name("bevdet4d_depth_small.yaml")).camera.images
-    first, second = (load_frame(tiny_index[i], 0, images, tiny_index.before(i, 1)) for i in (0, 1))
+    first, second = (read_frame(tiny_index[i], 0, images, tiny_index.before(i, 1)) for i in (0, 1))
     batch = stack_frames([first, second], images, past_frames=2)
     assert [moment.present.tolist() for moment in batch.past] == [[False, True], [False, False]]
     for moment, missing in zip(batch.past, ([0], [0, 1]), strict=True):
@@ -165,7 +167,7 @@ def test_the_past_says_where_the_vehicle_was(tiny_index, config_path):
     """A camera's place in the world is the same by way of the past base_link and of its own pose."""
     images = load_config(config_path.with_name("bevdet_small.yaml")).camera.images
     now, past = tiny_index[2], tiny_index.before(2, 2)
-    frame = load_frame(now, 0, images, past)
+    frame = read_frame(now, 0, images, past)
     assert [len(moment.cameras) for moment in frame.past] == [6, 6]
     for moment, record in zip(frame.past, past, strict=True):
         for image, camera in zip(moment.cameras, record.cameras, strict=True):

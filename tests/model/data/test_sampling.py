@@ -17,7 +17,7 @@ CAR, BUS, BICYCLE = (DETECTION_CLASSES.index(name) for name in ("car", "bus", "b
 def split_of(*frames):
     """A split of which each frame shows objects of the given labels."""
     pairs = [(i, label) for i, labels in enumerate(frames) for label in labels]
-    return SimpleNamespace(taught_objects=lambda: tuple(np.array(pairs, np.int64).reshape(-1, 2).T))
+    return SimpleNamespace(seen_objects=lambda: tuple(np.array(pairs, np.int64).reshape(-1, 2).T))
 
 
 def test_every_class_takes_an_equal_share_however_rare_it_is():
@@ -50,7 +50,7 @@ def test_draws_of_the_same_frame_are_told_apart_and_epochs_differ():
 
 
 def test_only_objects_that_lidar_saw_count(tiny_index):
-    frames, labels = tiny_index.taught_objects()
+    frames, labels = tiny_index.seen_objects()
     for k in range(len(tiny_index)):
         seen = [thing.category for thing, _ in boxes_in_base(k) if thing.points and thing.category != "animal"]
         assert (frames == k).sum() == len(seen)

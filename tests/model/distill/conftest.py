@@ -8,8 +8,8 @@ import torch
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.data.batch import collate_for
+from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.loader import training_set
-from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distill.teacher import Teacher
 from vexkd_model.model import build_model
 
@@ -35,6 +35,7 @@ def teacher(teacher_config):
 @pytest.fixture(scope="session")
 def batch(student_config, teacher_config, tiny_index):
     settings = student_config.training
-    pairs = TaughtSet(*(training_set(config, tiny_index, settings) for config in (student_config, teacher_config)))
-    together = partial(collate_taught, student=collate_for(student_config), teacher=collate_for(teacher_config))
+    pairs = DistillationDataset(*(training_set(config, tiny_index, settings)
+                                  for config in (student_config, teacher_config)))
+    together = partial(collate_pairs, student=collate_for(student_config), teacher=collate_for(teacher_config))
     return together([pairs[0, 0], pairs[0, 1]])

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from vexkd_model.criterion import head_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.distill.distiller import Distiller, channels_of
 from vexkd_model.distill.feature_loss import attention_transfer
 from vexkd_model.errors import UserError
@@ -27,7 +27,7 @@ def settings(student_config):
 
 def distiller_of(settings, student, teacher, **changes):
     torch.manual_seed(5)
-    return Distiller(settings.model_copy(update=changes), student, teacher)
+    return Distiller(settings.model_copy(update=changes), student, teacher, teacher.criterion)
 
 
 def reached(terms, names, module):
@@ -63,32 +63,32 @@ def test_every_parameter_of_masks_and_adapters_learns(settings, student, teacher
 def test_the_terms_are_the_papers_losses(settings, student, teacher, batch):
     distiller = distiller_of(settings, student, teacher, weight=3.0, mask_weight=0.5)
     features = student(batch.sensors).features
-    terms, taught = distiller(features, batch), teacher(batch)
+    terms, answer = distiller(features, batch), teacher(batch)
     for level in ("low", "high"):
-        mask, teacher_map = distiller.drawn[level], getattr(taught.features, level)
+        mask, teacher_map = distiller.drawn[level], getattr(answer.features, level)
         assert mask.shape == (2, 1, 60, 60) and mask.min() > 0 and mask.max() < 1
         mimic = attention_transfer(getattr(features, level), teacher_map, mask)
         torch.testing.assert_close(terms[f"distill_{level}"], 3.0 * mimic)
         torch.testing.assert_close(terms[f"mask_{level}"], 0.5 * mimic)
         high = teacher.model.bev(mask * teacher_map) if level == "low" else mask * teacher_map
-        masked = sum(head_losses(teacher.config, *teacher.model.heads(high), batch).values())
+        masked = sum(build_criterion(teacher.config).heads(*teacher.model.heads(high), batch).values())
         torch.testing.assert_close(terms[f"mask_task_{level}"], masked)
 
 
 def test_the_unmasked_map_in_the_place_of_the_teachers_own_is_the_teachers_own_loss(teacher, batch):
     with torch.no_grad():
         own = teacher.model(batch.teacher)
-    expected = sum(head_losses(teacher.config, own.detection, own.segmentation, batch).values())
+    expected = sum(build_criterion(teacher.config).heads(own.detection, own.segmentation, batch).values())
     for level in ("low", "high"):
         torch.testing.assert_close(teacher.task_loss(level, getattr(own.features, level), batch), expected)
 
 
 def test_a_mask_of_ones_makes_masked_and_plain_distillation_equal(settings, student, teacher, batch):
-    features, taught = student(batch.sensors).features, teacher(batch).features
+    features, answer = student(batch.sensors).features, teacher(batch).features
     terms = distiller_of(settings, student, teacher, masks="ones")(features, batch)
     for level in ("low", "high"):
         s, t = (torch.nn.functional.normalize(getattr(maps, level).abs().sum(1).flatten(1))
-                for maps in (features, taught))
+                for maps in (features, answer))
         torch.testing.assert_close(terms[f"distill_{level}"], 2.0 * (s - t).norm(dim=1).mean())
     assert set(terms) == {"distill_low", "distill_high"}
 
@@ -110,7 +110,7 @@ def test_levels_switch_off_separately(settings, student, teacher, batch, level):
 def test_halted_masks_go_on_masking_and_learn_nothing(settings, student, teacher, batch):
     distiller, features = distiller_of(settings, student, teacher), student(batch.sensors).features
     before = distiller(features, batch)
-    distiller.halt_masks()
+    distiller.freeze_masks()
     after = distiller(features, batch)
     assert set(after) == {"distill_low", "distill_high"}
     for name, term in after.items():

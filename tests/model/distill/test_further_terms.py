@@ -7,17 +7,17 @@ import torch
 
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig, ResponseConfig, TeacherLabelsConfig
-from vexkd_model.criterion import head_losses
+from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import collate_for
+from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.loader import training_set
-from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.map_cache import check_cacheable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.distill.relation import relation_loss
 from vexkd_model.distill.teacher import Teacher, fingerprint
-from vexkd_model.distill.teacher_labels import add_teacher_labels
+from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 
@@ -45,8 +45,9 @@ def center_config(teacher_config, camera_config):
 @pytest.fixture(scope="module")
 def camera_batch(camera_config, center_config, tiny_index):
     settings = camera_config.training
-    pairs = TaughtSet(*(training_set(config, tiny_index, settings) for config in (camera_config, center_config)))
-    together = partial(collate_taught, student=collate_for(camera_config), teacher=collate_for(center_config))
+    pairs = DistillationDataset(*(training_set(config, tiny_index, settings)
+                                  for config in (camera_config, center_config)))
+    together = partial(collate_pairs, student=collate_for(camera_config), teacher=collate_for(center_config))
     return together([pairs[0, 0], pairs[0, 1]])
 
 
@@ -66,7 +67,7 @@ def camera_student(camera_config):
 def distiller_of(camera_config, center_config, camera_student, center_teacher):
     def made(**keys):
         config = camera_config.model_copy(update={"distillation": DistillationConfig(masks="ones", **keys)})
-        return Distiller(check_pairing(config, center_config), camera_student, center_teacher, config)
+        return Distiller(check_pairing(config, center_config), camera_student, center_teacher, build_criterion(config))
 
     return made
 
@@ -105,12 +106,12 @@ def test_every_term_teaches_the_student_and_the_teacher_stays_as_it_was(distille
 
 
 def test_the_terms_are_weighted_values_of_their_own_modules(distiller_of, camera_student, center_teacher, camera_batch):
-    output, taught = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)
+    output, answer = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)
     terms = distiller_of(**EVERY)(output.features, camera_batch, output)
     torch.testing.assert_close(terms["relation"], 3.0 * relation_loss(
-        output.features.high, taught.features.high, camera_batch.boxes, center_teacher.grid))
+        output.features.high, answer.features.high, camera_batch.boxes, center_teacher.grid))
     torch.testing.assert_close(terms["distill_depth"], 2.0 * depth_distillation(
-        output.depth, taught.depth, camera_batch.sensors.cameras.present))
+        output.depth, answer.depth, camera_batch.sensors.cameras.present))
 
 
 def test_half_precision_training_computes_the_terms_in_single_precision(distiller_of, camera_student, camera_batch):
@@ -127,11 +128,11 @@ def test_half_precision_training_computes_the_terms_in_single_precision(distille
 
 def test_teacher_labels_make_the_loss_with_both_kinds_of_labels(distiller_of, camera_student, center_teacher,
                                                                 camera_config, camera_batch):
-    output, taught = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)
-    labelled = add_teacher_labels(camera_batch, center_teacher.config.detection, taught.detection, center_teacher.grid,
-                                  0.1)
+    output, answer = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)
+    labelled = add_teacher_labels(camera_batch, label_decoder(center_teacher.decoder, 0.1), answer.detection)
     assert sum(map(len, labelled.boxes)) > sum(map(len, camera_batch.boxes))
-    true, both = (sum(head_losses(camera_config, output.detection, None, of).values())
+    criterion = build_criterion(camera_config)
+    true, both = (sum(criterion.heads(output.detection, None, of).values())
                   for of in (camera_batch, labelled))
     for weight in (0.25, 1.0):
         labels = TeacherLabelsConfig(score=0.1, weight=weight)
@@ -145,7 +146,7 @@ def test_a_transfusion_teacher_labels_boxes_for_a_center_student(student_config,
     config = student_config.model_copy(update={"distillation": DistillationConfig(
         levels=(), teacher_labels=TeacherLabelsConfig(score=0.001))})
     output = student(batch.sensors)
-    distiller = Distiller(check_pairing(config, teacher_config), student, teacher, config)
+    distiller = Distiller(check_pairing(config, teacher_config), student, teacher, build_criterion(config))
     assert distiller(output.features, batch, output)["teacher_labels"].isfinite()
 
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from vexkd_model.config.heads import CenterHeadConfig
+from vexkd_model.config.section import GridConfig
 from vexkd_model.data.batch import Batch
-from vexkd_model.distill.teacher_labels import add_teacher_labels, of_sample, unmatched
+from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder, of_sample, unmatched
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.heads.center_loss import center_targets
+from vexkd_model.heads.decode import build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.types import BevGrid
 
@@ -68,24 +70,29 @@ def heard(head, of_samples, labels, probability):
     return tasks
 
 
-def test_the_teachers_news_stand_behind_the_true_boxes_of_their_own_sample(head):
+@pytest.fixture
+def decoder(head, tiny_config):
+    return build_decoder(tiny_config.model_copy(update={"detection": head, "grid": GridConfig(extent=20.0, cell=1.0)}))
+
+
+def test_the_teachers_news_stand_behind_the_true_boxes_of_their_own_sample(head, decoder):
     true = [boxes((0.5, 0.5, 4.0, 2.0, 0.3)), torch.empty(0, 9)]
     labels = [torch.tensor([CAR]), torch.empty(0, dtype=torch.long)]
     batch = Batch(None, true, labels, None, None, ["a", "b"])
     seen = [boxes((1.2, 0.5, 4.0, 2.0, 0.3), (9.5, -3.5, 4.5, 2.0, 1.0)), boxes((-7.5, 8.5, 0.7, 0.6, 0.0))]
     of_seen = [torch.tensor([CAR, CAR]), torch.tensor([PEDESTRIAN])]
-    added = add_teacher_labels(batch, head, heard(head, seen, of_seen, 0.8), GRID, 0.6)
+    added = add_teacher_labels(batch, label_decoder(decoder, 0.6), heard(head, seen, of_seen, 0.8))
     torch.testing.assert_close(added.boxes[0], torch.cat([true[0], seen[0][1:]]))
     torch.testing.assert_close(added.boxes[1], seen[1])
     assert [of_sample.tolist() for of_sample in added.labels] == [[CAR, CAR], [PEDESTRIAN]]
     assert batch.boxes is true and len(true[0]) == 1 and added.tokens == batch.tokens
 
 
-def test_a_teacher_that_is_not_sure_adds_nothing(head):
+def test_a_teacher_that_is_not_sure_adds_nothing(head, decoder):
     batch = Batch(None, [torch.empty(0, 9)], [torch.empty(0, dtype=torch.long)], None, None, ["a"])
     unsure = heard(head, [boxes((1.5, 0.5, 4.0, 2.0, 0.3))], [torch.tensor([CAR])], 0.55)
-    assert add_teacher_labels(batch, head, unsure, GRID, 0.6).boxes[0].shape == (0, 9)
-    assert add_teacher_labels(batch, head, unsure, GRID, 0.5).boxes[0].shape == (1, 9)
+    assert add_teacher_labels(batch, label_decoder(decoder, 0.6), unsure).boxes[0].shape == (0, 9)
+    assert add_teacher_labels(batch, label_decoder(decoder, 0.5), unsure).boxes[0].shape == (1, 9)
 
 
 def test_a_sample_of_a_transfusion_head_is_a_batch_of_one():

@@ -8,9 +8,9 @@ import pytest
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
+from vexkd_model.data.dummy_frame import dummy_frame
 from vexkd_model.data.missing_sensor import without_sensor
-from vexkd_model.data.street import street
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.missing_sensor import check_droppable
@@ -46,7 +46,7 @@ def test_dropping_a_sensor_gives_what_frames_without_it_give(teacher, tiny_index
     assert len(found) == len(tiny_index) > 1
     whole = list(predict_split(teacher, tiny_index))
     for i, prediction in enumerate(found):
-        expected = teacher.predict(silent(load_input(tiny_index, i, teacher.config), sensor))
+        expected = teacher.predict(silent(load_frame(tiny_index, i, teacher.config), sensor))
         np.testing.assert_array_equal(prediction.map_probabilities, expected.map_probabilities)
         np.testing.assert_array_equal(prediction.boxes.values, expected.boxes.values)
         assert prediction.token == expected.token != ""
@@ -55,7 +55,7 @@ def test_dropping_a_sensor_gives_what_frames_without_it_give(teacher, tiny_index
 
 def test_images_of_the_past_are_silent_too(config_path):
     """Those of a model with history: what is left is as if the cameras had never been there."""
-    frame = street(load_config(config_path.with_name("bevdet4d_depth_small.yaml")))
+    frame = dummy_frame(load_config(config_path.with_name("bevdet4d_depth_small.yaml")))
     assert frame.cameras and frame.past
     blind = without_sensor(frame, "camera")
     assert not blind.cameras and not blind.past
@@ -75,7 +75,7 @@ def test_the_command_writes_figures_beside_those_that_a_card_states(teacher_run,
     assert (teacher_run / EVALUATION).read_text() == stated
     written = json.loads((teacher_run / "evaluation_without_lidar.json").read_text())
     assert written == json.loads((tmp_path / "figures.json").read_text()) and written["dropped"] == "lidar"
-    frames = [silent(load_input(tiny_index, i, teacher.config), "lidar") for i in range(len(tiny_index))]
+    frames = [silent(load_frame(tiny_index, i, teacher.config), "lidar") for i in range(len(tiny_index))]
     expected = score_split(map(teacher.predict, frames), tiny_index, tmp_path / "expected.json").to_dict()
     assert {name: written[name] for name in expected} == json.loads(json.dumps(expected))
     whole, found, expected = ((tmp_path / f"{name}.json").read_text() for name in ("whole", "found", "expected"))

@@ -7,7 +7,7 @@ import torch
 
 from vexkd_model.cli import main
 from vexkd_model.data.batch import sensors_for
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.missing_sensor import without_sensor
 from vexkd_model.training.run import load_run
 
@@ -33,7 +33,7 @@ def test_the_panels_hold_what_passes_through_the_model(runs, of_first_frame, tin
     panels = [axes for axes in saved["a.png"].axes if axes.get_label() != "<colorbar>"]
     assert len(panels) == (10 if drop else 5)
     model, config, _ = load_run(runs / "teacher")
-    frame = load_input(tiny_index, 0, config)
+    frame = load_frame(tiny_index, 0, config)
     for k, seen in enumerate([frame, without_sensor(frame, drop)] if drop else [frame]):
         row = panels[5 * k + 1 : 5 * k + 5]
         expected = maps_of(model, sensors_for(config, [seen]))

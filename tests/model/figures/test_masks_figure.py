@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 
 from vexkd_model.cli import main
 from vexkd_model.data.batch import collate_for
-from vexkd_model.data.dataset import load_input, load_sample
+from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.figures.masks_figure import DrawnMasks, masks_figure
 from vexkd_model.figures.scene import load_scene
@@ -48,8 +48,8 @@ def test_the_panels_hold_the_masks_that_the_distillation_itself_would_use(rows, 
         student, config, _ = load_run(runs / name)
         distiller, _ = load_distiller(runs / name)
         of_teacher = distiller.teacher.config
-        sample = load_sample(tiny_index, 0, config.sweeps)
-        seen = replace(sample, frame=load_input(tiny_index, 0, of_teacher))
+        sample = load_sample(tiny_index, 0, config)
+        seen = replace(sample, frame=load_frame(tiny_index, 0, of_teacher))
         batch = replace(collate_for(config)([sample]), teacher=collate_for(of_teacher)([seen]).sensors)
         distiller(student.eval()(batch.sensors).features, batch)
         for axes, level in zip(row[1:], ("low", "high"), strict=True):
@@ -65,7 +65,7 @@ def test_the_panels_hold_the_masks_that_the_distillation_itself_would_use(rows, 
 
 
 def test_the_boxes_that_hold_lidar_points_lie_on_scene_and_masks(rows, tiny_index):
-    boxes = load_sample(tiny_index, 0, 1).boxes
+    boxes = tiny_index[0].seen_boxes
     assert 0 < len(boxes) < len(tiny_index[0].boxes)
     for axes in rows[0]:
         drawn = [path.vertices[:4] for found in axes.collections if isinstance(found, PolyCollection)

@@ -8,7 +8,7 @@ from matplotlib.collections import PolyCollection
 
 from vexkd_model.cli import main
 from vexkd_model.data.batch import sensors_for
-from vexkd_model.data.dataset import load_input
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.figures.scene import load_scene
@@ -51,7 +51,7 @@ def test_each_row_holds_what_that_model_says(runs, of_first_frame, tiny_index, s
     panels = np.array(saved["a.png"].axes, object).reshape(4, 3)
     for row, name in zip(panels, ("plain", "detection", "teacher"), strict=False):
         model, config, _ = load_run(runs / name)
-        frame = load_input(tiny_index, 0, config)
+        frame = load_frame(tiny_index, 0, config)
         with torch.no_grad():
             high = model.eval()(sensors_for(config, [frame])).features.high[0].norm(dim=0)
         np.testing.assert_allclose(row[0].images[0].get_array(), high.numpy(), rtol=1e-4, atol=1e-5)

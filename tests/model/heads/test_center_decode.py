@@ -11,7 +11,7 @@ from shapely.geometry import Polygon
 
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
-from vexkd_model.heads.center_decode import CircleNms, RotatedNms, along_axis, decode, near_grid
+from vexkd_model.heads.center_decode import CenterDecoder, CircleNms, RotatedNms, along_axis, near_grid
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-6.0, 6.0, -4.0, 4.0, 0.8)  # 10 rows, 15 columns
@@ -83,7 +83,7 @@ def within(radius):
 def test_a_task_keeps_what_the_definition_keeps(nms, repeats, seed):
     maps = random_maps(2, seed)
     expected = read_by_definition(maps, 0.4, 130, repeats, 25)
-    boxes, scores, labels = decode([maps], [[8, 9]], GRID, 0.4, 130, [nms], 500, max_per_task=25)
+    boxes, scores, labels = CenterDecoder([[8, 9]], GRID, 0.4, 130, [nms], 500, max_per_task=25)([maps])
     assert 5 < len(expected) == len(boxes)
     np.testing.assert_allclose(scores, [score for score, _, _ in expected], rtol=1e-5)
     np.testing.assert_allclose(boxes, [box for _, _, box in expected], rtol=1e-4, atol=1e-4)
@@ -92,8 +92,9 @@ def test_a_task_keeps_what_the_definition_keeps(nms, repeats, seed):
 
 def test_each_task_has_its_own_suppression_and_the_best_of_all_come_first():
     maps = [random_maps(1, 7), random_maps(2, 8)]
-    boxes, scores, labels = decode(maps, TASKS, GRID, 0.3, 100, [CircleNms(2.0), RotatedNms(0.5)], 40, max_per_task=30)
-    alone = [decode([m], [ids], GRID, 0.3, 100, [nms], 30)
+    decoder = CenterDecoder(TASKS, GRID, 0.3, 100, [CircleNms(2.0), RotatedNms(0.5)], 40, max_per_task=30)
+    boxes, scores, labels = decoder(maps)
+    alone = [CenterDecoder([ids], GRID, 0.3, 100, [nms], 30)([m])
              for m, ids, nms in zip(maps, TASKS, (CircleNms(2.0), RotatedNms(0.5)), strict=True)]
     together = sorted(torch.cat([part[1] for part in alone]).tolist(), reverse=True)[:40]
     assert len(together) == 40 and scores.tolist() == together
@@ -115,19 +116,21 @@ def two_pedestrians(apart):
 
 def test_small_objects_that_never_touch_are_repeats_only_once_they_are_enlarged():
     maps = two_pedestrians(apart=0.6)
-    count = [len(decode([maps], [[8, 9]], GRID, 0.1, 100, [nms], 300)[0])
+    count = [len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [nms], 300)([maps])[0])
              for nms in (RotatedNms(0.1), RotatedNms(0.1, (4.5, 4.5)))]
     assert count == [2, 1]
 
 
 def test_enlarging_is_for_the_comparison_and_not_for_the_answer():
-    boxes, *_ = decode([two_pedestrians(apart=0.6)], [[8, 9]], GRID, 0.1, 100, [RotatedNms(0.1, (4.5, 9.0))], 300)
+    decoder = CenterDecoder([[8, 9]], GRID, 0.1, 100, [RotatedNms(0.1, (4.5, 9.0))], 300)
+    boxes, *_ = decoder([two_pedestrians(apart=0.6)])
     np.testing.assert_allclose(boxes[:, 3:5], 0.5, rtol=1e-6)
 
 
 def test_a_circle_of_a_task_holds_all_its_classes():
     maps = two_pedestrians(apart=0.6)
-    count = [len(decode([maps], [[8, 9]], GRID, 0.1, 100, [CircleNms(radius)], 300)[0]) for radius in (0.59, 0.61)]
+    count = [len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [CircleNms(radius)], 300)([maps])[0])
+             for radius in (0.59, 0.61)]
     assert count == [2, 1]
 
 
@@ -141,7 +144,7 @@ def test_on_the_published_grid_centres_are_kept_to_61_2_m_and_10_m_of_height():
 
 def test_bfloat16_maps_decode_to_float32_boxes_on_their_cells():
     maps = TaskMaps(*(field.bfloat16() for field in two_pedestrians(apart=0.8) if field is not None))
-    boxes, scores, _ = decode([maps], [[8, 9]], GRID, 0.1, 100, [RotatedNms(0.2)], 300)
+    boxes, scores, _ = CenterDecoder([[8, 9]], GRID, 0.1, 100, [RotatedNms(0.2)], 300)([maps])
     assert boxes.dtype == scores.dtype == torch.float32
     np.testing.assert_allclose(boxes[:, 0], [-6.0 + 7 * 0.8, -6.0 + 8 * 0.8], atol=1e-5)
 

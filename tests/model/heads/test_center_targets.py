@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.heads.center import REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_decode import RotatedNms, best_cells, decode
+from vexkd_model.heads.center_decode import CenterDecoder, RotatedNms, best_cells
 from vexkd_model.heads.center_loss import (
     FIELD_WEIGHTS,
     REGRESSION_WEIGHT,
@@ -93,7 +93,7 @@ def test_targets_of_a_real_keyframe_decode_back_to_its_68_boxes(keyframe_dataroo
     boxes, labels = torch.from_numpy(truth.values), torch.from_numpy(truth.labels)
     grid = BevGrid(-81.0, 81.0, -45.0, 45.0, 0.5)  # all of them, and no two of a task in one cell
     maps = [ideal_maps(center_targets([boxes], [labels], ids, grid), grid=grid) for ids in TASKS]
-    found, scores, found_labels = decode(maps, TASKS, grid, 0.5, 200, [RotatedNms(0.99)] * 6, 500)
+    found, scores, found_labels = CenterDecoder(TASKS, grid, 0.5, 200, [RotatedNms(0.99)] * 6, 500)(maps)
     assert len(found) == 68 and (scores > 0.999).all()
     nearest = (torch.cdist(boxes[:, :3], found[:, :3]) + 1e3 * (labels[:, None] != found_labels)).argmin(dim=1)
     assert len(set(nearest.tolist())) == 68
@@ -228,7 +228,7 @@ def test_duplicates_go_within_a_task_but_not_across_tasks():
     boxes, labels = tensors([(car, 0), (double, 0), (car, 1)])
     maps = [ideal_maps(center_targets([boxes], [labels], ids, GRID)) for ids in TASKS]
     maps[0].heatmap[0, 0].view(-1)[maps[0].heatmap[0, 0].argmax()] -= 1.0  # one of the two cars is less certain
-    kept, scores, kept_labels = decode(maps, TASKS, GRID, 0.1, 50, [RotatedNms(0.2)] * 6, 300)
+    kept, scores, kept_labels = CenterDecoder(TASKS, GRID, 0.1, 50, [RotatedNms(0.2)] * 6, 300)(maps)
     assert sorted(kept_labels.tolist()) == [0, 1]
     assert (scores[:-1] >= scores[1:]).all()
     torch.testing.assert_close(kept[kept_labels == 1], boxes[2:], atol=1e-4, rtol=1e-4)
@@ -251,7 +251,7 @@ def test_decoding_keeps_the_best_candidates_best_first_and_nothing_below_the_thr
 def test_silent_maps_decode_to_no_boxes():
     head = CenterHead(4, 4, 4, [len(ids) for ids in TASKS]).eval()
     maps = head(torch.zeros(1, 4, *GRID.shape))
-    boxes, scores, labels = decode(maps, TASKS, GRID, 0.9, 100, [RotatedNms(0.2)] * 6, 300)
+    boxes, scores, labels = CenterDecoder(TASKS, GRID, 0.9, 100, [RotatedNms(0.2)] * 6, 300)(maps)
     assert boxes.shape == (0, 9) and scores.shape == labels.shape == (0,)
 
 

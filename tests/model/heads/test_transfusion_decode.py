@@ -8,7 +8,7 @@ import torch
 
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.heads.transfusion_decode import decode_transfusion, proposal_boxes
+from vexkd_model.heads.transfusion_decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-9.0, 9.0, -6.0, 6.0, 0.5)
@@ -47,7 +47,7 @@ def read_by_definition(output, threshold, max_detections):
 def test_boxes_are_what_the_definition_says(seed, threshold, max_detections):
     output = random_output(seed)
     expected = read_by_definition(output, threshold, max_detections)
-    boxes, scores, labels = decode_transfusion(output, GRID, threshold, max_detections)
+    boxes, scores, labels = TransFusionDecoder(GRID, threshold, max_detections)(output)
     assert 5 < len(expected) == len(boxes) < 60
     np.testing.assert_allclose(scores, [score for score, _, _ in expected], rtol=1e-5)
     np.testing.assert_allclose(boxes, [box for _, _, box in expected], rtol=1e-4, atol=1e-4)
@@ -58,15 +58,15 @@ def test_a_proposal_is_silent_about_classes_whose_peak_it_does_not_stand_on():
     output = random_output(0, proposals=1)
     output.logits[:], output.logits[0, 0, 4] = -9.0, 9.0
     output.offset[:], output.height[:], output.score[:] = 0.0, 0.0, 0.9
-    assert len(decode_transfusion(output._replace(label=torch.tensor([[3]])), GRID, 0.01, 10)[0]) == 0
-    _, scores, labels = decode_transfusion(output._replace(label=torch.tensor([[4]])), GRID, 0.01, 10)
+    assert len(TransFusionDecoder(GRID, 0.01, 10)(output._replace(label=torch.tensor([[3]])))[0]) == 0
+    _, scores, labels = TransFusionDecoder(GRID, 0.01, 10)(output._replace(label=torch.tensor([[4]])))
     assert labels.tolist() == [4] and scores.item() == pytest.approx(0.9, abs=1e-3)
 
 
 def test_twins_both_stay_because_nothing_is_suppressed():
     output = TransFusionOutput(*(field if i == 0 else field.repeat_interleave(2, dim=1)
                                  for i, field in enumerate(random_output(1, proposals=8))))  # fmt: skip
-    boxes, *_ = decode_transfusion(output, GRID, 0.01, 500)
+    boxes, *_ = TransFusionDecoder(GRID, 0.01, 500)(output)
     assert len(boxes) > 4 and torch.equal(boxes[::2], boxes[1::2])
 
 
@@ -80,7 +80,7 @@ def test_every_sample_of_a_batch_has_its_own_boxes():
 
 
 def test_nothing_sure_enough_is_no_box():
-    boxes, scores, labels = decode_transfusion(random_output(3), GRID, 0.999, 500)
+    boxes, scores, labels = TransFusionDecoder(GRID, 0.999, 500)(random_output(3))
     assert boxes.shape == (0, 9) and scores.shape == labels.shape == (0,)
 
 

@@ -16,7 +16,7 @@ from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import center_targets
 from vexkd_model.heads.transfusion import TransFusionHead, TransFusionOutput
-from vexkd_model.heads.transfusion_decode import decode_transfusion, proposal_boxes
+from vexkd_model.heads.transfusion_decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion_loss import (
     focal_loss,
     match,
@@ -73,7 +73,7 @@ def test_targets_of_a_real_keyframe_decode_back_to_its_68_boxes(keyframe_dataroo
     grid = BevGrid(-81.0, 81.0, -81.0, 81.0, 0.6)
     output = random_output(200, grid)
     targets = transfusion_targets(output, [boxes], [labels], grid)
-    found, scores, found_labels = decode_transfusion(fulfilled(output, targets), grid, 0.5, 500)
+    found, scores, found_labels = TransFusionDecoder(grid, 0.5, 500)(fulfilled(output, targets))
     assert len(found) == 68 and (scores > 0.999).all()
     nearest = (torch.cdist(boxes[:, :3], found[:, :3]) + 1e3 * (labels[:, None] != found_labels)).argmin(dim=1)
     assert len(set(nearest.tolist())) == 68
@@ -223,7 +223,7 @@ def test_of_more_boxes_than_proposals_each_proposal_gets_one():
     output = random_output(4)
     targets = transfusion_targets(output, [boxes], [labels], GRID)
     assert targets.proposal.tolist() == [0, 1, 2, 3] and (targets.heatmap == 1).sum() == 11
-    found, *_ = decode_transfusion(fulfilled(output, targets), GRID, 0.5, 500)
+    found, *_ = TransFusionDecoder(GRID, 0.5, 500)(fulfilled(output, targets))
     assert len(found) == 4 and torch.cdist(found[:, :2], boxes[:, :2]).amin(dim=1).max() < 1e-4
     assert all(value.isfinite() for value in transfusion_loss(output, targets).values())
 
@@ -259,6 +259,6 @@ def test_three_objects_are_learnt_by_heart_and_found_once_each(one_thread):
         sum(terms.values()).backward()
         optimizer.step()
         schedule.step()
-    found, _, found_labels = decode_transfusion(model(x), grid, 0.3, 10)
+    found, _, found_labels = TransFusionDecoder(grid, 0.3, 10)(model(x))
     assert sorted(found_labels.tolist()) == [0, 3, 8]
     torch.testing.assert_close(found[found_labels.argsort()], boxes, atol=0.5, rtol=0.1)

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.lidar.sparse_conv import SparseConv3d, SparseMap, SubmanifoldConv3d
@@ -122,7 +121,7 @@ def keyframe(keyframe_dataroot, tmp_path_factory):
     """Coordinates (V, 4) and shape of the real keyframe's voxels of 0.075 × 0.075 × 0.2 m."""
     folder = tmp_path_factory.mktemp("keyframe")
     prepare(keyframe_dataroot, "v1.0-mini", folder)
-    points = torch.from_numpy(load_frame(FrameIndex.open(folder, "mini_train")[0], 1).points)
+    points = torch.from_numpy(FrameIndex.open(folder, "mini_train")[0].load_points(1))
     voxels = VoxelMeans(BevGrid(-54.0, 54.0, -54.0, 54.0, 0.075), 0.2, -5.0, 3.0)
     return voxels(points, torch.zeros(len(points), dtype=torch.long))[1], voxels.shape
 

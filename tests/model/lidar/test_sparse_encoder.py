@@ -6,7 +6,6 @@ import spconv.pytorch as spconv
 import torch
 from torch import nn
 
-from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.lidar.sparse_encoder import VoxelEncoder
@@ -85,7 +84,7 @@ class PublishedEncoder(nn.Module):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_it_is_the_published_encoder_on_a_real_keyframe(backend, keyframe_dataroot, tmp_path):
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
-    points = torch.from_numpy(load_frame(FrameIndex.open(tmp_path, "mini_train")[0], 1).points)
+    points = torch.from_numpy(FrameIndex.open(tmp_path, "mini_train")[0].load_points(1))
     sample = torch.arange(len(points)) % 2  # two clouds of half the points each
     grid = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.6)
     torch.manual_seed(0)

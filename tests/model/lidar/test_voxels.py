@@ -8,7 +8,6 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.lidar.voxels import VoxelMeans, voxel_coordinates, voxel_number
@@ -101,7 +100,7 @@ def test_a_voxels_number_gives_its_coordinates_back(voxel):
 
 def test_the_mean_of_a_real_keyframes_points_lies_in_their_voxel(keyframe_dataroot, tmp_path):
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
-    points = torch.from_numpy(load_frame(FrameIndex.open(tmp_path, "mini_train")[0], 1).points)
+    points = torch.from_numpy(FrameIndex.open(tmp_path, "mini_train")[0].load_points(1))
     module = VoxelMeans(BevGrid(-54.0, 54.0, -54.0, 54.0, 0.075), 0.2, -5.0, 3.0)
     features, coordinates = module(points, numbers(len(points)))
     assert len(features) > 15_000

@@ -16,20 +16,20 @@ from vexkd_model.distill.teacher import fingerprint
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 from vexkd_model.training.distill import distill
-from vexkd_model.training.module import ModelModule
+from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.run import LAST_CHECKPOINT, RECORD, load_run
 from vexkd_model.training.train import train
 
 EPOCHS = 4  # of three steps each: the log writes every tenth
 TINY = {"mask_blocks": 1, "mask_heads": 2, "mask_points": 2, "mask_feedforward": 16}
-STILL = ("training.augment={rotation: 0.0, scale: 0.0, translation: 0.0, flip: false}",
+NO_AUGMENTATION = ("training.augment={rotation: 0.0, scale: 0.0, translation: 0.0, flip: false}",
          "camera.images.augment={zoom: [1.0, 1.0], rotation: 0.0, flip: false}")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def teacher_run(config_path, tiny_teacher, tiny_index, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "teacher"
-    settings = (*tiny_teacher, "training.epochs=1", STILL[1])
+    settings = (*tiny_teacher, "training.epochs=1", NO_AUGMENTATION[1])
     config = load_config(config_path.with_name("vexkd_teacher_small.yaml"), settings)
     train(config, tiny_index, run, workers=0, resume=False, interactive=False)
     return run
@@ -60,7 +60,7 @@ def finished(student_config, teacher_run, tiny_index, tmp_path_factory):
 def test_a_training_leaves_the_teacher_bitwise_as_it_was(student_config, teacher_run, tiny_index, tmp_path,
                                                          monkeypatch):
     seen = []
-    monkeypatch.setattr(ModelModule, "on_train_epoch_end",
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_end",
                         lambda self: seen.append(fingerprint(self.distiller.teacher.model)))
     distilled(student_config, teacher_run, tiny_index, tmp_path / "run")
     assert seen == [fingerprint(load_run(teacher_run)[0])] * EPOCHS
@@ -80,7 +80,7 @@ def test_the_student_and_its_masks_learn_and_what_is_logged_says_so(finished, te
 
 def test_an_interrupted_and_resumed_distillation_ends_with_the_same_weights_to_the_bit(
         finished, student_config, teacher_run, tiny_index, tmp_path, monkeypatch):
-    run, whole = tmp_path / "run", ModelModule.training_step
+    run, whole = tmp_path / "run", TrainingModule.training_step
 
     def step_or_interrupt(self, batch, number):
         if self.global_step == 4:
@@ -88,7 +88,7 @@ def test_an_interrupted_and_resumed_distillation_ends_with_the_same_weights_to_t
         return whole(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelModule, "training_step", step_or_interrupt)
+        patch.setattr(TrainingModule, "training_step", step_or_interrupt)
         patch.setattr("signal.signal", lambda *_: None)
         with pytest.raises(UserError, match="--resume"):
             distilled(student_config, teacher_run, tiny_index, run)
@@ -121,7 +121,7 @@ def test_a_student_begins_with_inherited_weights_and_a_resumed_one_with_its_own(
         inherits.append(parts)
 
     monkeypatch.setattr("vexkd_model.training.distill.inherit_weights", recorded)
-    monkeypatch.setattr(ModelModule, "on_train_start", lambda self: begins.append(
+    monkeypatch.setattr(TrainingModule, "on_train_start", lambda self: begins.append(
         {name: tensor.clone() for name, tensor in self.model.state_dict().items()}))
     config = changed(student_config, levels=(), inherit=("bev", "segmentation"))
     learnt = distilled(config, teacher_run, tiny_index, tmp_path / "run")
@@ -149,7 +149,7 @@ def test_a_run_is_resumed_with_its_own_teacher_alone(finished, student_config, t
 def test_masks_stop_learning_after_their_epochs_and_the_student_goes_on(student_config, teacher_run, tiny_index,
                                                                         tmp_path, monkeypatch):
     states = []
-    monkeypatch.setattr(ModelModule, "on_train_epoch_end", lambda self: states.append(
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_end", lambda self: states.append(
         {name: tensor.clone() for name, tensor in self.state_dict().items()}))
     distilled(changed(student_config, mask_stop_epoch=1), teacher_run, tiny_index, tmp_path / "run")
     moved = {name.split(".")[0] for name in states[0] if not torch.equal(states[0][name], states[-1][name])}

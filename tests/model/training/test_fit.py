@@ -11,7 +11,7 @@ from vexkd_model.data.loader import training_loader
 from vexkd_model.deploy.package import load_package, save_package
 from vexkd_model.distributed import Shard
 from vexkd_model.training import fit
-from vexkd_model.training.module import ModelModule
+from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.pictures import magnitude, picture
 from vexkd_model.training.run import LAST_CHECKPOINT, load_run
 from vexkd_model.training.train import train
@@ -29,14 +29,14 @@ def averaged_config(config_path, tiny_settings):
 def averaged(averaged_config, tiny_index, tmp_path_factory):
     """A run of three epochs, each of two steps: two batches, then the one that is left. And the weights after each."""
     run, course = tmp_path_factory.mktemp("runs") / "averaged", []
-    step = ModelModule.optimizer_step
+    step = TrainingModule.optimizer_step
 
     def noted(self, *arguments, **named):
         step(self, *arguments, **named)
         course.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ModelModule, "optimizer_step", noted)
+        patch.setattr(TrainingModule, "optimizer_step", noted)
         patch.setattr(fit, "LOG_EVERY_STEPS", 1)
         train(averaged_config, tiny_index, run, workers=0, resume=False, interactive=False)
     return run, course
@@ -76,7 +76,7 @@ def test_what_is_evaluated_and_exported_is_the_moving_average(averaged, averaged
 
 def test_a_resumed_training_goes_on_with_the_average_to_the_bit(averaged, averaged_config, tiny_index, tmp_path,
                                                                  monkeypatch):
-    run, whole = tmp_path / "run", ModelModule.training_step
+    run, whole = tmp_path / "run", TrainingModule.training_step
 
     def step_or_stop(self, batch, number):
         if self.current_epoch == 2 and number == 1:
@@ -84,7 +84,7 @@ def test_a_resumed_training_goes_on_with_the_average_to_the_bit(averaged, averag
         return whole(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelModule, "training_step", step_or_stop)
+        patch.setattr(TrainingModule, "training_step", step_or_stop)
         with pytest.raises(MemoryError):
             train(averaged_config, tiny_index, run, workers=0, resume=False, interactive=False)
     assert load_run(run)[2] == 2
@@ -102,7 +102,7 @@ def test_dropout_of_a_resumed_training_is_that_of_one_never_stopped(config_path,
         "feedforward: 16, dropout: 0.5, loss_weight: 1.0, score_threshold: 0.0, max_detections: 10}"])
     train(config, tiny_index, tmp_path / "straight", workers=0, resume=False, interactive=False)
     with monkeypatch.context() as patch:
-        patch.setattr(ModelModule, "on_train_epoch_end", out_of_memory_in_the_second_epoch)
+        patch.setattr(TrainingModule, "on_train_epoch_end", out_of_memory_in_the_second_epoch)
         with pytest.raises(MemoryError):
             train(config, tiny_index, tmp_path / "run", workers=0, resume=False, interactive=False)
     train(config, tiny_index, tmp_path / "run", workers=0, resume=True, interactive=False)

@@ -13,7 +13,6 @@ from tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
-from vexkd_model.criterion import task_losses
 from vexkd_model.data.batch import collate
 from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
@@ -22,7 +21,8 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
-from vexkd_model.training.module import ModelModule
+from vexkd_model.model import build_model
+from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, describe_data, load_run, trained_on
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
@@ -48,14 +48,14 @@ def weights(run):
 
 
 def interrupt_at(monkeypatch, step):
-    whole = ModelModule.training_step
+    whole = TrainingModule.training_step
 
     def step_or_interrupt(self, batch, number):
         if self.global_step == step:
             raise KeyboardInterrupt
         return whole(self, batch, number)
 
-    monkeypatch.setattr(ModelModule, "training_step", step_or_interrupt)
+    monkeypatch.setattr(TrainingModule, "training_step", step_or_interrupt)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning would make this process deaf to Ctrl-C
 
 
@@ -145,19 +145,19 @@ def test_a_checkpoint_of_another_configuration_is_one_line(finished, tiny_config
 
 def test_one_frame_can_be_learnt(tiny_config, tiny_index):
     torch.manual_seed(0)
-    module = ModelModule(tiny_config, total_steps=60)
+    module = TrainingModule(tiny_config, build_model(tiny_config), total_steps=60)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
-    batch = collate([load_sample(tiny_index, 0, 1)])
+    batch = collate([load_sample(tiny_index, 0, tiny_config)])
     course = []
     for _ in range(60):
-        total = sum(task_losses(tiny_config, module.model(batch.sensors), batch).values())
+        total = sum(module.criterion(module.model(batch.sensors), batch).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
         course.append(total.item())
     assert np.mean(course[-5:]) < 0.1 * course[0]
     # What was learnt comes out where it belongs, on the path of the vehicle.
-    prediction = Predictor(module.model, tiny_config, None, "cpu").predict(load_frame(tiny_index[0], 1))
+    prediction = Predictor(module.model, tiny_config, None, "cpu").predict(load_frame(tiny_index, 0, tiny_config))
     found = 0
     for box, label in zip(batch.boxes[0].numpy(), batch.labels[0].numpy(), strict=True):
         same = prediction.boxes.values[(prediction.boxes.labels == label) & (prediction.scores > 0.3)]
@@ -179,10 +179,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_names(config_path, tin
 
 
 def test_an_unknown_map_teaches_no_map(tiny_config, tiny_index):
-    module = ModelModule(tiny_config, total_steps=10)
-    batch = collate([load_sample(tiny_index, 0, 1)])
+    module = TrainingModule(tiny_config, build_model(tiny_config), total_steps=10)
+    batch = collate([load_sample(tiny_index, 0, tiny_config)])
     batch.map_known[:] = False
-    losses_of = task_losses(tiny_config, module.model(batch.sensors), batch)
+    losses_of = module.criterion(module.model(batch.sensors), batch)
     assert losses_of["segmentation"].item() == 0.0 and losses_of["heatmap"].item() > 0
 
 
@@ -250,7 +250,7 @@ def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
         begun.append({name: tensor.clone() for name, tensor in self.model.state_dict().items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ModelModule, "training_step", first_step)
+    monkeypatch.setattr(TrainingModule, "training_step", first_step)
     with pytest.raises(UserError, match="interrupted"):
         train(tiny_config, tiny_index, tmp_path / "run", 0, False, False, weights=tmp_path / "package")
     expected = student.state_dict()
@@ -281,6 +281,6 @@ def test_a_real_keyframe_can_be_trained_on(keyframe_dataroot, tiny_config, tmp_p
     index = FrameIndex.open(tmp_path / "index", "mini_train")
     train(tiny_config, index, tmp_path / "run", workers=0, resume=False, interactive=False)
     student, config, epochs = load_run(tmp_path / "run")
-    prediction = Predictor(student, config, None, "cpu").predict(load_frame(index[0], config.sweeps))
+    prediction = Predictor(student, config, None, "cpu").predict(load_frame(index, 0, config))
     assert epochs == EPOCHS and np.isfinite(prediction.map_probabilities).all()
     assert score_split([prediction], index).maps is None

@@ -6,8 +6,8 @@ import torch
 
 from vexkd_model.config import load_config
 from vexkd_model.data.batch import collate_for
+from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.loader import training_loader, training_set
-from vexkd_model.data.taught import TaughtSet, collate_taught
 from vexkd_model.errors import UserError
 
 
@@ -21,7 +21,7 @@ def with_dropout(config, share):
 
 
 def test_student_and_teacher_are_augmented_alike(tiny_config, teacher_config, tiny_index):
-    pairs = TaughtSet(*(training_set(config, tiny_index, tiny_config.training)
+    pairs = DistillationDataset(*(training_set(config, tiny_index, tiny_config.training)
                         for config in (tiny_config, teacher_config)))
     assert len(pairs) == len(tiny_index)
     for epoch in (0, 1):
@@ -46,7 +46,7 @@ def test_an_error_of_either_takes_the_place_of_the_batch(tiny_config, teacher_co
     collates = {"student": collate_for(tiny_config), "teacher": collate_for(teacher_config)}
     error = UserError("file: unreadable")
     for pair in ((error, teacher), (student, error)):
-        assert collate_taught([pair], **collates) is error
+        assert collate_pairs([pair], **collates) is error
 
 
 def test_a_share_of_the_samples_loses_either_sensor_and_never_both(teacher_config, tiny_index):

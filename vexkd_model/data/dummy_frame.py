@@ -1,4 +1,4 @@
-"""A frame of plausible size without any data: what `vexkd describe` and benchmarks of a model run on."""
+"""Dummy input: a frame of plausible size without a dataset, for `vexkd describe` and benchmarks."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ CAMERA_YAWS = {"CAM_FRONT": 0, "CAM_FRONT_LEFT": 55, "CAM_FRONT_RIGHT": -55, "CA
                "CAM_BACK_RIGHT": -110}  # degrees to the left
 
 
-def street(config: ModelConfig) -> Frame:
-    """A frame of plausible size: flat ground and a wall around it, as a 32-beam LiDAR and six cameras see them."""
+def dummy_frame(config: ModelConfig) -> Frame:
+    """Make a frame of flat ground inside a square of walls, as a 32-beam LiDAR and six cameras see it, in base_link."""
     rng = np.random.default_rng(0)
     sweeps = [_sweep(rng, age * 0.05) for age in range(config.sweeps)]
     points = np.concatenate(sweeps) if sweeps else np.empty((0, 5), np.float32)
