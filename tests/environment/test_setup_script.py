@@ -83,13 +83,13 @@ def assert_one_line(result: tuple[int, str], *parts: str) -> None:
 
 
 def test_the_scripts_parse():
-    for script in (SCRIPT, ".ci/run"):
+    for script in (SCRIPT, "environment/lock.sh", ".ci/run"):
         subprocess.run(["bash", "-n", script], cwd=ROOT, check=True)
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing():
-    subprocess.run(["shellcheck", SCRIPT, ".ci/run"], cwd=ROOT, check=True)
+    subprocess.run(["shellcheck", SCRIPT, "environment/lock.sh", ".ci/run"], cwd=ROOT, check=True)
 
 
 def test_a_missing_python_is_one_line_that_says_how_to_get_it(repository, bare_machine):
