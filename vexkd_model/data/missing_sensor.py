@@ -1,4 +1,4 @@
-"""A frame of which one sensor saw nothing."""
+"""Missing sensor: remove the LiDAR or the cameras from a frame."""
 
 from dataclasses import replace
 from typing import Literal, get_args
@@ -11,13 +11,13 @@ Sensor = Literal["lidar", "camera"]
 
 
 def without_sensor(frame: Frame, sensor: Sensor) -> Frame:
-    """The same moment with no points, or with no image of any camera, now or earlier."""
+    """Remove all points, or the images of all cameras, now and earlier, from a frame."""
     if sensor == "lidar":
         return replace(frame, points=frame.points[:0])
     return replace(frame, cameras=(), past=())
 
 
 def with_dropout(frame: Frame, share: float, rng: np.random.Generator) -> Frame:
-    """In this share of all calls without a sensor, either of the two as often."""
+    """Drop LiDAR or camera, each equally often, with probability `share`."""
     dropped, sensor = rng.random() < share, rng.choice(get_args(Sensor))
     return without_sensor(frame, sensor) if dropped else frame
