@@ -13,9 +13,9 @@ from vexkd_model.config import load_config
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import Section
 from vexkd_model.data.index import SPLITS_OF_VERSION
+from vexkd_model.data.missing_sensor import Sensor, check_droppable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable
 
 FOLDER, EXAMPLE = "config/ablation", "masks_lidar.yaml"
 RUN_CONFIG = "model.yaml"  # what every run folder holds
