@@ -77,7 +77,7 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
 
 
 def trained_on(run: Path, data: Mapping[str, Any]) -> bool:
-    """Whether `data`, as `describe_data` gives it, is another split or the same one of the dataset of this run."""
+    """Check that `data`, of `describe_data`, is any split of the dataset on which this run was trained."""
     def dataset(described: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in described.items() if key not in ("split", "frames")}
 
