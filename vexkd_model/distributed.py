@@ -49,10 +49,10 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 def all_gather(value: object) -> list:
     """Gather a Python object from every rank, in rank order. Slow: for the end of a training, not for its steps."""
-    found = [value] * processes()
-    if len(found) > 1:
-        dist.all_gather_object(found, value)
-    return found
+    values = [value] * processes()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
 
 
 def broadcast_error(error: UserError | None, device: torch.device) -> UserError | None:

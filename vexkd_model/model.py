@@ -1,4 +1,4 @@
-"""The model: sensors → low-level BEV map → high-level BEV map → task heads. Teachers and students alike."""
+"""BEV model of teachers and students: sensors → low-level BEV map → high-level BEV map → task heads."""
 
 from typing import NamedTuple
 
@@ -17,16 +17,17 @@ from vexkd_model.lidar.build import build_lidar_encoder
 
 
 class BevFeatures(NamedTuple):
-    """The two levels that every BEV model has, and that distillation compares; each (B, C, Y, X)."""
+    """BEV maps of both levels, which distillation compares; each (B, C, Y, X)."""
 
     low: Tensor
     high: Tensor
 
 
 class ModelOutput(NamedTuple):
-    """features: both BEV levels. detection: what its head says, one TaskMaps a task of a CenterHead. segmentation:
-    logits (B, 6, Y', X'). depth: logits (B, N, D, h, w) of each camera's pixels. None for what a model does not
-    have.
+    """Output of a BevModel for B frames; None for what it does not have.
+
+    features: both BEV levels. detection: output of its head, one TaskMaps per task of a CenterHead. segmentation:
+    logits (B, 6, Y', X'). depth: logits (B, N, D, h, w) of each camera's pixels.
     """
 
     features: BevFeatures
@@ -36,7 +37,7 @@ class ModelOutput(NamedTuple):
 
 
 class BevModel(nn.Module):
-    """One SensorBatch → ModelOutput. `lidar`, `camera`, `detection`, `segmentation`: None where there is none."""
+    """Model of BEV perception: SensorBatch → ModelOutput. None for a sensor, fusion or head that it does not have."""
 
     def __init__(self, lidar: nn.Module | None, camera: CameraEncoder | None, fusion: nn.Module | None,
                  bev: nn.Module, detection: nn.Module | None, segmentation: nn.Module | None) -> None:
@@ -45,22 +46,22 @@ class BevModel(nn.Module):
         self.bev, self.detection, self.segmentation = bev, detection, segmentation
 
     def forward(self, sensors: SensorBatch, geometry: object | None = None) -> ModelOutput:
-        """geometry: what `camera.geometry(sensors.cameras)` gave for the same calibration, if it was kept."""
+        """Predict B frames; geometry: a kept result of `camera.geometry(sensors.cameras)` for the same calibration."""
         features, depth = self.maps(sensors, geometry)
         return ModelOutput(features, *self.heads(features.high), depth)
 
     def maps(self, sensors: SensorBatch, geometry: object | None = None) -> tuple[BevFeatures, Tensor | None]:
-        """`features` and `depth` of a ModelOutput."""
+        """Compute `features` and `depth` of a ModelOutput."""
         low, depth = self._low(sensors, geometry)
         return BevFeatures(low, self.bev(low)), depth
 
     def heads(self, high: Tensor) -> tuple[list[TaskMaps] | TransFusionOutput | None, Tensor | None]:
-        """`detection` and `segmentation` of a ModelOutput, from the high-level map."""
+        """Compute `detection` and `segmentation` of a ModelOutput from the high-level map (B, C, Y, X)."""
         return self.detection and self.detection(high), self.segmentation and self.segmentation(high)
 
     def sensor_maps(self, sensors: SensorBatch,
                     geometry: object | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The map (B, C, Y, X) of each sensor by itself, which fusion makes one of, and `depth` of a ModelOutput."""
+        """Compute the map (B, C, Y, X) of each sensor before fusion, by name, and `depth` of a ModelOutput."""
         maps, depth = {}, None
         if self.lidar is not None:
             maps["lidar"] = self.lidar(sensors.points, sensors.sample, sensors.size)
@@ -77,7 +78,7 @@ class BevModel(nn.Module):
 
 
 def build_model(config: ModelConfig) -> BevModel:
-    """The model that a configuration describes, with random weights."""
+    """Build the configured model with random weights."""
     grid = config.grid.grid()
     lidar = config.lidar and build_lidar_encoder(config.lidar, grid)
     camera = config.camera and build_camera_encoder(config.camera, grid)

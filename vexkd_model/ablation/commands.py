@@ -1,4 +1,4 @@
-"""What an ablation runs: each row with each of its seeds, as `vexkd` commands, and where their results lie."""
+"""Runs of an ablation: each row with each of its seeds, as `vexkd` commands, and the paths of their results."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Run:
         return self.figures.is_file()
 
     def commands(self) -> Iterator[list[str]]:
-        """What is to be run one after the other; a training that had begun goes on."""
+        """Commands to run one after the other; a training that had begun is resumed."""
         if self.training:
             begun = self.folder.is_dir() and any(self.folder.iterdir())
             yield [*self.training, *(["--resume"] if begun else [])]
@@ -41,19 +41,19 @@ class Run:
 
 
 def runs_of(plan: Plan, out: Path) -> list[Run]:
-    """In the order of the rows: each run stands behind the one that it builds on."""
+    """List the runs of a plan in the order of its rows, so that each follows the one that it builds on."""
     runs: dict[tuple[str, int], Run] = {}
     for row in plan.rows:
-        name_of_base = row.of if isinstance(row, EvaluatedRow) else row.teacher
+        base_name = row.of if isinstance(row, EvaluatedRow) else row.teacher
         for seed in plan.seeds_of(row):
-            base = runs.get((name_of_base, _seed_of(plan, name_of_base, seed)))
+            base = runs.get((base_name, _seed_of(plan, base_name, seed)))
             make = _evaluated if isinstance(row, EvaluatedRow) else _trained
             runs[row.name, seed] = make(plan, out / row.name, row, seed, base)
     return list(runs.values())
 
 
 def _seed_of(plan: Plan, name: str | None, seed: int) -> int:
-    """The same seed where that row has it, or else its first one."""
+    """Seed of the run to build on: the same one if row `name` has it, otherwise its first."""
     row = plan.row(name)
     return seed if row is None or seed in plan.seeds_of(row) else plan.seeds_of(row)[0]
 

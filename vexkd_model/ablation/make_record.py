@@ -18,8 +18,10 @@ ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE"
 
 def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path | None = None,
                 teacher: Path | None = None, teacher_row: str | None = None) -> RunRecord:
-    """evaluation: JSON of `vexkd evaluate`, by default the run's own. teacher: its run or package, by default where it
-    lay. UserError where one of them is not there.
+    """Make the record of a finished run; UserError if a file that it needs is missing.
+
+    evaluation: JSON of `vexkd evaluate`, by default the run's own. teacher: run or package of its teacher, by default
+    the path that the run recorded. teacher_row: the teacher's row in the plan, by default its folder's name.
     """
     if not is_run(run):
         raise UserError(f"{run}: is no run; `vexkd train` or `vexkd distill` makes one")
@@ -36,7 +38,7 @@ def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path |
 
 
 def figures_of(report: dict[str, Any]) -> Figures:
-    """Of a report of `vexkd evaluate`."""
+    """Extract the official figures from a report of `vexkd evaluate`."""
     detection, maps = report["detection"] or {}, report["map"] or {}
     errors = detection.get("tp_errors", {})
     return Figures(mAP=detection.get("mean_ap"), NDS=detection.get("nd_score"), AP=detection.get("class_ap"),
@@ -45,7 +47,7 @@ def figures_of(report: dict[str, Any]) -> Figures:
 
 
 def without_places(command: str) -> str:
-    """The command with the last name of every absolute path in place of the path: a machine's folders are its own."""
+    """Shorten every absolute path of a command to its last name, which means something on other machines, too."""
     return ABSOLUTE.sub(r"\1", command)
 
 
@@ -55,13 +57,13 @@ def _report(run: Path, path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def _teacher(run: Path, taught_by: dict[str, str], folder: Path | None, row: str | None) -> RecordedTeacher:
-    folder = folder or Path(taught_by["from"])
+def _teacher(run: Path, recorded: dict[str, str], folder: Path | None, row: str | None) -> RecordedTeacher:
+    folder = folder or Path(recorded["from"])
     if not (folder / CONFIG).is_file():  # of a run and of a package
         raise UserError(f"{folder}: the teacher of {run} is not there; say with --teacher where it lies now")
     config = load_config(folder / CONFIG)
     return RecordedTeacher(row=row or folder.name, seed=config.training.seed, config_hash=config_hash(config),
-                           fingerprint=taught_by["fingerprint"])
+                           fingerprint=recorded["fingerprint"])
 
 
 def _training(run: Path) -> RecordedTraining:

@@ -1,4 +1,4 @@
-"""The outline of a plan: its rows in order, their seeds and the baseline, beside the records of its runs.
+"""Outline of a plan: its rows in order, their seeds and the baseline, beside the records of its runs.
 
 Records alone would not say which rows and seeds are still missing.
 """
@@ -21,7 +21,7 @@ class RowOutline(Section):
 
 
 class Outline(Section):
-    """baseline: the row that the others are compared with."""
+    """Name, rows and baseline of a plan; baseline: the row that the others are compared with."""
 
     name: str
     baseline: str | None

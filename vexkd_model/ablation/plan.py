@@ -13,9 +13,9 @@ from vexkd_model.config import load_config
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import Section
 from vexkd_model.data.index import SPLITS_OF_VERSION
+from vexkd_model.data.missing_sensor import Sensor, check_droppable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.missing_sensor import Sensor, check_droppable
 
 FOLDER, EXAMPLE = "config/ablation", "masks_lidar.yaml"
 RUN_CONFIG = "model.yaml"  # what every run folder holds
@@ -37,21 +37,21 @@ class TrainedRow(Section):
 
     @property
     def overrides(self) -> list[str]:
-        """key=value strings for --set."""
+        """Values of --set, as key=value strings."""
         return [f"{key}={_as_yaml(value)}" for key, value in self.set.items()]
 
     @model_validator(mode="after")
     def _sets_what_it_may(self) -> "TrainedRow":
         if SEED in self.set:
             raise ValueError(f"set.{SEED}: the seeds of a row are written as seeds: [1, 2]")
-        taught = [key for key in self.set if key.startswith(DISTILLATION)]
-        if taught and self.teacher is None:
-            raise ValueError(f"set.{taught[0]}: belongs to rows with a teacher")
+        distills = [key for key in self.set if key.startswith(DISTILLATION)]
+        if distills and self.teacher is None:
+            raise ValueError(f"set.{distills[0]}: belongs to rows with a teacher")
         return self
 
 
 class EvaluatedRow(Section):
-    """The runs of a row above, evaluated while a sensor is silent."""
+    """Evaluation of the runs of a row above without one of their sensors."""
 
     name: Name
     of: str
@@ -67,7 +67,7 @@ Row = Annotated[Annotated[TrainedRow, Tag("trained")] | Annotated[EvaluatedRow, 
 
 
 class Plan(Section):
-    """Paths are relative to the current directory."""
+    """Rows of an ablation, with their data and seeds; paths are relative to the current directory."""
 
     dataroot: Path = Field(description="prepared nuScenes folder")
     version: Literal[tuple(SPLITS_OF_VERSION)]  # type: ignore[valid-type]
@@ -81,7 +81,7 @@ class Plan(Section):
 
     @property
     def splits(self) -> tuple[str, str]:
-        """To train on, and to evaluate on."""
+        """Names of the training split and of the evaluation split."""
         own = SPLITS_OF_VERSION[self.version]
         return self.train_split or own[0], self.eval_split or own[-1]
 
@@ -117,7 +117,7 @@ class Plan(Section):
 
 
 def load_plan(path: Path) -> Plan:
-    """Read a plan; UserError also for what it names and is not there or does not fit."""
+    """Read and check a plan; UserError also for a file or teacher that is missing or does not fit."""
     plan = parse_section(Plan, read_mapping(path, "plan", FOLDER, EXAMPLE), str(path), "plan")
     for row in plan.rows:
         try:
@@ -142,5 +142,5 @@ def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
 
 
 def _as_yaml(value: Any) -> str:
-    """One line; a scalar without the end of a document that YAML puts behind it."""
+    """Write a value as YAML in one line, without the document end that follows a scalar."""
     return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).removesuffix("...\n").strip()

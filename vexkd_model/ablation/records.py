@@ -1,4 +1,4 @@
-"""The records of a plan's runs: one JSON file for each, and the plan's outline, in a folder that a repository keeps."""
+"""Records of a plan's runs: one JSON file per run, and the plan's outline, in a folder under version control."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,14 +17,14 @@ from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, describe_data
 
 
 class Records:
-    """The folder of one plan. A run with a record is finished, even where its run folder is gone."""
+    """Records folder of one plan. A run with a record is finished, even if its run folder is gone."""
 
     def __init__(self, folder: Path, plan: Plan, name: str) -> None:
         self.folder, self.plan, self.name = folder / name, plan, name
 
     @cached_property
     def data(self) -> dict[str, dict[str, Any]]:
-        """describe_data of both splits; UserError where they are not prepared."""
+        """Descriptions of the training and evaluation data; UserError if a split is not prepared."""
         place = index_folder(self.plan.dataroot, self.plan.version)
         train, evaluated = (describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
                             for split in self.plan.splits)
@@ -34,7 +34,7 @@ class Records:
         return self.folder / f"{run.row.name}-seed{run.seed}.json"
 
     def find(self, run: Run) -> RunRecord | None:
-        """The run's record, or None without; UserError if it is of another configuration, teacher or data."""
+        """Read the run's record, if any; UserError if it is of another configuration, teacher or data."""
         path = self.path(run)
         if not path.is_file():
             return None
@@ -45,7 +45,7 @@ class Records:
         return record
 
     def write(self, run: Run) -> None:
-        """Of a run whose folder and evaluation are there."""
+        """Write the record of a finished run, from its folder and evaluation."""
         row = run.row if isinstance(run.row, TrainedRow) else self.plan.row(run.row.of)
         name = row.teacher if self.plan.row(row.teacher) else None
         write_record(self.path(run), make_record(run.folder, run.row.name, self.name, run.figures, teacher_row=name))
@@ -54,7 +54,7 @@ class Records:
         write_outline(self.folder, outline_of(self.plan, self.name))
 
     def check_bases(self, unfinished: Sequence[Run]) -> None:
-        """UserError if a run builds on a finished one whose folder is gone."""
+        """Raise UserError if a run builds on a finished one whose folder is gone."""
         for run in unfinished:
             base = run.base
             if base is None or base in unfinished or (base.folder / LAST_CHECKPOINT).is_file():
@@ -66,7 +66,7 @@ class Records:
                             f"{run.name} builds on it; remove {files} to train it again{package}")
 
     def identity(self, run: Run) -> RunIdentity:
-        """What the plan says that the run is."""
+        """Identity of a run as the plan describes it."""
         if isinstance(run.row, EvaluatedRow):
             return self.identity(run.base)._replace(dropped=run.row.drop)
         config = _config(run.row)
@@ -82,6 +82,6 @@ class Records:
 
 
 def _config(row: TrainedRow) -> ModelConfig:
-    """As the run folder holds it, but for the seed."""
+    """Configuration of a row as its run folders hold it, but for the seed."""
     config = load_config(row.config, row.overrides)
     return config if row.teacher else config.model_copy(update={"distillation": None})

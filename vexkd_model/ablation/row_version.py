@@ -1,4 +1,4 @@
-"""Check that a folder of results never mixes two versions of a row: what a run was to be when it began."""
+"""Version of a row, kept beside its results, so that a folder never mixes runs of two versions of a row."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from vexkd_model.files import write_json
 
 
 def check_version(plan: Plan, run: Run) -> None:
-    """UserError if the run has begun with another configuration, teacher or data."""
+    """Raise UserError if the run began with another configuration, teacher or data."""
     path = _path(run)
     if not path.is_file():
         return
@@ -32,7 +32,7 @@ def _path(run: Run) -> Path:
 
 
 def _version(plan: Plan, run: Run) -> dict:
-    """Everything that the run's figures depend on."""
+    """Configuration, teacher and data, on which the run's figures depend."""
     train_split, eval_split = plan.splits
     version = {"dataroot": str(plan.dataroot), "version": plan.version, "eval_split": eval_split,
               **run.row.model_dump(mode="json", exclude={"name", "seeds"}),

@@ -1,4 +1,4 @@
-"""Run a plan: every training and evaluation a process of its own, what is finished skipped, what had begun resumed."""
+"""Run a plan, one process per training and evaluation; finished runs are skipped, interrupted ones resumed."""
 
 import ctypes
 import signal
@@ -22,8 +22,11 @@ LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
 def unfinished_runs(plan: Plan, out: Path, records: Records) -> list[Run]:
-    """In the order in which they can run; UserError where `out` or the records hold runs of another version of a row,
-    or where a run would build on one that is finished and gone."""
+    """List the runs that are left to do, in an order in which they can run.
+
+    UserError if `out` or the records hold runs of another version of a row, or if a run builds on a finished one whose
+    folder is gone.
+    """
     runs = runs_of(plan, out)
     for run in runs:
         check_version(plan, run)
@@ -34,8 +37,10 @@ def unfinished_runs(plan: Plan, out: Path, records: Records) -> list[Run]:
 
 
 def ablate(plan: Plan, out: Path, records: Records) -> None:
-    """Run what is not finished; record and tables follow every run. UserError at the end if a run failed, and on
-    Ctrl-C."""
+    """Run the unfinished runs; write the record and the tables after each of them.
+
+    UserError at the end if a run failed, and on Ctrl-C.
+    """
     for split in plan.splits:
         FrameIndex.open(index_folder(plan.dataroot, plan.version), split, plan.dataroot, plan.version)
     with locked(out / ".lock", f"{out}: another vexkd ablate is at work in it; wait for it or choose another --out"):
@@ -46,7 +51,7 @@ def ablate(plan: Plan, out: Path, records: Records) -> None:
         for i, run in enumerate(runs):
             _say(f"{run.name} ({i + 1} of {len(runs)})")
             try:
-                problem = _problem_of(plan, run, failed) or _record(run, records)
+                problem = _execute(plan, run, failed) or _record(run, records)
             except KeyboardInterrupt:
                 raise UserError(f"{out}: interrupted in {run.name}; the same command goes on") from None
             if problem:
@@ -59,14 +64,14 @@ def ablate(plan: Plan, out: Path, records: Records) -> None:
 
 
 def _record_earlier(plan: Plan, out: Path, records: Records) -> None:
-    """Record runs that are finished without a record: of an earlier version, or of another plan with the same row."""
+    """Record finished runs without a record: of an earlier version, or of another plan with the same row."""
     for run in runs_of(plan, out):
         if run.finished and not records.path(run).exists() and (problem := _record(run, records)):
             _say(f"{run.name}: finished, but without a record: {problem}")
 
 
 def _record(run: Run, records: Records) -> str:
-    """Empty, or why the run cannot be recorded."""
+    """Write the record of a run; return the reason if that fails, otherwise an empty string."""
     try:
         records.write(run)
     except UserError as error:
@@ -74,8 +79,8 @@ def _record(run: Run, records: Records) -> str:
     return ""
 
 
-def _problem_of(plan: Plan, run: Run, failed: Sequence[str]) -> str:
-    """Run it; empty if it went well, or why it did not."""
+def _execute(plan: Plan, run: Run, failed: Sequence[str]) -> str:
+    """Execute the commands of a run; return the reason if one fails, otherwise an empty string."""
     if run.base and run.base.name in failed and not run.base.finished:
         return f"not begun, because {run.base.name} has failed"
     write_version(plan, run)
@@ -88,8 +93,10 @@ def _problem_of(plan: Plan, run: Run, failed: Sequence[str]) -> str:
 
 
 def _vexkd(words: Sequence[str]) -> int:
-    """Exit status of `vexkd WORDS`, negative for a signal. In a session of its own: on a terminal, Ctrl-C would reach
-    its loaders too, and all of them twice."""
+    """Run `vexkd WORDS` and return its exit status, negative for a signal.
+
+    In a session of its own: on a terminal, Ctrl-C would reach its loaders too, and all of them twice.
+    """
     child = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", *words], stdin=subprocess.DEVNULL,
                              start_new_session=True, preexec_fn=_end_with_parent)
     try:
@@ -104,7 +111,7 @@ def _vexkd(words: Sequence[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """In the child: die with an ablation that is killed, so that the next one resumes the run alone."""
+    """Let the kernel end this child process with its parent, so that the next ablation resumes the run alone."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""The record of a finished run: everything that tables and plots need, in one small JSON file without absolute paths.
+"""Record of a finished run: everything that tables and plots need, in one small JSON file without absolute paths.
 
 A run folder may vanish with its machine; its record lies in a repository and stays.
 """
@@ -21,7 +21,7 @@ SPREAD_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")
 
 
 class RecordedTeacher(Section):
-    """The run that taught; `fingerprint` of its weights, `config_hash` as of every run."""
+    """Run of the teacher, with the `fingerprint` of its weights; config_hash: see `config_hash`."""
 
     row: str
     seed: int
@@ -53,7 +53,10 @@ class LossCurve(Section):
 
 
 class RecordedTraining(Section):
-    """seconds: wall time over all resumptions, without steps that were lost; null of runs that did not count it."""
+    """Duration, steps and losses of a training.
+
+    seconds: wall time over all resumptions, without steps that were lost; null of runs that did not count it.
+    """
 
     seconds: float | None
     steps: int
@@ -62,7 +65,7 @@ class RecordedTraining(Section):
 
 
 class RunIdentity(NamedTuple):
-    """What makes two runs the same one. teacher: its config_hash and seed."""
+    """Identity of a run: two runs with equal identities are the same one. teacher: its config_hash and seed."""
 
     config_hash: str
     seed: int
@@ -71,13 +74,13 @@ class RunIdentity(NamedTuple):
     teacher: tuple[str, int] | None
 
     def changes(self, other: "RunIdentity") -> list[str]:
-        """Names of what differs."""
+        """Names of the fields in which two identities differ."""
         pairs = zip(self._fields, self, other, strict=True)
         return [name.removesuffix("_hash") for name, ours, theirs in pairs if ours != theirs]
 
 
 class RunRecord(Section):
-    """A row of a plan with one seed, finished.
+    """Finished run: a row of a plan with one seed.
 
     data: describe_data of the splits `train` and `eval`. dropped: the sensor that was silent in the evaluation.
     machine: where the training began. commands: `train` and `evaluate`, with names in place of absolute paths.
@@ -100,7 +103,7 @@ class RunRecord(Section):
     training: RecordedTraining
 
     def identity(self) -> RunIdentity:
-        """As of today's code: a key that the configuration has got since has its default, which changes nothing."""
+        """Identity under today's code: a newer key of the configuration has its default, which changes nothing."""
         try:
             config = config_hash(parse_config(self.config, "record"))
         except UserError:
@@ -110,21 +113,21 @@ class RunRecord(Section):
 
 
 def config_hash(config: ModelConfig) -> str:
-    """SHA-256 of the canonical JSON, without the name and the seed: one of all seeds of a row."""
+    """SHA-256 of the canonical JSON without name and seed, so that all seeds of a row have the same one."""
     values = config.model_dump(mode="json", exclude={"name": True, "training": {"seed"}})
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def write_record(path: Path, record: RunRecord) -> None:
-    """The same record gives the same bytes: sorted keys, lists of plain values in one line."""
+    """Write a record; equal records give equal bytes: sorted keys, lists of plain values in one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    text = SPREAD_LIST.sub(lambda found: "[" + re.sub(r",\n\s+", ", ", found[1]) + "]", text)
+    text = SPREAD_LIST.sub(lambda match: "[" + re.sub(r",\n\s+", ", ", match[1]) + "]", text)
     with whole_file(path) as partial:
         partial.write_text(text + "\n")
 
 
 def read_record(path: Path) -> RunRecord:
-    """UserError for a file that is no record."""
+    """Read a record; UserError for a file that is none."""
     try:
         values = json.loads(path.read_text())
     except OSError as error:

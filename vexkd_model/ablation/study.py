@@ -1,4 +1,4 @@
-"""A study: the records of a plan's runs, by row and seed, and how two rows compare."""
+"""Study: the records of a plan's runs by row and seed, and the comparison of two rows."""
 
 import math
 import statistics
@@ -13,20 +13,20 @@ from vexkd_model.errors import UserError
 
 
 class StudyRow(NamedTuple):
-    """planned: seeds of the plan. records: of the finished ones, by seed, ascending."""
+    """Row of a study. planned: seeds of the plan. records: of the finished runs, by seed, ascending."""
 
     name: str
     planned: tuple[int, ...]
     records: dict[int, RunRecord]
 
     def values(self, figure: Callable[[Figures], float | None]) -> dict[int, float]:
-        """A figure by seed, without the seeds that do not have it."""
-        found = {seed: figure(record.figures) for seed, record in self.records.items()}
-        return {seed: value for seed, value in found.items() if value is not None}
+        """Values of a figure by seed, without the seeds that do not have it."""
+        values = {seed: figure(record.figures) for seed, record in self.records.items()}
+        return {seed: value for seed, value in values.items() if value is not None}
 
 
 class Study(NamedTuple):
-    """rows: in the order of the plan. baseline: the row that the others are compared with, if there is one."""
+    """Rows of a plan, in its order. baseline: the row that the others are compared with, if any."""
 
     name: str
     baseline: StudyRow | None
@@ -46,19 +46,21 @@ class Comparison(NamedTuple):
 
 
 def compare(row: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
-    """Paired by seed where both have the same seeds: what a seed does to both of them cancels out, and the error is
-    the deviation of the differences over √n. Otherwise as of independent runs. None where one has no value.
+    """Compare a row with the baseline, both by seed; None if one of them has no value.
+
+    Paired by seed if both have the same seeds: the effect of a seed on both of them cancels out, and the error is the
+    deviation of the differences over √n. Otherwise as of independent runs.
     """
     if row.keys() == baseline.keys() and row:
         differences = [row[seed] - baseline[seed] for seed in sorted(row)]
         error = statistics.stdev(differences) / math.sqrt(len(row)) if len(row) > 1 else None
         return Comparison(statistics.mean(differences), error, paired=True)
-    found = difference(spread(list(row.values())), spread(list(baseline.values())))
-    return found and Comparison(found.value, found.error, paired=False)
+    unpaired = difference(spread(list(row.values())), spread(list(baseline.values())))
+    return unpaired and Comparison(unpaired.value, unpaired.error, paired=False)
 
 
 def read_studies(folders: Sequence[Path]) -> list[Study]:
-    """Of folders of records, or of folders that hold some; UserError for one without any."""
+    """Read the studies of folders of records, or of folders that hold some; UserError for one without any."""
     return [read_study(place) for folder in folders for place in _places(folder)]
 
 
@@ -72,7 +74,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def read_study(folder: Path) -> Study:
-    """Rows in the order of the plan; those that it does not know, of `vexkd record`, follow."""
+    """Read a study: rows in the order of the plan, then rows that only `vexkd record` knows."""
     by_row: dict[str, dict[int, RunRecord]] = {}
     for path in sorted(folder.glob("*.json")):
         if path.name != OUTLINE:
@@ -91,7 +93,7 @@ def read_study(folder: Path) -> Study:
 
 
 def _check_comparable(folder: Path, study: Study) -> None:
-    """UserError for seeds of a row that are not of one configuration, and for runs on different data."""
+    """Raise UserError if the seeds of a row are of different configurations, or the runs on different data."""
     for row in study.rows:
         if _count(record.identity().config_hash for record in row.records.values()) > 1:
             raise UserError(f"{folder}: row {row.name}: its seeds are of different configurations; remove those of "
@@ -103,5 +105,5 @@ def _check_comparable(folder: Path, study: Study) -> None:
 
 
 def _count(values: Iterable[object]) -> int:
-    """Different ones."""
+    """Number of different values."""
     return len({repr(value) for value in values})

@@ -1,4 +1,4 @@
-"""The report of a study: tables as Markdown and CSV, and pictures, the same bytes whenever they are made."""
+"""Report of a study: tables as Markdown and CSV, and pictures; equal records give equal bytes."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 
 def write_study(out: Path, study: Study) -> list[Path]:
-    """NAME.md, NAME.csv and NAME_….png of what is finished; the paths that were written."""
+    """Write NAME.md, NAME.csv and NAME_….png of the finished runs; return the paths."""
     pictures = plot_study(out, study)
     table, report = out / f"{study.name}.csv", out / f"{study.name}.md"
     for path, text in ((table, comma_separated(study)), (report, markdown(study, [path.name for path in pictures]))):
@@ -35,7 +35,7 @@ def markdown(study: Study, pictures: Sequence[str] = ()) -> str:
 
 
 def comma_separated(study: Study) -> str:
-    """One line a finished run, numbers in full; an empty field for what the model has no head for."""
+    """Format one line per finished run, numbers in full; a field is empty if the model has no head for it."""
     classes = {key: _classes(study, key) for key in PER_CLASS}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -70,9 +70,10 @@ def _scores(study: Study) -> str:
     for row in study.rows:
         cells = [row.name, _progress(row), *(_mean(row, _figure(metric)) for metric in METRICS)]
         if baseline:
-            found = [None if row is baseline else compare(row.values(_figure(metric)), baseline.values(_figure(metric)))
-                     for metric in METRICS]
-            cells += [*map(_difference, found), _kind(found)]
+            compared = [None if row is baseline
+                        else compare(row.values(_figure(metric)), baseline.values(_figure(metric)))
+                        for metric in METRICS]
+            cells += [*map(_difference, compared), _kind(compared)]
         rows.append(cells)
     return _table(header, rows)
 
@@ -92,7 +93,7 @@ def _per_class(study: Study, key: str) -> str:
 
 
 def _cost(study: Study) -> str:
-    """Of rows that train: a row that only evaluates repeats those of the row that it builds on."""
+    """Table of training cost, without rows that only evaluate the runs of another row."""
     rows = []
     for row in study.rows:
         records = [record for record in row.records.values() if record.dropped is None]
@@ -115,7 +116,7 @@ def _machine(kind: dict[str, str | int | None] | None) -> str:
 
 
 def _teachers(study: Study) -> list[str]:
-    """A line for every teacher of several weights: a run that was trained again teaches something else."""
+    """One line per teacher that was trained again between its students, and so had several sets of weights."""
     weights: dict[tuple[str, int], set[str]] = {}
     for record in study.records:
         if record.teacher:
@@ -126,7 +127,7 @@ def _teachers(study: Study) -> list[str]:
 
 
 def _classes(study: Study, key: str) -> list[str]:
-    """In alphabetical order, as the records hold them."""
+    """Class names of a figure, in alphabetical order, as the records hold them."""
     return sorted({name for record in study.records for name in getattr(record.figures, key) or {}})
 
 
@@ -139,26 +140,26 @@ def _of_class(key: str, name: str) -> Callable[[Figures], float | None]:
 
 
 def _progress(row: StudyRow) -> str:
-    """Seeds of the plan that are done; more ones, which somebody added by hand, count as planned."""
+    """Number of finished and of planned seeds; a recorded seed beyond the plan counts as planned."""
     return f"{len(row.records)} of {len({*row.planned, *row.records})}"
 
 
 def _mean(row: StudyRow, figure: Callable[[Figures], float | None]) -> str:
-    found = spread(list(row.values(figure).values()))
-    if found is None:
+    mean = spread(list(row.values(figure).values()))
+    if mean is None:
         return ABSENT
-    return f"{found.mean:.3f}" + (f" ± {found.deviation:.3f}" if found.deviation is not None else "")
+    return f"{mean.mean:.3f}" + (f" ± {mean.deviation:.3f}" if mean.deviation is not None else "")
 
 
-def _difference(found: Comparison | None) -> str:
-    if found is None:
+def _difference(compared: Comparison | None) -> str:
+    if compared is None:
         return ABSENT
-    return f"{found.value:+.3f}" + (f" ± {found.error:.3f}" if found.error is not None else "")
+    return f"{compared.value:+.3f}" + (f" ± {compared.error:.3f}" if compared.error is not None else "")
 
 
-def _kind(found: Sequence[Comparison | None]) -> str:
-    """How the errors of a row were computed; all figures of a row are of the same seeds."""
-    kinds = {"paired" if one.paired else "independent" for one in found if one and one.error is not None}
+def _kind(compared: Sequence[Comparison | None]) -> str:
+    """Kind of the errors of a row, paired or independent; all figures of a row are of the same seeds."""
+    kinds = {"paired" if one.paired else "independent" for one in compared if one and one.error is not None}
     return ", ".join(sorted(kinds)) or ABSENT
 
 

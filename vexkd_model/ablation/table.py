@@ -1,4 +1,4 @@
-"""The figures of an ablation as a table: mean and spread over seeds, and the difference to a baseline."""
+"""Tables of an ablation: mean and spread of each figure over seeds, and its difference to a baseline."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ ABSENT = "–"
 
 
 class Spread(NamedTuple):
-    """Of the same figure over seeds: their mean, and the sample standard deviation of two and more."""
+    """Mean of a figure over seeds, and its sample standard deviation; None for a single seed."""
 
     mean: float
     deviation: float | None
@@ -30,14 +30,14 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of two means, with its standard error where both have two and more seeds."""
+    """Difference of two means, with its standard error if both have at least two seeds."""
 
     value: float
     error: float | None
 
 
 class RowFigures(NamedTuple):
-    """spreads: by metric; None for one that the model has no head for, or with no seed finished."""
+    """Row of a table. spreads: by metric; None if the model has no head for it, or no seed is finished."""
 
     name: str
     done: int
@@ -52,7 +52,10 @@ def spread(values: Sequence[float]) -> Spread | None:
 
 
 def difference(row: Spread | None, baseline: Spread | None) -> Difference | None:
-    """Standard error as of independent runs, √(s²/n + s₀²/n₀). What two runs of one seed share is not subtracted."""
+    """Subtract the baseline's mean; the error is that of independent runs, √(s²/n + s₀²/n₀).
+
+    The effect of a seed that both have is not subtracted.
+    """
     if row is None or baseline is None:
         return None
     value = row.mean - baseline.mean
@@ -63,7 +66,7 @@ def difference(row: Spread | None, baseline: Spread | None) -> Difference | None
 
 
 def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
-    """table.md for people, table.csv for programs, of what is finished so far; records: of runs that are not here."""
+    """Write table.md and table.csv of the runs finished so far; records: of runs whose folders are not in `out`."""
     rows = collect(plan, out, records)
     for name, text in ((MARKDOWN, markdown(rows, plan.baseline)), (CSV, comma_separated(rows, plan.baseline))):
         with whole_file(out / name) as partial:
@@ -71,11 +74,11 @@ def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
 
 
 def collect(plan: Plan, out: Path, records: Records | None = None) -> list[RowFigures]:
-    """One a row of the plan, of the runs that are finished."""
+    """Collect the figures of the finished runs, one entry per row of the plan."""
     runs, rows = runs_of(plan, out), []
     for row in plan.rows:
-        found = [_figures(run, records) for run in runs if run.row is row]
-        done = [figures for figures in found if figures]
+        of_row = [_figures(run, records) for run in runs if run.row is row]
+        done = [figures for figures in of_row if figures]
         values = {metric: [getattr(figures, metric) for figures in done] for metric in METRICS}
         spreads = {metric: spread([value for value in of if value is not None]) for metric, of in values.items()}
         rows.append(RowFigures(row.name, len(done), len(plan.seeds_of(row)), spreads))
@@ -83,7 +86,7 @@ def collect(plan: Plan, out: Path, records: Records | None = None) -> list[RowFi
 
 
 def _figures(run: Run, records: Records | None) -> Figures | None:
-    """None of a run that is not finished."""
+    """Figures of a run from its evaluation or record; None if it is not finished."""
     if run.finished:
         return figures_of(json.loads(run.figures.read_text()))
     record = records and records.find(run)
@@ -94,26 +97,29 @@ def markdown(rows: Sequence[RowFigures], baseline: str | None) -> str:
     header = ["row", "seeds", *METRICS, *(f"{metric} − {baseline}" for metric in METRICS if baseline)]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for row in rows:
-        cells = [row.name, f"{row.done} of {row.seeds}", *(_of_spread(row.spreads[metric]) for metric in METRICS)]
+        cells = [row.name, f"{row.done} of {row.seeds}", *(_format_spread(row.spreads[metric]) for metric in METRICS)]
         if baseline:
-            cells += [ABSENT if row.name == baseline else _of_difference(difference(row.spreads[metric], of_baseline))
-                      for metric, of_baseline in _row(rows, baseline).spreads.items()]
+            cells += [ABSENT if row.name == baseline else _format_difference(difference(row.spreads[metric], base))
+                      for metric, base in _row(rows, baseline).spreads.items()]
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def comma_separated(rows: Sequence[RowFigures], baseline: str | None) -> str:
-    """Numbers in full; an empty field for what is not there. The baseline's difference to itself is left out."""
+    """Format the rows with numbers in full and empty fields for missing ones.
+
+    The baseline's difference to itself is left out.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     parts = ("mean", "std", *(("difference", "standard_error") if baseline else ()))
     table.writerow(["row", "seeds_done", "seeds", *(f"{metric}_{part}" for metric in METRICS for part in parts)])
     for row in rows:
         cells = [row.name, row.done, row.seeds]
-        for metric, found in row.spreads.items():
-            cells += (found.mean, found.deviation) if found else (None, None)
+        for metric, own in row.spreads.items():
+            cells += (own.mean, own.deviation) if own else (None, None)
             if baseline:
-                than = None if row.name == baseline else difference(found, _row(rows, baseline).spreads[metric])
+                than = None if row.name == baseline else difference(own, _row(rows, baseline).spreads[metric])
                 cells += than or (None, None)
         table.writerow(cells)
     return text.getvalue()
@@ -123,13 +129,13 @@ def _row(rows: Sequence[RowFigures], name: str) -> RowFigures:
     return next(row for row in rows if row.name == name)
 
 
-def _of_spread(found: Spread | None) -> str:
-    if found is None:
+def _format_spread(spread: Spread | None) -> str:
+    if spread is None:
         return ABSENT
-    return f"{found.mean:.3f}" + (f" ± {found.deviation:.3f}" if found.deviation is not None else "")
+    return f"{spread.mean:.3f}" + (f" ± {spread.deviation:.3f}" if spread.deviation is not None else "")
 
 
-def _of_difference(found: Difference | None) -> str:
-    if found is None:
+def _format_difference(change: Difference | None) -> str:
+    if change is None:
         return ABSENT
-    return f"{found.value:+.3f}" + (f" ± {found.error:.3f}" if found.error is not None else "")
+    return f"{change.value:+.3f}" + (f" ± {change.error:.3f}" if change.error is not None else "")

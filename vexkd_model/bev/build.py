@@ -1,4 +1,6 @@
-"""The BEV encoder that a configuration describes."""
+"""Build the BEV encoder from the configuration."""
+
+from typing import assert_never
 
 from torch import nn
 
@@ -8,9 +10,11 @@ from vexkd_model.config.bev import ResNetBevConfig, SecondConfig
 
 
 def build_bev_encoder(config: SecondConfig | ResNetBevConfig, in_channels: int) -> nn.Module:
-    """(B, in_channels, Y, X) → (B, .channels, Y, X)."""
+    """Build a module (B, in_channels, Y, X) → (B, .channels, Y, X)."""
     match config:
         case SecondConfig() as c:
             return BevEncoder(in_channels, c.stage_channels, c.stage_layers, c.lateral_channels)
         case ResNetBevConfig() as c:
             return ResNetBevEncoder(in_channels, c.stage_channels, c.stage_blocks, c.channels)
+        case _:
+            assert_never(config)

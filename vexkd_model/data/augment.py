@@ -12,7 +12,7 @@ UNKNOWN = 255
 
 @dataclass(frozen=True)
 class BevAugmentation:
-    """new = flip · scale · rotation · old + translation, in base_link.
+    """BEV similarity transform: new = flip · scale · rotation · old + translation, in base_link.
 
     rotation [rad, counter-clockwise], scale, flip_x and flip_y (mirror that coordinate), translation (x, y, z) [m].
     """
@@ -26,36 +26,36 @@ class BevAugmentation:
     @classmethod
     def draw(cls, rng: np.random.Generator, rotation: float, scale: float, translation: float,
              flip: bool) -> "BevAugmentation":
-        """Uniform in ±rotation and 1 ± scale, normal translation, each flip half of the time."""
+        """Draw a transform: uniform in ±rotation and 1 ± scale, normal translation, each flip half of the time."""
         return cls(rng.uniform(-rotation, rotation), rng.uniform(1 - scale, 1 + scale),
                    bool(flip and rng.random() < 0.5), bool(flip and rng.random() < 0.5),
                    tuple(rng.normal(0, translation, 3)))
 
     @property
     def linear(self) -> np.ndarray:
-        """(2, 2) part that acts on x, y."""
+        """Part of the matrix that acts on x, y: float64 (2, 2)."""
         cos, sin = np.cos(self.rotation), np.sin(self.rotation)
         flips = np.diag([-1.0 if self.flip_x else 1.0, -1.0 if self.flip_y else 1.0])
         return flips @ (self.scale * np.array([[cos, -sin], [sin, cos]]))
 
     @property
     def matrix(self) -> np.ndarray:
-        """float64 (4, 4) new_from_old; a similarity, mirrored where one coordinate is flipped."""
+        """Matrix new_from_old, float64 (4, 4); a similarity, mirrored where one coordinate is flipped."""
         matrix = np.diag([1.0, 1.0, self.scale, 1.0])
         matrix[:2, :2], matrix[:3, 3] = self.linear, self.translation
         return matrix
 
     def camera(self, image: CameraImage) -> CameraImage:
-        """The same pixels, looking at the moved world: depths along the view stay those of the real one."""
+        """Transform a camera's pose; pixels stay, and depths along the view stay those of the real world."""
         return replace(image, base_from_camera=self.matrix @ image.base_from_camera)
 
     def past(self, then: PastFrame) -> PastFrame:
-        """An earlier moment of the moved world: the vehicle moved by the same in both worlds."""
+        """Transform an earlier moment, so that the ego motion is the same in the transformed world."""
         return PastFrame(tuple(map(self.camera, then.cameras)),
                          self.matrix @ then.now_from_then @ np.linalg.inv(self.matrix))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """float32 (N, ≥ 3): x, y, z change, the rest stays."""
+        """Transform points float32 (N, ≥ 3): x, y, z change, the other columns stay."""
         moved = points.copy()
         moved[:, :2] = points[:, :2] @ self.linear.T.astype(np.float32) + np.float32(self.translation[:2])
         moved[:, 2] = points[:, 2] * np.float32(self.scale) + np.float32(self.translation[2])
@@ -70,7 +70,7 @@ class BevAugmentation:
         return Boxes(new, boxes.labels)
 
     def masks(self, masks: np.ndarray, grid: BevGrid) -> tuple[np.ndarray, np.ndarray]:
-        """bool (K, Y, X) → the moved masks and bool (Y, X), which of their cells the old map covered."""
+        """Transform masks bool (K, Y, X); also return bool (Y, X), the cells that the old map covered."""
         affine = np.eye(3)
         affine[:2, :2], affine[:2, 2] = self.linear, self.translation[:2]
         cell_from_metre = np.array([[1 / grid.cell, 0, -grid.x_min / grid.cell - 0.5],

@@ -18,7 +18,7 @@ DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor no
 
 @dataclass(frozen=True)
 class Sample:
-    """A frame with its ground truth: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X) on
+    """Frame with its ground truth: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X) on
     SEGMENTATION_GRID."""
 
     frame: Frame
@@ -174,8 +174,8 @@ def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: Ima
     """
     black = np.zeros((images.height, images.width, 3), np.uint8)
     absent = CameraImage("", black, 0, np.eye(3), np.eye(3), np.eye(4))
-    found = [{image.name: image for image in frame} for frame in images_of_frames]
-    rows = [[there.get(name, absent) for name in images.cameras] for there in found]
+    by_name = [{image.name: image for image in frame} for frame in images_of_frames]
+    rows = [[present.get(name, absent) for name in images.cameras] for present in by_name]
 
     def stacked(attribute: str) -> Tensor:
         return torch.from_numpy(np.array([[getattr(image, attribute) for image in row] for row in rows]))

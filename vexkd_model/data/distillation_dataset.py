@@ -32,7 +32,7 @@ class DistillationDataset(Dataset[Pair]):
 def collate_pairs(pairs: Sequence[Pair], student: Callable[[Sequence], Batch | UserError],
                    teacher: Callable[[Sequence], Batch | UserError]) -> Batch | UserError:
     """Collate pairs to the student's Batch with the teacher's sensors; student, teacher: collate functions of each."""
-    batch, of_teacher = student([sample for sample, _ in pairs]), teacher([sample for _, sample in pairs])
-    if isinstance(batch, UserError) or isinstance(of_teacher, UserError):
-        return batch if isinstance(batch, UserError) else of_teacher
-    return replace(batch, teacher=of_teacher.sensors)
+    batch, teacher_batch = student([sample for sample, _ in pairs]), teacher([sample for _, sample in pairs])
+    if isinstance(batch, UserError) or isinstance(teacher_batch, UserError):
+        return batch if isinstance(batch, UserError) else teacher_batch
+    return replace(batch, teacher=teacher_batch.sensors)

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a dataset, found before a training runs into it."""
+"""Check the files of a dataset before a training reads them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ TABLE_OF_COLUMN = {"base_from_sensor": "calibrated_sensor", "camera_base_from_se
 
 @dataclass(frozen=True)
 class Problem:
-    """A file, and in a few words what is wrong with it."""
+    """Damaged or missing file, with the reason in a few words."""
 
     path: str
     what: str
@@ -31,7 +31,7 @@ class Problem:
 
 
 def check_row(row: dict, dataroot: Path, version: str) -> tuple[dict | None, list[Problem]]:
-    """A row of the frame index without the sensors that cannot be read and the boxes that are none, and why.
+    """Remove unreadable sensor files and invalid boxes from a row of the frame index; return it and the problems.
 
     An older sweep, a camera or a box is left out alone; without the keyframe's own sweep nothing remains (None).
     """
@@ -49,13 +49,13 @@ def check_row(row: dict, dataroot: Path, version: str) -> tuple[dict | None, lis
 
 
 def _without(row: dict, columns: Sequence[str], problems: list[Problem | None]) -> dict[str, list]:
-    """The columns without the entries that have a problem."""
+    """Columns of a row without the entries that have a problem."""
     return {name: [value for value, problem in zip(row[name], problems, strict=True) if not problem]
             for name in columns}  # fmt: skip
 
 
 def _box_problems(row: dict, tables: Path) -> list[Problem | None]:
-    """For each annotated box; an unknown (NaN) velocity is none."""
+    """Problem of each annotated box, if any; an unknown (NaN) velocity is none."""
     boxes, up = np.reshape(row["boxes"], (-1, 9)), np.reshape(row["box_up"], (-1, 3))
     good = np.isfinite(boxes[:, :7]).all(axis=1) & np.isfinite(up).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
     return [None if fine else Problem(str(tables / "sample_annotation.json"),
@@ -64,7 +64,7 @@ def _box_problems(row: dict, tables: Path) -> list[Problem | None]:
 
 
 def _without_boxes(row: dict, problems: list[Problem | None]) -> dict[str, np.ndarray]:
-    """The boxes' columns, some of which are flat, without the boxes that have a problem."""
+    """Columns of the boxes, some of which are flat, without the boxes that have a problem."""
     good = np.array([problem is None for problem in problems], bool)
     return {name: np.reshape(row[name], (-1, width))[good].ravel() for name, width in BOX_COLUMNS.items()}
 
@@ -80,10 +80,10 @@ def _sweep_problem(path: Path) -> Problem | None:
 
 
 def _image_problem(path: Path, size: tuple[int, int]) -> Problem | None:
-    """Looks at an image's header and end, not at what lies between: a whole dataset is checked in minutes."""
+    """Check an image's header and end, not what lies between: a whole dataset is checked in minutes."""
     try:
         with Image.open(path) as image:
-            kind, found = image.format, image.size
+            kind, actual = image.format, image.size
             image.fp.seek(-len(JPEG_END), 2)
             end = image.fp.read()
     except UnidentifiedImageError:
@@ -92,8 +92,9 @@ def _image_problem(path: Path, size: tuple[int, int]) -> Problem | None:
         return Problem(str(path), _unreadable("image", error))
     if kind == "JPEG" and end != JPEG_END:
         return Problem(str(path), "truncated image")
-    if found != tuple(size):
-        return Problem(str(path), f"image of {found[0]}×{found[1]} px where sample_data.json says {size[0]}×{size[1]}")
+    if actual != tuple(size):
+        return Problem(str(path), f"image of {actual[0]}×{actual[1]} px where sample_data.json says "
+                                  f"{size[0]}×{size[1]}")
     return None
 
 

@@ -13,20 +13,20 @@ from vexkd_model.types import CameraImage
 
 
 def load_image(record: CameraRecord) -> CameraImage:
-    """The image as it is stored. UserError names a file that is missing or cannot be decoded."""
+    """Load an image as it is stored; UserError names a file that is missing or cannot be decoded."""
     return CameraImage(record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3),
                        record.base_from_camera)
 
 
 def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugmentation | None = None) -> CameraImage:
-    """What a student reads of a stored image: `images.width` × `images.height`, augmented in training."""
+    """Load a stored image and crop it to `images.width` × `images.height`; augmentation: None in inference."""
     pixels, image_from_stored = view_of(StoredImage(record.size, partial(_decode, record)), images, augmentation)
     return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
                        record.base_from_camera)
 
 
 def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
-    """uint8 (h, w, 3) RGB, shrunk by `reduction`."""
+    """Decode an image file to uint8 (h, w, 3) RGB, shrunk by `reduction`."""
     try:
         content = np.fromfile(record.path, np.uint8)
     except OSError as error:
@@ -35,7 +35,7 @@ def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
         pixels = decode(content, reduction)
     except ValueError as error:
         raise UserError(f"{record.path}: {error} image; download it again") from None
-    if any(abs(found - edge / reduction) >= 1 for found, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
+    if any(abs(actual - edge / reduction) >= 1 for actual, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
         raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
                         f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
     return pixels

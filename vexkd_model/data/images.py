@@ -1,4 +1,4 @@
-"""Camera images as a student reads them: decoded, and resampled once by one affine map.
+"""Camera images at a model's input size: decoded, and resampled once by one affine map.
 
 Decoding a JPEG at half, a quarter or an eighth of its size costs less than decoding it whole (two thirds, at half
 size), and is the low-pass filter that shrinking needs anyway; the affine map then never shrinks by two or more.
@@ -21,7 +21,7 @@ HALF_PIXEL = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image before it is resampled, in a file or a message; read only when it is known how large.
+    """Image in a file or a message before resampling; it is read once the reduction is known.
 
     size: (width, height) [px]. read: reduction, 1, 2, 4 or 8 → uint8 (height / reduction, width / reduction, 3) RGB.
     """
@@ -32,7 +32,7 @@ class StoredImage:
 
 def view_of(stored: StoredImage, images: ImageConfig,
             augmentation: ImageAugmentation | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """What is read of an image, uint8 (images.height, images.width, 3), and image_from_stored, float64 (3, 3)."""
+    """Crop an image to uint8 (images.height, images.width, 3); also return image_from_stored, float64 (3, 3)."""
     size = (images.width, images.height)
     augmentation = augmentation or ImageAugmentation(images.zoom)
     image_from_stored = augmentation.image_from_stored(stored.size, size)
@@ -41,7 +41,7 @@ def view_of(stored: StoredImage, images: ImageConfig,
 
 
 def shrunk(pixels: np.ndarray, reduction: int) -> np.ndarray:
-    """uint8 (H, W, 3) by area, as a reduced decoding does it: (H // reduction, W // reduction, 3)."""
+    """Shrink uint8 (H, W, 3) by area, as a reduced decoding does, to (H // reduction, W // reduction, 3)."""
     if reduction == 1:
         return pixels
     rows, columns = (edge // reduction for edge in pixels.shape[:2])
@@ -50,7 +50,7 @@ def shrunk(pixels: np.ndarray, reduction: int) -> np.ndarray:
 
 
 def reduction_of(image_from_stored: np.ndarray) -> int:
-    """By how much an image may be shrunk before the affine map (3, 3) without having to grow again: 1, 2, 4 or 8."""
+    """Largest reduction, 1, 2, 4 or 8, of an image that the affine map (3, 3) need not enlarge again."""
     scale = np.sqrt(abs(np.linalg.det(image_from_stored[:2, :2])))
     return max(reduction for reduction in REDUCED if reduction * scale <= 1 + 1e-6 or reduction == 1)
 
@@ -63,7 +63,7 @@ def warp(pixels: np.ndarray, image_from_stored: np.ndarray, size: tuple[int, int
 
 
 def decode(content: np.ndarray, reduction: int = 1) -> np.ndarray:
-    """Bytes of an image file, uint8 (N,) → uint8 (h, w, 3) RGB, shrunk by `reduction`, 1, 2, 4 or 8.
+    """Decode the bytes uint8 (N,) of an image file to uint8 (h, w, 3) RGB, shrunk by `reduction`, 1, 2, 4 or 8.
 
     As stored, whatever an EXIF orientation says. ValueError, "truncated" or "corrupt", where it cannot be decoded.
     """

@@ -116,7 +116,7 @@ class FrameRecord:
 
     @property
     def global_from_base(self) -> np.ndarray:
-        """float64 (4, 4) ego pose at the keyframe."""
+        """Ego pose float64 (4, 4) at the keyframe, to nuScenes' global frame."""
         return self.sweeps[0].odom_from_base
 
     @property
@@ -228,7 +228,7 @@ class FrameIndex:
         return frames[seen], labels.flatten().to_numpy()[seen].astype(np.int64)
 
     def column(self, name: str) -> list:
-        """The values of one column of SCHEMA, such as token or scene, of all frames."""
+        """Values of one column of SCHEMA, such as token or scene, of all frames."""
         return self._table[name].to_pylist()
 
     def _paths(self, relative: pa.Array) -> list[Path]:
@@ -279,8 +279,8 @@ def read_manifest(path: Path) -> dict:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a frame index ({error}); run `vexkd prepare --force`") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise UserError(f"{path}: index format {found}, this version reads {FORMAT}; run `vexkd prepare` again")
+        actual = manifest.get("format") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: index format {actual}, this version reads {FORMAT}; run `vexkd prepare` again")
     return manifest
 
 

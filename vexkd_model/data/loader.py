@@ -21,7 +21,7 @@ from vexkd_model.process import set_up_process
 
 def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfig,
                  paster: ObjectPaster | None = None) -> TrainingSet:
-    """What a model learns from. settings: how samples are augmented; a teacher's those of its student."""
+    """Make the training set of a model. settings: of its augmentation; a teacher has those of its student."""
     camera = config.camera
     images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
     return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,

@@ -21,12 +21,12 @@ LINE_THICKNESS = 2  # cv2 draws three cells, 1.5 m: what every published mIoU wa
 
 
 def expansion_path(dataroot: Path, location: str) -> Path:
-    """Where the map expansion of one location lies."""
+    """Path of the map expansion of one location."""
     return Path(dataroot) / "maps" / "expansion" / f"{location}.json"
 
 
 class MapRasteriser:
-    """Draws one location's map on a BEV grid, cell for cell as `NuScenesMap.get_map_mask` does.
+    """Rasteriser of one location's map on a BEV grid, cell for cell as `NuScenesMap.get_map_mask`.
 
     The devkit's own rasteriser crashes where a divider leaves and re-enters the patch, and tests every record of
     the town for every frame; here a spatial index finds the few that matter.
@@ -49,24 +49,24 @@ class MapRasteriser:
         self._trees = {layer: STRtree(geometries) for layer, geometries in self._geometries.items()}
 
     def masks(self, global_from_base: np.ndarray) -> np.ndarray:
-        """bool (6, Y, X) in base_link at the ego pose `global_from_base` (4, 4); roll and pitch are ignored."""
+        """Masks bool (6, Y, X) in base_link at the ego pose `global_from_base` (4, 4); roll and pitch are ignored."""
         return np.stack([self.mask(name, global_from_base) for name in MAP_CLASSES])
 
     def mask(self, name: str, global_from_base: np.ndarray) -> np.ndarray:
-        """bool (Y, X) of one of MAP_CLASSES."""
+        """Mask bool (Y, X) of one of MAP_CLASSES."""
         return np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
 
     def outlines(self, name: str, area: BaseGeometry) -> list[np.ndarray]:
-        """The lines and polygons' outlines of one of MAP_CLASSES as far as they lie in `area`: float64 (N, 2) each, in
-        nuScenes' global frame [m]."""
-        found = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
-                 for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
-        lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in found]
+        """Lines and polygon outlines of one of MAP_CLASSES, cut to `area`: float64 (N, 2) each, in nuScenes' global
+        frame [m]."""
+        shapes = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
+                  for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
+        lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in shapes]
         parts = [part for line in lines for part in _parts(line.intersection(area))]
         return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
 
     def centrelines(self, area: BaseGeometry) -> list[np.ndarray]:
-        """The centre lines of the lanes that begin or end in `area`, a point a metre: float64 (N, 2) each, in nuScenes'
+        """Centre lines of the lanes that begin or end in `area`, one point per metre: float64 (N, 2) each, in nuScenes'
         global frame [m]."""
         ends = [(lane[0]["start_pose"][:2], lane[-1]["end_pose"][:2]) for lane in self._lanes]
         near = [lane for lane, (start, end) in zip(self._lanes, ends, strict=True)
@@ -101,7 +101,7 @@ def _layer_geometries(town: NuScenesMap, layer: str) -> list[BaseGeometry]:
 
 
 def _draw(geometry: BaseGeometry, mask: np.ndarray) -> None:
-    """Polygons are rounded to cells and holes cleared, lines truncated: the devkit's conventions."""
+    """Draw a geometry by the devkit's conventions: polygons rounded to cells, holes cleared, lines truncated."""
     parts = _parts(geometry)
     polygons = [part for part in parts if part.geom_type == "Polygon"]
     cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], 1)

@@ -1,4 +1,4 @@
-"""Ground-truth pasting: objects of other frames, put where they stood there, with the LiDAR points that they had.
+"""Ground-truth pasting: add objects of other frames, with their LiDAR points, at the place where they stood.
 
 Source: Yan et al., "SECOND: sparsely embedded convolutional detection" (2018), section 3.4.2.
 """
@@ -15,7 +15,7 @@ from vexkd_model.types import DETECTION_CLASSES, Boxes
 
 
 class ObjectPaster:
-    """Fills every class of a frame up to its number of objects, as far as they stand free.
+    """Augmentation that fills each class of a frame up to its number of objects, without overlaps.
 
     epochs: of the whole training; in its last ones nothing is pasted, so that it ends on frames as they are.
     """
@@ -25,9 +25,7 @@ class ObjectPaster:
         self.until_epoch = epochs - settings.off_for_last_epochs
 
     def paste(self, points: np.ndarray, boxes: Boxes, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
-        """Points (N, 5) and boxes in base_link, with what was pasted at their ends.
-
-        What the frame's own LiDAR saw within a pasted box is removed.
+        """Append objects to points (N, 5) and boxes in base_link; the frame's own points in a pasted box are removed.
         """
         chosen = self._chosen(boxes.labels, rng)
         chosen = chosen[_standing_free(self.database.boxes[chosen], boxes.values)]
@@ -41,7 +39,7 @@ class ObjectPaster:
         return np.concatenate([kept, *(self.database.points(k) for k in chosen)]), pasted
 
     def _chosen(self, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """int64 (K,) objects, each once, that would fill the frame up."""
+        """Draw objects, int64 (K,), each once, that would fill the frame up."""
         chosen = [np.empty(0, np.int64)]
         for label, (wanted, candidates) in self._candidates.items():
             missing = wanted - np.count_nonzero(labels == label)
@@ -51,7 +49,7 @@ class ObjectPaster:
 
     @cached_property
     def _candidates(self) -> dict[int, tuple[int, np.ndarray]]:
-        """label → the number of objects wanted in a frame, and the objects of the database worth pasting."""
+        """Number of objects wanted in a frame, and objects of the database worth pasting, by label."""
         worth = self.database.counts >= self.settings.min_points
         labels = {DETECTION_CLASSES.index(name): wanted for name, wanted in self.settings.objects.items()}
         return {label: (wanted, np.flatnonzero(worth & (self.database.labels == label)))
@@ -59,7 +57,7 @@ class ObjectPaster:
 
 
 def _standing_free(candidates: np.ndarray, existing: np.ndarray) -> np.ndarray:
-    """bool (K,): which of the boxes (K, 9), taken in their order, overlap neither (M, 9) nor one taken before."""
+    """Mask bool (K,) of the boxes (K, 9) that overlap neither existing ones (M, 9) nor one accepted before."""
     others = torch.from_numpy(np.concatenate([existing, candidates]))
     overlap = rotated_iou_bev(torch.from_numpy(np.array(candidates)), others).numpy() > 0
     free = np.zeros(len(candidates), bool)

@@ -108,8 +108,8 @@ def _write(index: FrameIndex, sweeps: int, interval: float | None, folder: Path,
         boxes, labels, counts = [], [], []
         jobs = list(_jobs(index, sweeps, interval))
         with (partial / "points.bin").open("wb") as file:
-            for found in progress(in_parallel(_objects, jobs, workers), "objects to paste", len(jobs), "parts"):
-                for row, label, points in found:
+            for objects in progress(in_parallel(_objects, jobs, workers), "objects to paste", len(jobs), "parts"):
+                for row, label, points in objects:
                     boxes.append(row)
                     labels.append(label)
                     counts.append(len(points))
@@ -131,11 +131,11 @@ def _jobs(index: FrameIndex, sweeps: int, interval: float | None) -> Iterator[_J
 
 def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
     """Box (9,), label and points (n, 5) of every object that holds a point, frame by frame."""
-    found = []
+    objects = []
     for i in job.frames:
         record = job.index[i]
         points = record.load_points(job.sweeps, job.interval)
         boxes, labels = record.seen_boxes.values, record.seen_boxes.labels
-        found += [(row, label, points[chosen]) for row, label, chosen
-                  in zip(boxes, labels, crops(points, boxes), strict=True) if len(chosen)]
-    return found
+        objects += [(row, label, points[chosen]) for row, label, chosen
+                    in zip(boxes, labels, crops(points, boxes), strict=True) if len(chosen)]
+    return objects

@@ -53,30 +53,30 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
 
 
 def _scenes_of_splits(nusc: NuScenes, splits: Sequence[str] | None) -> dict[str, list[dict]]:
-    """The scenes of each wanted split; UserError where one is empty, or without `splits`, where all of them are."""
-    official, present, found = create_splits_scenes(), {scene["name"]: scene for scene in nusc.scene}, {}
+    """Scenes of each wanted split; UserError if one is empty, or without `splits`, if all of them are."""
+    official, present, by_split = create_splits_scenes(), {scene["name"]: scene for scene in nusc.scene}, {}
     for split in splits or SPLITS_OF_VERSION[nusc.version]:
         if split not in official:
             raise UserError(f"--split {split}: no official split of that name")
         scenes = [present[name] for name in official[split] if name in present]
         if scenes:
-            found[split] = scenes
+            by_split[split] = scenes
         elif splits:
             raise UserError(f"{nusc.dataroot}: holds no scene of split {split}")
-    if not found:
+    if not by_split:
         raise UserError(f"{nusc.dataroot}: holds no scene of {nusc.version}'s splits "
                         f"{', '.join(SPLITS_OF_VERSION[nusc.version])}")
-    return found
+    return by_split
 
 
 def _made_of(dataroot: Path, version: str) -> dict:
-    """What an index depends on beside its split: place, tables, and whether there is a map expansion."""
+    """Manifest entries on which an index depends beside its split: place, tables, presence of a map expansion."""
     return {"format": FORMAT, "dataroot": str(Path(dataroot).resolve()), "version": version,
             "tables": tables_digest(dataroot, version), "has_maps": (Path(dataroot) / "maps" / "expansion").is_dir()}
 
 
 def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
-    """Whether the index in `folder` is whole and made of `wanted`; one with gaps does only where gaps may be."""
+    """Compare the index in `folder` with the wanted manifest; one with gaps is current only if `skip_bad`."""
     try:
         manifest = read_manifest(folder / MANIFEST)
         if not wanted.items() <= manifest.items() or not (skip_bad or not manifest["skipped_files"]):
@@ -116,7 +116,7 @@ def _write_split(nusc: NuScenes, scenes: list[dict], folder: Path, wanted: dict,
 
 
 def _begin_or_resume(partial: Path, wanted: dict) -> None:
-    """Keep the finished scenes of an interrupted run that wanted the same; of any other, nothing."""
+    """Keep the finished scenes of an interrupted run with the same manifest; remove those of any other."""
     begun = partial / BEGUN
     if not begun.is_file() or json.loads(begun.read_text()) != wanted:
         shutil.rmtree(partial, ignore_errors=True)
@@ -125,7 +125,7 @@ def _begin_or_resume(partial: Path, wanted: dict) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """One scene's part of an index: what a worker needs, without the tables."""
+    """Input of a worker for one scene's part of an index, without the tables."""
 
     part: Path
     rows: list[dict]
@@ -135,7 +135,7 @@ class _Job:
 
 
 def _jobs(nusc: NuScenes, scenes: list[dict], partial: Path, has_maps: bool) -> Iterator[_Job | None]:
-    """One for each scene, in order; None where an interrupted run has finished it and found nothing wrong."""
+    """Jobs of the scenes, in order; None for one that an interrupted run has finished without problems."""
     for scene in scenes:
         done = _part_path(partial, scene["name"]).is_file() and not _part(partial, scene["name"])[1]
         yield None if done else _Job(_part_path(partial, scene["name"]), scene_rows(nusc, scene), Path(nusc.dataroot),
@@ -147,12 +147,12 @@ def _part_path(partial: Path, scene: str) -> Path:
 
 
 def _write_part(job: _Job | None) -> None:
-    """Check a scene's files, draw its map masks, write both; the Arrow file comes last and says what was wrong."""
+    """Check a scene's files, draw its map masks, write both; the Arrow file comes last, with the problems."""
     if job is None:
         return
     checked = [check_row(row, job.dataroot, job.version) for row in job.rows]
     rows = [row for row, _ in checked if row is not None]
-    problems = [problem for _, found in checked for problem in found]
+    problems = [problem for _, of_row in checked for problem in of_row]
     town = _rasteriser(job.dataroot, job.rows[0]["location"]) if job.has_maps else None
     if isinstance(town, Problem):
         problems.append(town)
@@ -174,7 +174,7 @@ def _rasteriser(dataroot: Path, location: str) -> MapRasteriser | Problem:
 
 
 def _packed_masks(town: MapRasteriser | Problem, rows: list[dict]) -> np.ndarray:
-    """uint8 (len(rows), MASK_BYTES), zeros where the town's map cannot be read."""
+    """Packed map masks uint8 (len(rows), MASK_BYTES); zeros if the town's map cannot be read."""
     masks = np.zeros((len(rows), MASK_BYTES), np.uint8)
     if isinstance(town, MapRasteriser):
         for mask, row in zip(masks, rows, strict=True):
@@ -191,7 +191,7 @@ def _part(partial: Path, scene: str) -> tuple[list[pa.RecordBatch], list[Problem
 
 
 def _report(problems: list[Problem], path: Path) -> None:
-    """Write every problem, one a line; no problem, no file."""
+    """Write the problems, one per line; without any, remove the file."""
     if not problems:
         path.unlink(missing_ok=True)
         return
@@ -200,7 +200,7 @@ def _report(problems: list[Problem], path: Path) -> None:
 
 
 def _merge(partial: Path, scenes: list[str], has_maps: bool) -> tuple[int, int]:
-    """Put the parts together in `partial/index`; returns the number of frames, and of those with a damaged map."""
+    """Merge the parts in `partial/index`; return the numbers of frames and of frames with a damaged map."""
     folder = partial / "index"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

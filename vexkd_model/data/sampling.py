@@ -1,4 +1,4 @@
-"""In which order, and how often, an epoch draws the frames of a split."""
+"""Samplers: order and frequency of the frames that an epoch draws."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from vexkd_model.types import DETECTION_CLASSES
 
 
 class Draw(NamedTuple):
-    """One item of a TrainingSet: all that its random numbers depend on beside the seed.
+    """Key of an item of a TrainingSet, on which its random numbers depend beside the seed.
 
     repeat: tells the draws of the same frame in the same epoch apart.
     """
@@ -24,7 +24,7 @@ class Draw(NamedTuple):
 
 
 class EpochSampler(Sampler[Draw]):
-    """Every frame once, in an order drawn from seed and epoch; Lightning calls `set_epoch`."""
+    """Sampler of every frame once, in an order drawn from seed and epoch; Lightning calls `set_epoch`."""
 
     def __init__(self, frames: int, seed: int) -> None:
         self.frames, self.seed, self.epoch = frames, seed, 0
@@ -41,7 +41,7 @@ class EpochSampler(Sampler[Draw]):
 
 
 class ClassBalancedSampler(Sampler[Draw]):
-    """CBGS: every class of the split is drawn equally often, each time with one of the frames that show it.
+    """Class-balanced sampler (CBGS): all classes of the split are drawn equally often, each in a frame that shows it.
 
     An epoch has as many draws as there are pairs of a frame and a class in it, rounded to whole shares. A class that
     the split does not show takes no share. Source: Zhu et al., "Class-balanced grouping and sampling for point cloud 3D

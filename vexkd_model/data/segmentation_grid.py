@@ -1,4 +1,4 @@
-"""Where maps are told, predicted and scored."""
+"""BEV grid of the ground truth and the evaluation of map segmentation."""
 
 from vexkd_model.types import BevGrid
 

@@ -1,4 +1,4 @@
-"""Sensor variety: in training, frames as other sensors of the same kind would have seen them.
+"""Sensor variety: augment training frames as if other sensors of the same kind had recorded them.
 
 A student that has only seen one sensor takes its peculiarities for the world's: the number of beams, the scale of
 intensity, a camera's exposure. Each change is drawn by itself for a sample, with the probability `share`.
@@ -33,7 +33,7 @@ def varied(frame: Frame, settings: SensorVarietyConfig, lidar_position: np.ndarr
 
 def _fewer_sweeps(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-    """The newest of the sweeps, one to all of them: as after a start, or where odometry fails."""
+    """Keep the newest sweeps, one to all of them, as after a start or without odometry."""
     if not settings.fewer_sweeps:
         return points
     ages = np.unique(points[:, 4])
@@ -42,7 +42,7 @@ def _fewer_sweeps(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarr
 
 def _fewer_beams(points: np.ndarray, settings: SensorVarietyConfig, lidar_position: np.ndarray,
                  rng: np.random.Generator) -> np.ndarray:
-    """Without the points in some bands of elevation, up to `dropped_beams` of the bands."""
+    """Drop the points of each band of elevation with a probability of up to `dropped_beams`."""
     x, y, z = (points[:, :3] - lidar_position.astype(np.float32)).T
     band = np.floor(np.arctan2(z, np.hypot(x, y)) / BEAM_RAD).astype(np.int64)
     band -= band.min()
@@ -57,7 +57,7 @@ def _fewer_points(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarr
 
 def _other_intensity(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
                      rng: np.random.Generator) -> np.ndarray:
-    """Intensity times a factor, even in its logarithm between 1/`intensity` and `intensity`."""
+    """Scale intensity by a factor, log-uniform between 1/`intensity` and `intensity`."""
     reach = np.log(settings.intensity)
     scaled = points.copy()
     scaled[:, 3] = np.minimum(points[:, 3] * np.float32(np.exp(rng.uniform(-reach, reach))), MAX_INTENSITY)
@@ -65,14 +65,14 @@ def _other_intensity(points: np.ndarray, settings: SensorVarietyConfig, _: np.nd
 
 
 def _noise(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Normal noise on positions, of a standard deviation up to `noise`."""
+    """Add normal noise to positions, of a standard deviation up to `noise`."""
     moved = points.copy()
     moved[:, :3] += rng.uniform(0, settings.noise) * rng.standard_normal((len(points), 3), np.float32)
     return moved
 
 
 def _exposed(camera: CameraImage, settings: SensorVarietyConfig, rng: np.random.Generator) -> CameraImage:
-    """The image as much brighter or darker as a factor between 1/`exposure` and `exposure` makes it."""
+    """Scale an image's brightness by a factor between 1/`exposure` and `exposure`."""
     used, reach = rng.random() < settings.share, np.log(settings.exposure)
     if not used or not reach:
         return camera

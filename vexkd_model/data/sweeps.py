@@ -1,4 +1,4 @@
-"""Accumulation of LiDAR sweeps in base_link: the one implementation that training and the node share."""
+"""Accumulate LiDAR sweeps in base_link: the one implementation that training and the node share."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Sweep:
 
 
 def read_lidar_file(path: Path) -> np.ndarray:
-    """A nuScenes `.pcd.bin`: float32 (N, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring."""
+    """Read a nuScenes `.pcd.bin`: float32 (N, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -41,7 +41,7 @@ def read_lidar_file(path: Path) -> np.ndarray:
 
 
 def spaced(stamps_ns: Sequence[int], sweeps: int, interval: float | None) -> list[int]:
-    """Which of the sweeps taken at `stamps_ns`, newest first, belong to a frame: up to `sweeps` of them.
+    """Indices of the sweeps, newest first, taken at `stamps_ns`, that belong to a frame: up to `sweeps` of them.
 
     interval: time between them [s]; a sweep that follows by less than INTERVAL_TOLERANCE of it is passed over, so that
     a LiDAR that turns at 10 Hz gives the same frame as one at 20 Hz. None: every sweep.
@@ -57,7 +57,7 @@ def spaced(stamps_ns: Sequence[int], sweeps: int, interval: float | None) -> lis
 
 
 def accumulate_sweeps(sweeps: Iterable[Sweep]) -> np.ndarray:
-    """Points (N, 5) of all sweeps in base_link at the time of the first one, which is the newest.
+    """Merge the points (N, 5) of all sweeps in base_link at the time of the first one, which is the newest.
 
     The fifth column is dt = newest stamp − sweep stamp in seconds. Older sweeps lose the returns of the ego
     vehicle, which ego-motion compensation would smear (the keyframe keeps them, as in BEVFusion's loading).
@@ -75,12 +75,12 @@ def accumulate_sweeps(sweeps: Iterable[Sweep]) -> np.ndarray:
 
 
 def _beyond_own_roof(points: np.ndarray) -> np.ndarray:
-    """bool (N,)."""
+    """Mask bool (N,) of the points outside the ego vehicle's footprint."""
     return (np.abs(points[:, 0]) >= EGO_HALF_SIZE_M) | (np.abs(points[:, 1]) >= EGO_HALF_SIZE_M)
 
 
 def _placed(sweep: Sweep, points: np.ndarray, base_from_odom: np.ndarray, age: float) -> np.ndarray:
-    """float32 (N, 5) of the sweep's points (N, 4): one product takes half the time of column by column."""
+    """Transform a sweep's points (N, 4) to float32 (N, 5); one product takes half the time of column by column."""
     base_from_sensor = base_from_odom @ sweep.odom_from_base @ sweep.base_from_sensor
     columns = np.zeros((4, 5), np.float32)
     columns[:3, :3], columns[3, 3] = base_from_sensor[:3, :3].T, 1

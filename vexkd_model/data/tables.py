@@ -1,4 +1,4 @@
-"""nuScenes tables → rows of the frame index. The only reader of the devkit's tables for training."""
+"""Rows of the frame index from nuScenes tables: the only reader of the devkit's tables for training."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ CHUNK = 1 << 20  # bytes
 
 
 def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
-    """The devkit's tables, or a UserError that names what is missing."""
+    """Open the devkit's tables; UserError names what is missing."""
     folder = Path(dataroot) / version
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; DATAROOT must hold the nuScenes tables of --version {version}")
@@ -31,8 +31,8 @@ def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
 
 
 def keep_scenes(nusc: NuScenes, names: Collection[str]) -> None:
-    """Let `nusc` have the samples of these scenes only, as if the dataset held no other scenes; so the devkit scores
-    part of a split, for it knows no smaller unit."""
+    """Limit `nusc` to the samples of these scenes, so that the devkit, which knows no smaller unit, scores part of a
+    split."""
     tokens = {scene["token"] for scene in nusc.scene if scene["name"] in names}
     nusc.sample = [sample for sample in nusc.sample if sample["scene_token"] in tokens]
     # By which `get` finds a record.
@@ -40,7 +40,7 @@ def keep_scenes(nusc: NuScenes, names: Collection[str]) -> None:
 
 
 def tables_digest(dataroot: Path, version: str) -> str:
-    """A short hash of all tables: equal for the same dataset, other when anything in them has changed."""
+    """Short hash of all tables, which changes with any of their content."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted((Path(dataroot) / version).glob("*.json")):
         digest.update(path.name.encode())
@@ -51,7 +51,7 @@ def tables_digest(dataroot: Path, version: str) -> str:
 
 
 def scene_rows(nusc: NuScenes, scene: dict) -> list[dict]:
-    """One row of the frame index for each keyframe of a scene, in time order; no file has been looked at yet.
+    """Make one row of the frame index per keyframe of a scene, in time order, without looking at any file.
 
     annotation_token: no column of the index; it names a box in which something is wrong.
     """
@@ -77,7 +77,7 @@ def _frame_columns(nusc: NuScenes, sample: dict) -> dict:
 
 
 def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
-    """The keyframe's sweep and up to nine before it, newest first."""
+    """Columns of the keyframe's sweep and up to nine before it, newest first."""
     records = [keyframe]
     while len(records) < SWEEPS and records[-1]["prev"]:
         records.append(nusc.get("sample_data", records[-1]["prev"]))
@@ -91,7 +91,7 @@ def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
 
 
 def _cameras(nusc: NuScenes, sample: dict) -> dict[str, list]:
-    """The keyframe's images, each with its own calibration and ego pose."""
+    """Columns of the keyframe's images, each with its own calibration and ego pose."""
     names = [name for name in CAMERAS if name in sample["data"]]
     records = [nusc.get("sample_data", sample["data"][name]) for name in names]
     sensors = [nusc.get("calibrated_sensor", record["calibrated_sensor_token"]) for record in records]
@@ -108,7 +108,7 @@ def _cameras(nusc: NuScenes, sample: dict) -> dict[str, list]:
 
 
 def _placed(nusc: NuScenes, record: dict) -> tuple[np.ndarray, np.ndarray]:
-    """base_from_sensor and odom_from_base of a sample_data record, row by row: float64 (16,) each."""
+    """Flattened base_from_sensor and odom_from_base of a sample_data record: float64 (16,) each."""
     sensor = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
     pose = nusc.get("ego_pose", record["ego_pose_token"])
     return tuple(matrix_from_pose(some["translation"], some["rotation"]).ravel() for some in (sensor, pose))

@@ -1,5 +1,4 @@
-"""The card of a student package, and the configuration beside it: all that there is to know of a student without
-loading it."""
+"""Card and configuration of a student package, which describe a student without loading its weights."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +17,7 @@ FORMAT = 3
 
 
 class StudentCard(BaseModel):
-    """What a user must know before trusting a student.
+    """Description of a student: interface, training data, metrics and checksums.
 
     sensors: lidar, camera or both. sweeps: LiDAR sweeps that it expects, 0 without LiDAR. cameras: nuScenes' names of
     those that it expects. grid_extent: half the edge of its BEV square [m]. inputs: what its sensors were like in
@@ -46,12 +45,12 @@ class StudentCard(BaseModel):
 
 
 def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:
-    """Configuration and card of a package. UserError names the file and key of whatever does not hold."""
+    """Read the configuration and card of a package. UserError names the file and key of whatever does not hold."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such student package; `vexkd export RUN {folder}` makes one")
     card = _read_card(folder / CARD)
-    text = checked(folder / CONFIG, card.config_sha256, "config_sha256")
+    text = read_verified(folder / CONFIG, card.config_sha256, "config_sha256")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -61,8 +60,8 @@ def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:
     return config, card
 
 
-def said_of(config: ModelConfig) -> dict[str, Any]:
-    """What a card repeats of the configuration, for people."""
+def card_fields(config: ModelConfig) -> dict[str, Any]:
+    """Fields of a card that repeat the configuration for a human reader."""
     return {"format": FORMAT, "name": config.name, "sensors": config.sensors, "sweeps": config.sweeps,
             "cameras": config.camera.images.cameras if config.camera else (),
             "detection_classes": DETECTION_CLASSES if config.detection else (),
@@ -70,8 +69,8 @@ def said_of(config: ModelConfig) -> dict[str, Any]:
             "grid_cell": config.grid.cell}  # fmt: skip
 
 
-def checked(path: Path, expected: str, key: str) -> bytes:
-    """A file of a package whose SHA-256 the card states under `key`."""
+def read_verified(path: Path, expected: str, key: str) -> bytes:
+    """Read a file of a package; UserError unless its SHA-256 is `expected`, which the card states under `key`."""
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != expected:
         raise UserError(f"{path}: {len(content)} bytes do not match {key} of {CARD}: damaged, truncated or changed; "
@@ -97,7 +96,7 @@ def _read(path: Path) -> bytes:
 
 
 def _card_matches_config(card: StudentCard, config: ModelConfig, folder: Path) -> None:
-    for key, value in said_of(config).items():
+    for key, value in card_fields(config).items():
         if getattr(card, key) != value:
             raise UserError(f"{folder / CARD}: {key}: is {getattr(card, key)!r}, but {CONFIG} and this software say "
                             f"{value!r}; export the student again")

@@ -1,4 +1,4 @@
-"""A model as one graph of tensor operations, which other runtimes read: torch.export."""
+"""Export of a model with torch.export, as one graph of tensor operations for other runtimes."""
 
 import torch
 from torch.export import Dim, ExportedProgram, ShapesCollection
@@ -11,7 +11,7 @@ for _kind in (CameraBatch, PastCameras, SensorBatch):
 
 
 def exported(model: BevModel, sensors: SensorBatch) -> ExportedProgram:
-    """The graph of `model` in eval mode, for any number of points and the batch size and images of `sensors`.
+    """Export `model` in eval mode, for any number of points and the batch size and images of `sensors`.
 
     `program.module()(sensors)` computes what `model(sensors)` does.
     """

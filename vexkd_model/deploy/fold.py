@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the layer before it: the same function for less work, once a student is trained."""
+"""Fold batch norms into the layers before them: the same function at less cost, for a trained student."""
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval

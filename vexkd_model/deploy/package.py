@@ -14,7 +14,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
 from vexkd_model.config import ModelConfig, dump_config
-from vexkd_model.deploy.card import CARD, CONFIG, StudentCard, checked, read_card, said_of
+from vexkd_model.deploy.card import CARD, CONFIG, StudentCard, card_fields, read_card, read_verified
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
 from vexkd_model.model import BevModel, build_model
@@ -26,8 +26,11 @@ WEIGHTS = "weights.safetensors"
 def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
                  metrics: Mapping[str, Any], source_revision: str,
                  inputs: InputStatistics | None = None) -> StudentCard:
-    """Write a package; an existing package at `folder` is replaced at once, never half. How the student was distilled
-    stays behind: a distilled one differs from a plain one in the values of its weights alone."""
+    """Write a package; an existing one at `folder` is replaced atomically.
+
+    The distillation settings are left out: a distilled student differs from a plain one in the values of its weights
+    alone.
+    """
     folder = Path(folder)
     if folder.exists() and not (folder / CARD).is_file():
         raise UserError(f"{folder}: exists and is not a student package; choose another place")
@@ -35,7 +38,7 @@ def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_o
     config = config.model_copy(update={"distillation": None})
     text = dump_config(config)
     card = StudentCard(
-        **said_of(config), inputs=inputs, trained_on=dict(trained_on), metrics=dict(metrics),
+        **card_fields(config), inputs=inputs, trained_on=dict(trained_on), metrics=dict(metrics),
         source_revision=source_revision, weights_sha256=hashlib.sha256(weights).hexdigest(),
         config_sha256=hashlib.sha256(text.encode()).hexdigest())
     partial = folder.with_name(folder.name + ".partial")
@@ -49,11 +52,11 @@ def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_o
 
 
 def load_package(folder: Path) -> tuple[BevModel, ModelConfig, StudentCard]:
-    """The student with its weights, in eval mode. UserError names the file and key of whatever does not hold."""
+    """Load the student in eval mode, its configuration and card; UserError names the file and key that are wrong."""
     folder = Path(folder)
     config, card = read_card(folder)
     student = build_model(config)
-    _load_weights(student, checked(folder / WEIGHTS, card.weights_sha256, "weights_sha256"), folder / WEIGHTS)
+    _load_weights(student, read_verified(folder / WEIGHTS, card.weights_sha256, "weights_sha256"), folder / WEIGHTS)
     return student.eval(), config, card
 
 

@@ -1,4 +1,4 @@
-"""The Predictor: the one code path from a Frame to a Prediction, offline and on the vehicle."""
+"""Predictor: the one code path from a Frame to a Prediction, offline and on the vehicle."""
 
 import copy
 from pathlib import Path
@@ -18,7 +18,7 @@ from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Predictio
 
 
 class Predictor:
-    """A loaded model, copied and made ready to run. `predict` may be called from one thread at a time."""
+    """Copy of a model, optimised for inference. `predict` may be called from one thread at a time."""
 
     def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str) -> None:
         try:
@@ -38,7 +38,7 @@ class Predictor:
 
     @classmethod
     def load(cls, package: str | Path, device: str = "cpu") -> "Predictor":
-        """From a student package; UserError names the file and key of whatever is wrong with it."""
+        """Load a student package; UserError names the file and key that are wrong."""
         return cls(*load_package(Path(package)), device)
 
     @property
@@ -48,7 +48,7 @@ class Predictor:
 
     @property
     def score_threshold(self) -> float:
-        """No detection scores lower; 1 for a student that detects nothing."""
+        """Minimum score of a detection; 1 for a student that detects nothing."""
         return self.config.detection.score_threshold if self.config.detection else 1.0
 
     @torch.inference_mode()
@@ -66,7 +66,7 @@ class Predictor:
         return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
     def _kept_geometry(self, sensors: SensorBatch) -> object | None:
-        """Where each pixel looks in the BEV map, computed anew only where the calibration has changed."""
+        """Geometry of the camera pixels in the BEV map, computed anew only if the calibration has changed."""
         cameras = sensors.cameras
         if cameras is None:
             return None

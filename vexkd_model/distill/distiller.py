@@ -35,10 +35,11 @@ class Distiller(nn.Module):
         self.config, self.teacher, self.criterion = config, teacher, criterion
         labels = config.teacher_labels
         self.label_decoder = label_decoder(teacher.decoder, labels.score) if labels else None
-        of_student, of_teacher = channels_of(student), channels_of(teacher.model)
+        student_channels, teacher_channels = channels_of(student), channels_of(teacher.model)
         self.losses = nn.ModuleDict({
-            level: FeatureLoss(config.loss, of_student[level], of_teacher[level]) for level in config.levels})
-        self.masks = build_masks(config, teacher, {level: of_teacher[level] for level in config.levels})
+            level: FeatureLoss(config.loss, student_channels[level], teacher_channels[level])
+            for level in config.levels})  # fmt: skip
+        self.masks = build_masks(config, teacher, {level: teacher_channels[level] for level in config.levels})
         self.learning_masks = config.learns_masks
         self.drawn: dict[str, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""How far a student's BEV map is from its teacher's, where a mask looks."""
+"""Feature losses: masked distances between a student's and its teacher's BEV maps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,13 +38,13 @@ def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor
 
 
 def _attention(features: Tensor, mask: Tensor) -> Tensor:
-    """(B, Y·X), of length 1 in each sample."""
+    """Masked attention (B, Y·X) of features (B, C, Y, X), normalised to length 1 in each sample."""
     attention = (mask[:, 0] * features.float().abs().sum(dim=1)).flatten(1)
     return attention / torch.linalg.vector_norm(attention, dim=1, keepdim=True).clamp(min=LEAST_NORM)
 
 
 def masked_mean(name: str, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """The mean over channels and cells, weighted by the mask, of a difference of ELEMENTWISE; the mean over the batch.
+    """Mean of a difference of ELEMENTWISE over channels, over cells weighted by the mask, and over the batch.
 
     student, teacher: (B, C, Y, X). mask: (B, 1, Y, X). Source: BEVDistill (ICLR 2023): the sum under the mask is
     divided by the sum of the mask; here in each sample, so that it does not depend on what else is in its batch.
@@ -54,7 +54,7 @@ def masked_mean(name: str, student: Tensor, teacher: Tensor, mask: Tensor) -> Te
 
 
 class FeatureLoss(nn.Module):
-    """One level's student map (B, C, Y, X), teacher's map and mask → scalars.
+    """Loss of one level: student's and teacher's map (B, ·, Y, X), mask (B, 1, Y, X) → two scalars.
 
     Attention needs no adapter; normalised_l2 has none where the maps' channels are as many, so that they must be the
     same.
@@ -67,8 +67,8 @@ class FeatureLoss(nn.Module):
         self.adapter = nn.Identity() if comparable else nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The same distance twice: one for the student, without gradient to the mask, one for the mask, without
-        gradient to the student."""
+        """Compute one distance twice: for the student, without gradient to the mask, and for the mask, without gradient
+        to the student."""
         adapted = self.adapter(student)
         return self._distance(adapted, teacher, mask.detach()), self._distance(adapted.detach(), teacher, mask)
 

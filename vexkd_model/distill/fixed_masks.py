@@ -1,4 +1,4 @@
-"""Masks that nobody learns: those of other distillation methods. Called as LearnedMasks are."""
+"""Hand-crafted masks of other distillation methods, with the interface of LearnedMasks."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,18 +14,18 @@ GAUSSIAN_MIN_RADIUS = 1
 
 
 def ones(level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """The student mimics the whole map."""
+    """Mask that is 1 everywhere: the student mimics the whole map."""
     return teacher_map.new_ones(len(teacher_map), 1, *teacher_map.shape[2:], dtype=torch.float32)
 
 
 def activation(level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """The sum of the teacher's activations' magnitudes over channels, of which the largest in the map is 1."""
+    """Mask of the teacher's activations: sum of magnitudes over channels, scaled to a maximum of 1 in each map."""
     magnitude = teacher_map.float().abs().sum(dim=1, keepdim=True)
     return magnitude / magnitude.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def key_points(grid: BevGrid) -> MaskFunction:
-    """1 in the cells of nine points of each box: corners, middles of edges, centre. Source: UniDistill (CVPR 2023)."""
+    """Make the mask that is 1 in the cells of nine points of each box. Source: UniDistill (CVPR 2023)."""
 
     def mask(level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         marked = ones(level, query, teacher_map, boxes).zero_()
@@ -39,8 +39,10 @@ def key_points(grid: BevGrid) -> MaskFunction:
 
 
 def gaussian(grid: BevGrid) -> MaskFunction:
-    """A Gaussian around each box, of all classes together. Source: BEVDistill (ICLR 2023): the radius keeps an overlap
-    of 0.1 and is at least one cell."""
+    """Make the mask of a Gaussian around each box, all classes in one map.
+
+    Source: BEVDistill (ICLR 2023): the radius keeps an overlap of 0.1 and is at least one cell.
+    """
 
     def mask(level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         heat = ones(level, query, teacher_map, boxes).zero_()
@@ -57,7 +59,7 @@ def gaussian(grid: BevGrid) -> MaskFunction:
 
 
 def nine_points(boxes: Tensor) -> Tensor:
-    """(M, 9, 2) x, y of boxes (M, ≥ 7) in base_link [m]: corners, middles of edges, centre."""
+    """Corners, middles of edges and centre of boxes (M, ≥ 7): x, y (M, 9, 2) in base_link [m]."""
     along = torch.stack([boxes[:, 6].cos(), boxes[:, 6].sin()], dim=1) * boxes[:, 3:4] / 2
     across = torch.stack([-boxes[:, 6].sin(), boxes[:, 6].cos()], dim=1) * boxes[:, 4:5] / 2
     return torch.stack([boxes[:, :2] + i * along + j * across for i in (-1, 0, 1) for j in (-1, 0, 1)], dim=1)

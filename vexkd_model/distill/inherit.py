@@ -55,15 +55,20 @@ def high_channels(student: nn.Module, teacher: nn.Module) -> Tensor:
 
 
 def narrow_bev_encoder(student: BevEncoder, teacher: BevEncoder, reads: Tensor) -> None:
-    """Both with the same number of stages and layers. reads: channels of the teacher's low-level map that the
-    student's map is."""
+    """Copy a BEV encoder into one with as many stages and layers, but perhaps fewer channels.
+
+    reads: channels of the teacher's low-level map that correspond to the student's.
+    """
     for i, stage in enumerate(student.stages):
         reads = narrow_chain(stage, teacher.stages[i], reads)
         narrow_chain(student.laterals[i], teacher.laterals[i], reads)
 
 
 def narrow_center_head(student: CenterHead, teacher: CenterHead, reads: Tensor) -> None:
-    """Both with the same tasks and kind of branches. reads: as narrow_bev_encoder, of the high-level map."""
+    """Copy a CenterHead into one with the same tasks and kind of branches, but perhaps fewer channels.
+
+    reads: channels of the teacher's high-level map that correspond to the student's.
+    """
     shared = narrow_chain(student.shared, teacher.shared, reads)
     for ours, theirs in zip(student.tasks, teacher.tasks, strict=True):
         for own, its in zip(_branches(ours), _branches(theirs), strict=True):
@@ -71,10 +76,10 @@ def narrow_center_head(student: CenterHead, teacher: CenterHead, reads: Tensor) 
 
 
 def narrow_chain(student: nn.Module, teacher: nn.Module, reads: Tensor) -> Tensor:
-    """Copy convolutions that follow one another, with their batch norms; returns the teacher's channels, int64, that
-    the student's output is. A convolution without batch norm keeps all.
+    """Copy a sequence of convolutions and batch norms; return the teacher's output channels, int64, that are kept.
 
-    reads: channels of the teacher's input that the student's input is.
+    A convolution without batch norm keeps all. reads: channels of the teacher's input that correspond to the
+    student's.
     """
     theirs = _layers(teacher)
     writes = reads
@@ -93,7 +98,7 @@ def narrow_chain(student: nn.Module, teacher: nn.Module, reads: Tensor) -> Tenso
 
 
 def strongest(scale: Tensor, count: int) -> Tensor:
-    """int64 (count,): where |scale| (C,) is largest, in ascending order, so that keeping all changes nothing."""
+    """Indices int64 (count,) of the largest |scale| (C,), in ascending order, so that keeping all changes nothing."""
     return scale.abs().argsort(descending=True, stable=True)[:count].sort().values
 
 
@@ -102,5 +107,5 @@ def _layers(chain: nn.Module) -> list[nn.Module]:
 
 
 def _branches(task: nn.Module) -> Sequence[nn.Module]:
-    """Chains side by side: those of a separate task head, or the head as it is."""
+    """List the parallel branches of a task head; a head without branches is its own."""
     return list(task.branches.values()) if "branches" in dict(task.named_children()) else [task]

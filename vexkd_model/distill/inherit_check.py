@@ -1,4 +1,4 @@
-"""Which parts of a student can begin with which teacher's weights (distillation.inherit)."""
+"""Check that parts of a student can be initialised with a teacher's weights (distillation.inherit)."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from vexkd_model.lidar.build import build_lidar_encoder
 
 
 def check_inherit(parts: Sequence[str], student: ModelConfig, teacher: ModelConfig) -> None:
-    """UserError for the first part of `parts` whose weights do not fit the student's, even narrowed."""
+    """Raise UserError for the first part of `parts` whose weights do not fit the student's, even narrowed."""
     for part in parts:
         for side in (student, teacher):
             if getattr(side, part) is None:
@@ -20,7 +20,7 @@ def check_inherit(parts: Sequence[str], student: ModelConfig, teacher: ModelConf
 
 
 def same_tasks(student: CenterHeadConfig, teacher: CenterHeadConfig) -> bool:
-    """Whether both heads share the classes out among their tasks alike."""
+    """Compare the tasks of two heads: True if they hold the same classes in the same order."""
     return [task.classes for task in student.tasks] == [task.classes for task in teacher.tasks]
 
 
@@ -89,7 +89,7 @@ CHECKS: dict[str, Callable[[ModelConfig, ModelConfig], str | None]] = {
 
 
 def _high(student: ModelConfig, teacher: ModelConfig) -> str | None:
-    """Whether a head can read, of the teacher's high-level map, what the student's is narrowed to."""
+    """Reason why the student's high-level map cannot be a narrowed version of the teacher's; None if it can."""
     ours, theirs = student.bev, teacher.bev
     if high_width(student) == high_width(teacher):
         return None
@@ -104,7 +104,7 @@ def _wider(key: str, ours: int, theirs: int) -> str | None:
 
 
 def low_width(config: ModelConfig) -> int:
-    """Channels of the low-level map."""
+    """Number of channels of the low-level map."""
     if config.fusion is not None:
         return config.fusion.channels
     if config.camera is not None:
@@ -113,6 +113,6 @@ def low_width(config: ModelConfig) -> int:
 
 
 def high_width(config: ModelConfig) -> int:
-    """Channels of the high-level map."""
+    """Number of channels of the high-level map."""
     bev = config.bev
     return bev.lateral_channels * len(bev.stage_channels) if isinstance(bev, SecondConfig) else bev.channels

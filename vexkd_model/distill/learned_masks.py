@@ -1,4 +1,4 @@
-"""Masks that BEV queries draw on the teacher's maps.
+"""Learned masks: BEV queries attend to the teacher's maps.
 
 Source: VeXKD (NeurIPS 2024), its mask generation: queries read the teacher's map through stacked blocks of deformable
 attention (eq. 1); one convolution and a sigmoid make a mask of them.
@@ -16,17 +16,18 @@ from vexkd_model.types import BevGrid
 
 
 class LearnedMasks(nn.Module):
-    """level, query (C, Y, X), teacher's map (B, map_channels of the level, Y, X), boxes → mask (B, 1, Y, X) in (0, 1).
+    """Mask generators by level: query (C, Y, X), teacher's map (B, channels of it, Y, X) → mask (B, 1, Y, X) in (0, 1).
 
-    channels: C. random: start from queries of its own, drawn at random and learned, instead of the given ones.
+    map_channels: of the teacher's map by level. channels: C. random: start from learned queries, drawn at random,
+    instead of the given ones.
     """
 
     def __init__(self, grid: BevGrid, map_channels: Mapping[str, int], channels: int, blocks: int, heads: int,
                  points: int, feedforward: int, random: bool) -> None:
         super().__init__()
         self.generators = nn.ModuleDict({
-            level: MaskGenerator(grid, of_level, channels, blocks, heads, points, feedforward)
-            for level, of_level in map_channels.items()})  # fmt: skip
+            level: MaskGenerator(grid, width, channels, blocks, heads, points, feedforward)
+            for level, width in map_channels.items()})  # fmt: skip
         self.queries = nn.ParameterDict({
             level: nn.Parameter(QUERY_STD * torch.randn(channels, *grid.shape))
             for level in (map_channels if random else ())})  # fmt: skip
@@ -38,7 +39,7 @@ class LearnedMasks(nn.Module):
 
 
 class MaskGenerator(nn.Module):
-    """Query (C, Y, X) and map (B, map_channels, Y, X) → mask (B, 1, Y, X) in (0, 1)."""
+    """Attention blocks of one level: query (C, Y, X), map (B, map_channels, Y, X) → mask (B, 1, Y, X) in (0, 1)."""
 
     def __init__(self, grid: BevGrid, map_channels: int, channels: int, blocks: int, heads: int, points: int,
                  feedforward: int) -> None:

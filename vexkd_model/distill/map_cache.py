@@ -1,4 +1,4 @@
-"""A teacher's maps on disk: computed once a sample, where no augmentation makes every epoch another."""
+"""Cache of a teacher's BEV maps on disk, for trainings without augmentation."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -24,20 +24,22 @@ NO_AUGMENTATION = ImageAugmentConfig(zoom=(1.0, 1.0), rotation=0.0, flip=False)
 
 
 class MapCache:
-    """A folder with one file a sample: both levels, (C, Y, X) each, in the precision in which they were computed."""
+    """Folder with one file per sample: both levels, (C, Y, X) each, in the precision in which they were computed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, tokens: Sequence[str], device: torch.device) -> BevFeatures:
-        """(B, C, Y, X) of each level; every token must have been filled in."""
+        """Read the maps (B, C, Y, X) of both levels; every token must have been filled in."""
         maps = [self._maps(token) for token in tokens]
-        return BevFeatures(*(torch.stack([of_sample[level] for of_sample in maps]).to(device)
+        return BevFeatures(*(torch.stack([levels[level] for levels in maps]).to(device)
                              for level in BevFeatures._fields))
 
     def fill(self, model: BevModel, config: ModelConfig, settings: TrainingConfig, index: FrameIndex) -> None:
-        """The maps of all frames of the index that are not there yet. settings: of the student's training, whose
-        precision counts. Processes that fill the same folder take turns."""
+        """Compute the missing maps of the index's frames; processes that fill the same folder take turns.
+
+        settings: of the student's training, in whose precision they are computed.
+        """
         data, together = training_set(config, index, settings), collate_for(config)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.eval().to(device)
@@ -51,8 +53,8 @@ class MapCache:
                 with torch.no_grad(), precision:
                     features = model(batch.sensors.to(device)).features
                 with whole_file(self._path(batch.tokens[0])) as partial:
-                    save_file({level: of_level[0].cpu().contiguous()
-                               for level, of_level in features._asdict().items()}, partial)
+                    save_file({level: maps[0].cpu().contiguous()
+                               for level, maps in features._asdict().items()}, partial)
 
     def _maps(self, token: str) -> dict[str, torch.Tensor]:
         path = self._path(token)
@@ -66,7 +68,7 @@ class MapCache:
 
 
 def check_cacheable(settings: TrainingConfig, teacher: ModelConfig, distillation: DistillationConfig) -> None:
-    """UserError unless the teacher sees the same in every epoch, and its maps are all that is asked for."""
+    """Raise UserError unless the teacher's input is the same in every epoch and only its maps are used."""
     if distillation.depth:
         raise UserError("--cache: distillation.depth needs the teacher's depths, and only its maps are kept; set it to "
                         "0, or distil without --cache")

@@ -1,4 +1,4 @@
-"""Which teacher can teach which student, and with which terms."""
+"""Check that a teacher fits a student and the terms of its distillation."""
 
 from vexkd_model.config import EXAMPLE, ModelConfig
 from vexkd_model.config.camera import LiftSplatConfig
@@ -10,12 +10,12 @@ from vexkd_model.errors import UserError
 
 
 def check_pairing(student: ModelConfig, teacher: ModelConfig) -> DistillationConfig:
-    """How this student is taught by this teacher, or a UserError that names the key which forbids it."""
+    """Return the student's distillation settings; UserError names the key that does not fit this teacher."""
     settings = student.distillation
     if settings is None:
         raise UserError(f"{student.name}: distillation: is null; describe it, as {EXAMPLE} does")
     if student.grid != teacher.grid:
-        raise UserError(f"grid: the student's is {_said(student)}, the teacher's {_said(teacher)}; "
+        raise UserError(f"grid: the student's is {_grid(student)}, the teacher's {_grid(teacher)}; "
                         "distillation compares cell by cell, give both the same")
     if settings.levels:
         _check_masks(settings, student, teacher)
@@ -83,5 +83,5 @@ def _check_depth(student: ModelConfig, teacher: ModelConfig) -> None:
                             f"{teacher.name}; make them alike, or set it to 0")
 
 
-def _said(config: ModelConfig) -> str:
+def _grid(config: ModelConfig) -> str:
     return f"±{config.grid.extent:g} m at {config.grid.cell:g} m"

@@ -1,4 +1,4 @@
-"""Relation distillation: how the parts of an object resemble one another in a BEV map.
+"""Relation distillation: similarities between the parts of an object in a BEV map.
 
 Source: UniDistill (Zhou et al., CVPR 2023).
 """
@@ -23,15 +23,15 @@ def relation_loss(student: Tensor, teacher: Tensor, boxes: Sequence[Tensor], gri
     student, teacher: (B, ·, Y, X), channels of their own. boxes: (M, 9) of each sample. 0 without boxes.
     """
     total, count = student.new_zeros((), dtype=torch.float32), 0
-    for ours, theirs, of_sample in zip(student, teacher, boxes, strict=True):
-        points = nine_points(of_sample[on_grid(of_sample, grid)])
+    for ours, theirs, own_boxes in zip(student, teacher, boxes, strict=True):
+        points = nine_points(own_boxes[on_grid(own_boxes, grid)])
         total = total + (relations(ours, points, grid) - relations(theirs, points, grid)).abs().mean(dim=(1, 2)).sum()
         count += len(points)
     return total / mean_count(torch.tensor(count, device=student.device))
 
 
 def relations(features: Tensor, points: Tensor, grid: BevGrid) -> Tensor:
-    """float32 (M, 9, 9): cosine similarities of a map (C, Y, X) between nine points (M, 9, 2) of each box [m].
+    """Cosine similarities float32 (M, 9, 9) of a map (C, Y, X) between nine points (M, 9, 2) of each box [m].
 
     The map is read bilinearly; a point beyond the grid reads its nearest border.
     """

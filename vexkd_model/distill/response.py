@@ -1,4 +1,4 @@
-"""Response distillation: what a student's heads say is drawn towards what its teacher's heads say."""
+"""Response distillation: losses between the outputs of a student's and its teacher's heads."""
 
 from collections.abc import Sequence
 

@@ -19,7 +19,7 @@ MATCH_M = 2.0  # nuScenes' distance for a true positive, of those with which err
 
 
 def label_decoder(decoder: CenterDecoder | TransFusionDecoder, score: float) -> CenterDecoder | TransFusionDecoder:
-    """The teacher's decoder, limited to detections of at least this score."""
+    """Limit the teacher's decoder to detections of at least this score."""
     # Suppression never lets a weaker box remove a stronger one: those below the score need not take part.
     return replace(decoder, score_threshold=max(score, decoder.score_threshold))
 
@@ -32,9 +32,9 @@ def add_teacher_labels(batch: Batch, decoder: CenterDecoder | TransFusionDecoder
     """
     boxes, labels = [], []
     for i, (true_boxes, true_labels) in enumerate(zip(batch.boxes, batch.labels, strict=True)):
-        found, _, classes = decoder(of_sample(detection, i))
-        new = unmatched(found, classes, true_boxes, true_labels)
-        boxes.append(torch.cat([true_boxes, found[new].to(true_boxes.dtype)]))
+        detected, _, classes = decoder(slice_sample(detection, i))
+        new = unmatched(detected, classes, true_boxes, true_labels)
+        boxes.append(torch.cat([true_boxes, detected[new].to(true_boxes.dtype)]))
         labels.append(torch.cat([true_labels, classes[new].to(true_labels.dtype)]))
     return replace(batch, boxes=boxes, labels=labels)
 
@@ -53,8 +53,8 @@ def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Te
     return ~(same | inside).any(dim=1)
 
 
-def of_sample(detection: list[TaskMaps] | TransFusionOutput,
-              i: int) -> Sequence[TaskMaps] | TransFusionOutput:
+def slice_sample(detection: list[TaskMaps] | TransFusionOutput,
+                 i: int) -> Sequence[TaskMaps] | TransFusionOutput:
     """Slice a detection head's output to sample i, as a batch of one."""
     if isinstance(detection, TransFusionOutput):
         return TransFusionOutput(*(field[i : i + 1] for field in detection))

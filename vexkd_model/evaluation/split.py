@@ -7,11 +7,10 @@ from pathlib import Path
 
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.missing_sensor import Sensor, without_sensor
+from vexkd_model.data.missing_sensor import Sensor, check_droppable, without_sensor
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
 from vexkd_model.evaluation.map_iou import MapIou, MapResult
-from vexkd_model.evaluation.missing_sensor import check_droppable
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 from vexkd_model.types import Prediction

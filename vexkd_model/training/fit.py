@@ -24,7 +24,7 @@ LOG_EVERY_STEPS = 10
 
 
 class Start(NamedTuple):
-    """Where a process starts: its shard of the data, the first epoch, and the checkpoint to resume from, if any."""
+    """Start of a process: its shard of the data, the first epoch, and the checkpoint to resume from, if any."""
 
     shard: Shard
     epoch: int

@@ -16,7 +16,7 @@ from vexkd_model.training.step import total_loss
 
 
 class TrainingModule(lightning.LightningModule):
-    """A model trained on its tasks.
+    """Training of a model on its tasks.
 
     total_steps: optimiser steps of the whole training. pictures: float (Y, X) by name, see the callback Pictures.
     """
@@ -59,7 +59,7 @@ class TrainingModule(lightning.LightningModule):
 
 
 class DistillationModule(TrainingModule):
-    """A student trained on its tasks and by a distiller, whose masks and adapters are trained along with it."""
+    """Training of a student on its tasks and by a distiller, whose masks and adapters are trained along with it."""
 
     def __init__(self, config: ModelConfig, student: BevModel, distiller: Distiller, total_steps: int) -> None:
         super().__init__(config, student, total_steps)
@@ -69,7 +69,7 @@ class DistillationModule(TrainingModule):
         return super().losses(output, batch) | self.distiller(output.features, batch, output)
 
     def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
-        """Those of a TrainingModule, and the first sample's masks (Y, X)."""
+        """Magnitudes of a TrainingModule, and the first sample's masks, (Y, X) each."""
         masks = {f"mask/{level}": mask[0, 0] for level, mask in self.distiller.drawn.items()}
         return super().draw_pictures(features) | masks
 

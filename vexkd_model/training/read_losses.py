@@ -1,4 +1,4 @@
-"""The loss curves that a training has logged."""
+"""Read the loss curves that a training has logged."""
 
 import csv
 from pathlib import Path
@@ -10,24 +10,24 @@ from vexkd_model.errors import UserError
 
 LOG, TABLE = "log", "metrics.csv"
 SUM, TERM = "loss", "loss/"
-# How the names of terms begin that no plain training has.
-OF_DISTILLATION = ("distill_", "mask_", "relation", "response_", "teacher_labels")
+# Prefixes of terms that only a distillation has.
+DISTILLATION_TERMS = ("distill_", "mask_", "relation", "response_", "teacher_labels")
 
 
 class Curve(NamedTuple):
-    """Values at steps, both (N,), steps ascending."""
+    """Loss curve: values at steps, both (N,), steps ascending."""
 
     steps: np.ndarray
     values: np.ndarray
 
 
 def is_of_distillation(name: str) -> bool:
-    """Whether a term, with or without the log's prefix, is of distillation and not of the tasks."""
-    return name.removeprefix(TERM).startswith(OF_DISTILLATION)
+    """Distinguish terms of distillation, with or without the log's prefix, from those of the tasks."""
+    return name.removeprefix(TERM).startswith(DISTILLATION_TERMS)
 
 
 def read_losses(run: Path) -> dict[str, Curve]:
-    """The logged losses of a run by name, `loss` the sum; where a resumed training repeats steps, its own count."""
+    """Read the losses of a run by name, `loss` the sum; steps that a resumed training repeated have its values."""
     values: dict[str, dict[int, float]] = {}
     for table in sorted((run / LOG).glob(f"version_*/{TABLE}"), key=_version):
         for step, name, value in _logged(table):

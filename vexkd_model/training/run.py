@@ -1,4 +1,4 @@
-"""A run folder: the configuration, checkpoints, loss curve and record of one training."""
+"""Run folder: the configuration, checkpoints, loss curve and record of one training."""
 
 import json
 import pickle
@@ -29,8 +29,8 @@ def claim_run_folder(run: Path, config: ModelConfig, index: FrameIndex, resume: 
                      circumstances: Mapping[str, Any]) -> None:
     """Make a new run folder, or check that `run` is one to be resumed with the same configuration.
 
-    circumstances: what else must stay the same, for the record: the number of `processes`, which decides how many steps
-    an epoch has, and the `teacher`, if there is one.
+    circumstances: further entries of the record that a resumed training must repeat: the number of `processes`, on
+    which the steps of an epoch depend, and the `teacher`, if any.
     """
     stored = run / CONFIG
     if stored.is_file():
@@ -67,7 +67,7 @@ def _named(teacher: Mapping[str, str]) -> str:
 
 
 def describe_data(index: FrameIndex) -> dict[str, Any]:
-    """What a card says about the data: synthetic with its preset and seed, or the nuScenes version; split, frames."""
+    """Describe the data for a card: synthetic with preset and seed, or nuScenes schema; version, split, frames."""
     manifest = index.dataroot / SYNTH_MANIFEST
     origin = {"dataset": "nuScenes schema, not made by vexkd synth"}
     if manifest.is_file():
@@ -77,7 +77,7 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
 
 
 def trained_on(run: Path, data: Mapping[str, Any]) -> bool:
-    """Whether `data`, as `describe_data` gives it, is another split or the same one of the dataset of this run."""
+    """Check that `data`, of `describe_data`, is any split of the dataset on which this run was trained."""
     def dataset(described: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in described.items() if key not in ("split", "frames")}
 
@@ -85,9 +85,9 @@ def trained_on(run: Path, data: Mapping[str, Any]) -> bool:
 
 
 def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
-    """The split that a run learnt from; index_dir: where its index is now, where that is another place.
+    """Open the index of the split that a run was trained on; UserError if it is missing.
 
-    UserError where it is not there.
+    index_dir: its folder, if it is no longer where the run recorded it.
     """
     record = json.loads((run / RECORD).read_text())
     if index_dir is not None:
@@ -98,7 +98,7 @@ def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
 
 
 def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
-    """The student of a run's last checkpoint, its configuration, and the number of finished epochs."""
+    """Load the model of a run's last checkpoint, its configuration, and the number of finished epochs."""
     config = load_config(run / CONFIG)
     checkpoint, student = read_checkpoint(run), build_model(config)
     load_part(student, checkpoint, "model", run)
@@ -106,7 +106,7 @@ def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
 
 
 def read_checkpoint(run: Path) -> dict[str, Any]:
-    """The last one."""
+    """Read a run's last checkpoint."""
     path = run / LAST_CHECKPOINT
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
@@ -117,7 +117,7 @@ def read_checkpoint(run: Path) -> dict[str, Any]:
 
 
 def load_part(module: nn.Module, checkpoint: Mapping[str, Any], name: str, run: Path) -> None:
-    """Give a part of what was trained, `model` or `distiller`, its weights from the run's checkpoint."""
+    """Load the weights of `model` or `distiller`, as `name` says, from a run's checkpoint into a module."""
     prefix = f"{name}."
     weights = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["state_dict"].items()
                if key.startswith(prefix)}
@@ -129,12 +129,12 @@ def load_part(module: nn.Module, checkpoint: Mapping[str, Any], name: str, run: 
 
 
 def is_run(folder: Path) -> bool:
-    """Whether the folder is a run's, not a package's."""
+    """Check that a folder is a run, not a package."""
     return (folder / RECORD).is_file() and (folder / CONFIG).is_file()
 
 
 def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
-    """The model of a run's last checkpoint, or of a package."""
+    """Load the model and configuration of a run's last checkpoint, or of a package."""
     if is_run(folder):
         return load_run(folder)[:2]
     if not (folder / CARD).is_file():
@@ -143,7 +143,7 @@ def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
 
 
 def teacher_of(folder: Path) -> dict[str, str] | None:
-    """What the record of a run, or the card of a package, says about the teacher; None where nobody taught it."""
+    """Teacher in the record of a run or the card of a package; None for a model trained without one."""
     if is_run(folder):
         return json.loads((folder / RECORD).read_text()).get("teacher")
     return load_package(folder)[2].trained_on.get("teacher")

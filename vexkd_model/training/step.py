@@ -32,7 +32,7 @@ def total_loss(module: lightning.LightningModule, losses: dict[str, Tensor], bat
 
 def _stopped(module: lightning.LightningModule, losses: dict[str, float], batch: Batch) -> UserError:
     """Write the samples and losses of the batch to RUN/nan_batch.json, and return the error to raise."""
-    tokens = [token for of_process in all_gather(batch.tokens) for token in of_process]
+    tokens = [token for of_rank in all_gather(batch.tokens) for token in of_rank]
     path = Path(module.trainer.default_root_dir) / NAN_BATCH
     if module.trainer.is_global_zero:
         # JSON has no word for what is not finite.

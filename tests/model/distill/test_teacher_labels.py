@@ -6,7 +6,7 @@ import torch
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.config.section import GridConfig
 from vexkd_model.data.batch import Batch
-from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder, of_sample, unmatched
+from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder, slice_sample, unmatched
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.heads.center_loss import center_targets
 from vexkd_model.heads.decode import build_decoder
@@ -97,4 +97,4 @@ def test_a_teacher_that_is_not_sure_adds_nothing(head, decoder):
 
 def test_a_sample_of_a_transfusion_head_is_a_batch_of_one():
     output = TransFusionOutput(*(torch.randn(3, i + 1) for i in range(len(TransFusionOutput._fields))))
-    assert all(torch.equal(ours[0], theirs[2]) for ours, theirs in zip(of_sample(output, 2), output, strict=True))
+    assert all(torch.equal(ours[0], theirs[2]) for ours, theirs in zip(slice_sample(output, 2), output, strict=True))

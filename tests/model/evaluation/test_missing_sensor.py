@@ -10,10 +10,9 @@ from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.dummy_frame import dummy_frame
-from vexkd_model.data.missing_sensor import without_sensor
+from vexkd_model.data.missing_sensor import check_droppable, without_sensor
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.missing_sensor import check_droppable
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.training.run import EVALUATION, load_run
 from vexkd_model.training.train import train
