@@ -1,4 +1,8 @@
-"""Cache of a teacher's BEV maps on disk, for trainings without augmentation."""
+"""Cache of a teacher's BEV maps on disk, for trainings without BEV augmentation.
+
+The kept maps are those of inference: whatever is drawn for a student's images or sensors, its teacher sees the moment
+as it is, and both describe the same BEV map.
+"""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,18 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.config.camera import ImageAugmentConfig
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.config.training import TrainingConfig
-from vexkd_model.data.batch import collate_for
+from vexkd_model.data.batch import sensors_for
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.loader import training_set
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, whole_file
 from vexkd_model.model import BevFeatures, BevModel
 from vexkd_model.progress import progress
-
-NO_AUGMENTATION = ImageAugmentConfig(zoom=(1.0, 1.0), rotation=0.0, flip=False)
 
 
 class MapCache:
@@ -40,19 +41,16 @@ class MapCache:
 
         settings: of the student's training, in whose precision they are computed.
         """
-        data, together = training_set(config, index, settings), collate_for(config)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.eval().to(device)
         precision = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16-mixed" else nullcontext()
         with locked(self.folder / ".lock"):
             missing = [i for i, token in enumerate(index.column("token")) if not self._path(token).is_file()]
             for i in progress(missing, f"teacher maps of {index.split}", unit="frames"):
-                batch = together([data[0, i]])
-                if isinstance(batch, UserError):
-                    raise batch
+                frame = load_frame(index, i, config)
                 with torch.no_grad(), precision:
-                    features = model(batch.sensors.to(device)).features
-                with whole_file(self._path(batch.tokens[0])) as partial:
+                    features = model(sensors_for(config, [frame]).to(device)).features
+                with whole_file(self._path(frame.token)) as partial:
                     save_file({level: maps[0].cpu().contiguous()
                                for level, maps in features._asdict().items()}, partial)
 
@@ -67,15 +65,14 @@ class MapCache:
         return self.folder / f"{token}.safetensors"
 
 
-def check_cacheable(settings: TrainingConfig, teacher: ModelConfig, distillation: DistillationConfig) -> None:
-    """Raise UserError unless the teacher's input is the same in every epoch and only its maps are used."""
+def check_cacheable(settings: TrainingConfig, distillation: DistillationConfig) -> None:
+    """Raise UserError unless the world is the same in every epoch and only the teacher's maps are used."""
     if distillation.depth:
         raise UserError("--cache: distillation.depth needs the teacher's depths, and only its maps are kept; set it to "
                         "0, or distil without --cache")
-    moving = [f"training.augment.{name}" for name, size in settings.augment.model_dump().items() if size]
+    sizes = settings.augment.model_dump(exclude={"off_for_last_epochs"})
+    moving = [f"training.augment.{name}" for name, size in sizes.items() if size]
     moving += ["training.paste"] if settings.paste is not None else []
-    if teacher.camera is not None and teacher.camera.images.augment != NO_AUGMENTATION:
-        moving.append(f"camera.images.augment of the teacher {teacher.name}")
     if moving:
         raise UserError(f"--cache: {moving[0]} shows the teacher something else in every epoch; switch it off, or "
                         "distil without --cache")

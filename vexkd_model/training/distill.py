@@ -29,7 +29,7 @@ def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Pat
     settings, identity = check_pairing(config, teacher_config), fingerprint(model)
     maps = None
     if cache is not None and settings.asks_teacher:
-        check_cacheable(config.training, teacher_config, settings)
+        check_cacheable(config.training, settings)
         maps = MapCache(cache / f"{identity[:16]}-{config.training.precision}")
         maps.fill(model, teacher_config, config.training, index)
     teacher = Teacher(model, teacher_config, maps)

@@ -209,7 +209,7 @@ def test_a_cache_serves_heads_but_not_depths(camera_config, center_config, cente
     cached = Teacher(center_teacher.model, center_config, Kept())(camera_batch, heads=True)
     assert torch.equal(cached.segmentation, live.segmentation) and cached.depth is None
     with pytest.raises(UserError, match=r"^--cache: distillation\.depth .*set it to 0") as error:
-        check_cacheable(camera_config.training, center_config, DistillationConfig(depth=1.0))
+        check_cacheable(camera_config.training, DistillationConfig(depth=1.0))
     assert "\n" not in str(error.value)
 
 

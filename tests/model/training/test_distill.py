@@ -10,6 +10,9 @@ from safetensors.torch import load_file
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig, ResponseConfig, TeacherLabelsConfig
+from vexkd_model.config.training import SensorVarietyConfig
+from vexkd_model.data.batch import sensors_for
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.distill.teacher import fingerprint
@@ -172,6 +175,18 @@ def test_maps_from_the_cache_teach_the_same(student_config, teacher_run, tiny_in
     stamps = [path.stat().st_mtime_ns for path in files]
     distilled(config, teacher_run, tiny_index, tmp_path / "again", cache=tmp_path / "maps")
     assert [path.stat().st_mtime_ns for path in files] == stamps
+
+
+def test_a_cached_teacher_sees_plain_images_and_good_sensors(student_config, teacher_run, tiny_index, tmp_path):
+    model, config = load_run(teacher_run)[:2]
+    varied = student_config.training.model_copy(update={"sensor_variety": SensorVarietyConfig(share=0.99)})
+    cache = MapCache(tmp_path)
+    cache.fill(model, config, varied, tiny_index)
+    with torch.no_grad():
+        features = model.eval()(sensors_for(config, [load_frame(tiny_index, 0, config)])).features
+    kept = cache.read([tiny_index[0].token], torch.device("cpu"))
+    torch.testing.assert_close(kept.low, features.low)
+    torch.testing.assert_close(kept.high, features.high)
 
 
 def test_a_cache_refuses_what_changes_from_epoch_to_epoch(student_config, teacher_run, tiny_index, tmp_path):
