@@ -10,7 +10,7 @@ PYTHON := .venv/bin/python
 help:
 	@echo 'make demo    a trained student on synthetic scenes, over ROS 2; results in out/demo'
 	@echo '             DATAROOT=folder VERSION=v1.0-mini: on a nuScenes folder of yours; RATE=0.1: a slower replay'
-	@echo 'make test    the linter and all tests'
+	@echo 'make test    the linter, the type checker and all tests'
 	@echo 'make setup   only .venv, which the other two make by themselves'
 
 setup:
@@ -26,5 +26,6 @@ demo: setup
 # One thread each: two workers with two threads wait for one another on two cores (667 s; so 576 s).
 test: setup
 	$(PYTHON) -m ruff check
+	$(PYTHON) -m basedpyright
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
 	  -n 2 --dist loadfile --no-loadscope-reorder --timeout 300

@@ -96,7 +96,7 @@ make_with_pip_ros() {
   check_compiler
   python=$(find_python_311)
   make_venv "$python"
-  say "installing pinned packages and ROS 2 Kilted from PyPI (about 550 MB with a CPU-only PyTorch)"
+  say "installing pinned packages and ROS 2 Kilted from PyPI (about 630 MB with a CPU-only PyTorch)"
   pip_install -c "$constraints" -r environment/requirements.txt -r environment/requirements-ros.txt
   # Its metadata ask for the OpenCV with a GUI, which would overwrite the headless one that nuscenes-devkit brings.
   pip_install --no-deps -r environment/requirements-no-deps.txt

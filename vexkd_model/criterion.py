@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
 
 from torch import Tensor
+from typing_extensions import assert_never
 
 from vexkd_model.camera.depth import DepthBins, depth_images, depth_loss, depth_targets
 from vexkd_model.config import ModelConfig

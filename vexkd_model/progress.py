@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,7 +17,7 @@ def progress(items: Iterable[T], description: str, total: int | None = None, uni
     On a terminal this is a tqdm bar; elsewhere one plain line every few seconds and one at the end,
     because carriage returns make a log unreadable.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=description, total=total, unit=unit, dynamic_ncols=True)

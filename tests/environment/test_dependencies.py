@@ -19,7 +19,7 @@ ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 
 # For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,
 # and the checks and tools around its topics.
-REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff"}
+REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff", "basedpyright"}
 REQUIRED_BY_LIGHTNING = {"tensorboard"}  # for its TensorBoardLogger
 REPLACEABLE = {"spconv"}  # its CUDA builds have other names, and plain PyTorch does its work without any
 DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "launch", "launch_ros", "lifecycle_msgs"}

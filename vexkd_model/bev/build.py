@@ -1,8 +1,7 @@
 """Build the BEV encoder from the configuration."""
 
-from typing import assert_never
-
 from torch import nn
+from typing_extensions import assert_never
 
 from vexkd_model.bev.encoder import BevEncoder
 from vexkd_model.bev.resnet import ResNetBevEncoder

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vexkd_model.cli.arguments import (
     add_command,
@@ -14,6 +15,10 @@ from vexkd_model.cli.arguments import (
 )
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
+
+if TYPE_CHECKING:
+    from vexkd_model.config import ModelConfig
+    from vexkd_model.sensor_check.statistics import InputStatistics
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -71,7 +76,7 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: student package complete")
 
 
-def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":  # noqa: F821
+def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":
     """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
     from vexkd_model.sensor_check.measure_split import measure_inputs
     from vexkd_model.training.run import training_index

@@ -130,12 +130,13 @@ def _override(values: dict, override: str) -> None:
     if not separator:
         raise UserError(f"--set {override}: write key=value, for example training.epochs=5")
     *parents, last = key.split(".")
+    section: object = values
     for parent in parents:
-        values = values.get(parent) if isinstance(values, dict) else None
+        section = section.get(parent) if isinstance(section, dict) else None
     # A key that the file leaves to its default may be set, too; one that nobody knows is an error of the model's.
-    if not isinstance(values, dict) or not last:
+    if not isinstance(section, dict) or not last:
         raise UserError(f"--set {key}: the configuration has no such key")
     try:
-        values[last] = yaml.safe_load(text)
+        section[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not YAML") from None

@@ -3,10 +3,9 @@
 Source: VeXKD (NeurIPS 2024): the student minimises L_task + λ · L_masKD, the masks L_task^masked + μ · L_masKD.
 """
 
-from typing import assert_never
-
 import torch
 from torch import Tensor, nn
+from typing_extensions import assert_never
 
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.criterion import Criterion

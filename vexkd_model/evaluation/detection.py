@@ -112,6 +112,7 @@ def score_submission(dataroot: Path, version: str, split: str, document: dict, w
     path = Path(work_dir) / "submission.json"
     write_json(path, {**document, "results": results})
     config = config_factory("detection_cvpr_2019")
+    assert isinstance(config, DetectionConfig)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             counted = _counted_ground_truth(nusc, split, config)
@@ -139,7 +140,7 @@ def _counted_ground_truth(nusc: NuScenes, split: str, config: DetectionConfig) -
     """Boxes a class that the devkit counts: in range, with LiDAR or radar points."""
     boxes = load_gt(nusc, split, DetectionBox)
     if boxes.all:
-        boxes = filter_eval_boxes(nusc, add_center_dist(nusc, boxes), config.class_range)
+        boxes = filter_eval_boxes(nusc, add_center_dist(nusc, boxes), dict(config.class_range))
     return Counter(box.detection_name for box in boxes.all)
 
 
@@ -184,6 +185,6 @@ def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> 
 
 def _zero_result(counted: Counter[str], samples: int, note: str) -> DetectionResult:
     """The devkit's figures for a class that found nothing, AP 0 and all errors 1, for every class."""
-    nothing = dict.fromkeys(DETECTION_CLASSES, 0.0)
+    nothing: dict[str, float] = dict.fromkeys(DETECTION_CLASSES, 0.0)
     ground_truth = {name: counted[name] for name in DETECTION_CLASSES}
     return DetectionResult(0.0, 0.0, nothing, dict.fromkeys(TP_METRICS, 1.0), ground_truth, samples, note)

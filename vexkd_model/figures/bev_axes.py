@@ -40,7 +40,8 @@ def draw_points(axes: Axes, points: np.ndarray, size: float = 0.7) -> None:
 
 def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
     """Outlines with a line from the centre out over the front."""
-    for lines in (LineCollection(_headings(values)), PolyCollection(corners_bev(values), facecolors="none")):
+    headings, outlines = list(_headings(values)), list(corners_bev(values))
+    for lines in (LineCollection(headings), PolyCollection(outlines, facecolors="none")):
         lines.set(edgecolors=colours, linewidths=linewidth, zorder=4)
         axes.add_collection(lines)
 
@@ -101,7 +102,8 @@ def _borders(grid: BevGrid) -> tuple[float, float, float, float]:
 
 def frame_axes(axes: Axes, grid: BevGrid, title: str) -> None:
     """Equal metre axes over the grid, and the ego vehicle."""
-    axes.add_collection(PolyCollection(corners_bev(EGO), facecolors=INK, edgecolors="white", linewidths=0.6, zorder=5))
+    ego = PolyCollection(list(corners_bev(EGO)), facecolors=INK, edgecolors="white", linewidths=0.6, zorder=5)
+    axes.add_collection(ego)
     axes.set(xlim=(grid.x_min, grid.x_max), ylim=(grid.y_min, grid.y_max), aspect="equal")
     axes.set_title(title, fontsize=10, color=INK)
     axes.set_xlabel("x forward [m]", fontsize=8, color=INK)

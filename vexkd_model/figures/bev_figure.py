@@ -37,7 +37,8 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
     map, whose grid is the picture's range. map_truth: bool (6, Y, X) on that grid. The folder is made where absent, and
     a reader sees the old file or the whole new one.
     """
-    grid = prediction.map_grid
+    grid, probabilities = prediction.map_grid, prediction.map_probabilities
+    assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
     found = boxes_inside(prediction.scoring(SHOWN_SCORE).boxes, grid)
     truth = None if truth is None else boxes_inside(truth, grid)
     figure = Figure(figsize=(10.4, 8.1) if map_truth is not None else (12.4, 7.2), layout="constrained")
@@ -48,7 +49,7 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
         draw_map(panels["map truth"], map_truth.astype(bool), grid, "true map")
     else:
         panels = figure.subplot_mosaic([["scene", "map"]])
-    draw_map(panels["map"], prediction.map_probabilities >= MAP_THRESHOLD, grid, "predicted map")
+    draw_map(panels["map"], probabilities >= MAP_THRESHOLD, grid, "predicted map")
     if map_truth is not None:
         panels["map"].set_xlabel("")  # the axis below it is the same
     draw_detections(panels["scene"], points, truth, found, grid)
@@ -63,7 +64,7 @@ def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: 
     axes.set_axisbelow(True)
     draw_points(axes, points)
     if truth is not None and len(truth):
-        axes.add_collection(PolyCollection(corners_bev(truth.values), facecolors=TRUTH + "38", zorder=3))
+        axes.add_collection(PolyCollection(list(corners_bev(truth.values)), facecolors=TRUTH + "38", zorder=3))
         draw_boxes(axes, truth.values, [TRUTH] * len(truth), linewidth=0.9)
     if len(found):
         draw_boxes(axes, found.values, class_colours(found.labels), linewidth=1.5)

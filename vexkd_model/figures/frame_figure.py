@@ -68,7 +68,7 @@ def frame_figure(path: Path, frame: Frame, boxes: Boxes, up: np.ndarray, lidar_p
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
     if frame.cameras:
-        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.16])
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.16])[0]
         _through_cameras(right, frame, boxes, tilted_corners(boxes.values, up), lidar_points)
     else:
         left = figure

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
@@ -53,6 +54,7 @@ def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, 
     """The length of each cell's features, float32 (Y, X): of each sensor's map, the fused one and the high level's."""
     sensors = sensors_for(config, [frame])
     before, _ = model.eval().sensor_maps(sensors)
+    assert model.fusion is not None, "a model with two sensors fuses them"
     low = model.fusion(before, sensors.present())
     maps = {**before, "low": low, "high": model.bev(low)}
     return {name: magnitude(of_frame[0]).numpy() for name, of_frame in maps.items()}
@@ -67,15 +69,17 @@ def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title:
     for axes, row in zip(figure.subplots(len(rows), 1 + len(TITLES), squeeze=False), rows, strict=True):
         draw_scene(axes[0], scene, grid)
         axes[0].set_ylabel(f"{row.title}\n\ny left [m]", fontsize=10)
+        drawn: dict[str, AxesImage] = {}
         for panel, (name, label) in zip(axes[1:], TITLES.items(), strict=True):
             if name not in row.maps:
                 leave_empty(panel, f"{name}: silent")
                 continue
-            image = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0, greatest[name])
+            drawn[name] = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0,
+                                      greatest[name])
             outline_boxes(panel, scene.boxes, grid)
         for panel in axes:
             panel.label_outer()
-        bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.01, ticks=[0, greatest[name]])
+        bar = figure.colorbar(drawn["high"], ax=axes, shrink=0.8, pad=0.01, ticks=[0, greatest["high"]])
         bar.ax.set_yticklabels(["0", "end of\nrange"])
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, labelcolor=INK)

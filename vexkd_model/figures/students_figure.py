@@ -108,11 +108,11 @@ def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
 
 
 def _draw_map(axes: Axes, answer: Answer) -> None:
-    probabilities = answer.prediction.map_probabilities
-    if probabilities is None:
+    probabilities, grid = answer.prediction.map_probabilities, answer.prediction.map_grid
+    if probabilities is None or grid is None:
         leave_empty(axes, "draws no map")
         return
-    paint_map(axes, probabilities >= MAP_THRESHOLD, answer.prediction.map_grid)
+    paint_map(axes, probabilities >= MAP_THRESHOLD, grid)
     frame_axes(axes, answer.grid, f"map, probability ≥ {MAP_THRESHOLD}")
 
 
@@ -124,9 +124,11 @@ def _draw_truth(panels: Sequence[Axes], scene: Scene, grid: BevGrid, detects: bo
         draw_boxes(panels[1], boxes.values, class_colours(boxes.labels), linewidth=1.5)
         panels[1].grid(False)
         frame_axes(panels[1], grid, f"ground truth: {len(boxes)} boxes")
-    if segments and scene.map_masks is None:
+    if not segments:
+        return
+    if scene.map_masks is None:
         leave_empty(panels[-1], "ground truth: no map")
-    elif segments:
+    else:
         paint_map(panels[-1], scene.map_masks, SEGMENTATION_GRID)
         frame_axes(panels[-1], grid, "ground truth: map")
 

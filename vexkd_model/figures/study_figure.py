@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 import numpy as np
@@ -89,6 +90,8 @@ def scores_figure(study: Study) -> Figure | None:
 def class_ap_figure(study: Study) -> Figure | None:
     """A group of bars a class, a bar a row: AP minus the baseline's, ± its standard error."""
     baseline = study.baseline
+    if baseline is None:
+        return None
     classes = _classes(baseline)
     rows = [row for row in study.rows if row is not baseline and _classes(row)]
     if not classes or not rows:
@@ -110,8 +113,8 @@ def class_ap_figure(study: Study) -> Figure | None:
     return figure
 
 
-def _classes(row: StudyRow | None) -> list[str]:
-    return sorted({name for record in row.records.values() for name in record.figures.AP or {}}) if row else []
+def _classes(row: StudyRow) -> list[str]:
+    return sorted({name for record in row.records.values() for name in record.figures.AP or {}})
 
 
 def _ap(name: str) -> Callable[[Figures], float | None]:
@@ -127,10 +130,10 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
         _finish(axes, "both")
     for axes in panels[count:]:
         axes.set_axis_off()
-    return figure, panels
+    return figure, list(panels)
 
 
-def _finish(axes: Axes, grid: str) -> None:
+def _finish(axes: Axes, grid: Literal["both", "x", "y"]) -> None:
     axes.grid(axis=grid, color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK)

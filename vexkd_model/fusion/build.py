@@ -1,7 +1,8 @@
 """Build the fusion of two sensors' maps from the configuration."""
 
 from collections.abc import Mapping
-from typing import assert_never
+
+from typing_extensions import assert_never
 
 from vexkd_model.config.fusion import ConcatFusionConfig, ModalityGeneralFusionConfig
 from vexkd_model.fusion.concat import ConcatFusion

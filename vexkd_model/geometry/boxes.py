@@ -42,7 +42,7 @@ def tilted_corners(values: np.ndarray, up: np.ndarray) -> np.ndarray:
     precise, up = values.astype(np.float64), np.asarray(up, np.float64)
     cos, sin = np.cos(precise[:, 6]), np.sin(precise[:, 6])
     # the one direction over this yaw that is square to `up`
-    heading = np.stack([cos, sin, -(cos * up[:, 0] + sin * up[:, 1]) / up[:, 2]], axis=1)
+    heading = np.stack([cos, sin, (cos * up[:, 0] + sin * up[:, 1]) / -up[:, 2]], axis=1)
     heading /= np.linalg.norm(heading, axis=1, keepdims=True)
     axes = np.stack([heading, np.cross(up, heading), up], axis=1)
     signs = np.column_stack([np.tile(CORNER_SIGNS, (2, 1)), np.repeat([-1, 1], 4)])

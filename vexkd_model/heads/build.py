@@ -1,8 +1,7 @@
 """Build the task heads from the configuration."""
 
-from typing import assert_never
-
 from torch import nn
+from typing_extensions import assert_never
 
 from vexkd_model.config.heads import CenterHeadConfig, SegmentationConfig, TransFusionConfig
 from vexkd_model.heads.center import CenterHead

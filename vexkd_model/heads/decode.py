@@ -1,6 +1,6 @@
 """Build the decoder that turns a detection head's output into boxes."""
 
-from typing import assert_never
+from typing_extensions import assert_never
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.heads import CenterHeadConfig, CircleNmsConfig, RotatedNmsConfig, TransFusionConfig
