@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vexkd_model.layers import BEV_EPS, conv_bn_relu
+
 
 class BevEncoder(nn.Module):
     """(B, C_low, Y, X) → (B, lateral_channels · stages, Y, X) on the same grid.
@@ -27,7 +29,7 @@ class BevEncoder(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             self.laterals.append(nn.Sequential(
                 nn.ConvTranspose2d(channels, lateral_channels, 2**i, stride=2**i, bias=False),
-                nn.BatchNorm2d(lateral_channels, eps=1e-3), nn.ReLU(inplace=True)))
+                nn.BatchNorm2d(lateral_channels, eps=BEV_EPS), nn.ReLU(inplace=True)))
             in_channels = channels
 
     def forward(self, low: Tensor) -> Tensor:
@@ -37,9 +39,3 @@ class BevEncoder(nn.Module):
             x = stage(x)
             levels.append(lateral(x)[..., :rows, :columns])
         return torch.cat(levels, dim=1)
-
-
-def conv_bn_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """3×3 convolution, batch norm, ReLU: the brick of every BEV module."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-                         nn.BatchNorm2d(out_channels, eps=1e-3), nn.ReLU(inplace=True))

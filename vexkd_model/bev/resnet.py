@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.layers import BasicBlock, conv_bn_relu
 
 
 class ResNetBevEncoder(nn.Module):
@@ -42,24 +42,6 @@ class ResNetBevEncoder(nn.Module):
             maps.append(x)
         joined = self.join(torch.cat([maps[0], upsampled_to(maps[0], x)], dim=1))
         return self.output(upsampled_to(low, joined))
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside the identity, or beside another one where the size changes.
-
-    (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉); a stride of 1 keeps in_channels. Source:
-    He et al. (CVPR 2016), figure 2; the 3×3 shortcut without a norm is BEVDet's.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            conv_bn_relu(in_channels, out_channels, stride),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels, eps=1e-3))
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1) if stride > 1 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.layers(x) + self.shortcut(x)).relu()
 
 
 def upsampled_to(like: Tensor, x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vexkd_model.camera.layers import conv_bn_relu
 from vexkd_model.data.batch import CameraBatch
+from vexkd_model.layers import IMAGE_EPS, BasicBlock, conv_bn_relu
 
 CAMERA_NUMBERS = 6 + 6 + 12  # of `camera_vectors`
 
@@ -46,13 +46,13 @@ class CameraAwareDepthNet(nn.Module):
     def __init__(self, in_channels: int, hidden_channels: int, bins: int, channels: int) -> None:
         super().__init__()
         hidden = hidden_channels
-        self.reduce = conv_bn_relu(in_channels, hidden, 3)
+        self.reduce = conv_bn_relu(in_channels, hidden, eps=IMAGE_EPS)
         # A wide epsilon: a number that hardly varies in training must not decide on another vehicle.
         self.norm = nn.BatchNorm1d(CAMERA_NUMBERS, eps=1e-3)
         self.depth_gate, self.context_gate = CameraGate(hidden), CameraGate(hidden)
         self.context = nn.Conv2d(hidden, channels, 1)
         self.depth = nn.Sequential(
-            ResidualBlock(hidden), ResidualBlock(hidden), ResidualBlock(hidden), Aspp(hidden),
+            *(BasicBlock(hidden, hidden, eps=IMAGE_EPS) for _ in range(3)), Aspp(hidden),
             nn.Conv2d(hidden, hidden, 3, padding=1, groups=4, bias=False), nn.Conv2d(hidden, bins, 1))
 
     def forward(self, features: Tensor, cameras: CameraBatch) -> DepthAndContext:
@@ -75,12 +75,14 @@ class LidarDepthNet(nn.Module):
         if stride not in (8, 16):
             raise ValueError(f"a depth image is brought to stride 8 or 16, not {stride}")
         self.sizes = [bins, channels]
-        self.returns = nn.Sequential(conv_bn_relu(1, 8, 1), conv_bn_relu(8, 32, 5, stride=4),
-                                     conv_bn_relu(32, 64, 5, stride=2))
+        self.returns = nn.Sequential(
+            conv_bn_relu(1, 8, 1, eps=IMAGE_EPS), conv_bn_relu(8, 32, 5, stride=4, eps=IMAGE_EPS),
+            conv_bn_relu(32, 64, 5, stride=2, eps=IMAGE_EPS))
         if stride == 16:
-            self.returns.append(conv_bn_relu(64, 64, 5, stride=2))
+            self.returns.append(conv_bn_relu(64, 64, 5, stride=2, eps=IMAGE_EPS))
         self.layers = nn.Sequential(
-            conv_bn_relu(in_channels + 64, in_channels, 3), conv_bn_relu(in_channels, in_channels, 3),
+            conv_bn_relu(in_channels + 64, in_channels, eps=IMAGE_EPS),
+            conv_bn_relu(in_channels, in_channels, eps=IMAGE_EPS),
             nn.Conv2d(in_channels, bins + channels, 1))
 
     def forward(self, features: Tensor, cameras: CameraBatch, depth: Tensor) -> DepthAndContext:
@@ -117,28 +119,16 @@ class CameraGate(nn.Module):
         return x * self.excite(self.embed(camera)).sigmoid()[..., None, None]
 
 
-class ResidualBlock(nn.Module):
-    """(M, C, h, w) → the same shape. Source: He et al. (CVPR 2016), figure 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            conv_bn_relu(channels, channels, 3),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.layers(x) + x).relu()
-
-
 class Aspp(nn.Module):
     """Atrous spatial pyramid pooling, (M, C, h, w) → the same shape. Source: DeepLabv3 (Chen et al. 2017), figure 5."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([conv_bn_relu(channels, channels, 1)]
-                                      + [conv_bn_relu(channels, channels, 3, dilation=d) for d in (6, 12, 18)])
-        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(channels, channels, 1))
-        self.join = nn.Sequential(conv_bn_relu(5 * channels, channels, 1), nn.Dropout(0.5))
+        self.branches = nn.ModuleList([
+            conv_bn_relu(channels, channels, 1, eps=IMAGE_EPS),
+            *(conv_bn_relu(channels, channels, dilation=d, eps=IMAGE_EPS) for d in (6, 12, 18))])
+        self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(channels, channels, 1, eps=IMAGE_EPS))
+        self.join = nn.Sequential(conv_bn_relu(5 * channels, channels, 1, eps=IMAGE_EPS), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.join(torch.cat([*(branch(x) for branch in self.branches), self.whole(x).expand_as(x)], dim=1))

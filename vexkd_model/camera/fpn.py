@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vexkd_model.camera.layers import conv_bn_relu
+from vexkd_model.layers import IMAGE_EPS, conv_bn_relu
 
 
 class FPN(nn.Module):
@@ -59,7 +59,8 @@ class ConcatFPN(nn.Module):
         super().__init__()
         from_above = [*[out_channels] * (len(in_channels) - 2), in_channels[-1]]
         self.joins = nn.ModuleList(
-            nn.Sequential(conv_bn_relu(own + above, out_channels, 1), conv_bn_relu(out_channels, out_channels, 3))
+            nn.Sequential(conv_bn_relu(own + above, out_channels, 1, eps=IMAGE_EPS),
+                          conv_bn_relu(out_channels, out_channels, eps=IMAGE_EPS))
             for own, above in zip(in_channels[:-1], from_above, strict=True))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.camera.depth import DepthBins
 from vexkd_model.camera.projection import inverse_3x3, product
 from vexkd_model.data.batch import CameraBatch
 from vexkd_model.geometry.bev_grid import cells_from_metres, flat_index, in_map
+from vexkd_model.layers import conv_bn_relu
 from vexkd_model.types import BevGrid
 
 

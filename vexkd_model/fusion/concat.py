@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.layers import conv_bn_relu
 
 
 class ConcatFusion(nn.Module):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vexkd_model.bev.encoder import conv_bn_relu
+from vexkd_model.layers import conv_bn_relu
 
 HEATMAP_BIAS = -math.log((1 - 0.1) / 0.1)  # −2.19: every cell starts at probability 0.1 (RetinaNet's prior)
 REGRESSION_CHANNELS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2}

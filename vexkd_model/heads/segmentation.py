@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.distributed import mean_count
 from vexkd_model.geometry.bev_grid import centres_in_cells, metres_from_cells, sample_from_metres
+from vexkd_model.layers import conv_bn_relu
 from vexkd_model.types import MAP_CLASSES, BevGrid
 
 FOCAL_GAMMA = 2.0

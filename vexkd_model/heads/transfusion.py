@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.geometry.bev_grid import centres_in_cells
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS
+from vexkd_model.layers import conv_bn_relu
 from vexkd_model.types import DETECTION_CLASSES
 
 CLASSES = len(DETECTION_CLASSES)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from vexkd_model.bev.encoder import conv_bn_relu
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
+from vexkd_model.layers import conv_bn_relu
 from vexkd_model.types import BevGrid
 
 # x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.

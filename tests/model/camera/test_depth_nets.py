@@ -10,10 +10,10 @@ from vexkd_model.camera.depth_nets import (
     CameraAwareDepthNet,
     LidarDepthNet,
     PlainDepthNet,
-    ResidualBlock,
     camera_vectors,
 )
 from vexkd_model.data.batch import CameraBatch
+from vexkd_model.layers import IMAGE_EPS, BasicBlock
 
 BINS, CHANNELS, WIDTH, HEIGHT, STRIDE = 7, 5, 96, 48, 8
 SIZE = (HEIGHT // STRIDE, WIDTH // STRIDE)
@@ -173,7 +173,7 @@ def test_a_number_that_never_varied_in_training_does_not_decide_on_another_vehic
 
 
 def test_a_residual_block_adds_to_what_it_is_given():
-    block, x = ResidualBlock(3).eval(), torch.randn(2, 3, 4, 4)
+    block, x = BasicBlock(3, 3, eps=IMAGE_EPS).eval(), torch.randn(2, 3, 4, 4)
     with torch.no_grad():
         block.layers[-1].weight.zero_()
     torch.testing.assert_close(block(x), x.relu())

@@ -1,0 +1,53 @@
+"""Layers that several networks share; their names are those of saved weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from vexkd_model.layers import BEV_EPS, IMAGE_EPS, BasicBlock, conv_bn_relu
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (4, 1), (1, 2), (1, 6)])
+@pytest.mark.parametrize(("rows", "columns"), [(8, 12), (9, 7)])
+def test_a_convolution_keeps_the_size_up_to_its_stride_rounded_up(kernel, stride, dilation, rows, columns):
+    out = conv_bn_relu(3, 5, kernel, stride, dilation)(torch.randn(2, 3, rows, columns))
+    assert out.shape == (2, 5, -(-rows // stride), -(-columns // stride))
+    assert out.min() == 0
+
+
+@pytest.mark.parametrize("eps", [BEV_EPS, IMAGE_EPS])
+def test_epsilon_reaches_every_batch_norm(eps):
+    block = nn.ModuleList([conv_bn_relu(2, 2, eps=eps), BasicBlock(2, 2, eps=eps), BasicBlock(2, 4, stride=2, eps=eps)])
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 5 and all(norm.eps == eps for norm in norms)
+
+
+def test_a_map_without_variance_shows_which_epsilon_a_norm_has():
+    for eps in (BEV_EPS, IMAGE_EPS):
+        _, norm, _ = conv_bn_relu(1, 1, kernel=1, eps=eps).eval()
+        norm.running_var.zero_()
+        torch.testing.assert_close(norm(torch.ones(1, 1, 1, 1)).item(), eps**-0.5)
+
+
+def test_bev_maps_are_the_default_with_their_wider_epsilon():
+    assert conv_bn_relu(2, 2)[1].eps == 1e-3 and BasicBlock(2, 2).layers[2].eps == 1e-3
+    assert nn.BatchNorm2d(2).eps == IMAGE_EPS
+
+
+def test_a_block_whose_last_norm_is_zero_is_its_shortcut():
+    same, halved = BasicBlock(3, 3).eval(), BasicBlock(3, 6, stride=2).eval()
+    x = torch.randn(2, 3, 5, 8)
+    for block in (same, halved):
+        block.layers[-1].weight.data.zero_()
+    assert torch.equal(same(x), x.relu())
+    assert torch.equal(halved(x), halved.shortcut(x).relu()) and halved(x).shape == (2, 6, 3, 4)
+
+
+def test_names_of_weights_are_those_of_packages_that_exist():
+    norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    conv = ["0.weight", *(f"1.{name}" for name in norm)]
+    block = [*(f"layers.0.{name}" for name in conv), "layers.1.weight", *(f"layers.2.{name}" for name in norm)]
+    assert list(conv_bn_relu(2, 2).state_dict()) == conv
+    assert list(BasicBlock(2, 2).state_dict()) == block
+    assert list(BasicBlock(2, 4, stride=2).state_dict()) == [*block, "shortcut.weight", "shortcut.bias"]

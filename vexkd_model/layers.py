@@ -1,0 +1,39 @@
+"""Blocks that several networks share: convolution with batch norm, residual block.
+
+The order of the layers is part of their names in saved weights.
+"""
+
+from torch import Tensor, nn
+
+BEV_EPS = 1e-3  # epsilon of batch norms on BEV maps: SECOND's
+IMAGE_EPS = 1e-5  # epsilon of batch norms on image features: PyTorch's default
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1,
+                 eps: float = BEV_EPS) -> nn.Sequential:
+    """Convolution, batch norm, ReLU: (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉).
+
+    kernel: odd.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation,
+                  bias=False),
+        nn.BatchNorm2d(out_channels, eps=eps), nn.ReLU(inplace=True))
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside the identity, or beside another one where the size changes.
+
+    (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉); a stride of 1 keeps in_channels. Source:
+    He et al. (CVPR 2016), figure 2; the 3×3 shortcut without a norm is BEVDet's.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, eps: float = BEV_EPS) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            conv_bn_relu(in_channels, out_channels, stride=stride, eps=eps),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels, eps=eps))
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1) if stride > 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.layers(x) + self.shortcut(x)).relu()
