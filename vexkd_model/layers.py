@@ -1,4 +1,4 @@
-"""Blocks that several networks share: convolution with batch norm, residual block.
+"""Blocks that several networks share: convolution with batch norm, residual block, feed-forward.
 
 The order of the layers is part of their names in saved weights.
 """
@@ -37,3 +37,21 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.layers(x) + self.shortcut(x)).relu()
+
+
+def feed_forward_layers(channels: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Feed-forward network of a transformer layer (Vaswani et al. 2017): (…, channels) → (…, channels)."""
+    return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
+                         nn.Linear(hidden, channels))
+
+
+class FeedForward(nn.Module):
+    """Feed-forward network with a residual, then norm: (…, channels) → (…, channels)."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = feed_forward_layers(channels, hidden, dropout).append(nn.Dropout(dropout))
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.layers(x))

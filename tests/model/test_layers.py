@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vexkd_model.layers import BEV_EPS, IMAGE_EPS, BasicBlock, conv_bn_relu
+from vexkd_model.layers import BEV_EPS, IMAGE_EPS, BasicBlock, FeedForward, conv_bn_relu, feed_forward_layers
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -44,6 +44,12 @@ def test_a_block_whose_last_norm_is_zero_is_its_shortcut():
     assert torch.equal(halved(x), halved.shortcut(x).relu()) and halved(x).shape == (2, 6, 3, 4)
 
 
+def test_a_feed_forward_is_a_residual_around_its_layers_then_a_norm():
+    layer, x = FeedForward(4, 8, dropout=0.5).eval(), torch.randn(2, 3, 4)
+    first, _, _, second, _ = layer.layers
+    torch.testing.assert_close(layer(x), layer.norm(x + second(first(x).relu())))
+
+
 def test_names_of_weights_are_those_of_packages_that_exist():
     norm = ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
     conv = ["0.weight", *(f"1.{name}" for name in norm)]
@@ -51,3 +57,6 @@ def test_names_of_weights_are_those_of_packages_that_exist():
     assert list(conv_bn_relu(2, 2).state_dict()) == conv
     assert list(BasicBlock(2, 2).state_dict()) == block
     assert list(BasicBlock(2, 4, stride=2).state_dict()) == [*block, "shortcut.weight", "shortcut.bias"]
+    assert list(feed_forward_layers(2, 4, 0.0).state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
+    assert list(FeedForward(2, 4, 0.0).state_dict()) == ["layers.0.weight", "layers.0.bias", "layers.3.weight",
+                                                         "layers.3.bias", "norm.weight", "norm.bias"]

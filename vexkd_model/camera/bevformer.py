@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centres
 from vexkd_model.camera.pillar_points import PillarGeometry, SeenQueries, pillar_points, project_pillars, seen_queries
 from vexkd_model.data.batch import CameraBatch
+from vexkd_model.layers import feed_forward_layers
 from vexkd_model.types import BevGrid
 
 SELF_POINTS = 4  # keys a head in self-attention
@@ -85,8 +86,7 @@ class BevFormerLayer(nn.Module):
         super().__init__()
         self.self_attention = DeformableAttention(width, heads, SELF_POINTS)
         self.cross_attention = SpatialCrossAttention(width, heads, levels)
-        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(inplace=True), nn.Dropout(dropout),
-                                         nn.Linear(feedforward, width))
+        self.feedforward = feed_forward_layers(width, feedforward, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centres
-from vexkd_model.bev.feed_forward import FeedForward
 from vexkd_model.fusion.modality_general import QUERY_STD
+from vexkd_model.layers import FeedForward
 from vexkd_model.types import BevGrid
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centres
-from vexkd_model.bev.feed_forward import FeedForward
-from vexkd_model.layers import conv_bn_relu
+from vexkd_model.layers import FeedForward, conv_bn_relu
 from vexkd_model.types import BevGrid
 
 # Small, as position embeddings begin: with 1, after an epoch each cell's own noise still outweighed what it had read.

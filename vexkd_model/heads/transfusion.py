@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vexkd_model.geometry.bev_grid import centres_in_cells
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS
-from vexkd_model.layers import conv_bn_relu
+from vexkd_model.layers import conv_bn_relu, feed_forward_layers
 from vexkd_model.types import DETECTION_CLASSES
 
 CLASSES = len(DETECTION_CLASSES)
@@ -96,8 +96,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attention = Attention(channels, heads, dropout)
         self.cross_attention = Attention(channels, heads, dropout)
-        self.feed_forward = nn.Sequential(nn.Linear(channels, feed_forward), nn.ReLU(inplace=True), nn.Dropout(dropout),
-                                          nn.Linear(feed_forward, channels))
+        self.feed_forward = feed_forward_layers(channels, feed_forward, dropout)
         # The last without bias: the batch norm of every prediction would take it away again.
         self.norms = nn.ModuleList(nn.LayerNorm(channels, bias=bias) for bias in (True, True, False))
         self.dropout = nn.Dropout(dropout)
