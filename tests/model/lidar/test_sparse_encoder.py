@@ -32,7 +32,7 @@ def encoder(backend=None, voxel=0.2, **changes):
 
 def cloud(count, seed=0):
     random = np.random.default_rng(seed)
-    return torch.from_numpy(random.uniform([-8, -4, -5, 0, 0], [8, 4, 3, 255, 0.5], (count, 5)).astype(np.float32))
+    return torch.from_numpy(random.uniform([-8, -4, -5, 0, 0], [8, 4, 3, 64, 0.5], (count, 5)).astype(np.float32))
 
 
 def encode(module, *clouds):

@@ -15,7 +15,7 @@ from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-4.0, 4.0, -2.0, 2.0, 0.5)  # 8 voxels along y, 16 along x
 LOW, HIGH = [-4, -2, -1, 0, 0], [4, 2, 1, 255, 0.5]
-SCALE = np.array([54, 54, 5, 255, 0.5])
+SCALE = np.array([54, 54, 5, 64, 0.5])
 
 
 def means():
