@@ -88,7 +88,7 @@ def test_two_processes_learn_like_one_with_twice_the_batch(config_path, tiny_set
     assert done.stdout == "trained\n" and done.stderr.count("epoch 5/5") == 1
     alone(config_path, street, tmp_path / "one", [*settings, "training.batch_size=2"])
     two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
-    assert len(one["loss"]) == 20 and one["loss"][-1] < 0.9 * one["loss"][0]
+    assert len(one["loss"]) == 20 and one["loss"][-1] < 0.96 * one["loss"][0]
     np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
     assert two.keys() == one.keys() and len(two) == 8
     for name in one:
