@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vexkd_model.data.sweeps import INTERVAL_TOLERANCE, Sweep, spaced
+from vexkd_model.data.sweeps import Sweep, spaced
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.inputs.unavailable import TransformUnavailable
 
@@ -42,15 +42,12 @@ class SweepBuffer:
                 self._history.clear()
         self._history.appendleft(sweep)
         frame = spaced([kept.stamp_ns for kept in self._history], self._sweeps, self._interval)
-        self._forget()
-        return tuple(self._history[i] for i in frame), reason
-
-    def _forget(self) -> None:
-        """Drop the sweeps that no later frame can hold."""
-        # Two chosen sweeps are less than twice the tolerated interval apart, unless the LiDAR itself is slower.
-        longest_ns = round(2 * INTERVAL_TOLERANCE * (self._interval or 0.0) * (self._sweeps - 1) * 1e9)
-        while len(self._history) > self._sweeps and self._history[0].stamp_ns - self._history[-1].stamp_ns > longest_ns:
-            self._history.pop()
+        chosen = tuple(self._history[i] for i in frame)
+        if len(frame) == self._sweeps:
+            # Each choice of a later frame is at least as new as the same one here: none is older than the last.
+            while self._history[-1] is not chosen[-1]:
+                self._history.pop()
+        return chosen, reason
 
 
 @dataclass(frozen=True)
