@@ -90,7 +90,7 @@ def test_two_processes_learn_like_one_with_twice_the_batch(config_path, tiny_set
     two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
     assert len(one["loss"]) == 20 and one["loss"][-1] < 0.96 * one["loss"][0]
     np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
-    assert two.keys() == one.keys() and len(two) == 8
+    assert two.keys() == one.keys() and len(two) == 9
     for name in one:
         np.testing.assert_allclose(two[name][:3], one[name][:3], rtol=1e-4, err_msg=name)
 
