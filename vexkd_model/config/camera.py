@@ -49,7 +49,7 @@ class BackboneConfig(Section):
     weights: str = Field(description="random, a file in torchvision's or transformers' naming, or a name on the "
                                      "Hugging Face hub such as microsoft/resnet-50")  # fmt: skip
     stages: Literal[3, 4] = Field(4, description="of the network; 3 where a cell of the fourth, 32 pixels wide, would "
-                                                 "be larger than most objects, for a third less work")
+                                                 "be larger than most objects")
     frozen_norms: bool = Field(False, description="batch norms keep their statistics and weights, as BEVFormer trains")
     recompute: bool = Field(False, description="activations are computed again in the backward pass: less memory")
 
