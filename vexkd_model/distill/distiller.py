@@ -42,8 +42,10 @@ class Distiller(nn.Module):
         self.learning_masks = config.learns_masks
         self.drawn: dict[str, Tensor] = {}
 
-    def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None) -> dict[str, Tensor]:
-        """Scalar terms; student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps."""
+    def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None,
+                progress: float = 1.0) -> dict[str, Tensor]:
+        """Scalar terms; student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps. progress:
+        share of the training that is done, as the criterion takes it."""
         if not self.config.asks_teacher:
             return {}
         answer = self.teacher(batch, self.config.asks_heads)
@@ -58,9 +60,10 @@ class Distiller(nn.Module):
             if self.learning_masks:
                 terms[f"mask_{level}"] = self.config.mask_weight * for_mask
                 terms[f"mask_task_{level}"] = self.teacher.task_loss(level, mask * teacher_map, batch)
-        return terms | self._further_terms(output, answer, batch)
+        return terms | self._further_terms(output, answer, batch, progress)
 
-    def _further_terms(self, output: ModelOutput | None, answer: TeacherOutput, batch: Batch) -> dict[str, Tensor]:
+    def _further_terms(self, output: ModelOutput | None, answer: TeacherOutput, batch: Batch,
+                       progress: float) -> dict[str, Tensor]:
         """Terms of other methods than VeXKD, each with a key of its own."""
         config, grid, terms = self.config, self.teacher.grid, {}
         if config.relation:
@@ -77,14 +80,15 @@ class Distiller(nn.Module):
             terms["distill_depth"] = config.depth * depth_distillation(
                 output.depth, answer.depth, batch.sensors.cameras.present)
         if config.teacher_labels:
-            terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(output, answer, batch)
+            terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(
+                output, answer, batch, progress)
         return terms
 
-    def _label_difference(self, output: ModelOutput, answer: TeacherOutput, batch: Batch) -> Tensor:
+    def _label_difference(self, output: ModelOutput, answer: TeacherOutput, batch: Batch, progress: float) -> Tensor:
         """Difference that the teacher's labels make to the student's detection loss: added to the task loss, which has
         the true labels alone, it gives the loss with both. May be negative."""
         labelled = add_teacher_labels(batch, self.label_decoder, answer.detection)
-        with_them, without = (sum(self.criterion.heads(output.detection, None, labels).values())
+        with_them, without = (sum(self.criterion.heads(output.detection, None, labels, progress).values())
                               for labels in (labelled, batch))
         return with_them - without
 

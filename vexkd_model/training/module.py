@@ -36,7 +36,12 @@ class TrainingModule(lightning.LightningModule):
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar loss terms by name."""
-        return self.criterion(output, batch, self.global_step / self.total_steps)
+        return self.criterion(output, batch, self.progress)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done."""
+        return self.global_step / self.total_steps
 
     def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
         """Magnitudes (Y, X) of the first sample's BEV maps by name."""
@@ -66,7 +71,7 @@ class DistillationModule(TrainingModule):
         self.distiller = distiller
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
-        return super().losses(output, batch) | self.distiller(output.features, batch, output)
+        return super().losses(output, batch) | self.distiller(output.features, batch, output, self.progress)
 
     def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
         """Magnitudes of a TrainingModule, and the first sample's masks, (Y, X) each."""

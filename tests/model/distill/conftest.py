@@ -1,7 +1,5 @@
 """A tiny teacher with modality-general fusion, a tiny student, and frames that both see."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -33,9 +31,16 @@ def teacher(teacher_config):
 
 
 @pytest.fixture(scope="session")
-def batch(student_config, teacher_config, tiny_index):
-    settings = student_config.training
-    pairs = DistillationDataset(*(training_set(config, tiny_index, settings)
-                                  for config in (student_config, teacher_config)))
-    together = partial(collate_pairs, student=collate_for(student_config), teacher=collate_for(teacher_config))
-    return together([pairs[0, 0], pairs[0, 1]])
+def pair_batch(tiny_index):
+    """Function of a student's and a teacher's configuration: a batch of two frames that both see."""
+    def make(student, teacher):
+        pairs = DistillationDataset(*(training_set(config, tiny_index, student.training)
+                                      for config in (student, teacher)))
+        return collate_pairs([pairs[0, 0], pairs[0, 1]], collate_for(student), collate_for(teacher))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def batch(student_config, teacher_config, pair_batch):
+    return pair_batch(student_config, teacher_config)

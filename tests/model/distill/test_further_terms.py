@@ -1,6 +1,5 @@
 """Terms of other methods beside the paper's: off by default, named, for the student alone."""
 
-from functools import partial
 
 import pytest
 import torch
@@ -8,9 +7,6 @@ import torch
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig, ResponseConfig, TeacherLabelsConfig
 from vexkd_model.criterion import build_criterion
-from vexkd_model.data.batch import collate_for
-from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
-from vexkd_model.data.loader import training_set
 from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.map_cache import check_cacheable
@@ -43,12 +39,8 @@ def center_config(teacher_config, camera_config):
 
 
 @pytest.fixture(scope="module")
-def camera_batch(camera_config, center_config, tiny_index):
-    settings = camera_config.training
-    pairs = DistillationDataset(*(training_set(config, tiny_index, settings)
-                                  for config in (camera_config, center_config)))
-    together = partial(collate_pairs, student=collate_for(camera_config), teacher=collate_for(center_config))
-    return together([pairs[0, 0], pairs[0, 1]])
+def camera_batch(camera_config, center_config, pair_batch):
+    return pair_batch(camera_config, center_config)
 
 
 @pytest.fixture
@@ -126,17 +118,21 @@ def test_half_precision_training_computes_the_terms_in_single_precision(distille
         torch.testing.assert_close(terms[name], wanted[name], rtol=0.05, atol=0.01)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
 def test_teacher_labels_make_the_loss_with_both_kinds_of_labels(distiller_of, camera_student, center_teacher,
-                                                                camera_config, camera_batch):
+                                                                camera_config, camera_batch, progress):
+    """At every share of the training, whatever weights grow in it."""
+    assert camera_config.detection.late_weights
     output, answer = camera_student(camera_batch.sensors), center_teacher(camera_batch, heads=True)
     labelled = add_teacher_labels(camera_batch, label_decoder(center_teacher.decoder, 0.1), answer.detection)
     assert sum(map(len, labelled.boxes)) > sum(map(len, camera_batch.boxes))
     criterion = build_criterion(camera_config)
-    true, both = (sum(criterion.heads(output.detection, None, of).values())
+    true, both = (sum(criterion.heads(output.detection, None, of, progress).values())
                   for of in (camera_batch, labelled))
     for weight in (0.25, 1.0):
         labels = TeacherLabelsConfig(score=0.1, weight=weight)
-        term = distiller_of(levels=(), teacher_labels=labels)(output.features, camera_batch, output)["teacher_labels"]
+        distiller = distiller_of(levels=(), teacher_labels=labels)
+        term = distiller(output.features, camera_batch, output, progress)["teacher_labels"]
         torch.testing.assert_close(true + term, (1 - weight) * true + weight * both)
 
 

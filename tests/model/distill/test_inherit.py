@@ -31,7 +31,7 @@ def load(config_path, tiny_settings):
 
 
 def model_of(config, seed):
-    """With batch norms as after some training: scales, shifts and statistics that differ."""
+    """Give batch norms scales, shifts and statistics that differ, as after some training."""
     torch.manual_seed(seed)
     model = build_model(config).eval()
     for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):

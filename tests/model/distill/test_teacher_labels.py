@@ -1,4 +1,4 @@
-"""Which boxes of a teacher become labels: what it is sure of and nobody annotated."""
+"""Labels from a teacher: boxes that it is sure of and nobody annotated."""
 
 import pytest
 import torch
