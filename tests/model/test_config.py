@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vexkd_model.config import ModelConfig, dump_config, load_config, shipped
-from vexkd_model.config.shipped import find_config
+from vexkd_model.config import ModelConfig, dump_config, load_config, reading
+from vexkd_model.config.reading import find_config
 from vexkd_model.errors import UserError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "model").glob("*.yaml"))
@@ -36,7 +36,7 @@ def test_an_installed_configuration_is_found_below_the_prefix_of_its_package(tmp
     installed = tmp_path / "share/vexkd_ros/config/model/lidar_pillar_small.yaml"
     installed.parent.mkdir(parents=True)
     installed.touch()
-    monkeypatch.setattr(shipped, "CHECKOUT", tmp_path / "lib/python3.11/site-packages")
+    monkeypatch.setattr(reading, "CHECKOUT", tmp_path / "lib/python3.11/site-packages")
     assert find_config("lidar_pillar_small") == installed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vexkd_model.ablation.run_record import Figures
 from vexkd_model.ablation.study import Comparison, Study, StudyRow, compare
-from vexkd_model.ablation.table import ABSENT, METRICS, spread
+from vexkd_model.ablation.table import ABSENT, METRICS, Difference, format_difference, format_spread, spread
 from vexkd_model.figures.study_figure import plot_study
 from vexkd_model.files import whole_file
 
@@ -145,16 +145,11 @@ def _progress(row: StudyRow) -> str:
 
 
 def _mean(row: StudyRow, figure: Callable[[Figures], float | None]) -> str:
-    mean = spread(list(row.values(figure).values()))
-    if mean is None:
-        return ABSENT
-    return f"{mean.mean:.3f}" + (f" ± {mean.deviation:.3f}" if mean.deviation is not None else "")
+    return format_spread(spread(list(row.values(figure).values())))
 
 
 def _difference(compared: Comparison | None) -> str:
-    if compared is None:
-        return ABSENT
-    return f"{compared.value:+.3f}" + (f" ± {compared.error:.3f}" if compared.error is not None else "")
+    return format_difference(compared and Difference(compared.value, compared.error))
 
 
 def _kind(compared: Sequence[Comparison | None]) -> str:

@@ -97,9 +97,9 @@ def markdown(rows: Sequence[RowFigures], baseline: str | None) -> str:
     header = ["row", "seeds", *METRICS, *(f"{metric} − {baseline}" for metric in METRICS if baseline)]
     lines = [header, ["---", *["---:"] * (len(header) - 1)]]
     for row in rows:
-        cells = [row.name, f"{row.done} of {row.seeds}", *(_format_spread(row.spreads[metric]) for metric in METRICS)]
+        cells = [row.name, f"{row.done} of {row.seeds}", *(format_spread(row.spreads[metric]) for metric in METRICS)]
         if baseline:
-            cells += [ABSENT if row.name == baseline else _format_difference(difference(row.spreads[metric], base))
+            cells += [ABSENT if row.name == baseline else format_difference(difference(row.spreads[metric], base))
                       for metric, base in _row(rows, baseline).spreads.items()]
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -129,13 +129,15 @@ def _row(rows: Sequence[RowFigures], name: str) -> RowFigures:
     return next(row for row in rows if row.name == name)
 
 
-def _format_spread(spread: Spread | None) -> str:
+def format_spread(spread: Spread | None) -> str:
+    """Format a mean with its deviation, if it has one, for a cell of a table."""
     if spread is None:
         return ABSENT
     return f"{spread.mean:.3f}" + (f" ± {spread.deviation:.3f}" if spread.deviation is not None else "")
 
 
-def _format_difference(change: Difference | None) -> str:
+def format_difference(change: Difference | None) -> str:
+    """Format a difference with its standard error, if there is one, for a cell of a table."""
     if change is None:
         return ABSENT
     return f"{change.value:+.3f}" + (f" ± {change.error:.3f}" if change.error is not None else "")

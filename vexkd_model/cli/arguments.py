@@ -37,7 +37,7 @@ def add_config_argument(command: argparse.ArgumentParser) -> None:
 
 
 def _config_path(text: str) -> Path:
-    from vexkd_model.config.shipped import find_config
+    from vexkd_model.config.reading import find_config
 
     return find_config(text)
 

@@ -83,12 +83,12 @@ class DistillationConfig(Section):
 
     @property
     def asks_teacher(self) -> bool:
-        """Whether a training step needs the teacher's answer; inherited weights do not."""
+        """True if a training step needs the teacher's answer; inherited weights do not."""
         return bool(self.levels or self.asks_heads or self.relation or self.depth)
 
     @property
     def asks_heads(self) -> bool:
-        """Whether the teacher's heads have to answer, too."""
+        """True if the teacher's heads have to answer, too."""
         return self.response is not None or self.teacher_labels is not None
 
     @property
@@ -97,5 +97,5 @@ class DistillationConfig(Section):
 
     @property
     def freezes_masks(self) -> bool:
-        """Whether masks stop learning before the end of the training."""
+        """True if masks stop learning before the end of the training."""
         return bool(self.levels) and self.learns_masks and self.mask_stop_epoch is not None

@@ -1,4 +1,4 @@
-"""From YAML to a checked Section; what is wrong is a UserError in one line that names the file and the key."""
+"""Find and read YAML as a checked Section; what is wrong is a UserError in one line that names file and key."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +10,21 @@ from vexkd_model.config.section import Section
 from vexkd_model.errors import UserError
 
 SomeSection = TypeVar("SomeSection", bound=Section)
+CHECKOUT = Path(__file__).parents[2]
+
+
+def find_config(path: str | Path) -> Path:
+    """The file of a shipped configuration that `path` names (`lidar_pillar_small`); any other path as it is.
+
+    A checkout comes before share/vexkd_ros of the prefix below which this package is installed: what was edited
+    there is what shall be trained.
+    """
+    path = Path(path)
+    if path.suffix or len(path.parts) != 1 or path.exists():
+        return path
+    folders = (CHECKOUT, *(prefix / "share/vexkd_ros" for prefix in CHECKOUT.parents))
+    files = (folder / "config/model" / f"{path.name}.yaml" for folder in folders)
+    return next((file for file in files if file.is_file()), path)
 
 
 def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:

@@ -30,8 +30,11 @@ def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfi
 
 def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
                     teacher: ModelConfig | None = None) -> DataLoader[Batch | UserError]:
-    """Batches as `config.training` wants them, `shard`'s of them; what is pasted is taken from the same split. An error
-    is to be raised by whoever takes it: see TrainingSet. teacher: its sensors are read, too, into Batch.teacher."""
+    """Build the training loader of one process.
+
+    What is pasted is taken from the same split. Whoever takes a batch raises it if it is an error: see TrainingSet.
+    teacher: its sensors are read, too, into Batch.teacher.
+    """
     settings = config.training
     if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
         raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")

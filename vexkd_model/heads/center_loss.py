@@ -58,7 +58,7 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
 
 
 def shape_fields(box: Tensor) -> dict[str, Tensor]:
-    """What boxes (M, 9) are beside where they stand, as heads predict it: a name of REGRESSION_CHANNELS → (M, ·)."""
+    """Regression targets (M, ·) by field of boxes (M, 9): all of REGRESSION_CHANNELS but the offset."""
     return {"height": box[:, 2:3], "size": box[:, 3:6].log(),
             "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1), "velocity": box[:, 7:9]}  # fmt: skip
 

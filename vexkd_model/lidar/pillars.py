@@ -59,7 +59,7 @@ class PillarEncoder(nn.Module):
         cell = flat_index(position, self.pillars.shape, sample)
         points, cell = points[inside], cell[inside]
         if torch.compiler.is_exporting():
-            # Batch norm and maximum ask a graph whether there is any point. Yes: one more, in a cell beyond the last.
+            # torch.export would specialise on zero points; append a dummy in an extra cell.
             beyond = cell.new_full((1,), batch_size * rows * columns)
             points, cell = torch.cat([points, points.new_zeros(1, 5)]), torch.cat([cell, beyond])
         return points, cell
@@ -68,8 +68,8 @@ class PillarEncoder(nn.Module):
         rows, columns = self.pillars.shape
         sums = points.new_zeros(batch_size * rows * columns + 1, 4)
         sums.index_add_(0, cell, torch.cat([points[:, :3], torch.ones_like(points[:, :1])], dim=1))
-        of_point = sums[cell]
-        from_mean = points[:, :3] - of_point[:, :3] / of_point[:, 3:]
+        sums_of_point = sums[cell]
+        from_mean = points[:, :3] - sums_of_point[:, :3] / sums_of_point[:, 3:]
         from_centre = points[:, :2] - metres_from_cells(cell_of_index(cell, self.pillars.shape) + 0.5, self.pillars)
         return torch.cat([points * self.point_scale, from_mean, from_centre / self.pillars.cell], dim=1)
 

@@ -1,4 +1,4 @@
-"""What things look like: materials, and each detection class as a composition of simple solids inside its box."""
+"""Shapes and materials: each detection class as a composition of simple solids inside its box."""
 
 from dataclasses import dataclass
 

@@ -5,30 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_cameras import AHEAD, INTRINSICS, cameras, turned
 
 from vexkd_model.camera.projection import MIN_DEPTH, image_from_base, inverse_3x3, product
 from vexkd_model.camera.projection import project as project_tensors
-from vexkd_model.data.batch import CameraBatch
 from vexkd_model.geometry.camera import project, projection
-
-INTRINSICS = np.array([[20.0, 0, 16], [0, 20, 8], [0, 0, 1]])
-AHEAD = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])  # 1.5 m up, looking along x
-
-
-def turned(yaw):
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-    return turn
-
-
-def cameras(bases, dtype=torch.float32):
-    """One frame a row of `bases`, with one camera an entry."""
-    bases = torch.tensor(np.array(bases), dtype=dtype)
-    shape = bases.shape[:2]
-    return CameraBatch(
-        images=torch.zeros(*shape, 3, 16, 32, dtype=torch.uint8), present=torch.ones(shape, dtype=torch.bool),
-        image_from_camera=torch.tensor(INTRINSICS, dtype=dtype).expand(*shape, 3, 3),
-        image_from_stored=torch.eye(3, dtype=dtype).expand(*shape, 3, 3), base_from_camera=bases)
 
 
 @st.composite
@@ -72,7 +53,7 @@ def test_pixels_and_depths_are_those_of_float64(base_from_camera, seed):
     pixels, depth = project(projection(INTRINSICS, base_from_camera), points)
     clear = depth > 0.5
     for dtype, atol in ((torch.float64, 1e-8), (torch.float32, 2e-4)):
-        found, found_depth = project_tensors(image_from_base(cameras([[base_from_camera]], dtype))[0, 0],
+        found, found_depth = project_tensors(image_from_base(cameras([[base_from_camera]], dtype=dtype))[0, 0],
                                              torch.tensor(points, dtype=dtype))
         assert found.dtype == found_depth.dtype == dtype
         np.testing.assert_allclose(found_depth.numpy(), depth, atol=atol)

@@ -1,4 +1,4 @@
-"""Which way something faces, and which class it is, must be there to be seen by one sensor at least."""
+"""Headings and classes are there to be seen by one sensor at least."""
 
 import dataclasses
 from itertools import pairwise
