@@ -72,7 +72,7 @@ def export(arguments: argparse.Namespace) -> None:
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
     trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **teacher}
     save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"],
-                 _inputs_of(arguments.run, arguments.index, config))
+                 _inputs_of(arguments.run, arguments.index, config), arguments.half)
     print(f"{arguments.out}: student package complete")
 
 
@@ -157,6 +157,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
     command.add_argument("--index", type=Path, metavar="DIR", help="folder of the frame index of the data that the run "
                          "was trained on (default: where it was then); the card says what its sensors were like")
+    command.add_argument("--half", action="store_true", help="store weights in float16, at half the size; they are "
+                         "computed with in float32 again")
 
     command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
                           "vexkd describe config/model/bevdet_r50.yaml")

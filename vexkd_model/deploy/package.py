@@ -25,16 +25,22 @@ WEIGHTS = "weights.safetensors"
 
 def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
                  metrics: Mapping[str, Any], source_revision: str,
-                 inputs: InputStatistics | None = None) -> StudentCard:
+                 inputs: InputStatistics | None = None, half: bool = False) -> StudentCard:
     """Write a package; an existing one at `folder` is replaced atomically.
 
+    half: store weights in float16, at half the size; they are used in float32 again. Norms and biases stay float32.
     The distillation settings are left out: a distilled student differs from a plain one in the values of its weights
     alone.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / CARD).is_file():
         raise UserError(f"{folder}: exists and is not a student package; choose another place")
-    weights = save_safetensors({name: tensor.contiguous() for name, tensor in student.state_dict().items()})
+    state = student.state_dict()
+    if half:
+        # Running variances exceed float16's range; what has one dimension is small anyway.
+        state = {name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+                 for name, tensor in state.items()}
+    weights = save_safetensors({name: tensor.contiguous() for name, tensor in state.items()})
     config = config.model_copy(update={"distillation": None})
     text = dump_config(config)
     card = StudentCard(

@@ -72,6 +72,18 @@ def seal(folder):
     edit_json(folder / CARD, lambda card: card.update(digests))
 
 
+def test_half_a_package_is_half_as_large_and_as_exact_as_float16(student, tiny_config, original, tmp_path):
+    save_package(tmp_path / "half", student, tiny_config, {}, {}, "abc123", half=True)
+    assert (tmp_path / "half" / WEIGHTS).stat().st_size < 0.55 * (original / WEIGHTS).stat().st_size
+    loaded = load_package(tmp_path / "half")[0].state_dict()
+    for name, tensor in student.state_dict().items():
+        assert loaded[name].dtype == tensor.dtype
+        if tensor.ndim < 2:
+            assert torch.equal(loaded[name], tensor)
+        else:  # 11 significant bits, and 2^-24 from number to number near zero
+            torch.testing.assert_close(loaded[name], tensor, rtol=2**-11, atol=2**-25)
+
+
 def test_a_loaded_student_predicts_what_the_saved_one_did_bit_for_bit(student, tiny_config, original):
     before, after = Predictor(student, tiny_config, None, "cpu").predict(frame()), Predictor.load(original).predict(
         frame())  # fmt: skip
