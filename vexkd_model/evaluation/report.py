@@ -6,6 +6,7 @@ import numpy as np
 
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
+from vexkd_model.evaluation.split import SplitResult
 
 ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad", "vel_err": "m/s",
                "attr_err": "(1 − accuracy)"}  # fmt: skip
@@ -19,6 +20,17 @@ def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> 
     if maps is not None:
         parts.append(_map_table(maps))
     return "\n\n".join(parts)
+
+
+def comparison_table(results: Mapping[str, SplitResult]) -> str:
+    """Format one line a model: mAP, NDS, mAOE [rad], mAVE [m/s] and mIoU; a dash for what was not scored."""
+    rows = [["compared", "mAP", "NDS", "mAOE", "mAVE", "mIoU"]]
+    for name, (detection, maps) in ((name, (result.detection, result.maps)) for name, result in results.items()):
+        detected = (["–"] * 4 if detection is None else
+                    [f"{figure:.3f}" for figure in (detection.mean_ap, detection.nd_score,
+                                                    detection.tp_errors["orient_err"], detection.tp_errors["vel_err"])])
+        rows.append([name, *detected, "–" if maps is None else f"{maps.mean_iou:.3f}"])
+    return _aligned(rows)
 
 
 def latency_table(rows: Mapping[str, Sequence[float]]) -> str:

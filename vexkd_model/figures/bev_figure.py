@@ -17,6 +17,7 @@ from vexkd_model.figures.bev_axes import (
     draw_boxes,
     draw_map,
     draw_points,
+    draw_velocities,
     frame_axes,
     map_swatches,
     save_png,
@@ -59,7 +60,7 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
 
 
 def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: Boxes, grid: BevGrid) -> None:
-    """Points (N, ≥ 3), true boxes in green, detections in the colours of their classes."""
+    """Draw points (N, ≥ 3), true boxes in green, detections in the colours of their classes with arrows of 1 s."""
     axes.grid(color="#e8ebef", linewidth=0.6)
     axes.set_axisbelow(True)
     draw_points(axes, points)
@@ -68,6 +69,7 @@ def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: 
         draw_boxes(axes, truth.values, [TRUTH] * len(truth), linewidth=0.9)
     if len(found):
         draw_boxes(axes, found.values, class_colours(found.labels), linewidth=1.5)
+        draw_velocities(axes, found.values)
     of_truth = "" if truth is None else f", {len(truth)} annotated"
     frame_axes(axes, grid, f"{len(found)} detections with score ≥ {SHOWN_SCORE}{of_truth}")
 

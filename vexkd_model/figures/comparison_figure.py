@@ -1,0 +1,61 @@
+"""Several students on one frame, side by side: boxes, velocities and map of each in one panel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from vexkd_model.figures.bev_axes import (
+    INK,
+    boxes_inside,
+    class_swatches,
+    frame_axes,
+    map_swatches,
+    paint_map,
+    save_png,
+)
+from vexkd_model.figures.bev_figure import MAP_THRESHOLD, SHOWN_SCORE, TRUTH, draw_detections
+from vexkd_model.figures.scene import MAP_OPACITY, Scene
+from vexkd_model.types import Prediction
+
+COLUMNS = 2
+
+
+class Answer(NamedTuple):
+    """One student's prediction for the frame, with boxes and a map, and the title of its panel."""
+
+    title: str
+    prediction: Prediction
+
+
+def comparison_figure(path: Path, scene: Scene, answers: Sequence[Answer]) -> None:
+    """Write a PNG with a panel for each answer, two in a row, on the range of its map."""
+    rows = -(-len(answers) // COLUMNS)
+    figure = Figure(figsize=(7.2 * COLUMNS, 7.6 * rows + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{scene.name}; arrows: the way of 1 s", color=INK, fontsize=12, parse_math=False)
+    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
+    for panel, answer in zip(panels, answers, strict=False):
+        _draw_answer(panel, scene, answer)
+    for unused in list(panels)[len(answers):]:
+        unused.set_axis_off()
+    labels = np.concatenate([answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers])
+    truth = Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth")
+    figure.legend(handles=[Patch(color=INK, label="ego vehicle"), truth, *class_swatches(labels),
+                           *map_swatches(MAP_OPACITY)],
+                  loc="outside lower center", ncols=6, frameon=False, fontsize=9, labelcolor=INK)
+    save_png(figure, path)
+
+
+def _draw_answer(panel: Axes, scene: Scene, answer: Answer) -> None:
+    grid, probabilities = answer.prediction.map_grid, answer.prediction.map_probabilities
+    assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
+    found = boxes_inside(answer.prediction.scoring(SHOWN_SCORE).boxes, grid)
+    draw_detections(panel, scene.points, boxes_inside(scene.boxes, grid), found, grid)
+    paint_map(panel, probabilities >= MAP_THRESHOLD, grid, MAP_OPACITY)
+    frame_axes(panel, grid, f"{answer.title}\n{len(found)} detections with score ≥ {SHOWN_SCORE}, map")
