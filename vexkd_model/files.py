@@ -1,12 +1,13 @@
 """Files and folders that are there whole or not at all, whenever the process is killed, and locks on their places."""
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from vexkd_model.errors import UserError
 
@@ -57,13 +58,13 @@ def locked(path: Path, busy: str | None = None) -> Iterator[None]:
 
     Where another process holds it: UserError(busy), or without `busy` wait until it is free.
     """
-    with ExitStack() as held:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(path.open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise UserError(busy) from None
-        except OSError as error:
-            raise UserError(f"{path.parent}: cannot be locked ({error.strerror}); give another folder") from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A soft lock, filelock's way out on file systems without flock, would outlive a killed process.
+        held = FileLock(path, blocking=busy is None, fallback_to_soft=False).acquire()
+    except Timeout:
+        raise UserError(busy) from None
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be locked ({error.strerror}); give another folder") from None
+    with held:
         yield

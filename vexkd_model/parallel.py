@@ -1,4 +1,8 @@
-"""One function over many jobs, in several processes, with little memory and a clean end."""
+"""One function over many jobs, in several processes, with little memory and a clean end.
+
+Not joblib's Parallel: it takes all jobs from the iterable however slowly the results are read, and its workers outlive
+a killed parent.
+"""
 
 import multiprocessing
 import multiprocessing.connection
