@@ -1,7 +1,8 @@
-"""Published camera encoders, layer by layer: theirs stands left, ours right."""
+"""Published camera encoders, layer by layer: the published name on the left, ours on the right."""
 
 from collections.abc import Collection
 from functools import partial
+from typing import Any, cast
 
 from torch import nn
 
@@ -11,17 +12,17 @@ from vexkd_model.import_weights.layers import (
     Layer,
     Layers,
     conv_norm,
-    patches_in_blocks,
-    rgb,
-    rgb_constant,
-    third,
-    turned,
+    merge_patch_by_patch,
+    qkv_part,
+    rgb_from_bgr,
+    rgb_from_bgr_constant,
+    transpose_xy,
 )
 
 
 def resnet(backbone: ImageBackbone, theirs: str, bgr: bool) -> Layers:
-    """torchvision's names, which mmdetection has too."""
-    colours = {"weight": rgb, "constant": rgb_constant} if bgr else {}
+    """Map a ResNet with torchvision's names, which are also mmdetection's."""
+    colours = {"weight": rgb_from_bgr, "constant": rgb_from_bgr_constant} if bgr else {}
     ours = "camera.backbone.body."
 
     def layer(conv: str, norm: str, at: str, **changes) -> Layer:
@@ -29,7 +30,8 @@ def resnet(backbone: ImageBackbone, theirs: str, bgr: bool) -> Layers:
                      **changes)
 
     yield layer("conv1.", "bn1.", "embedder.embedder", **colours)
-    for stage, blocks in enumerate(backbone.body.encoder.stages):
+    body = cast(Any, backbone.body)  # transformers does not annotate its modules
+    for stage, blocks in enumerate(body.encoder.stages):
         for block, parts in enumerate(blocks.layers):
             their, our = f"layer{stage + 1}.{block}.", f"encoder.stages.{stage}.layers.{block}."
             for i in range(len(parts.layer)):
@@ -39,19 +41,19 @@ def resnet(backbone: ImageBackbone, theirs: str, bgr: bool) -> Layers:
 
 
 def swin(backbone: ImageBackbone, theirs: str) -> Layers:
-    """mmdetection's names."""
+    """Map a Swin transformer with mmdetection's names."""
     ours = "camera.backbone.body."
     yield Layer(f"{theirs}patch_embed.projection.", f"{ours}swin.embeddings.patch_embeddings.projection.")
     yield Layer(f"{theirs}patch_embed.norm.", f"{ours}swin.embeddings.norm.")
-    stages = backbone.body.swin.encoder.layers
+    stages = cast(Any, backbone.body).swin.encoder.layers
     for stage, parts in enumerate(stages):
         for block in range(len(parts.blocks)):
             yield from _swin_block(f"{theirs}stages.{stage}.blocks.{block}.",
                                    f"{ours}swin.encoder.layers.{stage}.blocks.{block}.")
         if stage + 1 < len(stages):
             their, our = f"{theirs}stages.{stage}.downsample.", f"{ours}swin.encoder.layers.{stage}.downsample."
-            yield Layer(f"{their}norm.", f"{our}norm.", rows=lambda tensor: patches_in_blocks(tensor, tensor.shape))
-            yield Layer(f"{their}reduction.", f"{our}reduction.", tensors=("weight",), weight=patches_in_blocks)
+            yield Layer(f"{their}norm.", f"{our}norm.", rows=lambda tensor: merge_patch_by_patch(tensor, tensor.shape))
+            yield Layer(f"{their}reduction.", f"{our}reduction.", tensors=("weight",), weight=merge_patch_by_patch)
     for stage in backbone.stages:
         yield Layer(f"{theirs}norm{stage - 1}.", f"{ours}hidden_states_norms.stage{stage}.")
 
@@ -60,7 +62,7 @@ def _swin_block(theirs: str, ours: str) -> Layers:
     yield Layer(f"{theirs}norm1.", f"{ours}layernorm_before.")
     yield Layer(f"{theirs}norm2.", f"{ours}layernorm_after.")
     for i, letter in enumerate("qkv"):
-        yield Layer(f"{theirs}attn.w_msa.qkv.", f"{ours}attention.{letter}_proj.", rows=partial(third, i))
+        yield Layer(f"{theirs}attn.w_msa.qkv.", f"{ours}attention.{letter}_proj.", rows=partial(qkv_part, i))
     yield Layer(f"{theirs}attn.w_msa.proj.", f"{ours}attention.o_proj.")
     yield Layer(f"{theirs}attn.w_msa.relative_position_bias_",
                 f"{ours}attention.relative_position_bias.relative_position_bias_", tensors=("table",))
@@ -69,14 +71,14 @@ def _swin_block(theirs: str, ours: str) -> Layers:
 
 
 def finest_fpn(laterals: int, theirs: str) -> Layers:
-    """BEVDet's neck."""
+    """Map BEVDet's neck."""
     for i in range(laterals):
         yield Layer(f"{theirs}lateral_convs.{i}.conv.", f"camera.neck.top_down.laterals.{i}.")
     yield Layer(f"{theirs}fpn_convs.0.conv.", "camera.neck.output.")
 
 
 def concat_fpn(joins: int, theirs: str) -> Layers:
-    """BEVFusion's neck."""
+    """Map BEVFusion's neck."""
     for i in range(joins):
         for j, name in enumerate(("lateral_convs", "fpn_convs")):
             at = f"{theirs}{name}.{i}."
@@ -84,7 +86,10 @@ def concat_fpn(joins: int, theirs: str) -> Layers:
 
 
 def depth_net(net: nn.Module, theirs: str, names: Collection[str]) -> Layers:
-    """Of whatever kind ours is. theirs: ends in `depthnet.` or `depth_net.`. names: of the checkpoint's tensors."""
+    """Map the depth net of our model's kind.
+
+    theirs: ends in `depthnet.` or `depth_net.`. names: of the checkpoint's tensors.
+    """
     match net:
         case PlainDepthNet():
             yield Layer(theirs, "camera.view.depth_net.layer.")
@@ -95,7 +100,7 @@ def depth_net(net: nn.Module, theirs: str, names: Collection[str]) -> Layers:
 
 
 def _lidar_depth_net(theirs: str) -> Layers:
-    """BEVFusion's, at stride 8."""
+    """Map BEVFusion's depth net, at stride 8."""
     returns = theirs.replace("depthnet.", "dtransform.")
     for i in range(3):
         yield conv_norm(f"{returns}{3 * i}.", f"{returns}{3 * i + 1}.", f"camera.view.depth_net.returns.{i}.")
@@ -105,8 +110,11 @@ def _lidar_depth_net(theirs: str) -> Layers:
 
 
 def _camera_aware_depth_net(theirs: str, deformable: bool) -> Layers:
-    """BEVDepth's in BEVDet. Left are what it makes of the camera's numbers, because ours are others and scaled, and the
-    deformable convolution, which not all of them have."""
+    """Map BEVDet's version of BEVDepth's depth net.
+
+    Left out are its layers for camera parameters, because ours take other and scaled ones, and the deformable
+    convolution, which only some have.
+    """
     ours = "camera.view.depth_net."
     yield conv_norm(f"{theirs}reduce_conv.0.", f"{theirs}reduce_conv.1.", f"{ours}reduce.")
     yield Layer(f"{theirs}context_conv.", f"{ours}context.")
@@ -124,14 +132,14 @@ def _camera_aware_depth_net(theirs: str, deformable: bool) -> Layers:
 
 
 def downsample(theirs: str) -> Layers:
-    """BEVFusion's, of maps (B, C, X, Y)."""
+    """Map BEVFusion's downsampling of maps (B, C, X, Y)."""
     for i in range(3):
         yield conv_norm(f"{theirs}{3 * i}.", f"{theirs}{3 * i + 1}.", f"camera.view.downsample.layers.{i}.",
-                        weight=turned)
+                        weight=transpose_xy)
 
 
 def history(theirs: str) -> Layers:
-    """BEVDet4D's."""
+    """Map BEVDet4D's encoder of past maps."""
     ours = "camera.history.encoder."
     yield conv_norm(f"{theirs}conv1.", f"{theirs}bn1.", f"{ours}layers.")
     yield Layer(f"{theirs}conv2.", f"{ours}layers.3.", (f"{theirs}bn2.", f"{ours}layers.4."))

@@ -1,7 +1,9 @@
-"""Published families of checkpoints: how each is recognised, its parts, and notes for the user."""
+"""Published families of checkpoints: their signature in tensor names, their parts, and notes for the user."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, cast
+
+from torch import nn
 
 from vexkd_model.bev.encoder import BevEncoder
 from vexkd_model.bev.resnet import ResNetBevEncoder
@@ -9,10 +11,11 @@ from vexkd_model.camera.encoder import CameraEncoder
 from vexkd_model.camera.fpn import ConcatFPN, FinestFPN
 from vexkd_model.camera.views import LiftSplatView
 from vexkd_model.config import ModelConfig
+from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.heads.center import CenterHead
 from vexkd_model.heads.transfusion import TransFusionHead
 from vexkd_model.import_weights import bev, camera, heads, lidar
-from vexkd_model.import_weights.layers import Change, Layers, same, turned
+from vexkd_model.import_weights.layers import Change, Layers, transpose_xy, unchanged
 from vexkd_model.lidar.pillars import PillarEncoder
 from vexkd_model.lidar.sparse_encoder import VoxelEncoder
 from vexkd_model.model import BevModel
@@ -74,7 +77,7 @@ def recognise_family(names: Collection[str], version: str | None, config: ModelC
 
 def _lidar_notes(model: BevModel) -> list[str]:
     notes = [LIDAR_FRAME, *([HEIGHTS] if model.lidar is not None else [])]
-    steps = model.lidar.stem[0].stride[0] if isinstance(model.lidar, PillarEncoder) else 2
+    steps = cast(nn.Conv2d, model.lidar.stem[0]).stride[0] if isinstance(model.lidar, PillarEncoder) else 2
     return notes + ([STEM.format(steps=steps)] if steps != 2 else [])
 
 
@@ -98,13 +101,16 @@ def _centerpoint(config: ModelConfig, model: BevModel) -> Layers:
         yield from bev.second(model.bev, "neck.blocks.", "neck.deblocks.", first=1,
                               after_stem=isinstance(model.lidar, PillarEncoder))
     if isinstance(model.detection, CenterHead):
-        yield from heads.centerpoint_head([task.classes for task in config.detection.tasks])
+        yield from heads.centerpoint_head(_task_classes(config))
 
 
 def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Family:
-    """Version 1 calls its depth net `depthnet`, works in the LiDAR's frame, with old boxes. Versions 2 and 3 call it
+    """Map a BEVDet of any version.
+
+    Version 1 calls its depth net `depthnet` and works in the LiDAR's frame, with old boxes. Versions 2 and 3 call it
     `depth_net`, work in nuScenes' ego frame, which is base_link, with new boxes, and read RGB images as if they were
-    BGR."""
+    BGR.
+    """
     old = any(name.startswith("img_view_transformer.depthnet.") for name in names)
     boxes = heads.OLD_BOXES if old else heads.NEW_BOXES
     notes = [LIDAR_FRAME, OLD_BOXES] if old else [COLOURS]
@@ -134,13 +140,13 @@ def _bevfusion(config: ModelConfig, model: BevModel) -> Layers:
         yield from lidar.sparse_encoder(model.lidar, "encoders.lidar.backbone.", x_first=True)
     yield from _bevfusion_camera(model, "encoders.camera.backbone.", "encoders.camera.neck.",
                                  "encoders.camera.vtransform.")
-    if model.fusion is not None:
+    if model.fusion is not None and model.camera is not None:
         yield from bev.concat_fusion(model.camera.channels, "fuser.")
     if isinstance(model.bev, BevEncoder):
-        yield from bev.second(model.bev, "decoder.backbone.blocks.", "decoder.neck.deblocks.", turned)
+        yield from bev.second(model.bev, "decoder.backbone.blocks.", "decoder.neck.deblocks.", transpose_xy)
     if isinstance(model.detection, TransFusionHead):
         yield from heads.transfusion_head("heads.object.", heads.OLD_BOXES, heads.bevfusion_decoder, "norm3")
-    yield from _center_head(config, model, "heads.object.", heads.OLD_BOXES, turned)
+    yield from _center_head(config, model, "heads.object.", heads.OLD_BOXES, transpose_xy)
     if model.segmentation is not None:
         yield from heads.segmentation_head("heads.map.")
 
@@ -149,10 +155,10 @@ def _mmdetection3d_bevfusion(model: BevModel) -> Layers:
     if isinstance(model.lidar, VoxelEncoder):
         yield from lidar.sparse_encoder(model.lidar, "pts_middle_encoder.", x_first=True)
     yield from _bevfusion_camera(model, "img_backbone.", "img_neck.", "view_transform.")
-    if model.fusion is not None:
+    if model.fusion is not None and model.camera is not None:
         yield from bev.concat_fusion(model.camera.channels, "fusion_layer.")
     if isinstance(model.bev, BevEncoder):
-        yield from bev.second(model.bev, "pts_backbone.blocks.", "pts_neck.deblocks.", turned)
+        yield from bev.second(model.bev, "pts_backbone.blocks.", "pts_neck.deblocks.", transpose_xy)
     if isinstance(model.detection, TransFusionHead):
         yield from heads.transfusion_head("bbox_head.", heads.NEW_BOXES, heads.mmdetection3d_decoder, "norms.2")
 
@@ -176,6 +182,12 @@ def _backbone(encoder: CameraEncoder, theirs: str, bgr: bool) -> Layers:
         yield from camera.resnet(encoder.backbone, theirs, bgr)
 
 
-def _center_head(config: ModelConfig, model: BevModel, theirs: str, boxes: heads.Rows, turn: Change = same) -> Layers:
+def _center_head(config: ModelConfig, model: BevModel, theirs: str, boxes: heads.Rows,
+                 turn: Change = unchanged) -> Layers:
     if isinstance(model.detection, CenterHead):
-        yield from heads.center_head([task.classes for task in config.detection.tasks], theirs, boxes, turn)
+        yield from heads.center_head(_task_classes(config), theirs, boxes, turn)
+
+
+def _task_classes(config: ModelConfig) -> list[tuple[str, ...]]:
+    assert isinstance(config.detection, CenterHeadConfig)
+    return [task.classes for task in config.detection.tasks]

@@ -1,6 +1,6 @@
-"""`vexkd import-weights`: published weights of mmdetection3d, CenterPoint, BEVDet and BEVFusion into a model of ours.
+"""Import of published weights of mmdetection3d, CenterPoint, BEVDet and BEVFusion: `vexkd import-weights`.
 
-What is imported computes the same as where it comes from, of the same input. But the published LiDAR networks see
+An imported network computes the same as the published one, from the same input. But the published LiDAR networks see
 nuScenes' LiDAR frame, x to the right and y forward, and ours base_link, x forward and y left. Their weights are not
 turned by those 90°: a turn is a transposition, which is exact, and a flip, which is not, because a convolution of
 stride 2 steps on other cells when an even number of them is flipped. With random weights, after three such steps and
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,7 +24,7 @@ from torch import Tensor
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_model.import_weights.families import recognise_family
-from vexkd_model.import_weights.layers import Layers, Made
+from vexkd_model.import_weights.layers import Layers, TensorRecipe
 from vexkd_model.model import BevModel
 
 COUNTERS = ".num_batches_tracked"  # no weights; batch norms of ours do not use them
@@ -32,8 +32,8 @@ FAMILIES = "mmdetection3d's CenterPoint and BEVFusion, CenterPoint, BEVDet, BEVF
 VERSION = "mmdet3d_version"
 
 
-class Difference(NamedTuple):
-    """A tensor whose shape is another in the checkpoint; ours stays as it was."""
+class ShapeMismatch(NamedTuple):
+    """Tensor of the model that has another shape in the checkpoint, and so keeps its values."""
 
     ours: str
     our_shape: tuple[int, ...]
@@ -46,18 +46,21 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Names of tensors. matched: ours, loaded. missing: ours, without a source. unexpected: theirs, not used.
-    differing: of another shape. notes: sentences about what the weights are used to."""
+    """Names of the tensors that were loaded and that were not.
+
+    matched: ours, loaded. missing: ours, without a source. unexpected: published, not used. differing: of another
+    shape. notes: sentences about the data that the weights were trained on.
+    """
 
     family: str
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    differing: tuple[Difference, ...]
+    differing: tuple[ShapeMismatch, ...]
     notes: tuple[str, ...]
 
     def text(self, lines: int | None = 5) -> str:
-        """For a terminal; `lines`: the most of each group, None: all."""
+        """Format the report for a terminal, with at most `lines` names of each group; None: all."""
         groups = [("differ in shape, left as they were", list(map(str, self.differing))),
                   ("of the model have no source, left as they were", self.missing),
                   ("of the checkpoint were not used", self.unexpected)]
@@ -83,17 +86,17 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
                         f"{next(iter(published))}")
     ours = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(COUNTERS)}
     loaded, used, differing = {}, set(), []
-    for made in _known(known.layers, published, ours, model):
-        shape = ours[made.ours].shape
-        tensor = _made(made, [published[name] for name in made.theirs], shape)
-        used.update(made.theirs)
+    for recipe in _applicable_recipes(known.layers, published, ours, model):
+        shape = ours[recipe.ours].shape
+        tensor = _apply(recipe, [published[name] for name in recipe.theirs], shape)
+        used.update(recipe.theirs)
         if tensor is None:
-            their = made.theirs[0]
-            differing.append(Difference(made.ours, tuple(shape), their, tuple(published[their].shape)))
+            their = recipe.theirs[0]
+            differing.append(ShapeMismatch(recipe.ours, tuple(shape), their, tuple(published[their].shape)))
         elif not tensor.isfinite().all():
-            raise UserError(f"{checkpoint}: {made.theirs[0]}: holds numbers that are not finite; get the file again")
+            raise UserError(f"{checkpoint}: {recipe.theirs[0]}: holds numbers that are not finite; get the file again")
         else:
-            loaded[made.ours] = tensor
+            loaded[recipe.ours] = tensor
     if not loaded:
         raise UserError(f"{checkpoint}: nothing of {known.name} fits {config.name}; choose the configuration of that "
                         "network")
@@ -103,25 +106,26 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
                         tuple(name for name in published if name not in used), tuple(differing), tuple(known.notes))
 
 
-def _known(layers: Layers, published: Mapping[str, Tensor], ours: Mapping[str, Tensor],
-           model: BevModel) -> Iterator[Made]:
-    """What can be made: tensors that are in the model, of tensors that are all in the checkpoint."""
+def _applicable_recipes(layers: Layers, published: Mapping[str, Tensor], ours: Mapping[str, Tensor],
+           model: BevModel) -> Iterator[TensorRecipe]:
+    """Yield the recipes whose result is in the model and whose sources are all in the checkpoint."""
     for layer in layers:
-        for made in layer.made(published.keys(), lambda norm: model.get_submodule(norm).eps):
-            if made.ours in ours and all(name in published for name in made.theirs):
-                yield made
+        for recipe in layer.recipes(published.keys(), lambda norm: cast(float, model.get_submodule(norm).eps)):
+            if recipe.ours in ours and all(name in published for name in recipe.theirs):
+                yield recipe
 
 
-def _made(made: Made, theirs: Sequence[Tensor], shape: torch.Size) -> Tensor | None:
+def _apply(recipe: TensorRecipe, theirs: Sequence[Tensor], shape: torch.Size) -> Tensor | None:
+    """Make one tensor of ours; None if the published tensors have another rank or size than the recipe expects."""
     try:
-        tensor = made.make(*(tensor.float() for tensor in theirs), shape)
-    except (RuntimeError, IndexError):  # what is changed in a tensor of this rank or size is not there
+        tensor = recipe.make(*(tensor.float() for tensor in theirs), shape)
+    except (RuntimeError, IndexError):
         return None
     return tensor.contiguous() if tensor.shape == shape else None
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors, by name, and the version of mmdetection3d if it is told."""
+    """Read the tensors by name, and the version of mmdetection3d if the file states it."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; download the checkpoint and give its path")
     try:

@@ -1,4 +1,4 @@
-"""Published LiDAR encoders, layer by layer: theirs stands left, ours right."""
+"""Published LiDAR encoders, layer by layer: the published name on the left, ours on the right."""
 
 from vexkd_model.import_weights.layers import (
     POINT_EPS,
@@ -6,8 +6,8 @@ from vexkd_model.import_weights.layers import (
     Layer,
     Layers,
     conv_norm,
-    of_scaled_points,
     pillar_features,
+    scale_points,
     spconv,
     spconv_x_first,
 )
@@ -25,9 +25,9 @@ def _sparse_block(theirs: str, ours: str, change: Change) -> Layers:
 
 
 def sparse_encoder(encoder: VoxelEncoder, theirs: str, x_first: bool) -> Layers:
-    """mmdetection3d's; there the strided convolution ends a stage, here it begins the next one."""
+    """Map mmdetection3d's SparseEncoder; there the strided convolution ends a stage, here it begins the next one."""
     change = spconv_x_first if x_first else spconv
-    first = of_scaled_points(change)
+    first = scale_points(change)
     yield _sparse_norm(f"{theirs}conv_input.0.", f"{theirs}conv_input.1.", "lidar.stages.0.0.", first)
     for stage in range(len(encoder.stages)):
         at = f"{theirs}encoder_layers.encoder_layer{stage + 1}."
@@ -39,7 +39,7 @@ def sparse_encoder(encoder: VoxelEncoder, theirs: str, x_first: bool) -> Layers:
 
 
 def centerpoint_sparse_encoder(encoder: VoxelEncoder) -> Layers:
-    first = of_scaled_points(spconv)
+    first = scale_points(spconv)
     yield _sparse_norm("backbone.conv_input.0.", "backbone.conv_input.1.", "lidar.stages.0.0.", first)
     for stage in range(len(encoder.stages)):
         at = f"backbone.conv{stage + 1}."
@@ -52,7 +52,7 @@ def centerpoint_sparse_encoder(encoder: VoxelEncoder) -> Layers:
 
 
 def pillar_encoder(encoder: PillarEncoder, theirs: str, blocks: str, first: int) -> Layers:
-    """The point net, and the stem, which is the first stage of the published SECOND."""
+    """Map the point net, and the stem, which is the first stage of the published SECOND."""
     weight, constant = pillar_features(encoder.pillars.cell)
     yield conv_norm(f"{theirs}pfn_layers.0.linear.", f"{theirs}pfn_layers.0.norm.", "lidar.point_net.", POINT_EPS,
                     weight=weight, constant=constant)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def randomised(network, seed=0):
-    """Every weight and statistic another one, variances small enough for a norm's epsilon to count; in eval mode."""
+    """Randomise every weight and statistic, with variances so small that a norm's epsilon counts; in eval mode."""
     torch.manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -34,7 +34,7 @@ def named(**modules):
 
 
 def conv_module(in_channels, out_channels, kernel=3, conv=nn.Conv2d, norm=nn.BatchNorm2d):
-    """mmcv's: the convolution and its norm have names, the ReLU has one too, without weights."""
+    """Make mmcv's ConvModule: the convolution and its norm have names, the ReLU has one too, without weights."""
     module = nn.Sequential()
     module.add_module("conv", conv(in_channels, out_channels, kernel, padding=kernel // 2, bias=False))
     module.add_module("bn", norm(out_channels))
@@ -43,7 +43,9 @@ def conv_module(in_channels, out_channels, kernel=3, conv=nn.Conv2d, norm=nn.Bat
 
 
 class SparseConv(nn.Module):
-    """spconv's, on a dense grid: (x (1, C, Z, Y, X), mask (1, 1, Z, Y, X)) → the same. Weights (out, kz, ky, kx, in).
+    """Sparse convolution of spconv, on a dense grid: (x (1, C, Z, Y, X), mask (1, 1, Z, Y, X)) → the same.
+
+    Weights: (out, kz, ky, kx, in).
 
     stride 1: a submanifold convolution, its result only where there was a voxel; else wherever the kernel meets one.
     """
@@ -98,7 +100,7 @@ def sparse_layers(in_channels, out_channels, **how):
 
 
 def on_grid(features, voxels, shape):
-    """(V, C) of voxels (V, 3) z, y, x → (1, C, Z, Y, X) and the mask of where there are any."""
+    """Scatter features (V, C) of voxels (V, 3) z, y, x onto a grid (1, C, Z, Y, X); also return the mask of voxels."""
     x, mask = features.new_zeros(1, features.shape[1], *shape), features.new_zeros(1, 1, *shape)
     x[0, :, voxels[:, 0], voxels[:, 1], voxels[:, 2]] = features.T
     mask[0, 0, voxels[:, 0], voxels[:, 1], voxels[:, 2]] = 1
@@ -106,7 +108,7 @@ def on_grid(features, voxels, shape):
 
 
 class SparseEncoder(nn.Module):
-    """mmdetection3d's. x_first: BEVFusion's, with voxels (x, y, z) and maps (B, C, X, Y)."""
+    """SparseEncoder of mmdetection3d. x_first: BEVFusion's, with voxels (x, y, z) and maps (B, C, X, Y)."""
 
     def __init__(self, channels, out_channels, x_first=False):
         super().__init__()
@@ -124,14 +126,14 @@ class SparseEncoder(nn.Module):
             channels[-1], out_channels, kernel=order((3, 1, 1)), stride=order((2, 1, 1)), padding=(0, 0, 0)))
 
     def forward(self, features, voxels, shape):
-        """voxels: (V, 3) z, y, x; shape: (Z, Y, X)."""
+        """Encode voxels (V, 3) z, y, x; shape: (Z, Y, X)."""
         grid = on_grid(features, voxels.flip(1), shape[::-1]) if self.x_first else on_grid(features, voxels, shape)
         x, _ = self.conv_out(*self.encoder_layers(*self.conv_input(*grid)))
         return (x.permute(0, 1, 4, 2, 3) if self.x_first else x).flatten(1, 2)
 
 
 class CenterPointSparseEncoder(nn.Module):
-    """CenterPoint's own: the convolutions of its blocks have biases."""
+    """SparseEncoder of CenterPoint's repository: the convolutions of its blocks have biases."""
 
     def __init__(self, channels, out_channels):
         super().__init__()
@@ -151,7 +153,7 @@ class CenterPointSparseEncoder(nn.Module):
 
 
 class Second(nn.Module):
-    """padded: CenterPoint's stages begin with a layer that pads, and so count from one."""
+    """SECOND. padded: stages begin with a layer that pads, as CenterPoint's, and so count from one."""
 
     def __init__(self, in_channels, channels, layers, strides, padded=False):
         super().__init__()
@@ -187,7 +189,7 @@ class SecondFpn(nn.Module):
 
 
 class CenterPointRpn(nn.Module):
-    """CenterPoint's SECOND and FPN in one."""
+    """SECOND and its FPN in one module, as in CenterPoint's repository."""
 
     def __init__(self, in_channels, channels, layers, out_channels):
         super().__init__()
@@ -204,7 +206,7 @@ FIELDS = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
 
 
 class CenterHead(nn.Module):
-    """mmdetection3d's."""
+    """CenterHead of mmdetection3d."""
 
     def __init__(self, in_channels, channels):
         super().__init__()
@@ -219,7 +221,7 @@ class CenterHead(nn.Module):
 
 
 class CenterPointHead(nn.Module):
-    """CenterPoint's own: its convolutions before norms have biases, and its heatmap is `hm`."""
+    """CenterHead of CenterPoint's repository: convolutions before norms have biases, and the heatmap is `hm`."""
 
     def __init__(self, in_channels, channels):
         super().__init__()
@@ -251,7 +253,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """torchvision's and mmdetection's: maps of the two last stages."""
+    """ResNet-18 of torchvision and mmdetection: maps of the two last stages."""
 
     def __init__(self):
         super().__init__()
@@ -271,7 +273,7 @@ class ResNet18(nn.Module):
 
 
 class FinestFpn(nn.Module):
-    """BEVDet's CustomFPN and FPNForBEVDet."""
+    """FPN of BEVDet: CustomFPN and FPNForBEVDet."""
 
     def __init__(self, in_channels, out_channels):
         super().__init__()
@@ -284,7 +286,7 @@ class FinestFpn(nn.Module):
 
 
 class BevResNet(nn.Module):
-    """BEVDet's CustomResNet and ResNetForBEVDet."""
+    """BEV encoder of BEVDet: CustomResNet and ResNetForBEVDet."""
 
     def __init__(self, in_channels, channels, blocks, strides=(2, 2, 2)):
         super().__init__()

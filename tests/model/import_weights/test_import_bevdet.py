@@ -1,4 +1,4 @@
-"""BEVDet's weights give the same depths, BEV maps and boxes here."""
+"""Import of BEVDet: its weights give the same depths, BEV maps and boxes here."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def config(config_path):
 
 @pytest.fixture(scope="module")
 def cameras():
-    """Two of a frame's cameras, of noise, looking ahead and back from the middle of the grid."""
+    """Make two cameras with noise for images, looking ahead and back from the middle of the grid."""
     torch.manual_seed(1)
     ahead = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
     pose = torch.stack([ahead, torch.diag(torch.tensor([-1.0, -1, 1, 1])) @ ahead])[None]

@@ -1,4 +1,4 @@
-"""BEVFusion's weights, by both who publish them, give the same maps, proposals and depths here.
+"""Import of BEVFusion from both its publishers: the weights give the same maps, proposals and depths here.
 
 Its maps are (B, C, X, Y): what is theirs is transposed before it is compared with ours.
 """
@@ -39,7 +39,7 @@ class Decoder(nn.Module):
                 nn.Conv1d(2, channels, 1), nn.BatchNorm1d(channels), nn.ReLU(), nn.Conv1d(channels, channels, 1))))
 
     def forward(self, query, key, query_position, key_position):
-        """query: (1, C, P); key: (1, C, X · Y); positions: (1, 2, P) and (1, 2, X · Y)."""
+        """Decode queries (1, C, P) by keys (1, C, X · Y); positions: (1, 2, P) and (1, 2, X · Y)."""
         query, key, query_position, key_position = (tensor.permute(2, 0, 1) for tensor in (
             query, key, self.self_posembed.position_embedding_head(query_position),
             self.cross_posembed.position_embedding_head(key_position)))
@@ -64,7 +64,7 @@ class TransFusionHead(nn.Module):
             for name, width in fields.items()})])
 
     def forward(self, x):
-        """x: (1, C, X, Y) → each field (1, C, P), the dense heatmap, and class, x and y of each proposal's cell."""
+        """Predict from x (1, C, X, Y): fields (1, C, P), the dense heatmap, and class, x, y of each proposal's cell."""
         x = self.shared_conv(x)
         heatmap = self.heatmap_head(x)
         score = heatmap.sigmoid()
@@ -83,7 +83,7 @@ class TransFusionHead(nn.Module):
 
 
 def mmdetection3d_names(tensors):
-    """mit-han-lab's names → those of mmdetection3d's project BEVFusion."""
+    """Convert mit-han-lab's names to those of mmdetection3d's project BEVFusion."""
     def renamed(name):
         for theirs, other in (
                 ("encoders.lidar.backbone.", "pts_middle_encoder."), ("encoders.camera.backbone.", "img_backbone."),
@@ -104,7 +104,7 @@ def mmdetection3d_names(tensors):
 @pytest.fixture(scope="module")
 @torch.no_grad()
 def lidar_frame():
-    """A network, points, and what the network makes of them."""
+    """Make a network, points, and the network's output for them."""
     net = randomised(named(
         encoders=named(lidar=named(backbone=SparseEncoder(CHANNELS, 8, x_first=True))),
         decoder=named(backbone=Second(16, (16, 32), (2, 1), (1, 2)), neck=SecondFpn((16, 32), 16, (1, 2))),
@@ -157,7 +157,7 @@ def test_bevfusions_lidar_network_makes_the_same_proposals_here(config_path, tmp
 
 
 class LssFpn(nn.Module):
-    """GeneralizedLSSFPN; its first map."""
+    """First map of BEVFusion's GeneralizedLSSFPN."""
 
     def __init__(self, in_channels, channels):
         super().__init__()
@@ -182,7 +182,7 @@ def layers(*channels, kernels, strides, bias):
 
 
 def camera_and_map_network(channels):
-    """Everything of the camera but its backbone, with the fusion and the map head."""
+    """Make the camera branch without its backbone, with the fusion and the map head."""
     depth = nn.Sequential(*layers(16 + 64, 16, 16, kernels=(3, 3), strides=(1, 1), bias=True), nn.Conv2d(16, 126, 1))
     classifier = nn.Sequential(*layers(32, 32, 32, kernels=(3, 3), strides=(1, 1), bias=False), nn.Conv2d(32, 6, 1))
     return randomised(named(
@@ -222,7 +222,7 @@ def test_bevfusions_camera_fusion_and_map_layers_compute_the_same_here(config_pa
 
 
 class PatchMerging(nn.Module):
-    """mmdetection's: the four patches are interleaved channel by channel, as nn.Unfold gives them."""
+    """Patch merging of mmdetection: the four patches are interleaved channel by channel, as nn.Unfold gives them."""
 
     def __init__(self, channels):
         super().__init__()

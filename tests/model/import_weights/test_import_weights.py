@@ -1,4 +1,4 @@
-"""CenterPoint's weights, by both who publish them, give the same maps here; the report and the errors of the import."""
+"""Import of CenterPoint from both its publishers: same maps here; also the import's report and errors."""
 
 import argparse
 
@@ -47,7 +47,7 @@ def cloud(seed=0):
 
 
 def mean_voxels(points):
-    """(V, 5) means of the raw values, (V, 3) z, y, x."""
+    """Average raw points per voxel: means (V, 5) and voxels (V, 3) z, y, x."""
     cells = {}
     for point in points:
         x, y, z = ((point[:3] - torch.tensor([-EXTENT, -EXTENT, -5.0])) / torch.tensor(VOXEL)).floor().int().tolist()
@@ -62,7 +62,7 @@ def mmdetection3d_network():
 
 
 def spconv_1(tensors):
-    """As spconv 1 and mmcv store them: (kz, ky, kx, in, out)."""
+    """Reorder weights to spconv 1's and mmcv's (kz, ky, kx, in, out)."""
     return {name: t.permute(1, 2, 3, 4, 0) if t.dim() == 5 else t for name, t in tensors.items()}
 
 
@@ -78,7 +78,7 @@ def run(model, points):
 
 
 def assert_same_maps(ours, theirs, old_boxes=False):
-    """Within a thousandth of what each field varies by."""
+    """Assert that fields agree within a thousandth of their standard deviation."""
     for our, their in zip(ours, theirs, strict=True):
         size, heading = their["dim"], their["rot"]
         if old_boxes:  # width, length, height; sin and cos of −yaw − π/2
@@ -114,7 +114,7 @@ def test_centerpoints_own_network_with_its_biases_says_the_same_here(voxel_confi
 
 
 def published_pillars(point_net, points, pillar, in_channels):
-    """Raw points (N, 5) → (1, C, Y, X) of the maximum over each pillar, by loops over the pillars."""
+    """Pool raw points (N, 5) to (1, C, Y, X), the maximum over each pillar, by loops over the pillars."""
     columns = round(2 * EXTENT / pillar)
     canvas = torch.zeros(1, point_net.linear.out_features, columns, columns)
     cells = ((points[:, :2] + EXTENT) / pillar).floor().long()
