@@ -3,19 +3,21 @@
 Source: VeXKD (NeurIPS 2024): the student minimises L_task + λ · L_masKD, the masks L_task^masked + μ · L_masKD.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.criterion import Criterion
 from vexkd_model.data.batch import Batch
-from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.feature_loss import FeatureLoss
 from vexkd_model.distill.fixed_masks import MaskFunction, activation, gaussian, key_points, ones
 from vexkd_model.distill.learned_masks import LearnedMasks
 from vexkd_model.distill.relation import relation_loss
-from vexkd_model.distill.response import heatmap_response, heatmaps, map_response, true_heatmaps
+from vexkd_model.distill.response import depth_response, heatmap_response, heatmaps, map_response, true_heatmaps
 from vexkd_model.distill.teacher import Teacher, TeacherOutput
 from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder
 from vexkd_model.errors import UserError
@@ -23,7 +25,7 @@ from vexkd_model.model import BevFeatures, BevModel, ModelOutput
 
 
 class Distiller(nn.Module):
-    """The student's BEV maps and the Batch → weighted loss terms by name, whose sum is minimised.
+    """Loss of a distillation: the student's BEV maps and the Batch → weighted terms by name, whose sum is minimised.
 
     Holds the parameters that are trained beside the student and then discarded: masks, and adapters of channels. The
     teacher is no submodule. criterion: the student's, for teacher labels.
@@ -33,7 +35,7 @@ class Distiller(nn.Module):
         super().__init__()
         self.config, self.teacher, self.criterion = config, teacher, criterion
         labels = config.teacher_labels
-        self.label_decoder = label_decoder(teacher.decoder, labels.score) if labels else None
+        self.label_decoder = label_decoder(teacher.decoder, labels.score) if labels and teacher.decoder else None
         student_channels, teacher_channels = channels_of(student), channels_of(teacher.model)
         self.losses = nn.ModuleDict({
             level: FeatureLoss(config.loss, student_channels[level], teacher_channels[level])
@@ -44,8 +46,11 @@ class Distiller(nn.Module):
 
     def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None,
                 progress: float = 1.0) -> dict[str, Tensor]:
-        """Scalar terms; student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps. progress:
-        share of the training that is done, as the criterion takes it."""
+        """Compute the scalar terms.
+
+        student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps. progress: share of the
+        training that is done, as the criterion takes it.
+        """
         if not self.config.asks_teacher:
             return {}
         answer = self.teacher(batch, self.config.asks_heads)
@@ -64,20 +69,28 @@ class Distiller(nn.Module):
 
     def _further_terms(self, output: ModelOutput | None, answer: TeacherOutput, batch: Batch,
                        progress: float) -> dict[str, Tensor]:
-        """Terms of other methods than VeXKD, each with a key of its own."""
-        config, grid, terms = self.config, self.teacher.grid, {}
+        """Compute the terms of other methods than VeXKD, each with a key of its own."""
+        config, grid = self.config, self.teacher.grid
+        if not (config.relation or config.asks_heads or config.depth):
+            return {}
+        assert output is not None, "these terms need the student's whole output"
+        terms: dict[str, Tensor] = {}
         if config.relation:
             terms["relation"] = config.relation * relation_loss(
                 output.features.high, answer.features.high, batch.boxes, grid)
         if config.response and config.response.heatmap:
-            truth = true_heatmaps(batch, self.teacher.config.detection.class_ids(), grid)
+            head = self.teacher.config.detection
+            assert isinstance(head, CenterHeadConfig), "check_pairing refuses other heads"
+            truth = true_heatmaps(batch, head.class_ids(), grid)
             terms["response_heatmap"] = config.response.heatmap * heatmap_response(
                 heatmaps(output.detection), heatmaps(answer.detection), truth)
         if config.response and config.response.map:
+            assert output.segmentation is not None and answer.segmentation is not None
             terms["response_map"] = config.response.map * map_response(
                 output.segmentation, answer.segmentation, batch.map_known)
         if config.depth:
-            terms["distill_depth"] = config.depth * depth_distillation(
+            assert output.depth is not None and answer.depth is not None and batch.sensors.cameras is not None
+            terms["distill_depth"] = config.depth * depth_response(
                 output.depth, answer.depth, batch.sensors.cameras.present)
         if config.teacher_labels:
             terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(
@@ -85,22 +98,28 @@ class Distiller(nn.Module):
         return terms
 
     def _label_difference(self, output: ModelOutput, answer: TeacherOutput, batch: Batch, progress: float) -> Tensor:
-        """Difference that the teacher's labels make to the student's detection loss: added to the task loss, which has
-        the true labels alone, it gives the loss with both. May be negative."""
+        """Difference that the teacher's labels make to the student's detection loss, which may be negative.
+
+        Added to the task loss, which has the true labels alone, it gives the loss with both.
+        """
+        assert self.label_decoder is not None and answer.detection is not None
         labelled = add_teacher_labels(batch, self.label_decoder, answer.detection)
-        with_them, without = (sum(self.criterion.heads(output.detection, None, labels, progress).values())
+        with_them, without = (cast(Tensor, sum(self.criterion.heads(output.detection, None, labels, progress).values()))
                               for labels in (labelled, batch))
         return with_them - without
 
     def freeze_masks(self) -> None:
         """Stop training the masks; they are still applied."""
         self.learning_masks = False
-        self.masks.requires_grad_(False)
+        if isinstance(self.masks, nn.Module):
+            self.masks.requires_grad_(False)
 
 
 def channels_of(model: BevModel) -> dict[str, int]:
     """Numbers of channels of the model's low and high BEV maps."""
-    return {"low": (model.fusion or model.camera or model.lidar).channels, "high": model.bev.channels}
+    low = model.fusion or model.camera or model.lidar
+    assert low is not None, "a model has a sensor"
+    return {"low": cast(int, low.channels), "high": cast(int, model.bev.channels)}
 
 
 def build_masks(config: DistillationConfig, teacher: Teacher,
@@ -108,7 +127,7 @@ def build_masks(config: DistillationConfig, teacher: Teacher,
     """Build learned or hand-crafted masks; map_channels: those of the teacher's map of each distilled level."""
     match config.masks:
         case "fusion_queries" | "random_queries":
-            channels = (teacher.model.fusion or teacher.model.bev).channels
+            channels = cast(int, (teacher.model.fusion or teacher.model.bev).channels)
             if map_channels and channels % config.mask_heads:
                 raise UserError(f"distillation.mask_heads: {config.mask_heads} heads cannot share {channels} channels, "
                                 f"those of {teacher.config.name}'s queries, evenly")

@@ -67,8 +67,7 @@ class FeatureLoss(nn.Module):
         self.adapter = nn.Identity() if comparable else nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute one distance twice: for the student, without gradient to the mask, and for the mask, without gradient
-        to the student."""
+        """Compute one distance twice: with gradient to the student alone, and with gradient to the mask alone."""
         adapted = self.adapter(student)
         return self._distance(adapted, teacher, mask.detach()), self._distance(adapted.detach(), teacher, mask)
 

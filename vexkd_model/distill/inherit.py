@@ -1,10 +1,11 @@
-"""Inherit weights: parts of a student begin with the weights of its teacher's, narrowed where the student is narrower.
+"""Inherited weights: parts of a student begin with its teacher's, narrowed where the student is narrower.
 
 Source: SparseKD (Yang et al., NeurIPS 2022): equal layers are copied; a narrower layer takes the channels of largest
-batch-norm scale |γ|, and the layer after it reads these. Which pairs can do so is checked in pairing.py.
+batch-norm scale |γ|, and the layer after it reads these. Which pairs can do so is checked in inherit_check.py.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,18 +38,23 @@ def low_channels(student: BevEncoder, teacher: BevEncoder) -> Tensor:
     What makes the map is not narrowed, and may end without a batch norm: channels are ranked by the length of the
     weights with which the teacher's BEV encoder reads them.
     """
-    return strongest(_layers(teacher.stages[0])[0].weight.flatten(2).norm(dim=(0, 2)),
-                     _layers(student.stages[0])[0].in_channels)
+    ours, theirs = _layers(student.stages[0])[0], _layers(teacher.stages[0])[0]
+    assert isinstance(ours, nn.Conv2d), "a stage begins with a convolution"
+    return strongest(theirs.weight.flatten(2).norm(dim=(0, 2)), ours.in_channels)
 
 
 def high_channels(student: nn.Module, teacher: nn.Module) -> Tensor:
-    """Channels of the teacher's high-level map that the student's narrowed BEV encoder keeps, int64 (C_high of the
-    student,): the strongest of each lateral."""
+    """Channels of the teacher's high-level map that stand for the student's, int64 (C_high of the student,).
+
+    A narrowed BEV encoder keeps the strongest ones of each lateral.
+    """
     if student.channels == teacher.channels:
-        return torch.arange(teacher.channels)
+        return torch.arange(cast(int, teacher.channels))
+    assert isinstance(student, BevEncoder) and isinstance(teacher, BevEncoder), "check_inherit refuses other encoders"
     kept, first = [], 0
     for ours, theirs in zip(student.laterals, teacher.laterals, strict=True):
         (own, _), (_, norm) = _layers(ours), _layers(theirs)
+        assert not isinstance(own, nn.BatchNorm2d) and isinstance(norm, nn.BatchNorm2d)
         kept.append(first + strongest(norm.weight, own.out_channels))
         first += norm.num_features
     return torch.cat(kept)
@@ -88,6 +94,7 @@ def narrow_chain(student: nn.Module, teacher: nn.Module, reads: Tensor) -> Tenso
             own.load_state_dict({name: value[writes] if value.ndim else value  # but for the count of batches
                                  for name, value in its.state_dict().items()})
             continue
+        assert not isinstance(own, nn.BatchNorm2d), "both have the same layers"
         reads = writes
         writes = (strongest(after.weight, own.out_channels) if isinstance(after, nn.BatchNorm2d)
                   else torch.arange(its.out_channels, device=its.weight.device))
@@ -102,10 +109,11 @@ def strongest(scale: Tensor, count: int) -> Tensor:
     return scale.abs().argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _layers(chain: nn.Module) -> list[nn.Module]:
+def _layers(chain: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d]:
     return [layer for layer in chain.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d)]
 
 
 def _branches(task: nn.Module) -> Sequence[nn.Module]:
     """List the parallel branches of a task head; a head without branches is its own."""
-    return list(task.branches.values()) if "branches" in dict(task.named_children()) else [task]
+    branches = dict(task.named_children()).get("branches")
+    return list(branches.values()) if isinstance(branches, nn.ModuleDict) else [task]

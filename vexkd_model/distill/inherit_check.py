@@ -1,12 +1,15 @@
 """Check that parts of a student can be initialised with a teacher's weights (distillation.inherit)."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.bev import SecondConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.errors import UserError
 from vexkd_model.lidar.build import build_lidar_encoder
+
+HAVE_IT = "check_inherit asks for parts that both models have"
 
 
 def check_inherit(parts: Sequence[str], student: ModelConfig, teacher: ModelConfig) -> None:
@@ -29,13 +32,16 @@ def _refusal(part: str, why: str) -> UserError:
 
 
 def _lidar(student: ModelConfig, teacher: ModelConfig) -> str | None:
-    if student.lidar.encoder != teacher.lidar.encoder:
+    ours, theirs = student.lidar, teacher.lidar
+    assert ours is not None and theirs is not None, HAVE_IT
+    if ours.encoder != theirs.encoder:
         return f"lidar.encoder differs from that of {teacher.name}, and only equal encoders are copied"
     return None
 
 
 def _camera(student: ModelConfig, teacher: ModelConfig) -> str | None:
     ours, theirs = student.camera, teacher.camera
+    assert ours is not None and theirs is not None, HAVE_IT
     if (ours.backbone.name, ours.backbone.frozen_norms) != (theirs.backbone.name, theirs.backbone.frozen_norms):
         return f"camera.backbone differs from that of {teacher.name}, and only equal encoders are copied"
     for key in ("view", "past_frames"):
@@ -63,9 +69,10 @@ def _bev(student: ModelConfig, teacher: ModelConfig) -> str | None:
 
 def _detection(student: ModelConfig, teacher: ModelConfig) -> str | None:
     ours, theirs = student.detection, teacher.detection
+    assert ours is not None and theirs is not None, HAVE_IT
     if ours.kind != theirs.kind:
         return f"detection.kind is {ours.kind}, that of {teacher.name} {theirs.kind}"
-    if not isinstance(ours, CenterHeadConfig):
+    if not (isinstance(ours, CenterHeadConfig) and isinstance(theirs, CenterHeadConfig)):
         same = (ours, high_width(student)) == (theirs, high_width(teacher))
         return None if same else "a transfusion head is copied from an equal one alone"
     if not same_tasks(ours, theirs):
@@ -78,6 +85,7 @@ def _detection(student: ModelConfig, teacher: ModelConfig) -> str | None:
 
 def _segmentation(student: ModelConfig, teacher: ModelConfig) -> str | None:
     ours, theirs = student.segmentation, teacher.segmentation
+    assert ours is not None and theirs is not None, HAVE_IT
     if ours.grid != theirs.grid:
         return f"segmentation.grid differs from that of {teacher.name}"
     return _wider("segmentation.channels", ours.channels, theirs.channels) or _high(student, teacher)
@@ -109,7 +117,8 @@ def low_width(config: ModelConfig) -> int:
         return config.fusion.channels
     if config.camera is not None:
         return config.camera.view.channels * (1 + config.camera.past_frames)
-    return build_lidar_encoder(config.lidar, config.grid.grid()).channels
+    assert config.lidar is not None, "a model has a sensor"
+    return cast(int, build_lidar_encoder(config.lidar, config.grid.grid()).channels)
 
 
 def high_width(config: ModelConfig) -> int:

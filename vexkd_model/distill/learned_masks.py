@@ -16,7 +16,7 @@ from vexkd_model.types import BevGrid
 
 
 class LearnedMasks(nn.Module):
-    """Mask generators by level: query (C, Y, X), teacher's map (B, channels of it, Y, X) → mask (B, 1, Y, X) in (0, 1).
+    """Mask generators of the levels: query (C, Y, X), map (B, map_channels, Y, X) → mask (B, 1, Y, X) in (0, 1).
 
     map_channels: of the teacher's map by level. channels: C. random: start from learned queries, drawn at random,
     instead of the given ones.

@@ -55,7 +55,8 @@ def _check_response(settings: DistillationConfig, student: ModelConfig, teacher:
             if side.segmentation is None:
                 raise UserError(f"distillation.response: map compares segmentations, and {side.name} has none; set "
                                 "response.map to 0")
-        if student.segmentation.grid != teacher.segmentation.grid:
+        ours, theirs = student.segmentation, teacher.segmentation
+        if ours and theirs and ours.grid != theirs.grid:
             raise UserError(f"distillation.response: map: segmentation.grid differs from that of {teacher.name}; make "
                             "them alike, or set response.map to 0")
 
@@ -70,17 +71,21 @@ def _check_boxes(settings: DistillationConfig, student: ModelConfig, teacher: Mo
 
 
 def _check_depth(student: ModelConfig, teacher: ModelConfig) -> None:
-    for side in (student, teacher):
-        if side.camera is None or not isinstance(side.camera.view, LiftSplatConfig):
-            raise UserError(f"distillation.depth: compares depths of lift_splat views, and {side.name} has none; set "
-                            "it to 0")
-    pairs = {"camera.view.bins": (student.camera.view.bins, teacher.camera.view.bins),
-             "camera.view.stride": (student.camera.view.stride, teacher.camera.view.stride),
-             "camera.images": (student.camera.images, teacher.camera.images)}  # fmt: skip
-    for key, (ours, theirs) in pairs.items():
-        if ours != theirs:
+    ours, theirs = _depth_pixels(student), _depth_pixels(teacher)
+    for key, value in ours.items():
+        if value != theirs[key]:
             raise UserError(f"distillation.depth: compares pixel by pixel, and {key} differs from that of "
                             f"{teacher.name}; make them alike, or set it to 0")
+
+
+def _depth_pixels(config: ModelConfig) -> dict[str, object]:
+    """Settings by key that decide which pixels and depth bins a model has."""
+    camera = config.camera
+    if camera is None or not isinstance(camera.view, LiftSplatConfig):
+        raise UserError(f"distillation.depth: compares depths of lift_splat views, and {config.name} has none; set "
+                        "it to 0")
+    return {"camera.view.bins": camera.view.bins, "camera.view.stride": camera.view.stride,
+            "camera.images": camera.images}
 
 
 def _grid(config: ModelConfig) -> str:

@@ -1,4 +1,4 @@
-"""Response distillation: losses between the outputs of a student's and its teacher's heads."""
+"""Response distillation: losses between the outputs of a student and its teacher, of heads and of depth nets."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,7 @@ from vexkd_model.data.batch import Batch
 from vexkd_model.distributed import mean_count
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.center_loss import center_targets
+from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.types import BevGrid
 
 
@@ -35,9 +36,22 @@ def map_response(student: Tensor, teacher: Tensor, known: Tensor) -> Tensor:
     return (error * known[:, None]).sum() / mean_count(known.sum())
 
 
-def heatmaps(tasks: Sequence[TaskMaps]) -> Tensor:
-    """Logits (B, K, Y, X) of the classes of all tasks, in the order of the tasks."""
-    return torch.cat([maps.heatmap for maps in tasks], dim=1)
+def depth_response(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+    """Cross-entropy of both distributions over depth bins, mean over the pixels of the cameras that are there.
+
+    student, teacher: logits (B, N, D, h, w). present: bool (B, N). BEVDepth (Li et al., AAAI 2023) supervises the bins
+    where there are LiDAR returns; a teacher that reads the LiDAR beside the image supervises them in every pixel.
+    """
+    wanted = teacher.float().softmax(dim=2)
+    error = -(wanted * student.float().log_softmax(dim=2)).sum(dim=2)
+    seen = present[:, :, None, None].expand_as(error)
+    return (error * seen).sum() / mean_count(seen.sum())
+
+
+def heatmaps(detection: list[TaskMaps] | TransFusionOutput | None) -> Tensor:
+    """Logits (B, K, Y, X) of the classes of all tasks of a CenterHead's output, in the order of the tasks."""
+    assert detection is not None and not isinstance(detection, TransFusionOutput), "check_pairing refuses other heads"
+    return torch.cat([maps.heatmap for maps in detection], dim=1)
 
 
 def true_heatmaps(batch: Batch, class_ids: Sequence[Sequence[int]], grid: BevGrid) -> Tensor:

@@ -1,7 +1,7 @@
-"""The frozen teacher."""
+"""Teacher of a distillation: a frozen model, its outputs and its identity."""
 
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class Teacher:
         """Run on the batch's `teacher` sensors, or read the cache; with `heads`, run its heads, too."""
         if self.cache is not None:
             return self._output(self.cache.read(batch.tokens, batch.map_masks.device), None, heads)
+        assert batch.teacher is not None, "batches of a distillation hold the teacher's sensors"
         return self.run(batch.teacher, heads)
 
     @torch.no_grad()
@@ -62,7 +63,7 @@ class Teacher:
 
     @torch.no_grad()
     def _output(self, features: BevFeatures, depth: Tensor | None, heads: bool) -> TeacherOutput:
-        query = self.model.fusion and self.model.fusion.query
+        query = None if self.model.fusion is None else cast("Tensor | None", self.model.fusion.query)
         return TeacherOutput(features, query, *(self.model.heads(features.high) if heads else (None, None)), depth)
 
     def task_loss(self, level: str, features: Tensor, batch: Batch) -> Tensor:
@@ -72,7 +73,7 @@ class Teacher:
         them.
         """
         high = self.model.bev(features) if level == "low" else features
-        return sum(self.criterion.heads(*self.model.heads(high), batch).values())
+        return cast(Tensor, sum(self.criterion.heads(*self.model.heads(high), batch).values()))
 
 
 def fingerprint(model: BevModel) -> str:

@@ -5,6 +5,7 @@ Source: SparseKD (NeurIPS 2022) and SCKD (AAAI 2025) add boxes of the teacher to
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,21 +19,23 @@ from vexkd_model.heads.transfusion_decode import TransFusionDecoder
 MATCH_M = 2.0  # nuScenes' distance for a true positive, of those with which errors are measured
 
 
-def label_decoder(decoder: CenterDecoder | TransFusionDecoder, score: float) -> CenterDecoder | TransFusionDecoder:
+Decoder = CenterDecoder | TransFusionDecoder
+
+
+def label_decoder(decoder: Decoder, score: float) -> Decoder:
     """Limit the teacher's decoder to detections of at least this score."""
     # Suppression never lets a weaker box remove a stronger one: those below the score need not take part.
     return replace(decoder, score_threshold=max(score, decoder.score_threshold))
 
 
-def add_teacher_labels(batch: Batch, decoder: CenterDecoder | TransFusionDecoder,
-                       detection: list[TaskMaps] | TransFusionOutput) -> Batch:
+def add_teacher_labels(batch: Batch, decoder: Decoder, detection: list[TaskMaps] | TransFusionOutput) -> Batch:
     """Add the teacher's boxes that match no true box to the labels of a batch.
 
     decoder: of `label_decoder`. detection: output of the teacher's detection head for the whole batch.
     """
     boxes, labels = [], []
     for i, (true_boxes, true_labels) in enumerate(zip(batch.boxes, batch.labels, strict=True)):
-        detected, _, classes = decoder(slice_sample(detection, i))
+        detected, _, classes = decoder(cast(Any, slice_sample(detection, i)))  # that of the head, by build_decoder
         new = unmatched(detected, classes, true_boxes, true_labels)
         boxes.append(torch.cat([true_boxes, detected[new].to(true_boxes.dtype)]))
         labels.append(torch.cat([true_labels, classes[new].to(true_labels.dtype)]))
@@ -42,8 +45,8 @@ def add_teacher_labels(batch: Batch, decoder: CenterDecoder | TransFusionDecoder
 def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor) -> Tensor:
     """Mask bool (M,) of the boxes (M, 9) that match no true box.
 
-    It is not where a true box (T, 9) of its class has its centre within MATCH_M, and not where its centre lies in the
-    footprint of a true box of any class: there the annotation says what stands there.
+    A box matches if a true box (T, 9) of its class has its centre within MATCH_M, or if its own centre lies in the
+    footprint of a true box of any class, because then the annotation names the object that stands there.
     """
     offset = boxes[:, None, :2] - true_boxes[None, :, :2]
     same = (labels[:, None] == true_labels[None]) & (offset.norm(dim=2) <= MATCH_M)
@@ -58,4 +61,5 @@ def slice_sample(detection: list[TaskMaps] | TransFusionOutput,
     """Slice a detection head's output to sample i, as a batch of one."""
     if isinstance(detection, TransFusionOutput):
         return TransFusionOutput(*(field[i : i + 1] for field in detection))
-    return [TaskMaps(*(None if field is None else field[i : i + 1] for field in maps)) for maps in detection]
+    return [maps._replace(**{name: field[i : i + 1] for name, field in maps._asdict().items() if field is not None})
+            for maps in detection]

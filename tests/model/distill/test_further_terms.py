@@ -7,11 +7,11 @@ import torch
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig, ResponseConfig, TeacherLabelsConfig
 from vexkd_model.criterion import build_criterion
-from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.map_cache import check_cacheable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.distill.relation import relation_loss
+from vexkd_model.distill.response import depth_response
 from vexkd_model.distill.teacher import Teacher, fingerprint
 from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder
 from vexkd_model.errors import UserError
@@ -102,7 +102,7 @@ def test_the_terms_are_weighted_values_of_their_own_modules(distiller_of, camera
     terms = distiller_of(**EVERY)(output.features, camera_batch, output)
     torch.testing.assert_close(terms["relation"], 3.0 * relation_loss(
         output.features.high, answer.features.high, camera_batch.boxes, center_teacher.grid))
-    torch.testing.assert_close(terms["distill_depth"], 2.0 * depth_distillation(
+    torch.testing.assert_close(terms["distill_depth"], 2.0 * depth_response(
         output.depth, answer.depth, camera_batch.sensors.cameras.present))
 
 

@@ -1,4 +1,4 @@
-"""Response terms against their formulas, cell by cell in float64."""
+"""Response terms against their formulas, cell by cell and pixel by pixel in float64."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vexkd_model.data.batch import Batch
-from vexkd_model.distill.response import heatmap_response, map_response, true_heatmaps
+from vexkd_model.distill.response import depth_response, heatmap_response, map_response, true_heatmaps
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-10.0, 10.0, -5.0, 5.0, 1.0)
@@ -81,3 +81,31 @@ def test_true_heatmaps_follow_the_order_of_the_tasks():
     heat = true_heatmaps(batch, [[3], [8, 9], [0]], GRID)
     assert heat.shape == (1, 4, 10, 20)
     assert (heat == 1).nonzero().tolist() == [[0, 1, 7, 4], [0, 3, 5, 10]]
+
+
+def depth_logits(seed):
+    return logits(seed, 2, 3, 5, 2, 4)
+
+
+def softmax(values):
+    powers = [math.exp(value) for value in values]
+    return [power / sum(powers) for power in powers]
+
+
+def test_depths_are_compared_by_cross_entropy_in_the_pixels_of_present_cameras():
+    student, teacher = depth_logits(0), depth_logits(1)
+    present = torch.tensor([[True, False, True], [True, True, False]])
+    costs = []
+    for b, n in present.nonzero().tolist():
+        for v in range(2):
+            for u in range(4):
+                ours, theirs = (softmax(x[b, n, :, v, u].tolist()) for x in (student, teacher))
+                costs.append(-sum(q * math.log(p) for p, q in zip(ours, theirs, strict=True)))
+    assert depth_response(student, teacher, present).item() == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+def test_equal_depths_leave_no_gradient_and_no_camera_no_loss():
+    student = depth_logits(0).requires_grad_()
+    depth_response(student, depth_logits(0), torch.ones(2, 3, dtype=torch.bool)).backward()
+    assert student.grad.abs().max() < 1e-7
+    assert depth_response(student, depth_logits(1), torch.zeros(2, 3, dtype=torch.bool)) == 0

@@ -4,9 +4,8 @@ import pytest
 import torch
 from two_processes import in_two_processes
 
-from vexkd_model.distill.depth_distillation import depth_distillation
 from vexkd_model.distill.relation import relation_loss
-from vexkd_model.distill.response import heatmap_response, map_response
+from vexkd_model.distill.response import depth_response, heatmap_response, map_response
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-5.0, 5.0, -5.0, 5.0, 1.0)
@@ -27,7 +26,7 @@ def terms(which):
     depths = [x.reshape(len(x), 3, 2, 10, 10) for x in (student, teacher[here])]
     of_terms = torch.stack([
         heatmap_response(student, teacher[here], truth[here]), map_response(student, teacher[here], known[here]),
-        relation_loss(student, teacher[here], boxes[here], GRID), depth_distillation(*depths, present[here])])
+        relation_loss(student, teacher[here], boxes[here], GRID), depth_response(*depths, present[here])])
     of_terms.sum().backward()
     return of_terms.detach(), student.grad
 
