@@ -1,6 +1,6 @@
 """Runs of an ablation: each row with each of its seeds, as `vexkd` commands, and the paths of their results."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,18 +44,22 @@ def runs_of(plan: Plan, out: Path) -> list[Run]:
     """List the runs of a plan in the order of its rows, so that each follows the one that it builds on."""
     runs: dict[tuple[str, int], Run] = {}
     for row in plan.rows:
-        base_name = row.of if isinstance(row, EvaluatedRow) else row.teacher
         for seed in plan.seeds_of(row):
-            base = runs.get((base_name, _seed_of(plan, base_name, seed)))
-            make = _evaluated if isinstance(row, EvaluatedRow) else _trained
-            runs[row.name, seed] = make(plan, out / row.name, row, seed, base)
+            if isinstance(row, EvaluatedRow):
+                run = _evaluated(plan, out / row.name, row, seed, runs[row.of, seed])
+            else:
+                run = _trained(plan, out / row.name, row, seed, _teacher_run(plan, runs, row, seed))
+            runs[row.name, seed] = run
     return list(runs.values())
 
 
-def _seed_of(plan: Plan, name: str | None, seed: int) -> int:
-    """Seed of the run to build on: the same one if row `name` has it, otherwise its first."""
-    row = plan.row(name)
-    return seed if row is None or seed in plan.seeds_of(row) else plan.seeds_of(row)[0]
+def _teacher_run(plan: Plan, runs: Mapping[tuple[str, int], Run], row: TrainedRow, seed: int) -> Run | None:
+    """Find the run of the teacher's row with the same seed, or else with its first; None without such a row."""
+    teacher = plan.row(row.teacher) if row.teacher else None
+    if teacher is None:
+        return None
+    seeds = plan.seeds_of(teacher)
+    return runs[teacher.name, seed if seed in seeds else seeds[0]]
 
 
 def _trained(plan: Plan, place: Path, row: TrainedRow, seed: int, teacher: Run | None) -> Run:

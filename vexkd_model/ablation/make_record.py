@@ -1,18 +1,28 @@
-"""Make the record of a run folder and its evaluation."""
+"""Making of the record of a run folder and its evaluation."""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vexkd_model.ablation.run_record import Figures, RecordedTeacher, RecordedTraining, RunRecord, config_hash
-from vexkd_model.ablation.thin_curves import thin_curves
+import numpy as np
+
+from vexkd_model.ablation.run_record import (
+    Figures,
+    LossCurve,
+    RecordedTeacher,
+    RecordedTraining,
+    RunRecord,
+    config_hash,
+)
 from vexkd_model.config import load_config
 from vexkd_model.errors import UserError
-from vexkd_model.training.read_losses import LOG, read_losses
+from vexkd_model.training.read_losses import LOG, SUM, TERM, Curve, read_losses
 from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, is_run, read_checkpoint
 
 ABSOLUTE = re.compile(r"(?<![^\s=\"':])/(?:[^\s\"'/]+/)*?([^\s\"'/]+)/?(?=[\s\"']|$)")  # a word or a value of --set
+MAX_POINTS, DIGITS = 60, 4  # of a loss curve
 ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
 
 
@@ -73,3 +83,26 @@ def _training(run: Path) -> RecordedTraining:
     return RecordedTraining(seconds=round(elapsed["train"], 1) if "train" in elapsed else None,
                             steps=checkpoint["global_step"], epochs=checkpoint["epoch"] + 1,
                             loss=thin_curves(read_losses(run)) if logged else None)
+
+
+def thin_curves(curves: Mapping[str, Curve], points: int = MAX_POINTS) -> LossCurve:
+    """Thin the losses of a run to at most `points` steps, few enough for a repository.
+
+    The first and the last logged step stay. A value is the mean of what was logged since the step before: a single
+    batch says little. None where a term was not logged, as of masks that no longer learn.
+    """
+    steps = curves[SUM].steps
+    kept = np.unique(np.linspace(0, len(steps) - 1, min(points, len(steps))).round().astype(int))
+    ends = steps[kept].tolist()
+    terms = {name.removeprefix(TERM): _means(curve, ends) for name, curve in sorted(curves.items()) if name != SUM}
+    return LossCurve.model_validate({"steps": ends, "total": _means(curves[SUM], ends), "terms": terms})
+
+
+def _means(curve: Curve, ends: list[int]) -> list[float | None]:
+    """Means over the steps of each interval (previous end, end]."""
+    means, start = [], -1
+    for end in ends:
+        inside = curve.values[(curve.steps > start) & (curve.steps <= end)]
+        means.append(float(f"{inside.mean():.{DIGITS}g}") if len(inside) else None)
+        start = end
+    return means

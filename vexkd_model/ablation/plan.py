@@ -88,10 +88,16 @@ class Plan(Section):
     def row(self, name: str) -> TrainedRow | EvaluatedRow | None:
         return next((row for row in self.rows if row.name == name), None)
 
+    def trained_row(self, row: TrainedRow | EvaluatedRow) -> TrainedRow:
+        """Return the row whose runs are trained: the row itself, or the one that it evaluates."""
+        if isinstance(row, TrainedRow):
+            return row
+        trained = self.row(row.of)
+        assert isinstance(trained, TrainedRow), "checked when the plan is read"
+        return trained
+
     def seeds_of(self, row: TrainedRow | EvaluatedRow) -> Seeds:
-        if isinstance(row, EvaluatedRow):
-            return self.seeds_of(self.row(row.of))
-        return row.seeds or self.seeds
+        return self.trained_row(row).seeds or self.seeds
 
     @model_validator(mode="after")
     def _rows_build_on_rows_above(self) -> "Plan":
@@ -99,10 +105,9 @@ class Plan(Section):
         for i, row in enumerate(self.rows):
             if row.name in names[:i]:
                 raise ValueError(f"row {row.name}: stands twice; give every row a name of its own")
-            evaluates = isinstance(row, EvaluatedRow)
-            key, base = ("of", row.of) if evaluates else ("teacher", row.teacher)
+            key, base = ("of", row.of) if isinstance(row, EvaluatedRow) else ("teacher", row.teacher)
             trained_above = [other.name for other in self.rows[:i] if isinstance(other, TrainedRow)]
-            if (evaluates or base in names) and base not in trained_above:
+            if (key == "of" or base in names) and base not in trained_above:
                 raise ValueError(f"row {row.name}: {key} {base}: is no row above it that trains")
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline {self.baseline}: is no row")
@@ -129,16 +134,19 @@ def load_plan(path: Path) -> Plan:
 
 def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
     if isinstance(row, EvaluatedRow):
-        trained = plan.row(row.of)
+        trained = plan.trained_row(row)
         check_droppable(load_config(trained.config, trained.overrides), row.drop)
         return
     config = load_config(row.config, row.overrides)
     if row.teacher is None:
         return
     above, run = plan.row(row.teacher), Path(row.teacher) / RUN_CONFIG
-    if above is None and not run.is_file():
+    if isinstance(above, TrainedRow):
+        check_pairing(config, load_config(above.config, above.overrides))
+    elif run.is_file():
+        check_pairing(config, load_config(run))
+    else:
         raise UserError(f"teacher {row.teacher}: neither a row above nor a run folder")
-    check_pairing(config, load_config(above.config, above.overrides) if above else load_config(run))
 
 
 def _as_yaml(value: Any) -> str:

@@ -46,8 +46,8 @@ class Records:
 
     def write(self, run: Run) -> None:
         """Write the record of a finished run, from its folder and evaluation."""
-        row = run.row if isinstance(run.row, TrainedRow) else self.plan.row(run.row.of)
-        name = row.teacher if self.plan.row(row.teacher) else None
+        teacher = self.plan.trained_row(run.row).teacher
+        name = teacher if teacher and self.plan.row(teacher) else None
         write_record(self.path(run), make_record(run.folder, run.row.name, self.name, run.figures, teacher_row=name))
 
     def write_outline(self) -> None:
@@ -68,16 +68,17 @@ class Records:
     def identity(self, run: Run) -> RunIdentity:
         """Identity of a run as the plan describes it."""
         if isinstance(run.row, EvaluatedRow):
+            assert run.base is not None, "it evaluates one"
             return self.identity(run.base)._replace(dropped=run.row.drop)
         config = _config(run.row)
-        return RunIdentity(config_hash(config), run.seed, self.data, None, self._teacher(run))
+        return RunIdentity(config_hash(config), run.seed, self.data, None, self._teacher(run.row, run.base))
 
-    def _teacher(self, run: Run) -> tuple[str, int] | None:
-        if run.row.teacher is None:
+    def _teacher(self, row: TrainedRow, base: Run | None) -> tuple[str, int] | None:
+        if row.teacher is None:
             return None
-        if run.base is not None:
-            return config_hash(_config(run.base.row)), run.base.seed
-        config = load_config(Path(run.row.teacher) / CONFIG)
+        if base is not None:
+            return config_hash(_config(self.plan.trained_row(base.row))), base.seed
+        config = load_config(Path(row.teacher) / CONFIG)
         return config_hash(config), config.training.seed
 
 

@@ -45,7 +45,7 @@ class Figures(Section):
 
 
 class LossCurve(Section):
-    """Weighted losses at steps, all of one length; see thin_curves."""
+    """Weighted losses at steps, all of one length; see `make_record.thin_curves`."""
 
     steps: tuple[int, ...]
     total: tuple[float, ...]

@@ -21,12 +21,12 @@ METRICS = ("mAP", "NDS", "mIoU")
 ABSENT = "–"
 
 
-class Spread(NamedTuple):
+class SeedStatistics(NamedTuple):
     """Mean of a figure over seeds, and its sample standard deviation; None for a single seed."""
 
     mean: float
     deviation: float | None
-    count: int
+    seeds: int
 
 
 class Difference(NamedTuple):
@@ -42,16 +42,17 @@ class RowFigures(NamedTuple):
     name: str
     done: int
     seeds: int
-    spreads: dict[str, Spread | None]
+    spreads: dict[str, SeedStatistics | None]
 
 
-def spread(values: Sequence[float]) -> Spread | None:
+def spread(values: Sequence[float]) -> SeedStatistics | None:
     if not values:
         return None
-    return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return SeedStatistics(statistics.mean(values), deviation, len(values))
 
 
-def difference(row: Spread | None, baseline: Spread | None) -> Difference | None:
+def difference(row: SeedStatistics | None, baseline: SeedStatistics | None) -> Difference | None:
     """Subtract the baseline's mean; the error is that of independent runs, √(s²/n + s₀²/n₀).
 
     The effect of a seed that both have is not subtracted.
@@ -61,8 +62,8 @@ def difference(row: Spread | None, baseline: Spread | None) -> Difference | None
     value = row.mean - baseline.mean
     if row.deviation is None or baseline.deviation is None:
         return Difference(value, None)
-    return Difference(value, math.hypot(row.deviation / math.sqrt(row.count),
-                                        baseline.deviation / math.sqrt(baseline.count)))
+    return Difference(value, math.hypot(row.deviation / math.sqrt(row.seeds),
+                                        baseline.deviation / math.sqrt(baseline.seeds)))
 
 
 def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
@@ -129,7 +130,7 @@ def _row(rows: Sequence[RowFigures], name: str) -> RowFigures:
     return next(row for row in rows if row.name == name)
 
 
-def format_spread(spread: Spread | None) -> str:
+def format_spread(spread: SeedStatistics | None) -> str:
     """Format a mean with its deviation, if it has one, for a cell of a table."""
     if spread is None:
         return ABSENT

@@ -1,4 +1,4 @@
-"""A plan over hand-made data: the configurations that are shipped, shrunk, in files of their own."""
+"""Plan over hand-made data, with the shipped configurations shrunk, in files of their own."""
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from vexkd_model.data.prepare import prepare
 
 @pytest.fixture(scope="session")
 def plan_values(config_path, tiny_config, tiny_teacher, tmp_path_factory):
-    """A correct plan as a mapping, with every key; its files exist, and its data is prepared."""
+    """Make a correct plan as a mapping, with every key; its files exist, and its data is prepared."""
     folder = tmp_path_factory.mktemp("ablation")
     teacher, student = folder / "teacher.yaml", folder / "student.yaml"
     shipped = config_path.with_name("vexkd_teacher_small.yaml")
@@ -47,7 +47,7 @@ def written(plan_values, tmp_path):
 
 @pytest.fixture
 def fake_record():
-    """A record of a run that nobody has trained, of these figures: mAP 0.40 and more by 0.01 a seed."""
+    """Make a record of an untrained run with made-up figures: mAP 0.40 plus 0.01 a seed."""
 
     def make(records, run, mean_ap=None, mean_iou=None, ap=None):
         mean_ap = 0.39 + 0.01 * run.seed if mean_ap is None else mean_ap

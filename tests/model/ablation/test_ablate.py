@@ -20,7 +20,7 @@ DEADLINE_S = 120
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread_each():
-    """In the processes that are started, too."""
+    """Run one thread in the processes that are started, too."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     yield
@@ -43,7 +43,7 @@ def rows_to_run(plan_values):
 
 @pytest.fixture(scope="module")
 def ablated(plan_values, tmp_path_factory):
-    """(plan, folder of its runs, what the command ended with)."""
+    """Run an ablation: (plan, folder of its runs, exit of the command)."""
     folder = tmp_path_factory.mktemp("ablated")
     plan, out = folder / "plan.yaml", folder / "out"
     values = plan_values | {"rows": rows_to_run(plan_values), "seeds": [1], "baseline": None}
@@ -145,7 +145,7 @@ def test_an_unprepared_dataset_is_sent_to_prepare_before_anything_runs(written, 
 
 
 def started(plan, out):
-    """It hears Ctrl-C, though whoever runs the tests in the background ignores it."""
+    """Start a process that hears Ctrl-C, although a test run in the background ignores it."""
     return subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "ablate", str(plan), "--out", str(out)],
                             stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
@@ -159,7 +159,7 @@ def wait_for(condition):
 
 
 def processes_in(folder):
-    """Command lines of processes that were told to write there."""
+    """List the command lines of processes that write to a folder."""
     found = []
     for entry in os.listdir("/proc"):
         try:

@@ -1,4 +1,4 @@
-"""A plan says what is trained and compared; what is wrong in it is said before anything runs."""
+"""Plans: an error in one is reported before anything runs."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -12,7 +12,7 @@ from vexkd_model.errors import UserError
 
 
 def row(values, i, **changed):
-    """The plan's rows with other values for some keys of row i; None takes a key away."""
+    """Change some keys of row i of the plan; None removes a key."""
     rows = deepcopy(values["rows"])
     rows[i] = {key: value for key, value in (rows[i] | changed).items() if value is not None}
     return {"rows": rows}

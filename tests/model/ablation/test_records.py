@@ -1,4 +1,4 @@
-"""A record stands for a run whose folder is gone, and only for that very run."""
+"""Records: one stands for a run whose folder is gone, and only for that very run."""
 
 import json
 import math
@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 
 from vexkd_model.ablation.commands import runs_of
-from vexkd_model.ablation.make_record import without_places
+from vexkd_model.ablation.make_record import thin_curves, without_places
 from vexkd_model.ablation.plan import load_plan
 from vexkd_model.ablation.records import Records
 from vexkd_model.ablation.run import unfinished_runs
 from vexkd_model.ablation.run_record import read_record, write_record
 from vexkd_model.ablation.table import write_tables
-from vexkd_model.ablation.thin_curves import thin_curves
 from vexkd_model.errors import UserError
 from vexkd_model.training.read_losses import Curve
 
 
 @pytest.fixture
 def recorded(written, fake_record, tmp_path):
-    """Records of these rows and seeds of the plan, as another machine has left them: (plan, records)."""
+    """Write records of these rows and seeds, as another machine leaves them: (plan, records)."""
 
     def write(*names, **changed):
         plan = load_plan(written(**changed))
@@ -112,12 +111,12 @@ def test_a_thinned_curve_keeps_first_and_last_step_and_the_mean_of_what_is_betwe
     steps = np.arange(9, 10_000, 10)
     values = np.exp(-steps / 3000)
     thin = thin_curves({"loss": Curve(steps, values), "loss/mask_high": Curve(steps[:400], values[:400])}, points=60)
-    assert len(thin["steps"]) == len(thin["total"]) == len(thin["terms"]["mask_high"]) == 60
-    assert thin["steps"][0] == 9 and thin["steps"][-1] == steps[-1] and thin["total"][0] == float(f"{values[0]:.4g}")
-    last = values[steps > thin["steps"][-2]]
-    assert math.isclose(thin["total"][-1], last.mean(), rel_tol=1e-3) and thin["terms"]["mask_high"][-1] is None
+    assert len(thin.steps) == len(thin.total) == len(thin.terms["mask_high"]) == 60
+    assert thin.steps[0] == 9 and thin.steps[-1] == steps[-1] and thin.total[0] == float(f"{values[0]:.4g}")
+    last = values[steps > thin.steps[-2]]
+    assert math.isclose(thin.total[-1], last.mean(), rel_tol=1e-3) and thin.terms["mask_high"][-1] is None
     short = thin_curves({"loss": Curve(steps[:3], np.array([3.14159, 2.0, 1.0]))})
-    assert short == {"steps": [9, 19, 29], "total": [3.142, 2.0, 1.0], "terms": {}}
+    assert (short.steps, short.total, short.terms) == ((9, 19, 29), (3.142, 2.0, 1.0), {})
 
 
 def test_a_command_keeps_no_machines_folders():

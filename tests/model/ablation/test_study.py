@@ -17,7 +17,7 @@ MEAN_AP = {("plain", 1): 0.40, ("plain", 2): 0.44, ("vexkd", 1): 0.50, ("vexkd",
 
 @pytest.fixture
 def study(written, fake_record, tmp_path):
-    """Folder of the records of these mAP by row and seed, of the plan `study`."""
+    """Write records of these mAP by row and seed, of the plan `study`; return their folder."""
 
     def write(mean_ap=MEAN_AP):
         records = Records(tmp_path / "records", load_plan(written()), "study")

@@ -1,4 +1,4 @@
-"""The table of an ablation: means, spreads and differences as by hand, of what is finished."""
+"""Table of an ablation: means, deviations and differences of finished runs, as computed by hand."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ FIGURES = {
 
 @pytest.fixture
 def tables(plan_values, written, tmp_path):
-    """(markdown, csv rows) of a plan of which these figures are there."""
+    """Write the tables of a plan from these figures: (markdown, csv rows)."""
 
     def write(figures, **changed):
         for name, (mean_ap, nd_score, mean_iou) in figures.items():
