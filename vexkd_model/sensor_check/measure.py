@@ -1,4 +1,6 @@
-"""Measure one LiDAR sweep or one image: what a running sensor, and the training data, are compared by."""
+"""Measurement of one LiDAR sweep or one image: the statistics by which a running sensor is compared."""
+
+from dataclasses import fields
 
 import numpy as np
 
@@ -11,7 +13,7 @@ OWN_VEHICLE_M = 2.0  # nearer points are the own roof, or what drivers send for 
 GROUND_M = (3.0, 15.0)  # from base_link: beyond the own bonnet, and near enough for a slope to stay within a step
 GROUND_BIN_M = 0.1
 FAR_M = 30.0
-LEAST_POINTS = 100  # fewer say nothing
+LEAST_POINTS = 100  # fewer give no statistics
 DRAWN = 12_000  # points that stand for a sweep: enough for its percentiles, and a third of the time
 SECTORS = 72
 ELEVATION_BIN_DEG = 0.05
@@ -25,13 +27,13 @@ PIXEL_STEP = 4  # rows and columns between the pixels that stand for an image
 def measure_cloud(sweep: Sweep) -> SweepStatistics:
     """Measure a sweep; about 3 ms for 34,000 points.
 
-    A cloud that has been moved to base_link tells no beams.
+    Beams cannot be counted in a cloud that has been moved to base_link.
     """
     squared = np.einsum("ij,ij->i", sweep.points[:, :3], sweep.points[:, :3])
     beyond = np.flatnonzero(squared > OWN_VEHICLE_M**2)
     count = len(beyond)
     if count < LEAST_POINTS:
-        return SweepStatistics(count, *[np.nan] * 11)
+        return SweepStatistics(**{field.name: np.nan for field in fields(SweepStatistics)} | {"points": count})
     # Drawn at random: every n-th point would always be of the same beams.
     drawn = sweep.points[beyond[np.random.default_rng(0).integers(0, count, min(count, DRAWN))]]
     sensor, intensity = drawn[:, :3], drawn[:, 3]
@@ -40,11 +42,14 @@ def measure_cloud(sweep: Sweep) -> SweepStatistics:
     mounted = np.linalg.norm(mount[:3, 3]) > MOUNTED_M
     farthest = float(np.sqrt(squared.max()))
     azimuth = np.arctan2(sensor[:, 1], sensor[:, 0])
+    range_p50, range_p90, range_p99 = np.percentile(np.linalg.norm(sensor, axis=1), [50, 90, 99]).tolist()
+    intensity_p50, intensity_p99 = np.percentile(intensity, [50, 99]).tolist()
     return SweepStatistics(
-        count, *np.percentile(np.linalg.norm(sensor, axis=1), [50, 90, 99]).tolist(), farthest, _ground(base),
-        *np.percentile(intensity, [50, 99]).tolist(), float(sweep.points[beyond, 3].max()),
-        _beams(sensor) if mounted else np.nan,
-        np.count_nonzero(np.histogram(azimuth, SECTORS, (-np.pi, np.pi))[0]) / SECTORS, _lengthwise(base))
+        points=count, range_p50=range_p50, range_p90=range_p90, range_p99=range_p99, range_max=farthest,
+        ground=_ground(base), intensity_p50=intensity_p50, intensity_p99=intensity_p99,
+        intensity_max=float(sweep.points[beyond, 3].max()), beams=_beams(sensor) if mounted else np.nan,
+        coverage=np.count_nonzero(np.histogram(azimuth, SECTORS, (-np.pi, np.pi))[0]) / SECTORS,
+        lengthwise=_lengthwise(base))
 
 
 def measure_image(image: CameraImage, images: ImageConfig) -> ImageStatistics:
@@ -59,7 +64,10 @@ def measure_image(image: CameraImage, images: ImageConfig) -> ImageStatistics:
 
 
 def _ground(base: np.ndarray) -> float:
-    """The lowest height [m] at which nearly as many points lie as at any other; walls and hedges spread over many."""
+    """Height of the ground [m]: the lowest one at which nearly as many points lie as at any other.
+
+    The points of walls and hedges spread over many heights.
+    """
     horizontal = np.hypot(base[:, 0], base[:, 1])
     heights = base[(horizontal > GROUND_M[0]) & (horizontal < GROUND_M[1]), 2]
     if len(heights) < LEAST_POINTS:
@@ -75,8 +83,10 @@ def _ground(base: np.ndarray) -> float:
 
 
 def _beams(sensor: np.ndarray) -> float:
-    """Peaks of the histogram of elevations. 30 of the 32 of a real HDL-32E, whose beams start beside its axis; beams
-    closer than 0.3° merge."""
+    """Number of beams, by the peaks of the histogram of elevations.
+
+    30 of the 32 of a real HDL-32E, whose beams start beside its axis; beams closer than 0.3° merge.
+    """
     elevation = np.degrees(np.arctan2(sensor[:, 2], np.hypot(sensor[:, 0], sensor[:, 1])))
     counts = np.histogram(elevation, np.arange(-60, 60, ELEVATION_BIN_DEG))[0].astype(float)
     smooth = np.convolve(counts, BEAM_WIDTH, "same")
@@ -85,7 +95,7 @@ def _beams(sensor: np.ndarray) -> float:
 
 
 def _peaks(curve: np.ndarray, prominence: float) -> int:
-    """How often a curve that begins and ends low rises by `prominence` and falls by as much again."""
+    """Count how often a curve that begins and ends low rises by `prominence` and falls by as much again."""
     count, rising, extreme = 0, False, np.inf
     for value in curve.tolist():
         if rising:
@@ -101,6 +111,7 @@ def _peaks(curve: np.ndarray, prominence: float) -> int:
 
 
 def _lengthwise(base: np.ndarray) -> float:
+    """Ratio of far points ahead and behind to far points at the sides."""
     far = np.hypot(base[:, 0], base[:, 1]) > FAR_M
     ahead = np.count_nonzero(far & (np.abs(base[:, 0]) > np.abs(base[:, 1])))
     total = np.count_nonzero(far)

@@ -1,6 +1,6 @@
-"""Measure what a training split's sensors are like, for the card of a student; once, at export.
+"""Measurement of a training split's sensors, for the card of a student; once, at export.
 
-Apart from measure.py, because the index of a split needs pyarrow, which no vehicle has to load.
+Apart from measure.py because the index of a split needs pyarrow, which no vehicle has to load.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ def measure_inputs(index: FrameIndex, config: ModelConfig, frames: int = FRAMES)
         if config.lidar:
             clouds.append(measure_cloud(record.sweeps[0].load()))
         for camera in record.cameras:
-            if camera.name in views:
+            if images and camera.name in views:
                 # Where it is mounted, without the way driven between its stamp and the frame's.
                 mounted = replace(camera, base_from_camera=camera.base_from_sensor)
                 views[camera.name].append(measure_image(load_view(mounted, images), images))

@@ -1,6 +1,6 @@
-"""Monitor of running sensors: compare what comes in with what the student's card states about the training.
+"""Monitor of running sensors: their data against the statistics of the training on the student's card.
 
-Compared are medians over some moments, so that one odd sweep says nothing.
+Medians over some moments are compared, so that one odd sweep does not count.
 """
 
 import time
@@ -17,13 +17,13 @@ from vexkd_model.sensor_check.statistics import ImageStatistics, InputStatistics
 from vexkd_model.types import CameraImage
 
 MOMENTS = 10  # remembered of each sensor
-FEWEST = 3  # before anything is said
+FEWEST = 3  # before anything is reported
 
 
 class SensorMonitor:
-    """Compare each sensor with the training's, continuously.
+    """Continuous comparison of each sensor with the training's.
 
-    Looks at each sensor at most once in `every_s` (0: always), about 4 ms a sweep and 1 ms an image. `see_…` from one
+    Measures each sensor at most once in `every_s` (0: always), about 4 ms a sweep and 1 ms an image. `see_…` from one
     thread; `mismatches` from any.
     """
 
@@ -41,12 +41,12 @@ class SensorMonitor:
 
     @property
     def moments(self) -> dict[str, int]:
-        """Number of moments that the comparison rests on, by sensor; nothing is said below FEWEST."""
+        """Number of moments that the comparison rests on, by sensor; nothing is reported below FEWEST."""
         return {sensor: len(seen) for sensor, seen in self._seen.items()}
 
     def see_cloud(self, sweep: Sweep) -> None:
-        """Look at a sweep as it came, with its mounting: intensity as received."""
-        if self._due(LIDAR):
+        """Measure a sweep as it came, with its mounting: intensity as received."""
+        if self._trained.lidar and self._due(LIDAR):
             seen = self._seen[LIDAR]
             seen.append(measure_cloud(sweep))
             if len(seen) >= FEWEST:
@@ -54,8 +54,8 @@ class SensorMonitor:
                     _median_cloud(seen), len(seen), self._trained.lidar, self._config)
 
     def see_camera(self, image: CameraImage) -> None:
-        """Look at an image as the student reads it; the motion between its stamp and the frame's does not matter."""
-        if self._due(image.name):
+        """Measure an image as the student reads it; the motion between its stamp and the frame's does not matter."""
+        if self._config.camera and self._due(image.name):
             seen = self._seen[image.name]
             seen.append(measure_image(image, self._config.camera.images))
             if len(seen) >= FEWEST:
@@ -63,7 +63,7 @@ class SensorMonitor:
                     _median_camera(seen), image.name, self._trained.cameras, self._config)
 
     def _due(self, sensor: str) -> bool:
-        """False, too, for a sensor that the card does not know."""
+        """Check whether to measure a sensor now, and note the time; False if the card does not have it."""
         now = time.monotonic()
         if sensor not in self._seen or now - self._looked.get(sensor, -np.inf) < self._every_s:
             return False
@@ -72,9 +72,9 @@ class SensorMonitor:
 
 
 def _median_cloud(seen: deque[SweepStatistics]) -> SweepStatistics:
-    """Return the medians of the sweeps that tell; NaN where none does."""
+    """Return the medians over the sweeps that show a value; NaN where none does."""
     table = np.array([[getattr(sweep, field.name) for field in fields(SweepStatistics)] for sweep in seen])
-    return SweepStatistics(*(float(np.median(told)) if len(told := column[np.isfinite(column)]) else np.nan
+    return SweepStatistics(*(float(np.median(finite)) if len(finite := column[np.isfinite(column)]) else np.nan
                              for column in table.T))
 
 

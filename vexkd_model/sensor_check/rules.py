@@ -1,8 +1,8 @@
-"""Rules that tell a sensor from the one of the training, for LiDAR and cameras.
+"""Rules that detect a sensor unlike that of the training, for LiDAR and cameras.
 
 The statistics of one place vary with its streets and its weather, so each is compared with the least and most of the
-training's frames, with room beyond them; what is looked for is wrong by more than any street makes it. A student
-resizes the images that it receives, so that their size as such is no mismatch: what its pixels show of the world is.
+training's frames, with a margin beyond them; real faults change a statistic by more than any street does. A student
+resizes the images that it receives, so that their size as such is no mismatch.
 """
 
 import math
@@ -30,14 +30,14 @@ GROUND_M, GROUND_DEVIATIONS = 0.3, 1.5
 # Between streets, and between nuScenes and the synthetic world, the number of points varies by less than 1.4; half the
 # beams, half a revolution or every second point lost are two.
 POINTS = 1.7
-# Beams are told within a tenth; the usual numbers, 16, 32, 64 and 128, are a factor of two apart.
+# Beams are counted within a tenth; the usual numbers, 16, 32, 64 and 128, are a factor of two apart.
 BEAMS = 1.5
 # Rain and materials move the 99th percentile of intensity by a factor of 2.3 between training frames. Wrong scales are
-# 0 … 1 (255 times less), 0 … 100 (2.5 times less: too near to be told) and 16 bits (up to 257 times more).
+# 0 … 1 (255 times less), 0 … 100 (2.5 times less: too near to be detected) and 16 bits (up to 257 times more).
 INTENSITY = 4.0
-# In every street of the synthetic world 1 % of the points lie beyond 53 m; farther ones than the grid nobody needs.
+# In every street of the synthetic world 1 % of the points lie beyond 53 m; points farther than the grid are not needed.
 RANGE = 0.5
-METRES = 10.0  # centimetres are 100, millimetres 1000 and feet 3.3 times as many: too near to be told
+METRES = 10.0  # centimetres are 100, millimetres 1000 and feet 3.3 times as many: too near to be detected
 COVERAGE = 0.75  # of the horizon: a roof rack hides a fifth; a LiDAR that looks ahead alone sees half or less
 # A street runs ahead and behind. Turned by 90° the trained median would be its inverse; beyond its inverse root the
 # street lies nearer to that than to none. One crossing can do that, LENGTHWISE_CLOUDS of them a second apart hardly.
@@ -80,12 +80,12 @@ def lidar_mismatches(seen: SweepStatistics, clouds: int, trained: LidarStatistic
     if trained.range_p50 is None:
         return []
     if math.isnan(seen.range_p50):
-        return _found(("no points", f"{seen.points:.0f} points beyond the own vehicle, the student saw "
-                       f"{_of(trained.points)}: the LiDAR is covered, or its driver sends none of its returns"))
+        return _lidar(("no points", f"{seen.points:.0f} points beyond the own vehicle, the student saw "
+                       f"{_span(trained.points)}: the LiDAR is covered, or its driver sends none of its returns"))
     if not trained.range_p50.least / METRES < seen.range_p50 < trained.range_p50.most * METRES:
-        return _found(("units", f"half of the points are nearer than {seen.range_p50:.3g} m, the student saw "
-                       f"{_of(trained.range_p50, ' m', 1)}: x, y and z must be in metres"))
-    return _found(_ground(seen, trained, config), _coverage(seen, trained) or _beams(seen, trained)
+        return _lidar(("units", f"half of the points are nearer than {seen.range_p50:.3g} m, the student saw "
+                       f"{_span(trained.range_p50, ' m', 1)}: x, y and z must be in metres"))
+    return _lidar(_ground(seen, trained, config), _coverage(seen, trained) or _beams(seen, trained)
                   or _density(seen, trained), _reach(seen, trained, config), _intensity(seen, trained),
                   _turned(seen, clouds, trained))
 
@@ -97,7 +97,7 @@ def _ground(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig
     if trained.ground.least - room <= seen.ground <= trained.ground.most + room:
         return None
     return ("ground height", f"the ground lies at z = {seen.ground:.1f} m in base_link, the student saw it at "
-            f"{_of(trained.ground, ' m', 1)}: publish where the LiDAR is mounted, base_link → its frame, on "
+            f"{_span(trained.ground, ' m', 1)}: publish where the LiDAR is mounted, base_link → its frame, on "
             "/tf_static; base_link is at the height of the ground")
 
 
@@ -113,7 +113,7 @@ def _beams(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] |
         return None
     if trained.beams.least / BEAMS <= seen.beams <= trained.beams.most * BEAMS:
         return None
-    return ("beams", f"the LiDAR has about {seen.beams:.0f} beams, the student saw {_of(trained.beams)}: train a "
+    return ("beams", f"the LiDAR has about {seen.beams:.0f} beams, the student saw {_span(trained.beams)}: train a "
             "student with this LiDAR, or look whether the driver leaves rings out")
 
 
@@ -121,22 +121,25 @@ def _density(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str]
     if trained.points.least / POINTS <= seen.points <= trained.points.most * POINTS:
         return None
     return ("points", f"a cloud has {seen.points:.0f} points beyond the own vehicle, the student saw "
-            f"{_of(trained.points)}: give it whole, unfiltered sweeps, one a message, or train a student with this "
+            f"{_span(trained.points)}: give it whole, unfiltered sweeps, one a message, or train a student with this "
             "LiDAR")
 
 
 def _reach(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig) -> tuple[str, str] | None:
+    if trained.range_p99 is None:
+        return None
     needed = RANGE * min(trained.range_p99.least, config.grid.extent)
     if seen.range_p99 >= needed:
         return None
     return ("range", f"all but 1 % of the points are nearer than {seen.range_p99:.0f} m, the student saw "
-            f"{_of(trained.range_p99, ' m')}: remove a filter by range, or train a student with this LiDAR")
+            f"{_span(trained.range_p99, ' m')}: remove a filter by range, or train a student with this LiDAR")
 
 
 def _intensity(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] | None:
-    if trained.intensity_max.most <= 0:
+    if trained.intensity_p99 is None or trained.intensity_max is None or trained.intensity_max.most <= 0:
         return None
-    saw = f"the student saw 99 % of them up to {_of(trained.intensity_p99)} and some up to {_of(trained.intensity_max)}"
+    saw = (f"the student saw 99 % of them up to {_span(trained.intensity_p99)} and some up to "
+           f"{_span(trained.intensity_max)}")
     if seen.intensity_max <= 0:
         return "intensity zero", f"every intensity is 0, {saw}: let the driver publish intensity"
     low, high = trained.intensity_p99.least / INTENSITY, trained.intensity_p99.most * INTENSITY
@@ -156,7 +159,8 @@ def _turned(seen: SweepStatistics, clouds: int, trained: LidarStatistics) -> tup
             "and y left in base_link; correct the yaw of base_link → the LiDAR's frame, unless this is a wide place")
 
 
-def _found(*found: tuple[str, str] | None) -> list[Mismatch]:
+def _lidar(*found: tuple[str, str] | None) -> list[Mismatch]:
+    """Make mismatches of those pairs of kind and text that are not None."""
     return [Mismatch(LIDAR, *one) for one in found if one]
 
 
@@ -164,7 +168,7 @@ def _percent(spread: Spread) -> str:
     return f"{spread.least:.0%}" + (" or more" if spread.least < 1 else "")
 
 
-def _of(spread: Spread, unit: str = "", digits: int = 0) -> str:
+def _span(spread: Spread, unit: str = "", digits: int = 0) -> str:
     low, high = f"{spread.least + 0.0:.{digits}f}", f"{spread.most:.{digits}f}"
     return (low if low == high else f"{low} … {high}").replace("-0.0 ", "0.0 ") + unit
 
@@ -176,7 +180,7 @@ def camera_mismatches(seen: ImageStatistics, name: str, trained: tuple[CameraSta
     seen: medians over some images.
     """
     own = next((camera for camera in trained if camera.name == name), None)
-    if own is None:
+    if own is None or config.camera is None:
         return []
     images = config.camera.images
     found = [_exposure(seen, own), _field_of_view(seen, own, images), _aspect(seen, own),
@@ -242,7 +246,7 @@ def _direction(seen: ImageStatistics, own: CameraStatistics,
 
 
 def _between(first: tuple[float, float, float], second: tuple[float, float, float]) -> float:
-    """The angle between two unit vectors [°]."""
+    """Angle between two unit vectors [°]."""
     return math.degrees(math.acos(float(np.clip(np.dot(first, second), -1, 1))))
 
 

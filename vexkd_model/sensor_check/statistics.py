@@ -16,7 +16,7 @@ DIGITS = 6  # significant; a card is read by people, too
 
 @dataclass(frozen=True)
 class SweepStatistics:
-    """Statistics of one LiDAR sweep; NaN where the cloud does not tell.
+    """Statistics of one LiDAR sweep; NaN where the cloud does not show a value.
 
     points: beyond the own vehicle. range_…: distance of those points from the sensor [m]. ground: its height in
     base_link [m]. intensity_…: as received. beams: number of distinct elevations, seen from the sensor. coverage: share
@@ -66,17 +66,17 @@ class Spread(Section):
     @classmethod
     def over(cls, values: Sequence[float]) -> "Spread | None":
         """Summarise the finite values; None where there is none."""
-        told = np.asarray([value for value in values if np.isfinite(value)])
-        if not len(told):
+        finite = np.asarray([value for value in values if np.isfinite(value)])
+        if not len(finite):
             return None
-        return cls(least=_short(told.min()), median=_short(np.median(told)), most=_short(told.max()))
+        return cls(least=_short(finite.min()), median=_short(float(np.median(finite))), most=_short(finite.max()))
 
 
 class LidarStatistics(Section):
-    """Statistics of the newest sweeps of training frames; fields as in SweepStatistics, null where no sweep tells."""
+    """Statistics of training frames' newest sweeps; fields as in SweepStatistics, null where no sweep shows one."""
 
     frames: int
-    points: Spread | None
+    points: Spread
     range_p50: Spread | None
     range_p90: Spread | None
     range_p99: Spread | None
@@ -92,9 +92,9 @@ class LidarStatistics(Section):
     @classmethod
     def over(cls, sweeps: Sequence[SweepStatistics]) -> "LidarStatistics":
         """Summarise the sweeps of all frames measured."""
-        return cls(frames=len(sweeps), **{
-            field.name: Spread.over([getattr(sweep, field.name) for sweep in sweeps])
-            for field in fields(SweepStatistics)})
+        spreads = {field.name: Spread.over([getattr(sweep, field.name) for sweep in sweeps])
+                   for field in fields(SweepStatistics)}
+        return cls.model_validate({"frames": len(sweeps), **spreads})
 
 
 class CameraStatistics(Section):
@@ -118,11 +118,13 @@ class CameraStatistics(Section):
         """Summarise the images of one camera, at least one."""
         position = np.mean([image.position for image in images], axis=0)
         direction = np.sum([image.direction for image in images], axis=0)
-        return cls(
-            name=name, frames=len(images), size=Counter(image.size for image in images).most_common(1)[0][0],
-            position=tuple(map(_short, position)), direction=tuple(map(_short, direction / np.linalg.norm(direction))),
-            **{field: Spread.over([getattr(image, field) for image in images])
-               for field in ("focal", "brightness", "saturated", "roll")})
+        spreads = {field: Spread.over([getattr(image, field) for image in images])
+                   for field in ("focal", "brightness", "saturated", "roll")}
+        return cls.model_validate({
+            "name": name, "frames": len(images),
+            "size": Counter(image.size for image in images).most_common(1)[0][0],
+            "position": tuple(map(_short, position)),
+            "direction": tuple(map(_short, direction / np.linalg.norm(direction))), **spreads})
 
 
 class InputStatistics(Section):

@@ -10,13 +10,13 @@ HEIGHT = 1.8  # of the LiDAR above the ground [m]
 
 
 def mount(z=HEIGHT):
-    """Turned as nuScenes' LiDAR: its y axis ahead."""
+    """Make the mounting of nuScenes' LiDAR, whose y axis points ahead."""
     matrix = np.array([[0.0, 1, 0, 1.0], [-1, 0, 0, 0], [0, 0, 1, z], [0, 0, 0, 1]])
     return matrix
 
 
 def plane(beams=16, columns=1800, wall=None, sector=(-180, 180)):
-    """float32 (N, 4) in the sensor frame: `beams` rays down to a level ground or to a round wall at `wall` metres."""
+    """Make a cloud float32 (N, 4) in the sensor frame: `beams` rays to level ground or a round wall at `wall` [m]."""
     below = np.radians(np.linspace(-25, -2, beams))[:, None]
     azimuth = np.radians(np.linspace(*sector, columns, endpoint=False))[None]
     distance = HEIGHT / np.tan(-below) + 0 * azimuth

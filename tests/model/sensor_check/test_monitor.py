@@ -1,4 +1,4 @@
-"""Whether a sensor fits the shipped student: silent on the world of its training, and each fault is named."""
+"""Monitor of the shipped student's sensors: silent on the world of its training, and each fault is named."""
 
 from dataclasses import replace
 from functools import partial
@@ -37,7 +37,7 @@ def student():
 
 @pytest.fixture(scope="module")
 def sweeps():
-    """One of each of four streets."""
+    """Make one sweep in each of four streets."""
     made = []
     for scene in range(4):
         world = build_world(SEED, scene, 1.0)
@@ -132,7 +132,7 @@ def test_the_real_lidar_of_the_same_type_fits(student, keyframe_dataroot, tmp_pa
 
 @pytest.fixture(scope="module")
 def camera_student(tiny_dataroot, tmp_path_factory):
-    """What a camera student's card says of the tiny dataset, whose cameras all look ahead, and its images."""
+    """Statistics on a camera student's card of the tiny dataset, whose cameras all look ahead, and its images."""
     folder = prepare(tiny_dataroot, "v1.0-mini", tmp_path_factory.mktemp("index"), ["mini_train"])[0]
     index = FrameIndex.open(folder.parent, "mini_train")
     return (measure_inputs(index, CAMERA_MODEL), CAMERA_MODEL), index
@@ -148,7 +148,7 @@ def image(width=320, height=180, focal=0.79, pixels=None, pose=UNTURNED, name="C
 
 @pytest.fixture(scope="module")
 def seen_cameras():
-    """The statistics of a front camera and of one that looks back, and the model that reads them."""
+    """Make statistics of a front camera and of one that looks back, and the model that reads them."""
     back = turned(180) @ UNTURNED
     cameras = tuple(CameraStatistics.over(name, [measure_image(image(pose=pose, name=name), IMAGES)] * 3)
                     for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back)))
