@@ -47,7 +47,7 @@ def bag_writer(scene: Scene, selection: Selection, storage: str) -> Callable[[Pa
 
 
 def fastest(ways: dict[str, Callable[[Path], None]], folder: Path, rounds: int) -> dict[str, np.ndarray]:
-    """Wall and processor time [s] of each way's fastest round."""
+    """Measure the wall and processor time [s] of each way's fastest round."""
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, write in ways.items():
@@ -87,7 +87,7 @@ def main() -> int:
         print(f"{key:30} {value}")
     if arguments.json:
         write_json(arguments.json, figures)
-    return 0 if figures["bag of sensor data, mcap"]["of a copy's speed"] >= LEAST else 1
+    return 0 if copy[0] / seconds["bag of sensor data, mcap"][0] >= LEAST else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Does a distilled student cost anything at run time? The claim of VeXKD: nothing.
+"""Run-time cost of a distilled student beside a plain one; VeXKD claims that it has none.
 
 Two packages of one configuration, plain and distilled, predict the same frames in turns. Claims, exit code 1 where one
 fails: the same modules, the same bytes of weights, and times whose ratio lies within 1.00 ± 0.02.

@@ -1,4 +1,4 @@
-"""Loading speed beside the devkit's on the same files, and the memory of a worker on an index as long as nuScenes'.
+"""Loading speed beside the devkit's on the same files, and memory of a worker on an index as long as nuScenes'.
 
 A keyframe of the nuScenes folder DATAROOT is repeated, by links to its own files, as a scene in which every frame has
 ten sweeps and six images. Frame by frame, in one process, it is then loaded by the devkit's
@@ -49,7 +49,7 @@ TURN = 10  # frames
 TIMES_AS_FAST, WORKER_BYTES = 5.0, 200e6  # the claims
 VERSION, SPLIT, SCENE = "v1.0-mini", "mini_train", "scene-0061"
 RESIZED, CROP = (768, 432), (32, 176, 736, 432)  # the published test view of 1600×900: 0.48, then 704×256 at the bottom
-IMAGES = ImageConfig(width=704, height=256, zoom=0.48 / 0.44,
+IMAGES = ImageConfig(width=704, height=256, zoom=0.48 / 0.44, cameras=CAMERAS,
                      augment=ImageAugmentConfig(zoom=(0.38 / 0.44, 0.55 / 0.44), rotation=0.0942, flip=True))
 AUGMENT = AugmentConfig(rotation=0.3925, scale=0.05, translation=0.5, flip=True)
 
@@ -81,7 +81,7 @@ def repeat_keyframe(dataroot: Path, root: Path, frames: int) -> None:
 
 
 def _add_files(tables: dict, root: Path, nusc: NuScenes, first: str, channel: str, frames: int) -> None:
-    """Records and links of one sensor's files: ten for each frame of the LiDAR, the last of them its keyframe's."""
+    """Add records and links of one sensor's files: ten for each LiDAR frame, the last of them its keyframe's."""
     record = nusc.get("sample_data", first)
     pose = nusc.get("ego_pose", record["ego_pose_token"])
     file = Path(nusc.dataroot) / record["filename"]
@@ -104,7 +104,7 @@ def _add_files(tables: dict, root: Path, nusc: NuScenes, first: str, channel: st
 
 
 def devkit_frame(nusc: NuScenes, i: int, fit: bool) -> tuple:
-    """Ten sweeps and six images; fit: resized and cropped, too, as the published pipelines do with PIL."""
+    """Load ten sweeps and six images; fit: resize and crop them, too, as the published pipelines do with PIL."""
     sample = nusc.sample[i]
     points = LidarPointCloud.from_file_multisweep(nusc, sample, "LIDAR_TOP", "LIDAR_TOP", SWEEPS)
     images = [Image.open(nusc.get_sample_data_path(sample["data"][name])) for name in CAMERAS]
@@ -112,10 +112,9 @@ def devkit_frame(nusc: NuScenes, i: int, fit: bool) -> tuple:
 
 
 def speeds(loaders: dict[str, Callable[[int], object]], frames: int) -> dict[str, float]:
-    """Frames a second of each, in turns of TURN frames, so that whatever else the machine does meets all of them alike.
+    """Measure the frames a second of each loader, in turns of TURN frames, so that other load meets all alike.
 
-    The first frame of a turn is loaded twice and counted once: the memory that the turn before left behind is not its
-    matter.
+    The first frame of a turn is loaded twice and counted once, because it pays for the memory of the turn before.
     """
     seconds = {name: [] for name in loaders}
     for start in progress(range(0, frames, TURN), "loading", unit="turns"):
@@ -128,8 +127,8 @@ def speeds(loaders: dict[str, Callable[[int], object]], frames: int) -> dict[str
     return {name: round(1 / float(np.median(values)), 2) for name, values in seconds.items()}
 
 
-def lengthen(index: FrameIndex, folder: Path, samples: int) -> FrameIndex:
-    """An index of `samples` rows that repeat those of `index`, with empty map masks."""
+def repeat_index(index: FrameIndex, folder: Path, samples: int) -> FrameIndex:
+    """Write an index of `samples` rows that repeat those of `index`, with empty map masks."""
     target = folder / SPLIT
     target.mkdir(parents=True)
     rows = pa.ipc.open_file(pa.memory_map(str(index.folder / FRAMES))).read_all().combine_chunks()
@@ -143,8 +142,10 @@ def lengthen(index: FrameIndex, folder: Path, samples: int) -> FrameIndex:
 
 
 def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, float]:
-    """MiB a worker, on average: its own (private) after half of the batches and after all of them, and at the end also
-    with its part of what is shared (proportional)."""
+    """Measure the mean memory of a worker [MiB]: private after half and all batches, and proportional at the end.
+
+    Proportional memory holds the worker's part of what is shared.
+    """
     data = TrainingSet(index, SWEEPS, AUGMENT, 0, IMAGES)
     loader = DataLoader(data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES),
                         num_workers=workers)  # fmt: skip
@@ -153,13 +154,14 @@ def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, fl
     for half in (batches // 2, batches - batches // 2):
         for _ in progress(itertools.islice(iterator, half), f"{workers} workers", half, "batches"):
             pass
-        found.append(np.mean([_memory(worker.pid) for worker in multiprocessing.active_children()], axis=0))
+        children = [child.pid for child in multiprocessing.active_children() if child.pid]
+        found.append(np.mean([_memory(child) for child in children], axis=0))
     (half_way, _), (private, proportional) = np.round(found, 1).tolist()
     return {"private, half way": half_way, "private": private, "proportional": proportional}
 
 
 def _memory(pid: int) -> tuple[float, float]:
-    """Private and proportional MiB of a process."""
+    """Read the private and proportional memory of a process [MiB]."""
     lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     mib = {words[0].rstrip(":"): int(words[1]) / 1024 for words in lines}
     return mib["Private_Clean"] + mib["Private_Dirty"], mib["Pss"]
@@ -184,6 +186,7 @@ def main() -> int:
         loaders = {"devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
                    "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
                    "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES)}  # fmt: skip
+        fast = False
         for name, used in (("all cores", cores), ("one core", {min(cores)})):
             os.sched_setaffinity(0, used)
             figures[f"frames/s, {name}"] = found = speeds(loaders, arguments.frames)
@@ -192,7 +195,7 @@ def main() -> int:
             if name == "all cores":
                 fast = ratios["devkit and PIL, resized and cropped"] >= TIMES_AS_FAST
         os.sched_setaffinity(0, cores)
-        long_index = lengthen(index, Path(temporary) / "long", arguments.samples)
+        long_index = repeat_index(index, Path(temporary) / "long", arguments.samples)
         figures["samples in the index"] = len(long_index)
         memory = worker_memory(long_index, arguments.workers, arguments.batches)
         figures[f"MiB a worker, of {arguments.workers}"] = memory

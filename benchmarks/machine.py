@@ -1,4 +1,4 @@
-"""What a benchmark's figures were measured on."""
+"""Machine on which a benchmark's figures are measured; apart because each benchmark is a script of its own."""
 
 import os
 
@@ -6,5 +6,5 @@ from vexkd_model.machine import processor, usable_cores
 
 
 def machine() -> str:
-    """Cores, processor, and how busy it is; ask before the measurement."""
+    """Describe cores, processor and load; call it before the measurement."""
     return f"{usable_cores()} cores, {processor()}, load {os.getloadavg()[0]:.2f} before the start"

@@ -1,4 +1,4 @@
-"""What every model of config/model costs on one frame: the real keyframe forwards and backwards, here and now.
+"""Cost of every model of config/model on one real keyframe, forwards and backwards.
 
 Each model runs in a process of its own: training mode with all its losses, then bfloat16 autocast, then torch.export.
 Claims, exit code 1 where one fails: every parameter that learns gets a gradient, every model runs in bfloat16 and
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from machine import machine
@@ -40,12 +41,12 @@ LEAST_AGREEMENT = 1e-3  # of exported and plain features, relative to the larges
 
 
 def keyframes(config: ModelConfig, index: FrameIndex, count: int) -> Batch:
-    """The first keyframe `count` times, with what is true in it."""
-    return collate_for(config)([load_sample(index, 0, config)] * count)
+    """Make a batch of the first keyframe, `count` times, with its ground truth."""
+    return cast(Batch, collate_for(config)([load_sample(index, 0, config)] * count))
 
 
 def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
-    """Figures of one model, in this process."""
+    """Measure one model in this process."""
     config = load_config(CONFIGS / f"{name}.yaml")
     batch = keyframes(config, index, count).to(device)
     torch.manual_seed(0)
@@ -65,7 +66,7 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
 
     def loss() -> torch.Tensor:
         output = model(batch.sensors)
-        return sum(criterion(output, batch).values()) + everything(output)
+        return cast(torch.Tensor, sum(criterion(output, batch).values()) + mean_outputs(output))
 
     losses: list[torch.Tensor] = []
     figures["forward_s"] = timed(lambda: losses.append(loss()))
@@ -88,15 +89,15 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
     return figures
 
 
-def everything(output: object) -> torch.Tensor | float:
-    """A little of all that a model says: one frame has no object of some classes, and no known velocity."""
+def mean_outputs(output: object) -> torch.Tensor | float:
+    """Sum the means of all outputs, so that every branch gets a gradient: one frame has not every class of object."""
     if isinstance(output, torch.Tensor):
         return 1e-3 * output.float().abs().mean() if output.is_floating_point() else 0.0
-    return sum(map(everything, output)) if isinstance(output, list | tuple) else 0.0
+    return sum(map(mean_outputs, output)) if isinstance(output, list | tuple) else 0.0
 
 
-def in_its_own_process(name: str, arguments: argparse.Namespace, index: Path) -> dict:
-    """A process's peak of memory is its own only where nothing ran in it before."""
+def measure_in_subprocess(name: str, arguments: argparse.Namespace, index: Path) -> dict:
+    """Measure one model in a new process, whose peak of memory is then the model's own."""
     command = [sys.executable, __file__, str(arguments.dataroot), "--device", arguments.device,
                "--batch", str(arguments.batch), "--only", name, str(index)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -141,7 +142,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         prepare(arguments.dataroot, VERSION, Path(folder), [SPLIT])
         for name in progress(arguments.models, "measure", unit="models"):
-            rows.append(in_its_own_process(name, arguments, Path(folder)))
+            rows.append(measure_in_subprocess(name, arguments, Path(folder)))
     print(f"{described}; batch {arguments.batch}\n\n{table(rows)}")
     if arguments.json:
         write_json(arguments.json, {"machine": described, "batch": arguments.batch, "models": rows})

@@ -16,12 +16,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from machine import machine
 
 from vexkd_model.progress import progress
 from vexkd_ros.dds import free_domain, this_machine
+
+if TYPE_CHECKING:
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import PointCloud2
+    from tf2_msgs.msg import TFMessage
 
 RESULT_TIMEOUT_S = 10.0
 READY_TIMEOUT_S = 60.0
@@ -30,7 +36,7 @@ STAGES = ("wait_ms", "convert_ms", "infer_ms", "publish_ms")
 
 
 def street_sweep(rng: np.random.Generator, points: int) -> np.ndarray:
-    """(N, 4) float32 x, y, z, intensity in the LiDAR's frame, 1.84 m above the ground: what a 32-beam LiDAR would see.
+    """Simulate a 32-beam LiDAR 1.84 m above the ground: float32 (N, 4) x, y, z, intensity in its frame.
 
     Beams between −30.7° and +10.7° meet the ground, the walls on both sides of a street of random width, or a
     parked car; beams that meet nothing within 70 m are drawn again, so that exactly N points return.
@@ -56,7 +62,7 @@ def street_sweep(rng: np.random.Generator, points: int) -> np.ndarray:
 
 
 class Client:
-    """The vehicle around the node: publishes transforms and clouds, collects what comes back."""
+    """Client of the node in place of a vehicle: publishes transforms and clouds, collects the outputs."""
 
     def __init__(self, points: int) -> None:
         import rclpy
@@ -80,7 +86,8 @@ class Client:
         self.tf_static = self.node.create_publisher(TFMessage, "/tf_static", latched)
         self.points = self.node.create_publisher(PointCloud2, "/points", 10)
         # Raw: decoding here must not take the processor from the node.
-        self.node.create_subscription(Detection3DArray, "/student_node/detections", self._arrived, 10, raw=True)
+        arrived = cast(Any, self._arrived)  # rclpy's annotations know no raw messages
+        self.node.create_subscription(Detection3DArray, "/student_node/detections", arrived, 10, raw=True)
         self.node.create_subscription(DiagnosticArray, "/student_node/debug/latency", self._staged, 10)
         for name in MAP_CLASSES:
             self.node.create_subscription(OccupancyGrid, f"/student_node/map/{name}", lambda data: None, 10, raw=True)
@@ -101,7 +108,7 @@ class Client:
         time.sleep(0.5)
 
     def publish(self, i: int) -> int:
-        """Cloud i and the vehicle's pose at its stamp; returns the stamp [ns]."""
+        """Publish cloud i and the vehicle's pose at its stamp; return the stamp [ns]."""
         stamp = time.time_ns()
         cloud = self.clouds[i % len(self.clouds)]
         cloud.header.stamp.sec, cloud.header.stamp.nanosec = divmod(stamp, 10**9)
@@ -115,10 +122,10 @@ class Client:
         seconds, nanoseconds = np.frombuffer(data[4:12], "<u4").tolist()
         self.arrivals[seconds * 10**9 + nanoseconds] = now
 
-    def _staged(self, message: object) -> None:
-        self.stages.append({value.key: float(value.value) for value in message.status[0].values})
+    def _staged(self, message: "DiagnosticArray") -> None:
+        self.stages.append({value.key: float(value.value) for value in next(iter(message.status)).values})
 
-    def _cloud(self, points: np.ndarray) -> object:
+    def _cloud(self, points: np.ndarray) -> "PointCloud2":
         from array import array
 
         from sensor_msgs.msg import PointCloud2, PointField
@@ -129,7 +136,7 @@ class Client:
         cloud.header.frame_id = "lidar_top"
         return cloud
 
-    def _transform(self, parent: str, child: str, stamp_ns: int, translation: tuple) -> object:
+    def _transform(self, parent: str, child: str, stamp_ns: int, translation: tuple) -> "TFMessage":
         from geometry_msgs.msg import TransformStamped, Vector3
         from tf2_msgs.msg import TFMessage
         stamped = TransformStamped(child_frame_id=child)
@@ -140,7 +147,7 @@ class Client:
 
 
 def measure(client: Client, rate: float, seconds: float, warm_up: int) -> dict:
-    """Play at a steady rate; figures of the frames after `warm_up`."""
+    """Publish clouds at a steady rate; return the figures of the frames after `warm_up`."""
     stamps, start = [], time.monotonic()
     for i in progress(range(warm_up + round(rate * seconds)), "latency", unit="clouds"):
         time.sleep(max(0.0, start + i / rate - time.monotonic()))

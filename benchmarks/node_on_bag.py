@@ -1,4 +1,4 @@
-"""A student_node on a bag that is played again and again: does it keep up, does its memory stay, when does it start?
+"""Endurance of a student_node on a bag that is played in a loop: losses, latency, memory and time to start.
 
 Node and player are processes of their own, over DDS. Measured: the time from the start of the node's process to its
 first detections; for --seconds what is lost, latency and memory; then its processor time while the bag goes on and
@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from machine import machine
@@ -26,6 +27,9 @@ from vexkd_model.deploy.card import read_card
 from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 from vexkd_ros.dds import free_domain, this_machine
+
+if TYPE_CHECKING:
+    from diagnostic_msgs.msg import DiagnosticArray
 
 STARTS_WITHIN_S, PEAK_MB, FLAT, IDLE_SHARE = 10.0, 2048, 0.05, 0.01
 WARM_UP_S, IDLE_S, GIVE_UP_S = 5.0, 20.0, 120.0
@@ -47,7 +51,7 @@ rclpy.spin(node)
 
 
 class Listener:
-    """Subscribes to the node's outputs without decoding them; counts, and keeps what /diagnostics said last."""
+    """Subscriber of the node's outputs, which are counted, not decoded; keeps the last message of /diagnostics."""
 
     def __init__(self) -> None:
         import rclpy
@@ -56,7 +60,7 @@ class Listener:
 
         rclpy.init()
         self.node = rclpy.create_node("node_on_bag")
-        self.detections, self.first, self.told = 0, 0.0, {}
+        self.detections, self.first, self.status = 0, 0.0, {}
         self._outputs: list = []
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
@@ -85,10 +89,10 @@ class Listener:
         self.first = self.first or time.monotonic()
         self.detections += 1
 
-    def _on_diagnostics(self, message: object) -> None:
-        if message.status[0].name.endswith(": student"):
-            self.told = {item.key: item.value for item in message.status[0].values} | {
-                "message": message.status[0].message}
+    def _on_diagnostics(self, message: "DiagnosticArray") -> None:
+        first = next(iter(message.status))
+        if first.name.endswith(": student"):
+            self.status = {item.key: item.value for item in first.values} | {"message": first.message}
 
 
 def memory_mb(pid: int, field: str = "VmRSS") -> float:
@@ -102,7 +106,7 @@ def processor_s(pid: int) -> float:
 
 
 def first_detections(listener: Listener, node: subprocess.Popen, begun: float) -> float:
-    """Seconds from the node's start."""
+    """Wait for the first detections; return the seconds from the node's start."""
     while not listener.first:
         if node.poll() is not None or time.monotonic() - begun > GIVE_UP_S:
             raise SystemExit("error: the node published nothing; its log is above")
@@ -110,25 +114,25 @@ def first_detections(listener: Listener, node: subprocess.Popen, begun: float) -
     return listener.first - begun
 
 
-def endure(listener: Listener, node: subprocess.Popen, seconds: float) -> dict:
-    """While the bag is played: what is lost, and how memory goes."""
+def measure_endurance(listener: Listener, node: subprocess.Popen, seconds: float) -> dict:
+    """Measure losses, latency and memory while the bag is played."""
     time.sleep(WARM_UP_S)
-    before, told, memory = listener.detections, listener.told, []
+    before, start, memory = listener.detections, listener.status, []
     for _ in progress(range(round(seconds)), "play", unit="s"):
         time.sleep(1.0)
         memory.append(memory_mb(node.pid))
-    after = listener.told
+    after = listener.status
     steady = np.array(memory[len(memory) // 4:])
     median = float(np.median(steady))
     return {"seconds": seconds, "detections": listener.detections - before,
-            "lost": int(after["drops"]) - int(told["drops"]), "says": after["message"],
+            "lost": int(after["drops"]) - int(start["drops"]), "says": after["message"],
             "total p50 [ms]": float(after["total p50 [ms]"]), "total p99 [ms]": float(after["total p99 [ms]"]),
             "memory median [MB]": median, "memory spread": float(np.abs(steady - median).max() / median),
             "memory peak [MB]": memory_mb(node.pid, "VmHWM")}
 
 
 def idle_share(listener: Listener, node: subprocess.Popen, receiver: subprocess.Popen) -> dict:
-    """Shares of a core while nobody subscribes."""
+    """Measure the shares of a core that are used while nobody subscribes."""
     listener.stop_listening()
     time.sleep(WARM_UP_S)
     begun, before = time.monotonic(), [processor_s(process.pid) for process in (node, receiver)]
@@ -162,7 +166,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         children.append(subprocess.Popen([*command, *inputs]))
         receiver, _, node = children
         figures = {"first detections [s]": first_detections(listener, node, begun)}
-        return figures | endure(listener, node, arguments.seconds) | idle_share(listener, node, receiver)
+        return figures | measure_endurance(listener, node, arguments.seconds) | idle_share(listener, node, receiver)
     finally:
         for child in reversed(children):
             child.send_signal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""The plain PyTorch sparse convolution beside spconv's own layers, in the paper-size voxel encoder on real points.
+"""Speed of the PyTorch sparse convolution beside spconv's layers, in the paper-size voxel encoder on real points.
 
 The first keyframe of the nuScenes folder DATAROOT stands for ten sweeps on a straight drive. One encoder of 0.075 m
 voxels computes it with the layers of `sparse_conv_torch` and, with the same weights, with spconv's SubMConv3d and
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ GRID, VOXEL, VOXEL_Z, Z_MIN, Z_MAX = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.6), 0.0
 
 
 class Spconv(nn.Module):
-    """SparseMap → SparseMap by the layer of spconv that one of ours stands for."""
+    """Layer of spconv with the interface and weights of one of ours: SparseMap → SparseMap."""
 
     def __init__(self, ours: SubmanifoldConv3d | SparseConv3d) -> None:
         super().__init__()
@@ -52,7 +53,8 @@ class Spconv(nn.Module):
         if self.submanifold:
             self.layer = SpconvSubmanifold(in_channels, out_channels, kernel, bias=False, indice_key="submanifold")
         else:
-            self.layer = SpconvSparse(in_channels, out_channels, kernel, ours.stride, ours.padding, bias=False)
+            stride, padding = cast(Any, ours.stride), cast(Any, ours.padding)  # a number an axis, as spconv takes, too
+            self.layer = SpconvSparse(in_channels, out_channels, kernel, stride, padding, bias=False)
         self.layer.load_state_dict(ours.state_dict())
 
     def forward(self, x: SparseMap) -> SparseMap:
@@ -66,16 +68,17 @@ class Spconv(nn.Module):
 
 
 def with_spconv(encoder: VoxelEncoder) -> VoxelEncoder:
-    """The same encoder, of the same weights, of spconv's layers."""
+    """Copy an encoder with spconv's layers and the same weights."""
     encoder = deepcopy(encoder)
     for part in list(encoder.modules()):
-        if isinstance(getattr(part, "conv", None), SubmanifoldConv3d | SparseConv3d):
-            part.conv = Spconv(part.conv)
+        conv = getattr(part, "conv", None)
+        if isinstance(conv, SubmanifoldConv3d | SparseConv3d):
+            part.conv = Spconv(conv)
     return encoder
 
 
 def ten_sweeps(dataroot: Path) -> Tensor:
-    """float32 (N, 5) in the order of POINT_FIELDS."""
+    """Load ten sweeps, float32 (N, 5), in the order of POINT_FIELDS."""
     with tempfile.TemporaryDirectory() as folder:
         repeat_keyframe(dataroot, Path(folder) / "data", 2)
         prepare(Path(folder) / "data", "v1.0-mini", Path(folder) / "index", ["mini_train"])
@@ -130,8 +133,8 @@ def main() -> int:
     ratios = {}
     for work, label in ((infer, "forward"), (train, "forward and backward")):
         ratios[label] = medians[work, "PyTorch"] / medians[work, "spconv"]
-        figures[label] = {name: f"{medians[work, name]:.2f} s" for name in encoders}
-        figures[label]["ratio"] = round(ratios[label], 2)
+        figures[label] = {**{name: f"{medians[work, name]:.2f} s" for name in encoders},
+                          "ratio": round(ratios[label], 2)}
     for key, value in figures.items():
         print(f"{key:32} {value}")
     if arguments.json:

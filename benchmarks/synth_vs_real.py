@@ -1,4 +1,4 @@
-"""Synthetic LiDAR sweeps beside one real nuScenes keyframe: points, ranges, rings, intensities and points a box.
+"""Synthetic LiDAR sweeps against one real nuScenes keyframe: points, ranges, rings, intensities and points a box.
 
 The claim: beyond the own roof, a synthetic sweep has as many points as the real one within 20 %; exit code 1 where not.
 The real keyframe is not part of the project, so neither is a picture made from it.
@@ -39,7 +39,7 @@ REAL, SYNTHETIC = "#20262e", "#1f77dc"
 
 @dataclass(frozen=True)
 class Sweeps:
-    """Keyframe sweeps of a dataset and what was annotated in them.
+    """Keyframe sweeps of a dataset and their annotations.
 
     points: float32 (N, 5) a sweep in the sensor frame: x, y, z [m], intensity, ring; those on the own roof left out.
     in_all: points a sweep with the own roof. base: (N, 3) the first sweep's points in base_link [m].
@@ -54,12 +54,12 @@ class Sweeps:
     hits: np.ndarray
 
     def per_sweep(self, figure) -> np.ndarray:
-        """(S, …): `figure` of every sweep's points."""
+        """Apply `figure` to every sweep's points: (S, …)."""
         return np.array([figure(points) for points in self.points], np.float64)
 
 
 def read_sweeps(index: FrameIndex, most: int) -> Sweeps:
-    """Up to `most` keyframes, evenly spread over the split."""
+    """Read up to `most` keyframes, evenly spread over the split."""
     chosen = np.unique(np.linspace(0, len(index) - 1, most).round().astype(int))
     points, in_all, labels, distance, hits = [], [], [], [], []
     base = np.empty((0, 3))
@@ -78,7 +78,7 @@ def read_sweeps(index: FrameIndex, most: int) -> Sweeps:
 
 
 def read_keyframe(dataroot: Path) -> Sweeps:
-    """The real keyframe, indexed for the moment."""
+    """Read the real keyframe through a temporary index."""
     from vexkd_model.data.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,12 +87,12 @@ def read_keyframe(dataroot: Path) -> Sweeps:
 
 
 def ranges(points: np.ndarray) -> np.ndarray:
-    """(N,) distance from the sensor [m]."""
+    """Distances (N,) from the sensor [m]."""
     return np.linalg.norm(points[:, :3], axis=1)
 
 
 def figures(sweeps: Sweeps) -> dict[str, np.ndarray]:
-    """Name of each figure → its value in every sweep, (S,)."""
+    """Compute figures by name, each with its values (S,) in all sweeps."""
     histogram = sweeps.per_sweep(lambda points: np.histogram(ranges(points), RANGE_EDGES_M)[0])
     rings = sweeps.per_sweep(lambda points: np.histogram(points[:, 4], RING_GROUPS)[0])
     quantiles = sweeps.per_sweep(lambda points: np.percentile(points[:, 3], QUANTILES))
@@ -131,13 +131,13 @@ def per_box_table(real: Sweeps, synthetic: Sweeps) -> str:
 
 
 def median_hits(sweeps: Sweeps, label: int, nearest: float, farthest: float) -> str:
-    """Median of the boxes that hold a point, and their number in brackets."""
+    """Format the median of the boxes that hold a point, and their number in brackets."""
     chosen = (sweeps.labels == label) & (sweeps.distance >= nearest) & (sweeps.distance < farthest) & (sweeps.hits > 0)
     return f"{np.median(sweeps.hits[chosen]):.0f} ({chosen.sum()})" if chosen.any() else "–"
 
 
 def report(real: Sweeps, synthetic: Sweeps, source: str, command: str) -> tuple[str, bool]:
-    """The page in markdown, and whether the claim holds."""
+    """Write the page in Markdown; also return whether the claim holds."""
     ratio = synthetic.per_sweep(len).mean() / len(real.points[0])
     holds = abs(ratio - 1) <= TOLERANCE
     verdict = (f"Beyond the own roof (|x| or |y| of at least {EGO_HALF_SIZE_M:g} m from the sensor) a synthetic sweep "
@@ -155,7 +155,7 @@ def report(real: Sweeps, synthetic: Sweeps, source: str, command: str) -> tuple[
 
 
 def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
-    """A PNG: both sweeps from above, and the distributions of the tables."""
+    """Draw a PNG: both sweeps from above, and the distributions of the tables."""
     figure = Figure(figsize=(13, 8.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplot_mosaic([["real", "synthetic", "range"], ["ring", "intensity", "box"]])
@@ -184,7 +184,7 @@ def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
 
 
 def draw_profile(axes: Axes, real: Sweeps, synthetic: Sweeps, bins: np.ndarray, figure) -> None:
-    """`figure` over bins: the real sweep as a line, the synthetic sweeps as mean and 10 … 90 % band."""
+    """Draw `figure` over bins: the real sweep as a line, the synthetic sweeps as mean and 10 … 90 % band."""
     profile = synthetic.per_sweep(figure)
     low, high = np.percentile(profile, [10, 90], axis=0)
     axes.stairs(high, bins, baseline=low, fill=True, color=SYNTHETIC, alpha=0.25, label="synthetic, 10 … 90 %")

@@ -1,4 +1,4 @@
-"""How long does a small model train? Its own steps on its own data, some of them, times the number that it takes.
+"""Training time of each small model, extrapolated from a few of its own steps on its own data.
 
 Loading, forward, backward and optimiser, as `vexkd train` runs them with one loading process. Claims, exit code 1 where
 one fails: at most 45 minutes for LiDAR students, 75 for camera students, 120 for teachers. On an idle machine:
@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import torch
 from machine import machine
@@ -33,11 +34,11 @@ FIRST_STEPS = 2  # allocate and compile
 
 
 def seconds_a_step(config: ModelConfig, index: FrameIndex, steps: int) -> tuple[float, int]:
-    """Median, and the number of steps of the whole training."""
+    """Measure the median time of a step [s]; also return the number of steps of the whole training."""
     torch.manual_seed(config.training.seed)
     model, loader = build_model(config).train(), training_loader(config, index, workers=1)
     criterion, whole = build_criterion(config), config.training.epochs * len(loader)
-    optimiser, schedule = optimiser_and_schedule(config.training, model, config.camera and model.camera.backbone, whole)
+    optimiser, schedule = optimiser_and_schedule(config.training, model, model.camera and model.camera.backbone, whole)
     took, start = [], time.perf_counter()
     for batch in progress(itertools.islice(loader, steps + FIRST_STEPS), config.name, steps + FIRST_STEPS, "steps"):
         _step(config, model, criterion, batch, optimiser, schedule)
@@ -49,7 +50,7 @@ def seconds_a_step(config: ModelConfig, index: FrameIndex, steps: int) -> tuple[
 def _step(config: ModelConfig, model: BevModel, criterion: Criterion, batch: Batch, optimiser: torch.optim.Optimizer,
           schedule: LRScheduler) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
-        loss = sum(criterion(model(batch.sensors), batch).values())
+        loss = cast(torch.Tensor, sum(criterion(model(batch.sensors), batch).values()))
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), config.training.gradient_clip)
