@@ -1,6 +1,7 @@
-"""The annotated objects of a scene: what each is, how it looks and where it is at any time."""
+"""Annotated objects of a scene: class, shape, and pose at any time."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from shapely.geometry import Polygon
@@ -28,22 +29,24 @@ class Track:
     speed: float = 0.0
     yaw: float = 0.0
 
-    def __post_init__(self) -> None:
-        if len(self.points) > 1:
-            steps = np.diff(self.points, axis=0)
-            arc = np.concatenate([[0.0], np.cumsum(np.hypot(*steps.T))])
-            heading = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
-            object.__setattr__(self, "_arc", arc)
-            object.__setattr__(self, "_mid", (arc[1:] + arc[:-1]) / 2)
-            object.__setattr__(self, "_heading", heading)
+    @cached_property
+    def _arc(self) -> np.ndarray:
+        """Arc length (N,) at each point [m]."""
+        return np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(self.points, axis=0).T))])
+
+    @cached_property
+    def _headings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Arc lengths (N − 1,) in the middle of each segment [m], and its heading [rad], without jumps of 2 π."""
+        steps = np.diff(self.points, axis=0)
+        return (self._arc[1:] + self._arc[:-1]) / 2, np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
 
     def pose(self, time_s: float) -> tuple[float, float, float]:
-        """x, y [m] and heading [rad]."""
+        """Position x, y [m] and heading [rad] at a time."""
         if len(self.points) == 1:
             return float(self.points[0, 0]), float(self.points[0, 1]), self.yaw
         at = self.start + self.speed * time_s
         return (float(np.interp(at, self._arc, self.points[:, 0])), float(np.interp(at, self._arc, self.points[:, 1])),
-                float(np.interp(at, self._mid, self._heading)))
+                float(np.interp(at, *self._headings)))
 
     @property
     def length(self) -> float:
@@ -53,9 +56,10 @@ class Track:
 
 @dataclass(frozen=True)
 class Actor:
-    """One annotated object. size: length, width, height [m]. ground: height of what it stands on [m].
+    """Annotated object of a scene.
 
-    attribute: nuScenes attribute, empty for barriers and cones.
+    size: length, width, height [m]. ground: height of the ground below it [m]. attribute: nuScenes attribute, empty for
+    barriers and cones.
     """
 
     name: str
@@ -73,7 +77,7 @@ class Actor:
 
 def make_actor(rng: np.random.Generator, name: str, track: Track, attribute: str = "", ground: float = 0.0,
                size: np.ndarray | None = None) -> Actor:
-    """An object of a class with drawn size, shape and colour."""
+    """Make an object of a class, with size, shape and colour drawn at random."""
     look = f"{name}_with_rider" if attribute == "cycle.with_rider" else name
     size = draw_size(rng, look) if size is None else size
     solids = object_solids(look, int(rng.integers(len(SHAPES[look]))), size, draw_colour(rng, look))
@@ -81,7 +85,7 @@ def make_actor(rng: np.random.Generator, name: str, track: Track, attribute: str
 
 
 def footprint(x: float, y: float, yaw: float, length: float, width: float, margin: float = 0.0) -> Polygon:
-    """The rectangle that an object covers, grown by a margin [m]."""
+    """Rectangle that an object covers, grown by a margin [m]."""
     l, w = length / 2 + margin, width / 2 + margin  # noqa: E741
     corners = np.array([[l, w], [-l, w], [-l, -w], [l, -w]])
     c, s = np.cos(yaw), np.sin(yaw)
@@ -90,13 +94,13 @@ def footprint(x: float, y: float, yaw: float, length: float, width: float, margi
 
 @dataclass
 class Site:
-    """What already stands in the scene: new things are only put where nothing stands."""
+    """Areas of a scene that are already occupied; new objects are only placed outside them."""
 
     shapes: list[Polygon] = field(default_factory=list)
     centres: list[tuple[float, float, float]] = field(default_factory=list)  # x, y, radius
 
     def take(self, shape: Polygon) -> bool:
-        """Claim an area; False if something stands there."""
+        """Occupy an area; False if it overlaps an occupied one."""
         x, y = shape.centroid.coords[0]
         radius = max(np.hypot(px - x, py - y) for px, py in shape.exterior.coords)
         if self.centres:
@@ -111,7 +115,7 @@ class Site:
 
 def place_static(rng: np.random.Generator, site: Site, name: str, x: float, y: float, yaw: float, attribute: str = "",
                  ground: float = 0.0, margin: float = 0.15) -> Actor | None:
-    """A standing object at a pose, or None if the place is taken."""
+    """Place a standing object at a pose; None if the place is occupied."""
     actor = make_actor(rng, name, Track(np.array([[x, y]]), yaw=yaw), attribute, ground)
     taken = site.take(footprint(x, y, yaw, actor.size[0], actor.size[1], margin))
     return actor if taken else None

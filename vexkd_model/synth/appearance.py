@@ -1,4 +1,4 @@
-"""How surfaces look to a camera: albedo, texture, markings, wetness. All colours are RGB in [0, 1]."""
+"""Appearance of surfaces in images: albedo, texture, markings, wetness. All colours are RGB in [0, 1]."""
 
 import torch
 
@@ -31,7 +31,7 @@ WET_ALBEDO, WET_MIRROR = 0.45, 0.55  # what rain takes from the ground's albedo,
 
 
 def sky_colour(directions: torch.Tensor, weather: Weather) -> torch.Tensor:
-    """(R, 3): paler towards the horizon."""
+    """Colour of the sky (R, 3), paler towards the horizon."""
     up = torch.nn.functional.normalize(directions, dim=-1)[:, 2].clamp(0, 1)[:, None]
     overhead, horizon = (torch.tensor(rgb, dtype=torch.float32, device=directions.device)
                          for rgb in (weather.sky, weather.horizon))
@@ -39,14 +39,14 @@ def sky_colour(directions: torch.Tensor, weather: Weather) -> torch.Tensor:
 
 
 def _hash(number: torch.Tensor) -> torch.Tensor:
-    """int64 (N,) in [0, 65535], the same on every device."""
+    """Hash numbers to int64 (N,) in [0, 65535], the same on every device."""
     number = number & 0xFFFFFFFF
     number = ((number ^ (number >> 13)) * 1_274_126_177) & 0xFFFFFFFF
     return (number ^ (number >> 16)) & 0xFFFF
 
 
 def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
-    """Smooth noise in [−1, 1] fixed to the place: hashed at the corners of cells, bilinear between."""
+    """Smooth noise in [−1, 1] by position: hashed at the corners of cells, bilinear between."""
     x, y = x / cell_m, y / cell_m
     x0, y0 = torch.floor(x), torch.floor(y)
     fx, fy = x - x0, y - y0
@@ -62,10 +62,9 @@ def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
 
 def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, directions: torch.Tensor,
                   light: Lighting) -> torch.Tensor:
-    """(N, 3) of the ground of a kind (N,) at points (N, 3) [m], seen along directions (N, 3).
+    """Colour (N, 3) of the ground of a kind (N,) at points (N, 3) [m], seen along directions (N, 3).
 
-    Fine grain fades with the distance that blurs it. Rain darkens the ground, and makes it mirror the sky the more,
-    the flatter one looks at it.
+    Fine grain fades with distance. Rain darkens the ground, and makes it mirror the sky, most at grazing angles.
     """
     albedo = torch.from_numpy(GROUND_COLOUR).to(points.device)[kind]
     x, y = points[:, 0], points[:, 1]
@@ -82,7 +81,7 @@ def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor,
 
 def solid_colour(world: World, primitives: Primitives, index: torch.Tensor, points: torch.Tensor,
                  light: Lighting) -> torch.Tensor:
-    """(N, 3) of the primitives `index` (N,) at surface points (N, 3) [m]."""
+    """Colour (N, 3) of the primitives `index` (N,) at surface points (N, 3) [m]."""
     device = points.device
     normal, unit = normals(primitives, index, points)
     material = torch.from_numpy(world.materials).to(device)[index]
@@ -100,9 +99,9 @@ def solid_colour(world: World, primitives: Primitives, index: torch.Tensor, poin
 def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, metres: torch.Tensor,
               half: torch.Tensor, height: torch.Tensor, index: torch.Tensor,
               lamps: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is drawn on surfaces: windows of houses and buses, lamps of vehicles, stripes of cones and barriers.
+    """Paint markings: windows of houses and buses, lamps of vehicles, stripes of cones and barriers.
 
-    Returns albedo (N, 3) and the light that the surface gives off itself (N,), of which there is none by day (lamps 0).
+    Returns albedo (N, 3) and the light (N,) that the surface emits, 0 by day (lamps 0).
     """
     glow = torch.zeros_like(height)
 

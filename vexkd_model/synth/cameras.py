@@ -1,4 +1,4 @@
-"""The image that a camera takes of a world: its rays, and the colours of what they hit."""
+"""Rendering of a camera's image of a world: its rays, and the colours of their hits."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ import torch
 from vexkd_model.synth.appearance import ground_colour, sky_colour, solid_colour
 from vexkd_model.synth.lighting import Lighting
 from vexkd_model.synth.raycast import Primitives, cast
-from vexkd_model.synth.rig import Camera
+from vexkd_model.synth.rig import RigCamera
 from vexkd_model.synth.world import World, world_from_ego
 
 NEAR_M, FAR_M = 0.3, 260.0
@@ -14,9 +14,9 @@ NEAR_M, FAR_M = 0.3, 260.0
 EDGES = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
 
 
-def render(world: World, camera: Camera, time_s: float, size: tuple[int, int], light: Lighting,
+def render(world: World, camera: RigCamera, time_s: float, size: tuple[int, int], light: Lighting,
            rng: np.random.Generator, device: str = "cpu") -> np.ndarray:
-    """What the camera sees: uint8 (height, width, 3) RGB. size: (width, height) [px]."""
+    """Render the camera's image, uint8 (height, width, 3) RGB. size: (width, height) [px]."""
     width, height = size
     world_from_camera = world_from_ego(world.ego, time_s) @ camera.base_from_camera
     origin = torch.tensor(world_from_camera[:3, 3], dtype=torch.float32, device=device)
@@ -45,7 +45,7 @@ def render(world: World, camera: Camera, time_s: float, size: tuple[int, int], l
 
 
 def _pixel_rays(intrinsics: np.ndarray, size: tuple[int, int], device: str) -> torch.Tensor:
-    """float32 (height · width, 3) through the pixels' middles, camera frame, z = 1: a ray's t is its depth."""
+    """Rays float32 (height · width, 3) through the pixels' middles, camera frame, z = 1: a ray's t is its depth."""
     width, height = size
     x = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
@@ -56,7 +56,7 @@ def _pixel_rays(intrinsics: np.ndarray, size: tuple[int, int], device: str) -> t
 
 def camera_windows(primitives: Primitives, origin: torch.Tensor, rotation: torch.Tensor, intrinsics: np.ndarray,
                    size: tuple[int, int]) -> torch.Tensor:
-    """int64 (P, 4) windows for `cast`: the rows and columns that can meet each primitive.
+    """Windows int64 (P, 4) for `cast`: the rows and columns that can meet each primitive.
 
     rotation: world_from_camera (3, 3). A box that reaches behind the camera is cut at NEAR_M first.
     """

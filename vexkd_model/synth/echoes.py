@@ -1,4 +1,4 @@
-"""From what LiDAR rays meet to what the sensor reports: detection, noise, rain, own roof, rays without return."""
+"""LiDAR returns of the surfaces that rays meet: detection, noise, rain, own roof, rays without return."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ RAIN_DIMMED = 0.3  # share of the intensity that a wet sensor window takes
 
 @dataclass(frozen=True)
 class Surfaces:
-    """What each of R = BEAMS · COLUMNS rays (ring × azimuth) meets first.
+    """Surfaces that R = BEAMS · COLUMNS rays (ring × azimuth) meet first.
 
     depth: float32 (R,) [m], infinite for the sky. intensity: float32 (R,), 0 … 255 at perpendicular incidence.
     cosine: float32 (R,), of the angle of incidence. window: bool (R,), glass.
@@ -46,11 +46,11 @@ class Surfaces:
 
 def returns(surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, speed: float,
             rng: np.random.Generator) -> np.ndarray:
-    """Points float32 (R, 5) in firing order: x, y, z [m] in the sensor frame, intensity 0 … 255, ring.
+    """Make points float32 (R, 5) in firing order: x, y, z [m] in the sensor frame, intensity 0 … 255, ring.
 
-    Like nuScenes' files, one for every ray: those that met the vehicle's own roof are among them, and a ray without
-    a return is reported at range zero. Motion compensation, which knows nothing of that, then moves it back by what
-    the vehicle (speed [m/s]) drove until the revolution was complete.
+    As in nuScenes' files, there is one point per ray, also for rays that meet the vehicle's own roof. A ray without a
+    return is reported at range zero; motion compensation then moves that point back by the way that the vehicle
+    (speed [m/s]) drove until the revolution was complete.
     """
     chances = rng.random((4, len(surfaces.depth)), dtype=np.float32)
     range_noise, intensity_noise = rng.standard_normal((2, len(surfaces.depth)), dtype=np.float32)
@@ -61,12 +61,13 @@ def returns(surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, s
     silent = distance == 0
     distance = distance + ~silent * RANGE_NOISE_M * range_noise
     value = np.where(silent, _silent_value(chances[1], chances[3]), value * np.exp(INTENSITY_NOISE * intensity_noise))
-    return _in_firing_order(*(a.reshape(BEAMS, COLUMNS) for a in (distance, value, silent)), base_from_lidar, speed)
+    distance, value, silent = (a.reshape(BEAMS, COLUMNS) for a in (distance, value, silent))
+    return _in_firing_order(distance, value, silent, base_from_lidar, speed)
 
 
 def _echoes(surfaces: Surfaces, weather: Weather, chance: np.ndarray,
             threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Range [m], zero without a return, and intensity (R,) of what answers. chance, threshold: (R,) in [0, 1)."""
+    """Compute range [m], zero without a return, and intensity (R,). chance, threshold: (R,) in [0, 1)."""
     depth, intensity, cosine = surfaces.depth, surfaces.intensity, surfaces.cosine
     echo = intensity * cosine / np.maximum(depth, MIN_RANGE_M) ** 2
     echo *= np.exp(-2 * RAIN_LOSS_PER_M * weather.rain * np.minimum(depth, MAX_RANGE_M))
@@ -79,24 +80,24 @@ def _echoes(surfaces: Surfaces, weather: Weather, chance: np.ndarray,
 
 def _add_rain(distance: np.ndarray, value: np.ndarray, depth: np.ndarray, weather: Weather, chance: np.ndarray,
               place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Some rays end in a drop before they meet anything else."""
+    """Let some rays end in a raindrop before they meet a surface."""
     drop_range = DROP_RANGE_M[0] + place * (DROP_RANGE_M[1] - DROP_RANGE_M[0])
     in_drop = (chance < DROP_ECHOES * weather.rain) & (drop_range < depth)
     return np.where(in_drop, drop_range, distance), np.where(in_drop, DROP_INTENSITY, value)
 
 
 def _silent_value(chance: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Intensity (R,) that is reported for rays without a return: what their ring usually says, now and then any."""
+    """Intensity (R,) of rays without a return: usually the typical one of their ring, sometimes a random one."""
     return np.where(chance > SILENT_TYPICAL, share * SILENT_STRONGEST, np.repeat(SILENT_INTENSITY, COLUMNS))
 
 
 def _vehicle_azimuth() -> np.ndarray:
-    """float64 (COLUMNS,) counter-clockwise from the vehicle's heading."""
+    """Azimuths float64 (COLUMNS,), counter-clockwise from the vehicle's heading."""
     return np.arange(COLUMNS) * (2 * np.pi / COLUMNS)
 
 
 def _roof_range() -> np.ndarray:
-    """(BEAMS, COLUMNS) range at which a ray meets the own roof, infinite where it does not."""
+    """Range (BEAMS, COLUMNS) at which a ray meets the own roof, infinite where it does not."""
     azimuth = _vehicle_azimuth()
     with np.errstate(divide="ignore"):
         ahead = np.where(np.cos(azimuth) > 0, ROOF_AHEAD_M, ROOF_BACK_M) / np.abs(np.cos(azimuth))
@@ -107,7 +108,7 @@ def _roof_range() -> np.ndarray:
 
 def _in_firing_order(distance: np.ndarray, value: np.ndarray, silent: np.ndarray, base_from_lidar: np.ndarray,
                      speed: float) -> np.ndarray:
-    """Range and intensity (BEAMS, COLUMNS) to points (R, 5): all rings of one azimuth, then of the next, clockwise."""
+    """Convert range and intensity (BEAMS, COLUMNS) to points (R, 5): azimuth by azimuth, clockwise, with all rings."""
     azimuth = _vehicle_azimuth()
     until_end = 1 - np.remainder(TURN_ENDS_AT - azimuth, 2 * np.pi) / (2 * np.pi)  # of a revolution
     moved = base_from_lidar[:3, :3].T @ [-speed * SWEEP_INTERVAL_US * 1e-6, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""What stands along a street: trees, lamps, signs, and everything that looks like a pedestrian, a cone or a barrier."""
+"""Street furniture: trees, lamps, signs, and objects that look like a pedestrian, a cone or a barrier."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ LONGEST_M = {"planter": 1.9, "board": 0.7, "statue": 0.8, "poster": 1.3}  # of t
 
 
 class Pile:
-    """Collects solids one by one, and where the lamps are."""
+    """Collection of solids, built one by one, and the positions of lamps."""
 
     def __init__(self) -> None:
         self.rows: list[tuple] = []
@@ -54,11 +54,11 @@ class Pile:
 
     def upright(self, kind: int, material: int, x: float, y: float, bottom: float, top: float, radius: float,
                 colour: tuple) -> None:
-        """A round solid from one height to another."""
+        """Add a round solid from one height to another."""
         self.add(kind, material, (x, y, (bottom + top) / 2), (radius, radius, (top - bottom) / 2), colour)
 
     def place(self, solids: Solids, x: float, y: float, bottom: float, yaw: float) -> None:
-        """Solids of an object's own frame, turned and put down at a place."""
+        """Add an object's solids, given in its own frame, at a pose."""
         cos, sin = np.cos(yaw), np.sin(yaw)
         lift = bottom - (solids.centre - solids.half)[:, 2].min()
         for kind, material, (px, py, pz), half, turn, colour in zip(
@@ -73,12 +73,12 @@ class Pile:
 
 
 def shade(rng: np.random.Generator, colour: tuple, spread: float = 0.05) -> tuple:
-    """A colour near a given one."""
+    """Draw a colour near a given one."""
     return tuple(np.clip(np.asarray(colour) + rng.normal(0, spread), 0.03, 0.95))
 
 
 def square(x: float, y: float, half: float) -> Polygon:
-    """The ground that something round covers."""
+    """Square of ground that a round object covers."""
     return footprint(x, y, 0.0, 2 * half, 2 * half)
 
 
@@ -102,7 +102,7 @@ def lamp(pile: Pile, x: float, y: float, yaw: float, height: float) -> None:
 
 
 def street_furniture(pile: Pile, layout: Layout, side: int, rng: np.random.Generator, site: Site) -> None:
-    """Along the kerb, on the walkway's outer strip where nobody walks, and along its far edge."""
+    """Add furniture along the kerb, on the walkway's strip where nobody walks, and along its far edge."""
     rows = ((AT_KERB, 6.0, layout.kerb(side) + 0.55), (AT_FRONTS, 5.0, layout.kerb(side) + layout.walkway_width + 0.35))
     for things, pitch, d in rows:
         for s in np.arange(-120.0, 120.0, pitch):
@@ -155,38 +155,38 @@ def _meter(pile: Pile, x: float, y: float, along: float, rng: np.random.Generato
 
 
 def _delineator(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A plastic post as orange as a cone, with a cone's white band."""
+    """Add a plastic post as orange as a cone, with a cone's white band."""
     pile.upright(CYLINDER, STRIPED, x, y, 0.1, float(rng.uniform(0.9, 1.2)), 0.07, (0.95, 0.35, 0.05))
 
 
 def _slim_bush(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A clipped conifer of a person's size."""
+    """Add a clipped conifer of a person's size."""
     top, radius = float(rng.uniform(1.3, 2.1)), float(rng.uniform(0.24, 0.38))
     kind = CONE if rng.random() < 0.4 else ELLIPSOID
     pile.upright(kind, FOLIAGE, x, y, 0.1, top, radius * (1.3 if kind == CONE else 1.0), shade(rng, _LEAVES))
 
 
 def _post(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A stone post or a covered stand: for LiDAR, a person who stands still."""
+    """Add a stone post or a covered stand: for LiDAR, a person who stands still."""
     top, radius = float(rng.uniform(1.4, 1.9)), float(rng.uniform(0.16, 0.28))
     material, colour = ((CONCRETE, (0.55, 0.54, 0.50)), (CLOTH, (0.30, 0.30, 0.34)))[rng.integers(2)]
     pile.upright(CYLINDER, material, x, y, 0.1, top, radius, shade(rng, colour))
 
 
 def _board(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """An advertising board on the walkway, facing those who walk."""
+    """Add an advertising board on the walkway, facing pedestrians."""
     pile.add(BOX, PLASTIC, (x, y, KERB_HEIGHT_M + 0.55), (0.08, 0.30, 0.55),
              shade(rng, _PAINTS[rng.integers(len(_PAINTS))], 0.1), along)
 
 
 def _planter(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A trough with low plants: a barrier's size, material and place."""
+    """Add a trough with low plants, of a barrier's size, material and place."""
     pile.add(BOX, CONCRETE, (x, y, KERB_HEIGHT_M + 0.3), (0.9, 0.25, 0.3), (0.6, 0.58, 0.55), along)
     pile.add(ELLIPSOID, FOLIAGE, (x, y, KERB_HEIGHT_M + 0.6), (0.85, 0.24, 0.3), shade(rng, _LEAVES), along)
 
 
 def _pylon(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A plain cone-shaped post: a traffic cone's outline, in another colour and without the bright band."""
+    """Add a plain cone-shaped post: a traffic cone's outline, in another colour and without the bright band."""
     cone = object_solids("traffic_cone", 0, draw_size(rng, "traffic_cone"), np.zeros(3))
     colour = np.array(shade(rng, _PYLONS[rng.integers(len(_PYLONS))]))
     pile.place(replace(cone, material=np.full(len(cone), PYLON), colour=np.tile(colour, (len(cone), 1))), x, y,
@@ -194,7 +194,7 @@ def _pylon(pile: Pile, x: float, y: float, along: float, rng: np.random.Generato
 
 
 def _statue(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A stone figure: a pedestrian for LiDAR, one grey for a camera."""
+    """Add a stone figure: a pedestrian for LiDAR, plain grey for a camera."""
     figure = _figure(rng)
     stone = np.array(shade(rng, (0.58, 0.57, 0.53)))
     pile.place(replace(figure, material=np.full(len(figure), CONCRETE), colour=np.tile(stone, (len(figure), 1))), x, y,
@@ -202,7 +202,7 @@ def _statue(pile: Pile, x: float, y: float, along: float, rng: np.random.Generat
 
 
 def _poster(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
-    """A flat person on either side of a board: a pedestrian for a camera, a wall for LiDAR."""
+    """Add a flat person on either side of a board: a pedestrian for a camera, a wall for LiDAR."""
     figure = _figure(rng)
     ahead = figure.centre[:, 0] + figure.half[:, 0]  # what is in front stays in front
     centre, half = figure.centre * [0, 1, 1], figure.half.copy()
@@ -212,7 +212,7 @@ def _poster(pile: Pile, x: float, y: float, along: float, rng: np.random.Generat
 
 
 def _figure(rng: np.random.Generator) -> Solids:
-    """A pedestrian in the frame of its box."""
+    """Draw a pedestrian in the frame of its box."""
     return object_solids("pedestrian", int(rng.integers(len(SHAPES["pedestrian"]))), draw_size(rng, "pedestrian"),
                          draw_colour(rng, "pedestrian"))
 

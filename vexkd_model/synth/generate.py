@@ -1,4 +1,4 @@
-"""`vexkd synth`: which scenes are written, by how many processes, and the tables and maps of all of them."""
+"""Writing of a synthetic dataset, `vexkd synth`: its scenes in several processes, then their tables and maps."""
 
 import json
 import shutil
@@ -73,7 +73,7 @@ def _check_arguments(seed: int, device: str, workers: int) -> None:
 
 
 def _is_begun(out: Path, made_of: dict) -> bool:
-    """Whether `out` holds this very dataset, or a part of it; UserError where it holds anything else."""
+    """Check whether `out` holds this very dataset, or a part of it; UserError where it holds anything else."""
     path = out / MANIFEST
     if not out.is_dir() or all(entry.name == WORK for entry in out.iterdir()):
         return False
@@ -98,7 +98,7 @@ def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: s
 
 
 def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
-    """Tables and maps of every finished scene, in official order whatever the order in which they were written."""
+    """Write tables and maps of every finished scene, in official order."""
     names = [name for name in preset.scene_names if record_path(out, name).is_file()]
     tables = {name: [] for name in TABLES} | shared_tables()
     towns: dict[str, dict[str, dict]] = {}

@@ -1,10 +1,12 @@
-"""The ground of a scene as a raster: what lies where, and how high."""
+"""Ground of a scene as a raster of its kinds and heights."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from shapely.geometry import Polygon
 
 from vexkd_model.synth.layout import KERB_HEIGHT_M, PARKING_WIDTH_M, Layout
@@ -28,12 +30,15 @@ STRIPE_M = 0.5  # of a crossing: width of a stripe, and of the gap to the next
 
 @dataclass(frozen=True)
 class Ground:
-    """kinds: uint8 (CELLS, CELLS), rows along y, columns along x, from −PATCH_EDGE_M / 2; FIELD outside."""
+    """Raster of the ground.
+
+    kinds: uint8 (CELLS, CELLS), rows along y, columns along x, from −PATCH_EDGE_M / 2; FIELD outside.
+    """
 
     kinds: torch.Tensor
 
     def kind_at(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """int64 kind of ground at positions in the scene's frame [m]."""
+        """Look up the kind of ground, int64, at positions in the scene's frame [m]."""
         column = torch.floor((x + PATCH_EDGE_M / 2) / CELL_M).long()
         row = torch.floor((y + PATCH_EDGE_M / 2) / CELL_M).long()
         inside = (column >= 0) & (column < CELLS) & (row >= 0) & (row < CELLS)
@@ -41,10 +46,10 @@ class Ground:
         return torch.where(inside, kinds, FIELD)
 
     def cast(self, origin: torch.Tensor, directions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where rays origin (3,) + t · directions (R, 3) meet the ground: t (R,) and kind (R,); t is infinite above
-        the horizon.
+        """Intersect rays origin (3,) + t · directions (R, 3) with the ground: t (R,) and kind (R,).
 
-        A ray that passes below the raised level but meets raised ground has hit the kerb between the two.
+        t is infinite above the horizon. A ray that passes below the raised level but meets raised ground has hit the
+        kerb between the two.
         """
         down = directions[:, 2] < -1e-6
         dz = torch.where(down, directions[:, 2], -1.0)
@@ -58,7 +63,7 @@ class Ground:
 
 
 def draw_ground(layout: Layout, device: str = "cpu") -> Ground:
-    """Paint a layout onto the raster: land, then roads, then what is painted on roads."""
+    """Draw a layout onto the raster: land, then roads, then road markings."""
     kinds = np.full((CELLS, CELLS), FIELD, np.uint8)
     for lot in layout.lots:
         near, far = lot.side * lot.d_near, lot.side * (lot.d_near + lot.depth)
@@ -82,28 +87,28 @@ def draw_ground(layout: Layout, device: str = "cpu") -> Ground:
 
 
 def _bounds_parking(layout: Layout, line: np.ndarray) -> bool:
-    """Whether a lane divider is the solid line along a parking strip."""
+    """Check whether a lane divider is the solid line along a parking strip."""
     middle = line[len(line) // 2]
     return any(layout.parking[side] and
                np.abs(np.hypot(*(layout.main.line(-200, 200, side * (layout.kerb(side) - PARKING_WIDTH_M), 0.5)
                                  - middle).T)).min() < 0.3 for side in (1, -1))
 
 
-def _pixels(points: np.ndarray) -> np.ndarray:
-    """Scene metres to raster cells with four fractional bits, as cv2 wants them."""
+def _pixels(points: ArrayLike) -> np.ndarray:
+    """Convert scene metres (N, 2) to raster cells with four fractional bits, as cv2 takes them."""
     return np.round(((np.asarray(points) + PATCH_EDGE_M / 2) / CELL_M - 0.5) * 16).astype(np.int32)
 
 
 def _fill(kinds: np.ndarray, polygon: Polygon, kind: int) -> None:
-    rings = [_pixels(polygon.exterior.coords)] + [_pixels(hole.coords) for hole in polygon.interiors]
-    cv2.fillPoly(kinds, rings, int(kind), shift=4)
+    rings = [_pixels(np.asarray(ring.coords)) for ring in (polygon.exterior, *polygon.interiors)]
+    cv2.fillPoly(kinds, rings, (kind,), shift=4)
 
 
 def _line(kinds: np.ndarray, points: np.ndarray, kind: int) -> None:
     steps = np.diff(points, axis=0)
     normal = np.stack([-steps[:, 1], steps[:, 0]], 1) / np.hypot(*steps.T)[:, None] * LINE_WIDTH_M / 2
     for a, b, n in zip(points[:-1], points[1:], normal, strict=True):
-        cv2.fillPoly(kinds, [_pixels(np.array([a + n, b + n, b - n, a - n]))], int(kind), shift=4)
+        cv2.fillPoly(kinds, [_pixels(np.array([a + n, b + n, b - n, a - n]))], (kind,), shift=4)
 
 
 def _dashes(line: np.ndarray) -> list[np.ndarray]:
@@ -115,8 +120,9 @@ def _dashes(line: np.ndarray) -> list[np.ndarray]:
 
 
 def _stripes(crossing: Polygon) -> list[Polygon]:
-    """Zebra stripes over a crossing: bars along the direction of travel, which is the crossing's short side."""
-    corners = np.asarray(crossing.minimum_rotated_rectangle.exterior.coords)[:4]
+    """Cut a crossing into zebra stripes: bars along the direction of travel, which is the crossing's short side."""
+    rectangle = cast(Polygon, crossing.minimum_rotated_rectangle)
+    corners = np.asarray(rectangle.exterior.coords)[:4]
     first, second = corners[1] - corners[0], corners[3] - corners[0]
     along, bar = (first, second) if np.hypot(*first) > np.hypot(*second) else (second, first)
     length = np.hypot(*along)

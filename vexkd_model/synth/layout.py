@@ -1,4 +1,4 @@
-"""The plan of one street scene: roads and their map layers, lanes to drive on, and the lots along the road.
+"""Plan of one street scene: roads and their map layers, lanes to drive on, and the lots along the road.
 
 Everything is in the scene's own frame: metres, origin at the middle of its patch of the map, z = 0 on the road.
 """
@@ -6,7 +6,8 @@ Everything is in the scene's own frame: metres, origin at the middle of its patc
 from dataclasses import dataclass, field
 
 import numpy as np
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import Polygon
+from shapely.geometry.base import BaseGeometry
 from shapely.ops import unary_union
 
 from vexkd_model.synth.presets import PATCH_EDGE_M
@@ -21,7 +22,7 @@ STOP_LINE_WIDTH_M = 1.0
 
 @dataclass(frozen=True)
 class Road:
-    """A road's centre line of constant curvature. s: arc length [m]; d: offset to the left [m]."""
+    """Road along a centre line of constant curvature. s: arc length [m]; d: offset to the left [m]."""
 
     origin: tuple[float, float]
     heading0: float
@@ -32,7 +33,7 @@ class Road:
         return self.heading0 + self.curvature * s
 
     def point(self, s: np.ndarray | float, d: np.ndarray | float) -> np.ndarray:
-        """(..., 2) position of (s, d)."""
+        """Position (..., 2) of (s, d)."""
         s, d = np.broadcast_arrays(np.asarray(s, float), np.asarray(d, float))
         half = self.curvature * s / 2
         chord = s * np.sinc(half / np.pi)
@@ -41,18 +42,21 @@ class Road:
                          self.origin[1] + chord * np.sin(self.heading0 + half) + d * np.cos(heading)], -1)
 
     def line(self, s0: float, s1: float, d: float, step: float = 2.0) -> np.ndarray:
-        """(N, 2) points from s0 to s1 at offset d."""
+        """Points (N, 2) from s0 to s1 at offset d."""
         return self.point(np.linspace(s0, s1, max(2, int(abs(s1 - s0) / step) + 1)), d)
 
     def strip(self, s0: float, s1: float, d0: float, d1: float) -> Polygon:
-        """The area between two offsets."""
+        """Area between two offsets."""
         return Polygon(np.concatenate([self.line(s0, s1, d0), self.line(s1, s0, d1)]))
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A lane to drive on. road, d: where; forward: along the road or against it. stop_s: the road's s of its
-    stop line if traffic waits there, else None. outgoing_from: traffic only beyond this distance along the lane."""
+    """Lane to drive on.
+
+    road, d: its place; forward: along the road or against it. stop_s: the road's s of its stop line if traffic waits
+    there, else None. outgoing_from: traffic only beyond this distance along the lane.
+    """
 
     road: Road
     d: float
@@ -61,14 +65,14 @@ class Lane:
     outgoing_from: float | None = None
 
     def path(self) -> np.ndarray:
-        """(N, 2) points in the direction of travel, from −LANE_REACH_M to LANE_REACH_M."""
+        """Points (N, 2) in the direction of travel, from −LANE_REACH_M to LANE_REACH_M."""
         sign = 1 if self.forward else -1
         return self.road.line(-sign * LANE_REACH_M, sign * LANE_REACH_M, self.d, step=1.0)
 
 
 @dataclass(frozen=True)
 class Lot:
-    """A piece of land along the main road: s from s0 to s1, from the walkway's edge to `depth` metres behind it."""
+    """Piece of land along the main road: s from s0 to s1, from the walkway's edge to `depth` metres behind it."""
 
     kind: str  # building, carpark, construction, green
     s0: float
@@ -80,7 +84,7 @@ class Lot:
 
 @dataclass
 class Layout:
-    """One scene's plan. areas: map layer → polygons; dividers: map layer → (N, 2) lines."""
+    """Plan of one scene. areas: map layer → polygons; dividers: map layer → (N, 2) lines."""
 
     main: Road
     lane_width: float
@@ -99,11 +103,11 @@ class Layout:
     dividers: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def kerb(self, side: int) -> float:
-        """|d| of the main road's kerb."""
+        """Distance |d| of the main road's kerb from its centre line [m]."""
         return self.d_left if side > 0 else -self.d_right
 
     def near_junction(self, s: float, margin: float) -> bool:
-        """Whether the main road's s lies within `margin` metres of the cross road's carriageway."""
+        """Check whether the main road's s lies within `margin` metres of the cross road's carriageway."""
         return self.cross is not None and abs(s - self.cross_s) < self.cross_half_width + margin
 
 
@@ -176,13 +180,13 @@ def _draw_carriageways(layout: Layout, right: int, left: int) -> None:
 
 
 def main_square() -> Polygon:
-    """The scene's patch, less a metre, so that neighbours never touch."""
+    """Square of the scene's patch, less a metre, so that neighbours never touch."""
     edge = PATCH_EDGE_M / 2 - 1
     return Polygon([(-edge, -edge), (edge, -edge), (edge, edge), (-edge, edge)])
 
 
-def polygons_of(geometry: Polygon | MultiPolygon) -> list[Polygon]:
-    """The polygons of a geometry that are larger than 2 m²."""
+def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
+    """List the polygons of a geometry that are larger than 2 m²."""
     return [part for part in getattr(geometry, "geoms", [geometry])
             if isinstance(part, Polygon) and part.area > 2.0]
 
@@ -210,7 +214,7 @@ def _draw_crossings(layout: Layout, rng: np.random.Generator) -> None:
 
 
 def _cross_main(layout: Layout, s0: float, s1: float, sign: int, crossings: list, stop_lines: list) -> None:
-    """A crossing over the main road, and the stop line of the traffic that meets it last on its far side."""
+    """Add a crossing over the main road, and the stop line of the traffic that comes from its far side."""
     crossings.append(layout.main.strip(s0, s1, layout.d_right, layout.d_left))
     s2 = s1 + sign * 0.8
     approach = (0.0, layout.d_left) if sign > 0 else (layout.d_right, 0.0)
@@ -241,7 +245,7 @@ def _add_lots(layout: Layout, rng: np.random.Generator) -> None:
 
 
 def _ensure_lots(layout: Layout, rng: np.random.Generator) -> None:
-    """Every scene has a car park and a building site close to the ego vehicle: all ten classes must occur."""
+    """Turn two lots near the ego vehicle into a building site and a car park, so that all ten classes occur."""
     close = [i for i, lot in enumerate(layout.lots) if abs(lot.s0 + lot.s1) / 2 < 32 and lot.s1 - lot.s0 > 16]
     chosen = rng.permutation(close)
     for index, kind in zip(chosen, ("construction", "carpark"), strict=False):

@@ -1,4 +1,4 @@
-"""A spinning 32-beam LiDAR (HDL-32E) on the roof: its rays, and what of a world they meet."""
+"""Spinning 32-beam LiDAR (HDL-32E) on the roof: its rays, and the surfaces of a world that they meet."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,11 @@ WET_GROUND = 0.55  # a wet road throws this share of the light away from the sen
 
 @dataclass(frozen=True)
 class Scan:
-    """One revolution. points: float32 (BEAMS · COLUMNS, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring,
-    in firing order, one for every ray: see `echoes.returns`.
+    """Revolution of the LiDAR.
 
-    visible: float32 (A,), the seen share of each actor's outline; NaN for one that no ray would meet.
+    points: float32 (BEAMS · COLUMNS, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring, in firing order, one
+    for every ray: see `echoes.returns`. visible: float32 (A,), the seen share of each actor's outline; NaN for one that
+    no ray would meet.
     """
 
     points: np.ndarray
@@ -28,7 +29,7 @@ class Scan:
 
 
 def scan(world: World, time_s: float, rng: np.random.Generator, device: str = "cpu") -> Scan:
-    """Turn once, at one instant: nuScenes' motion within a revolution shows in rays without a return alone."""
+    """Scan the world at one instant; motion within a revolution only shows in rays without a return, as in nuScenes."""
     world_from_lidar = world_from_ego(world.ego, time_s) @ world.rig.base_from_lidar
     ahead = float(np.arctan2(world_from_lidar[1, 1], world_from_lidar[0, 1]))
     tilt = float(np.arccos(np.clip(world_from_lidar[2, 2], -1, 1)))
@@ -45,7 +46,7 @@ def scan(world: World, time_s: float, rng: np.random.Generator, device: str = "c
 
 
 def ray_directions(world_from_lidar: np.ndarray, device: str) -> torch.Tensor:
-    """float32 (BEAMS · COLUMNS, 3) unit vectors in the world; column 0 looks along the vehicle (the sensor's y)."""
+    """Unit vectors float32 (BEAMS · COLUMNS, 3) in the world; column 0 looks along the vehicle (the sensor's y)."""
     azimuth = np.arange(COLUMNS) * (2 * np.pi / COLUMNS) + np.pi / 2
     cos = np.cos(ELEVATION)[:, None]
     z = np.broadcast_to(np.sin(ELEVATION)[:, None], (BEAMS, COLUMNS))
@@ -54,7 +55,7 @@ def ray_directions(world_from_lidar: np.ndarray, device: str) -> torch.Tensor:
 
 
 def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt: float = 0.0) -> torch.Tensor:
-    """int64 (P, 4) windows for `cast`: the beams and columns that can meet each primitive.
+    """Windows int64 (P, 4) for `cast`: the beams and columns that can meet each primitive.
 
     yaw: heading of column 0 in the world. tilt: angle between the sensor's axis and the vertical [rad]; it widens the
     windows by what it can move a ray.
@@ -86,7 +87,7 @@ def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt
 
 def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Tensor, directions: torch.Tensor,
               depth: torch.Tensor, on_ground: torch.Tensor, kind: torch.Tensor) -> Surfaces:
-    """What every ray meets."""
+    """Look up the surface that every ray meets."""
     cosine = directions[:, 2].abs()
     of_kind = kind.cpu().numpy()
     distance = depth.cpu().numpy()
@@ -110,7 +111,7 @@ def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Te
 
 
 def _visible_share(world: World, hits: Hits, depth: torch.Tensor) -> np.ndarray:
-    """Share of the rays that would meet each actor alone and do meet it first."""
+    """Share of the rays towards each actor that meet it first."""
     owner = torch.from_numpy(world.owner).to(depth.device)
     primitive, ray = hits.pairs
     actor = owner[primitive]

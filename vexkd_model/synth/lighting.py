@@ -1,4 +1,4 @@
-"""The light at one moment of a scene: sun and sky, their shadows on the ground, street lamps and the own headlights."""
+"""Light at one moment of a scene: sun and sky, their shadows on the ground, street lamps and the own headlights."""
 
 from dataclasses import dataclass
 
@@ -40,21 +40,21 @@ class Lighting:
     world_from_base: np.ndarray
 
     def on_ground(self, points: torch.Tensor) -> torch.Tensor:
-        """RGB (N, 3) of the light that falls on the ground at points (N, 3) [m]."""
+        """Light RGB (N, 3) that falls on the ground at points (N, 3) [m]."""
         shadow = self.shadows.view(-1)[_cell(points, CELL_M, CELLS)]
         sky = self.weather.ambient * torch.where((shadow & COVERED) > 0, UNDER_A_VEHICLE, 1.0)
         sun = self.weather.direct * self.weather.sun[2] * (shadow == 0)
         return self._coloured(sky, sun, points, 1.0)
 
     def on_solids(self, points: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
-        """RGB (N, 3) of the light that falls on surfaces at points (N, 3) [m] with unit normals (N, 3)."""
+        """Light RGB (N, 3) that falls on surfaces at points (N, 3) [m] with unit normals (N, 3)."""
         sun = torch.tensor(self.weather.sun, dtype=torch.float32, device=points.device)
         # Light from above and, weaker, back from the ground.
         sky = self.weather.ambient * (0.80 + 0.20 * normals[:, 2])
         return self._coloured(sky, self.weather.direct * (normals @ sun).clamp_min(0), points, 0.6)
 
     def _coloured(self, sky: torch.Tensor, sun: torch.Tensor, points: torch.Tensor, share: float) -> torch.Tensor:
-        """share: of the street lamps' light on the ground that reaches this kind of surface."""
+        """Sum up all light, RGB (N, 3). share: of the street lamps' light on the ground that reaches such a surface."""
         def colour(rgb: tuple) -> torch.Tensor:
             return torch.tensor(rgb, dtype=torch.float32, device=points.device)
 
@@ -66,7 +66,7 @@ class Lighting:
         return light
 
     def _headlights(self, points: torch.Tensor) -> torch.Tensor:
-        """(N,) strength of the own dipped headlights."""
+        """Strength (N,) of the own dipped headlights."""
         base_from_world = torch.tensor(inverse(self.world_from_base), dtype=torch.float32, device=points.device)
         x, y, z = (points @ base_from_world[:3, :3].T + base_from_world[:3, 3]).unbind(-1)
         ahead = x - HEADLIGHT_AHEAD_M
@@ -78,14 +78,14 @@ class Lighting:
 
 
 def _cell(points: torch.Tensor, cell_m: float, cells: int) -> torch.Tensor:
-    """int64 (N,) index of the raster's cell below each point; points outside take the nearest cell."""
+    """Index int64 (N,) of the raster's cell below each point; points outside take the nearest cell."""
     column, row = (torch.floor((points[:, axis] + PATCH_EDGE_M / 2) / cell_m).long().clamp(0, cells - 1)
                    for axis in (0, 1))
     return row * cells + column
 
 
 class LightSource:
-    """What lights a scene, prepared once: the shadows of all that stands still, and the pools of the lamps."""
+    """Light of a scene at any time, with the shadows of static objects and the light of lamps computed once."""
 
     def __init__(self, world: World, device: str = "cpu") -> None:
         self.world, self.device = world, device
@@ -96,14 +96,14 @@ class LightSource:
         self._lamplight = torch.from_numpy(_pools(world.lamps) if world.weather.lamps else _pools(world.lamps[:0]))
 
     def at(self, time_s: float) -> Lighting:
-        """The light at a time."""
+        """Compute the light at a time."""
         shadows = self._still.copy()
         self._draw(shadows, self.world.primitives(time_s), self._moves)
         return Lighting(self.world.weather, torch.from_numpy(shadows).to(self.device),
                         self._lamplight.to(self.device), world_from_ego(self.world.ego, time_s))
 
     def _draw(self, raster: np.ndarray, primitives: Primitives, chosen: np.ndarray) -> None:
-        """Add the shadows of the chosen solids: of the sun's light where it shines, of the sky's below vehicles."""
+        """Draw the shadows of the chosen solids: of the sun's light if it shines, of the sky's below vehicles."""
         weather = self.world.weather
         corners = primitives.corners().numpy().astype(np.float64)
         round_off = np.array([{ELLIPSOID: 0.75, CYLINDER: 0.85}.get(kind, 1.0) for kind in primitives.kind.tolist()])
@@ -122,11 +122,11 @@ class LightSource:
 def _fill_hull(raster: np.ndarray, points: np.ndarray, value: int) -> None:
     """Fill the convex hull of points (N, 2) [m]."""
     pixels = np.round(((points + PATCH_EDGE_M / 2) / CELL_M - 0.5) * 16).astype(np.int32)
-    cv2.fillConvexPoly(raster, cv2.convexHull(pixels), int(value), shift=4)
+    cv2.fillConvexPoly(raster, cv2.convexHull(pixels), (value,), shift=4)
 
 
 def _pools(lamps: np.ndarray) -> np.ndarray:
-    """float32 (LAMP_CELLS, LAMP_CELLS): light of lamps (L, 3) on flat ground, by distance and angle of incidence."""
+    """Light float32 (LAMP_CELLS, LAMP_CELLS) of lamps (L, 3) on flat ground, by distance and angle of incidence."""
     light = np.zeros((LAMP_CELLS, LAMP_CELLS), np.float32)
     reach = round(LAMP_REACH_M / LAMP_CELL_M)
     for x, y, height in lamps:

@@ -1,4 +1,4 @@
-"""The map mask of one town: nuScenes' semantic prior, a PNG in which road and walkways are white."""
+"""Map mask of one town: nuScenes' semantic prior, a PNG in which road and walkways are white."""
 
 import struct
 import zlib
@@ -19,11 +19,11 @@ _ZLIB_HEADER = b"\x78\x01"
 
 
 def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tuple[float, float]) -> None:
-    """Write the mask of scenes (name → `maps.scene_geometry`) on a map of canvas_edge [m]: 255 where there is road or
-    walkway, row 0 in the north.
+    """Write the mask of scenes (name → `maps.scene_geometry`) on a map of canvas_edge [m].
 
-    A town of 213 scenes has two thousand million pixels. The image is therefore written in bands, of which the empty
-    ones, all alike, are compressed once: 100 MB of memory instead of 4 GB, and a second where few scenes are written.
+    It is 255 on roads and walkways; row 0 is in the north. A town of 213 scenes has two thousand million pixels. The
+    image is therefore written in bands, of which the empty ones, all alike, are compressed once: 100 MB of memory
+    instead of 4 GB, and a second where few scenes are written.
     """
     width, height = (round(edge / CELL_M) for edge in canvas_edge)
     with whole_file(path) as partial, partial.open("wb") as file:
@@ -39,7 +39,7 @@ def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tupl
                 band, packed = empty, packed_empty
             else:
                 packed = _deflate(band)
-            checksum = zlib.adler32(band, checksum)
+            checksum = zlib.adler32(band.data, checksum)
             _chunk(file, b"IDAT", packed)
         end = zlib.compressobj(wbits=-zlib.MAX_WBITS).flush()
         _chunk(file, b"IDAT", end + struct.pack(">I", checksum))
@@ -47,7 +47,7 @@ def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tupl
 
 
 def _bands(scenes: dict[str, dict[str, list]], width: int, height: int) -> Iterator[np.ndarray | None]:
-    """From north to south: BAND rows, each with PNG's filter byte before it, or None for an empty band."""
+    """Yield bands of BAND rows from north to south, each row after PNG's filter byte; None for an empty band."""
     rings = [[np.round(np.array(ring) / CELL_M * [1, -1] + [0, height]).astype(np.int32) for ring in polygon]
              for geometry in scenes.values() for layer in LAYERS for polygon in geometry[layer]]
     reach = [(polygon[0][:, 1].min(), polygon[0][:, 1].max()) for polygon in rings]
@@ -59,14 +59,14 @@ def _bands(scenes: dict[str, dict[str, list]], width: int, height: int) -> Itera
             continue
         mask = np.zeros((BAND, width), np.uint8)
         for polygon in inside:
-            cv2.fillPoly(mask, [ring - [0, top] for ring in polygon], 255)
+            cv2.fillPoly(mask, [ring - [0, top] for ring in polygon], (255,))
         yield np.pad(mask, ((0, 0), (1, 0)))
 
 
 def _deflate(band: np.ndarray) -> bytes:
-    """A piece of a deflate stream that refers to nothing before it and ends at a whole byte."""
+    """Compress to a piece of a deflate stream that refers to nothing before it and ends at a whole byte."""
     compressor = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
-    return compressor.compress(band) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return compressor.compress(band.data) + compressor.flush(zlib.Z_SYNC_FLUSH)
 
 
 def _chunk(file, kind: bytes, data: bytes) -> None:

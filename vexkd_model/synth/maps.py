@@ -1,4 +1,6 @@
-"""The map expansion (JSON, version 1.3) of one town, from the plans of its scenes."""
+"""Map expansion (JSON, version 1.3) of one town, from the plans of its scenes."""
+
+from typing import Any
 
 import numpy as np
 from shapely.geometry import LineString, Polygon
@@ -14,7 +16,7 @@ EMPTY_LAYERS = ("traffic_light", "lane_connector")
 
 
 def scene_geometry(layout: Layout, offset: np.ndarray) -> dict[str, list[list]]:
-    """Map layer → its polygons (outer ring, holes …) and lines, in the map's frame [m]: plain lists for JSON."""
+    """List each map layer's polygons (outer ring, holes …) and lines, in the map's frame [m], for JSON."""
     patch = main_square()
     areas = {**layout.areas, **_road_areas(layout)}
     geometry: dict[str, list[list]] = {}
@@ -34,7 +36,7 @@ def _coordinates(line: LineString, offset: np.ndarray) -> list[list[float]]:
 
 
 def _road_areas(layout: Layout) -> dict[str, list[Polygon]]:
-    """Lanes, the blocks of lanes of one direction, and road segments: the main road's parts and the junction."""
+    """Cut the roads into lanes, road blocks (lanes of one direction) and road segments."""
     main, width = layout.main, layout.lane_width
     spans, segments = [(-REACH_M, REACH_M)], []
     if layout.cross is not None:
@@ -49,8 +51,8 @@ def _road_areas(layout: Layout) -> dict[str, list[Polygon]]:
 
 
 def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tuple[float, float]) -> dict:
-    """The content of maps/expansion/TOWN.json. scenes: scene name → its `scene_geometry`."""
-    layers: dict[str, list | dict] = {name: [] for name in
+    """Make the content of maps/expansion/TOWN.json. scenes: scene name → its `scene_geometry`."""
+    layers: dict[str, list[dict[str, Any]]] = {name: [] for name in
                                       ("polygon", "line", "node", *POLYGON_LAYERS, *LINE_LAYERS, *EMPTY_LAYERS)}
     for scene, geometry in scenes.items():
         def add_nodes(points: list, *name: object, scene: str = scene) -> list[str]:
@@ -72,7 +74,7 @@ def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tu
                 line = token(town, scene, "line", layer, i)
                 nodes = add_nodes(points, layer, i)
                 layers["line"].append({"token": line, "node_tokens": nodes})
-                record = {"token": token(town, scene, layer, i), "line_token": line}
+                record: dict[str, Any] = {"token": token(town, scene, layer, i), "line_token": line}
                 if layer == "road_divider":
                     record["road_segment_token"] = None
                 else:
@@ -83,7 +85,7 @@ def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tu
 
 
 def _polygon_record(layer: str, polygon: str) -> dict:
-    """The fields that the devkit reads of each polygonal layer."""
+    """Fields that the devkit reads of each polygonal layer."""
     extra = {
         "drivable_area": {"polygon_tokens": [polygon]},
         "road_segment": {"is_intersection": False},

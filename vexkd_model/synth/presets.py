@@ -1,4 +1,4 @@
-"""Every number that sizes a synthetic dataset: what is written, how much of it, at which rates and resolution."""
+"""Presets of synthetic datasets: their scenes, sensor rates and image resolution."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ _MINI_NUMBERS_FROM = 1000
 
 @dataclass(frozen=True)
 class Preset:
-    """One kind of synthetic dataset.
+    """Size of a synthetic dataset.
 
     version: the nuScenes version folder; decides which official split names the devkit accepts.
     splits: official split name → its scene names, in official order.
@@ -37,11 +37,11 @@ class Preset:
 
     @property
     def scene_names(self) -> tuple[str, ...]:
-        """All scenes of all splits; the order decides each scene's place on the maps."""
+        """Names of the scenes of all splits; the order decides each scene's place on the maps."""
         return tuple(name for names in self.splits.values() for name in names)
 
     def scene_number(self, name: str) -> int:
-        """What a scene draws its random numbers by: its place among nuScenes' official scenes.
+        """Number that seeds a scene's random numbers: its place among nuScenes' official scenes.
 
         So presets of different size share their scenes. The names of v1.0-mini are numbered apart: mini_train holds
         names of the official val split, and no preset may train on what another one validates on.
@@ -55,12 +55,12 @@ class Preset:
 
 
 def _trainval(trained: int, **sizes: int) -> Preset:
-    """The first `trained` of the 700 official train scenes and all 150 val scenes."""
+    """Make a preset of the first `trained` of the 700 official train scenes and all 150 val scenes."""
     return Preset(version="v1.0-trainval", splits={"train": tuple(train[:trained]), "val": tuple(val)}, **sizes)
 
 
 # For two CPU cores. The val split is nuScenes' own 150 scenes, because scenes, not keyframes, are what makes a val mAP
-# certain: the keyframes of one scene show the same objects (benchmarks/val_standard_error.py). A detector simulated
+# certain: the keyframes of one scene show the same objects (docs/results/val_standard_error.md). A detector simulated
 # over these scenes, whose recall varied from scene to scene and from object to object, had a standard error of 0.6 to
 # 0.9 points of mAP on 150 scenes and of 1.3 to 1.6 on 40. Nine sweeps a keyframe
 # hold five that are 0.1 s apart: over 0.4 s a walker moves by more than range noise.

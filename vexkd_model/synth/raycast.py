@@ -1,4 +1,4 @@
-"""Casting a sensor's rays at boxes, ellipsoids, cylinders and cones.
+"""Ray casting against boxes, ellipsoids, cylinders and cones.
 
 Both sensors have a regular grid of rays (beam × azimuth, row × column), so every primitive is tested only against
 the rays inside its own window of that grid; the nearest hit of each ray wins.
@@ -16,7 +16,7 @@ INDEX_BITS = 20
 
 @dataclass(frozen=True)
 class Primitives:
-    """P upright solids, each filling the box `centre ± half` turned by `yaw` about z.
+    """Upright solids, P of them, each filling the box `centre ± half` turned by `yaw` about z.
 
     kind: int64 (P,), BOX, ELLIPSOID, CYLINDER (axis z) or CONE (tip up). centre, half: float32 (P, 3) [m].
     yaw: float32 (P,) [rad]. All in the world frame.
@@ -31,13 +31,13 @@ class Primitives:
         return len(self.kind)
 
     def unit_from_world(self, index: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        """World vectors (N, 3) in the unit frames (solid = [−1, 1]³) of the primitives `index` (N,)."""
+        """Convert world vectors (N, 3) to the unit frames (solid = [−1, 1]³) of the primitives `index` (N,)."""
         cos, sin = torch.cos(self.yaw)[index], torch.sin(self.yaw)[index]
         x, y, z = vectors.unbind(-1)
         return torch.stack([cos * x + sin * y, cos * y - sin * x, z], -1) / self.half[index]
 
     def corners(self) -> torch.Tensor:
-        """(P, 8, 3) corners of the enclosing boxes [m]."""
+        """Corners (P, 8, 3) of the enclosing boxes [m]."""
         signs = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)],
                              dtype=self.half.dtype, device=self.half.device)
         local = signs * self.half[:, None]
@@ -61,7 +61,7 @@ class Hits:
 
 def cast(primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor, windows: torch.Tensor,
          grid: tuple[int, int]) -> Hits:
-    """First hits of the rays `origin` (3,) + t · `directions` (rows · columns, 3), world frame, t > 0.
+    """Find the first hits of the rays `origin` (3,) + t · `directions` (rows · columns, 3), world frame, t > 0.
 
     windows: int64 (P, 4), row and column ranges [r0, r1), [c0, c1) of each primitive, empty where r1 ≤ r0 or
         c1 ≤ c0; columns may run past the grid's last one and then wrap around.
@@ -95,7 +95,7 @@ def cast(primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor,
 
 
 def _window_pairs(windows: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(primitive, ray) of every ray inside every window, int64 (K,) each."""
+    """Pair each primitive with every ray inside its window: (primitive, ray), int64 (K,) each."""
     heights = (windows[:, 1] - windows[:, 0]).clamp_min(0)
     widths = (windows[:, 3] - windows[:, 2]).clamp(0, columns)
     counts = heights * widths
@@ -108,7 +108,7 @@ def _window_pairs(windows: torch.Tensor, columns: int) -> tuple[torch.Tensor, to
 
 
 def _hit_box(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """t of the entry into [−1, 1]³, infinite for a miss or a start inside; slab method."""
+    """Parameter t of the entry into [−1, 1]³, infinite for a miss or a start inside; slab method."""
     entry = torch.full_like(start[0], -torch.inf)
     leave = torch.full_like(start[0], torch.inf)
     for o, d in zip(start, step, strict=True):
@@ -127,14 +127,14 @@ def _first_root(a: torch.Tensor, half_b: torch.Tensor, c: torch.Tensor) -> torch
 
 
 def _hit_sphere(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """t of the entry into the unit sphere."""
+    """Parameter t of the entry into the unit sphere."""
     (x, y, z), (dx, dy, dz) = start, step
     t = _first_root(dx * dx + dy * dy + dz * dz, x * dx + y * dy + z * dz, x * x + y * y + z * z - 1)
     return torch.where(t > 0, t, torch.inf)
 
 
 def _hit_cylinder(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """t of the entry into the unit cylinder: its side, or the cap that faces the sensor."""
+    """Parameter t of the entry into the unit cylinder: its side, or the cap that faces the sensor."""
     (x, y, z), (dx, dy, dz) = start, step
     side = _first_root(dx * dx + dy * dy, x * dx + y * dy, x * x + y * y - 1)
     side = torch.where((side > 0) & ((z + side * dz).abs() <= 1), side, torch.inf)
@@ -144,7 +144,7 @@ def _hit_cylinder(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...
 
 
 def _hit_cone(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """t of the entry into the upright cone of radius (1 − z) / 2; its base is on the ground and never seen."""
+    """Parameter t of the entry into the cone of radius (1 − z) / 2; its base is on the ground and never seen."""
     (x, y, z), (dx, dy, dz) = start, step
     r, dr = (1 - z) / 2, -dz / 2
     t = _first_root(dx * dx + dy * dy - dr * dr, x * dx + y * dy - r * dr, x * x + y * y - r * r)
@@ -152,8 +152,10 @@ def _hit_cone(start: tuple[torch.Tensor, ...], step: tuple[torch.Tensor, ...]) -
 
 
 def normals(primitives: Primitives, index: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outward unit normals (N, 3) of the primitives `index` (N,) at surface points (N, 3), both in the world frame,
-    and the points in the primitives' unit frames (N, 3)."""
+    """Outward unit normals (N, 3) of the primitives `index` (N,) at surface points (N, 3), both in the world frame.
+
+    Also returns the points in the primitives' unit frames (N, 3).
+    """
     unit = primitives.unit_from_world(index, points - primitives.centre[index])
     kind, half = primitives.kind[index], primitives.half[index]
     face = torch.nn.functional.one_hot(unit.abs().argmax(-1), 3) * torch.sign(unit)

@@ -1,4 +1,4 @@
-"""The sensors on the vehicle: where they sit, how they are calibrated, when they fire. After nuScenes' vehicles."""
+"""Sensor rig of the vehicle, after nuScenes': mounting, calibration and firing times."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ TRIGGER_JITTER_US = 1000  # a camera fires this much before or after its turn, a
 
 
 @dataclass(frozen=True)
-class Camera:
-    """A pinhole camera. base_from_camera: float64 (4, 4), camera axes x right, y down, z along the view.
+class RigCamera:
+    """Pinhole camera on the vehicle.
 
-    focal [px], centre (x, y) [px]: for an image of FULL_WIDTH × FULL_HEIGHT. trigger_us: when it fires, after the
-    LiDAR's stamp: a camera takes its picture while the LiDAR sweeps across its view, and the LiDAR's stamp is the end
-    of its turn.
+    base_from_camera: float64 (4, 4), camera axes x right, y down, z along the view. focal [px], centre (x, y) [px]:
+    for an image of FULL_WIDTH × FULL_HEIGHT. trigger_us: when it fires, after the LiDAR's stamp: a camera takes its
+    picture while the LiDAR sweeps across its view, and the LiDAR's stamp is the end of its turn.
     """
 
     channel: str
@@ -28,7 +28,7 @@ class Camera:
     trigger_us: int
 
     def intrinsics(self, width: int, height: int) -> np.ndarray:
-        """float64 (3, 3) for an image of this size."""
+        """Intrinsics float64 (3, 3) for an image of this size."""
         x, y = width / FULL_WIDTH, height / FULL_HEIGHT
         return np.array([[self.focal * x, 0, self.centre[0] * x], [0, self.focal * y, self.centre[1] * y],
                          [0, 0, 1.0]])  # fmt: skip
@@ -36,10 +36,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Rig:
-    """One vehicle's sensors. base_from_lidar: float64 (4, 4), LiDAR axes x right, y forward, z up."""
+    """Sensors of one vehicle. base_from_lidar: float64 (4, 4), LiDAR axes x right, y forward, z up."""
 
     base_from_lidar: np.ndarray
-    cameras: tuple[Camera, ...]
+    cameras: tuple[RigCamera, ...]
 
 
 _AHEAD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # base_from_camera of one that looks ahead
@@ -57,31 +57,33 @@ CHANNELS = tuple(camera[0] for camera in _CAMERAS)
 
 
 def draw_rig(rng: np.random.Generator, spread: float = 1.0) -> Rig:
-    """One vehicle's calibration. spread: 0 gives the rig as designed."""
+    """Draw one vehicle's calibration. spread: 0 gives the rig as designed."""
     def draw(deviation: float, count: int) -> np.ndarray:
         return deviation * spread * np.clip(rng.normal(size=count), -2, 2)
 
     cameras = []
     for channel, translation, yaw, focal, trigger_ms in _CAMERAS:
         pose = np.eye(4)
-        pose[:3, :3] = _rotation(*draw(TURN, 2), np.deg2rad(yaw) + draw(TURN, 1)[0]) @ _AHEAD
+        roll, pitch = draw(TURN, 2)
+        pose[:3, :3] = _rotation(roll, pitch, np.deg2rad(yaw) + draw(TURN, 1)[0]) @ _AHEAD
         pose[:3, 3] = translation + draw(SHIFT_M, 3)
         centre = np.array([FULL_WIDTH, FULL_HEIGHT]) / 2 + draw(CENTRE_PX, 2)
-        cameras.append(Camera(channel, pose, float(focal * (1 + draw(FOCAL_SHARE, 1)[0])),
-                              (float(centre[0]), float(centre[1])), trigger_ms * 1000))
+        cameras.append(RigCamera(channel, pose, float(focal * (1 + draw(FOCAL_SHARE, 1)[0])),
+                                 (float(centre[0]), float(centre[1])), trigger_ms * 1000))
     lidar = np.eye(4)
-    lidar[:3, :3] = _rotation(*draw(TILT, 2), draw(TURN, 1)[0]) @ _LIDAR
+    roll, pitch = draw(TILT, 2)
+    lidar[:3, :3] = _rotation(roll, pitch, draw(TURN, 1)[0]) @ _LIDAR
     lidar[:3, 3] = LIDAR_TRANSLATION + draw(SHIFT_M, 3)
     return Rig(lidar, tuple(cameras))
 
 
 def _rotation(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """(3, 3): roll about x first, then pitch about y, then yaw about z [rad]."""
+    """Rotation (3, 3): roll about x first, then pitch about y, then yaw about z [rad]."""
     (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
     return (np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]]) @ np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
             @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]]))
 
 
-def camera_stamp_us(camera: Camera, lidar_stamp_us: int, rng: np.random.Generator) -> int:
-    """When a camera takes the picture that belongs to a LiDAR keyframe [µs]: never after it, at most 40 ms before."""
+def camera_stamp_us(camera: RigCamera, lidar_stamp_us: int, rng: np.random.Generator) -> int:
+    """Stamp of a camera's image of a LiDAR keyframe [µs]: never after it, at most 40 ms before."""
     return lidar_stamp_us + camera.trigger_us + int(rng.integers(-TRIGGER_JITTER_US, TRIGGER_JITTER_US + 1))

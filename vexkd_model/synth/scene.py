@@ -1,4 +1,4 @@
-"""One scene on disk: drive through its world, write what the sensors see, then its tables in one file."""
+"""Writing of one scene: drive through its world, write the sensors' files, then its tables in one file."""
 
 import os
 import shutil
@@ -38,13 +38,13 @@ WORK = ".synth"
 
 
 def record_path(out: Path, name: str) -> Path:
-    """The file whose presence says that a scene is complete."""
+    """Path of the file whose presence says that a scene is complete."""
     return out / WORK / RECORDS / f"{name}.json"
 
 
 @dataclass(frozen=True)
 class _Drive:
-    """One scene while it is recorded: files go to `folder`, rows to `tables`; time 0 is at start_us.
+    """Drive through one scene: files go to `folder`, rows to `tables`; time 0 is at start_us.
 
     number: the scene's own, see `Preset.scene_number`.
     """
@@ -63,14 +63,14 @@ class _Drive:
 
     @property
     def keyframes(self) -> list[int]:
-        """Stamps [µs]."""
+        """Stamps of the keyframes [µs]."""
         return [self.start_us + k * KEYFRAME_INTERVAL_US for k in range(self.preset.keyframes)]
 
     def seconds(self, stamp_us: int) -> float:
         return (stamp_us - self.start_us) * 1e-6
 
     def file(self, channel: str, stamp_us: int, is_keyframe: bool, ending: str) -> tuple[str, Path]:
-        """Name inside the dataset, and where to write it now."""
+        """Name of a file inside the dataset, and the path where it is written."""
         kind = "samples" if is_keyframe else "sweeps"
         name = f"{kind}/{channel}/{self.tables.logfile}__{channel}__{stamp_us}.{ending}"
         path = self.folder / name
@@ -104,7 +104,7 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
 
 
 def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
-    """(time, time of the keyframe that it belongs to) [µs] of every LiDAR revolution, in time order."""
+    """List (time, time of the keyframe that it belongs to) [µs] of every LiDAR revolution, in time order."""
     times = []
     for k, stamp in enumerate(stamps):
         before = preset.sweeps_before_keyframe if k else preset.sweeps_before_scene
@@ -113,7 +113,7 @@ def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
 
 
 def _write_lidar(drive: _Drive) -> None:
-    """All sweeps, and the annotations, which count the keyframes' points."""
+    """Write all sweeps, and the annotations, which count the keyframes' points."""
     world, counts, visible = drive.world, [], []
     for number, (stamp, keyframe) in enumerate(sweep_stamps(drive.preset, drive.keyframes)):
         time_s = drive.seconds(stamp)
@@ -132,7 +132,7 @@ def _write_lidar(drive: _Drive) -> None:
 
 
 def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
-    """How many points (N, 3) of the scene's frame lie in an actor's box."""
+    """Count the points (N, 3) of the scene's frame that lie in an actor's box."""
     centre, yaw = actor.box(time_s)
     reach = np.hypot(*actor.size[:2]) / 2
     near = points[(np.abs(points[:, 0] - centre[0]) < reach) & (np.abs(points[:, 1] - centre[1]) < reach)] - centre
@@ -143,7 +143,7 @@ def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
 
 
 def _write_images(drive: _Drive) -> None:
-    """Six images a keyframe, each at its own time. Shadows and lamps are drawn once a keyframe, at the LiDAR's time."""
+    """Write six images a keyframe, each at its own time, with the shadows and lamps of the LiDAR's time."""
     size = (drive.preset.image_width, drive.preset.image_height)
     quality = [cv2.IMWRITE_JPEG_QUALITY, drive.preset.jpeg_quality]
     source = LightSource(drive.world, drive.device)

@@ -1,4 +1,4 @@
-"""What stands in a scene and is not annotated: buildings, gardens, heaps, and the furniture of the street."""
+"""Scenery, which is not annotated: buildings, gardens, heaps, and the furniture of the street."""
 
 import numpy as np
 from shapely.geometry import Point
@@ -25,7 +25,7 @@ _FACADES = ((0.62, 0.48, 0.38), (0.55, 0.30, 0.24), (0.70, 0.67, 0.60), (0.48, 0
 
 
 def build_scenery(layout: Layout, rng: np.random.Generator, site: Site) -> tuple[Solids, np.ndarray]:
-    """Everything that stands along the roads, clear of what the site already holds; and the lamps (L, 3) [m]."""
+    """Build all scenery along the roads, outside the occupied areas; also return the lamps (L, 3) [m]."""
     pile = Pile()
     kept_free = prep(unary_union(layout.areas["drivable_area"] + layout.areas["walkway"]))
     for lot in layout.lots:
@@ -75,7 +75,7 @@ def _car_park_lamps(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generat
 
 
 def _heaps(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> None:
-    """Sand, stacked blocks and now and then a container on a building site."""
+    """Add sand, stacked blocks and now and then a container on a building site."""
     for _ in range(int(rng.integers(2, 5))):
         s = rng.uniform(lot.s0 + 3, lot.s1 - 3)
         x, y = layout.main.point(s, lot.side * (lot.d_near + rng.uniform(3.0, lot.depth - 2)))

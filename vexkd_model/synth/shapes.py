@@ -20,7 +20,7 @@ BODY = "body"  # stands for the object's own colour
 
 @dataclass(frozen=True)
 class Part:
-    """One solid as fractions of the object's box: x along the heading and y to the left in [−0.5, 0.5], z in [0, 1]."""
+    """Solid as fractions of the object's box: x along the heading and y to the left in [−0.5, 0.5], z in [0, 1]."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -45,12 +45,12 @@ _DARK, _TROUSERS, _HAIR, _SHIRT = (0.1, 0.1, 0.12), (0.12, 0.13, 0.2), (0.12, 0.
 
 
 def _bumper(low: float, high: float) -> Part:
-    """The bar below a high body's rear end, which carries the rear lamps."""
+    """Bar below a high body's rear end, which carries the rear lamps."""
     return Part((-0.5, -0.47), _wide(0.48), (low, high), (0.2,) * 3, TAIL)
 
 
 def _coach(body: int, roof_unit: tuple[float, float]) -> tuple[Part, ...]:
-    """One closed body from end to end: a raked windscreen and mirrors in front, a sheer rear end, a box on the roof."""
+    """Coach: one closed body with a raked windscreen and mirrors in front, a sheer rear end, a box on the roof."""
     side = _wide(0.46)
     return (
         Part((-0.5, 0.38), side, (0.09, 0.91), BODY, body),
@@ -65,7 +65,7 @@ def _coach(body: int, roof_unit: tuple[float, float]) -> tuple[Part, ...]:
 
 
 def _semitrailer(*load: Part) -> tuple[Part, ...]:
-    """Wheels and lamps at the rear end, landing gear before the middle, and nothing below the front end."""
+    """Semitrailer: wheels and lamps at the rear end, landing gear before the middle, nothing below the front end."""
     return (
         *load, Part((-0.5, 0.2), _wide(0.3), (0.24, 0.34), METAL_COLOUR, METAL), _axle(-0.46, -0.2, 0.26),
         Part((0.14, 0.18), _wide(0.36), (0.0, 0.34), METAL_COLOUR, METAL), _bumper(0.12, 0.25),
@@ -76,7 +76,7 @@ _COOLER = Part((0.45, 0.5), _wide(0.36), (0.58, 0.94), (0.25,) * 3, PLASTIC)  # 
 
 
 def _cycle(top: float, *parts: Part) -> tuple[Part, ...]:
-    """A bicycle whose handlebar ends at the fraction `top` of the box's height: a basket before it, a low saddle."""
+    """Bicycle whose handlebar ends at the fraction `top` of the box's height: a basket before it, a low saddle."""
     return (
         Part((-0.5, -0.12), _wide(0.06), (0.0, 0.55 * top), RUBBER_COLOUR, RUBBER),
         Part((0.12, 0.5), _wide(0.06), (0.0, 0.55 * top), RUBBER_COLOUR, RUBBER),
@@ -88,7 +88,7 @@ def _cycle(top: float, *parts: Part) -> tuple[Part, ...]:
 
 
 def _motorcycle(top: float, fairing: tuple[float, ...], *parts: Part) -> tuple[Part, ...]:
-    """A motorcycle whose windscreen ends at the fraction `top` of the box's height: high in front, low behind."""
+    """Motorcycle whose windscreen ends at the fraction `top` of the box's height: high in front, low behind."""
     return (
         Part((-0.48, -0.16), _wide(0.2), (0.0, 0.5 * top), RUBBER_COLOUR, RUBBER),
         Part((0.18, 0.5), _wide(0.2), (0.0, 0.5 * top), RUBBER_COLOUR, RUBBER),
@@ -103,7 +103,7 @@ def _motorcycle(top: float, fairing: tuple[float, ...], *parts: Part) -> tuple[P
 
 
 def _rider(helmet: tuple[float, ...], material: int) -> tuple[Part, ...]:
-    """Somebody who sits behind the middle and leans forward to the handlebar."""
+    """Rider who sits behind the middle and leans forward to the handlebar."""
     return (
         Part((-0.14, 0.08), _wide(0.4), (0.18, 0.5), _TROUSERS, CLOTH),
         Part((-0.25, 0.02), _wide(0.44), (0.46, 0.68), BODY, CLOTH, CYLINDER),
@@ -115,7 +115,7 @@ def _rider(helmet: tuple[float, ...], material: int) -> tuple[Part, ...]:
 
 
 def _head(x: float) -> tuple[Part, ...]:
-    """A face in front of hair."""
+    """Head: a face in front of hair."""
     return (Part((x - 0.13, x + 0.18), _wide(0.15), (0.84, 0.97), SKIN_COLOUR, SKIN, ELLIPSOID),
             Part((x - 0.2, x + 0.1), _wide(0.19), (0.85, 1.0), _HAIR, CLOTH, ELLIPSOID))
 
@@ -233,21 +233,21 @@ COLOURS = {
 
 
 def draw_size(rng: np.random.Generator, look: str) -> np.ndarray:
-    """Length, width, height [m] of one object."""
+    """Draw length, width and height [m] of one object."""
     small = look == "bus" and rng.random() < SMALL_BUSES
     mean, deviation = SMALL_BUS if small else SIZES[look]
     return np.asarray(mean) + np.asarray(deviation) * np.clip(rng.normal(size=3), -MAX_DEVIATION, MAX_DEVIATION)
 
 
 def draw_colour(rng: np.random.Generator, look: str) -> np.ndarray:
-    """RGB albedo 0 … 1 of one object."""
+    """Draw the RGB albedo 0 … 1 of one object."""
     palette = COLOURS.get(look, _CLOTHES)
     return np.clip(np.asarray(palette[rng.integers(len(palette))]) + rng.normal(0, 0.03, 3), 0.02, 0.95)
 
 
 @dataclass(frozen=True)
 class Solids:
-    """Q solids in some object's or in the world's frame, as arrays.
+    """Solids, Q of them, in an object's or in the world's frame, as arrays.
 
     kind, material: int64 (Q,). centre, half: float64 (Q, 3) [m]. yaw: float64 (Q,) [rad]. colour: float32 (Q, 3).
     """
@@ -269,7 +269,7 @@ class Solids:
 
 
 def object_solids(look: str, variant: int, size: np.ndarray, colour: np.ndarray) -> Solids:
-    """The solids of one object in its box's frame (origin at the box centre), inside the box less BOX_MARGIN_M."""
+    """Make the solids of one object in its box's frame (origin at the box centre), inside the box less BOX_MARGIN_M."""
     parts = SHAPES[look][variant]
     inner = size - 2 * BOX_MARGIN_M
     low = np.array([[p.x[0], p.y[0], p.z[0] - 0.5] for p in parts]) * inner

@@ -1,4 +1,4 @@
-"""The nuScenes tables: rows that every dataset shares, and rows of one scene."""
+"""nuScenes tables: rows that every dataset shares, and rows of one scene."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -27,12 +27,12 @@ LIDAR = "LIDAR_TOP"
 
 
 def token(*name: object) -> str:
-    """The 32 hexadecimal digits by which a record is known: the same name gives the same token."""
+    """Token of a record, 32 hexadecimal digits: the same name gives the same token."""
     return hashlib.md5("/".join(map(str, name)).encode(), usedforsecurity=False).hexdigest()
 
 
 def shared_tables() -> dict[str, list[dict]]:
-    """Categories, attributes, visibilities and sensors."""
+    """Make the tables of categories, attributes, visibilities and sensors."""
     return {
         "category": [{"token": token("category", name), "name": name, "description": ""}
                      for name in OFFICIAL_CATEGORIES],
@@ -45,7 +45,7 @@ def shared_tables() -> dict[str, list[dict]]:
 
 @dataclass
 class SceneTables:
-    """Collects one scene's rows in time order.
+    """Rows of one scene, collected in time order.
 
     name: official scene name. seed makes the tokens of differently seeded datasets differ. offset: (2,) [m],
     the scene's origin on its map.
@@ -66,7 +66,7 @@ class SceneTables:
         return f"synth-{self.seed}-{self.name}"
 
     def add_scene(self, stamps_us: list[int], description: str) -> None:
-        """The log, the scene and its samples, one a keyframe."""
+        """Add the log, the scene and its samples, one a keyframe."""
         samples = [self.token("sample", stamp) for stamp in stamps_us]
         log, scene = self.token("log"), self.token("scene")
         self.rows["log"].append({"token": log, "logfile": self.logfile, "vehicle": "synth",
@@ -79,7 +79,7 @@ class SceneTables:
                                         "prev": samples[i - 1] if i else "", "next": (*samples, "")[i + 1]})
 
     def add_calibration(self, rig: Rig, width: int, height: int) -> None:
-        """The vehicle's sensors, for images of this size."""
+        """Add the vehicle's sensors, for images of this size."""
         sensors = [(LIDAR, rig.base_from_lidar, [])]
         sensors += [(c.channel, c.base_from_camera, c.intrinsics(width, height).tolist()) for c in rig.cameras]
         for channel, base_from_sensor, intrinsic in sensors:
@@ -90,7 +90,7 @@ class SceneTables:
 
     def add_sample_data(self, channel: str, stamp_us: int, sample_stamp_us: int, filename: str,
                         world_from_base: np.ndarray, size: tuple[int, int] = (0, 0)) -> None:
-        """One file of a sensor and the ego pose at its time. sample_stamp_us: the keyframe that it belongs to."""
+        """Add one file of a sensor and the ego pose at its time. sample_stamp_us: the keyframe that it belongs to."""
         own = self.token(channel, stamp_us)
         x, y = world_from_base[:2, 3] + self.offset
         self.rows["ego_pose"].append({"token": own, "timestamp": stamp_us, "translation": [x, y, 0.0],
@@ -103,7 +103,7 @@ class SceneTables:
             "width": size[0], "height": size[1], "filename": filename, "prev": "", "next": ""})  # fmt: skip
 
     def link_sample_data(self) -> None:
-        """Connect each sensor's records in time, once all are there."""
+        """Connect each sensor's records in time, once all are added."""
         last: dict[str, dict] = {}
         for record in self.rows["sample_data"]:
             before = last.get(record["calibrated_sensor_token"])
@@ -113,9 +113,9 @@ class SceneTables:
 
     def add_annotations(self, actors: list[Actor], stamps_us: list[int], times_s: list[float], lidar_points: np.ndarray,
                         visible: np.ndarray) -> None:
-        """Instances and annotations: an object is annotated from the first to the last keyframe in which a LiDAR
-        point lies in its box, as long as annotators could follow it.
+        """Add instances and annotations.
 
+        An object is annotated from the first to the last keyframe in which a LiDAR point lies in its box.
         lidar_points: int (K, A), points in each box at each keyframe. visible: float (K, A), seen share or NaN.
         """
         levels = 1 + np.digitize(np.nan_to_num(visible, nan=0.0), VISIBILITY_EDGES)

@@ -1,4 +1,6 @@
-"""Who is in the scene: the ego vehicle's drive, traffic in lanes, parked vehicles, pedestrians, building sites."""
+"""Traffic of a scene: the ego vehicle's drive, vehicles in lanes, parked vehicles, pedestrians, building sites."""
+
+from typing import cast
 
 import numpy as np
 from shapely.geometry import Polygon
@@ -26,7 +28,7 @@ WALKERS = 13.0  # mean number of pedestrians on each of the two walkways
 
 
 def drive_ego(layout: Layout, rng: np.random.Generator, duration_s: float) -> tuple[Track, Lane]:
-    """The ego vehicle's track and the lane that it starts in. It is near the scene's middle half-way."""
+    """Draw the ego vehicle's track, half-way near the scene's middle, and the lane that it starts in."""
     forward = [lane for lane in layout.lanes if lane.forward]
     outer = min(forward, key=lambda lane: lane.d)
     if -1 in layout.arms and rng.random() < 0.3:
@@ -42,6 +44,7 @@ def drive_ego(layout: Layout, rng: np.random.Generator, duration_s: float) -> tu
 
 def _right_turn(layout: Layout, lane: Lane) -> tuple[np.ndarray, float]:
     """Path from a forward lane into the right arm of the cross road, and the arc length at which it turns."""
+    assert layout.cross is not None, "there is a right arm"
     leave_s = layout.cross_s - layout.cross_half_width - 4.0
     before = layout.main.line(-LANE_REACH_M, leave_s, lane.d, step=1.0)
     exit_s = -(layout.kerb(-1) + 4.0)
@@ -58,7 +61,7 @@ def _right_turn(layout: Layout, lane: Lane) -> tuple[np.ndarray, float]:
 
 def populate(layout: Layout, rng: np.random.Generator, site: Site, ego: Track, ego_lane: Lane,
              duration_s: float) -> list[Actor]:
-    """All annotated objects of a scene. Every scene holds all ten classes near the ego vehicle."""
+    """Draw all annotated objects of a scene; every scene holds all ten classes near the ego vehicle."""
     actors: list[Actor] = []
     for lot in layout.lots:
         if lot.kind == "construction":
@@ -97,7 +100,7 @@ def _lane_traffic(layout: Layout, rng: np.random.Generator, ego: Track, ego_lane
 
 def _moving_column(rng: np.random.Generator, path: np.ndarray, length: float, speed: float,
                    taken: list[tuple[float, float]]) -> list[Actor]:
-    """Vehicles that follow each other at one speed, kept out of the intervals `taken` along the path."""
+    """Draw vehicles that follow each other at one speed, outside the intervals `taken` along the path."""
     actors = []
     gap = float(rng.uniform(4, 12))
     at = length / 2 - POPULATED_M - speed * 4
@@ -117,7 +120,7 @@ def _moving_column(rng: np.random.Generator, path: np.ndarray, length: float, sp
 
 
 def _draw_train(rng: np.random.Generator, speed: float) -> list[tuple[str, np.ndarray]]:
-    """One vehicle, or a trailer and the truck before it: (class, size), rear first."""
+    """Draw one vehicle, or a trailer and the truck before it: (class, size), rear first."""
     kind = str(rng.choice(list(LANE_MIX), p=list(LANE_MIX.values())))
     if kind == "articulated":
         return [("trailer", draw_size(rng, "trailer")), ("truck", draw_size(rng, "truck"))]
@@ -128,7 +131,7 @@ def _draw_train(rng: np.random.Generator, speed: float) -> list[tuple[str, np.nd
 
 
 def _queue(rng: np.random.Generator, path: np.ndarray, stop_at: float, with_bus: bool, most: int = 5) -> list[Actor]:
-    """Vehicles that wait behind a stop line at arc length `stop_at`."""
+    """Draw vehicles that wait behind a stop line at arc length `stop_at`."""
     actors, front = [], stop_at
     bus_at = int(rng.integers(2)) if with_bus else -1
     for i in range(int(rng.integers(2 if with_bus else 1, most + 1))):
@@ -149,7 +152,7 @@ def _cross_traffic(layout: Layout, rng: np.random.Generator, ego_speed: float) -
         if lane.stop_s is not None:
             sign = 1 if lane.forward else -1
             actors += _queue(rng, path, LANE_REACH_M + sign * lane.stop_s - 1.0, False, most=3)
-        else:
+        elif lane.outgoing_from is not None:
             start = LANE_REACH_M + lane.outgoing_from + 16.0
             speed = ego_speed + float(rng.uniform(0.5, 3.0))
             for at in start + np.cumsum(rng.uniform(14, 45, size=2)):
@@ -177,7 +180,7 @@ def _parked_along_kerb(layout: Layout, rng: np.random.Generator, site: Site) -> 
 
 
 def _no_parking(layout: Layout, s: float, side: int) -> bool:
-    """Junctions, crossings and building sites keep the strip free."""
+    """Check whether a junction, crossing or building site keeps the parking strip free."""
     if layout.near_junction(s, CROSSING_WIDTH_M + 6.0):
         return True
     place = layout.main.point(s, 0.0)
@@ -206,7 +209,7 @@ def _car_park(layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) ->
 
 
 def _building_site(layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> list[Actor]:
-    """Barriers towards the road, cones on the carriageway, machines, a parked trailer, trucks and workers."""
+    """Draw a building site: barriers, cones on the carriageway, machines, a parked trailer, trucks and workers."""
     actors: list[Actor | None] = []
     heading = layout.main.heading((lot.s0 + lot.s1) / 2)
     parking = layout.parking[lot.side]  # cones close the strip off; without one they stand on the walkway's edge
@@ -237,7 +240,7 @@ def _building_site(layout: Layout, lot: Lot, rng: np.random.Generator, site: Sit
 
 
 def _cycles_on_walkway(layout: Layout, rng: np.random.Generator, site: Site) -> list[Actor]:
-    """Parked motorcycles and bicycles beside the kerb, and bicycles ridden along the walkway."""
+    """Draw motorcycles and bicycles parked beside the kerb, and bicycles ridden along the walkway."""
     actors: list[Actor | None] = []
     for name, count in (("motorcycle", 1 + rng.poisson(0.8)), ("bicycle", 1 + rng.poisson(1.0))):
         for i in range(count):
@@ -258,7 +261,7 @@ def _cycles_on_walkway(layout: Layout, rng: np.random.Generator, site: Site) -> 
 
 
 def _walker(layout: Layout, rng: np.random.Generator, name: str, attribute: str, speed: float, s: float) -> Actor:
-    """Something that moves along a walkway, clear of the strip beside the kerb where things stand."""
+    """Draw an object that moves along a walkway, clear of the strip beside the kerb where things stand."""
     side = int(rng.choice([-1, 1]))
     d = side * (layout.kerb(side) + rng.uniform(1.35, layout.walkway_width - 0.35))
     sign = int(rng.choice([-1, 1]))
@@ -277,6 +280,7 @@ def _pedestrians(layout: Layout, rng: np.random.Generator) -> list[Actor]:
                               speed, float(rng.uniform(-70, 70))))
     for arm in layout.arms[:1] if 1 in layout.arms else ():
         s = arm * (layout.kerb(arm) + 0.6 + CROSSING_WIDTH_M / 2)
+        assert layout.cross is not None, "it has an arm"
         for _ in range(int(rng.integers(0, 4))):
             sign = int(rng.choice([-1, 1]))
             d = layout.cross_half_width + 1.0
@@ -290,5 +294,6 @@ def _pedestrians(layout: Layout, rng: np.random.Generator) -> list[Actor]:
 
 
 def ego_corridor(ego: Track, duration_s: float) -> Polygon:
-    """What the ego vehicle covers along its drive: nothing may stand there."""
-    return unary_union([footprint(*ego.pose(t), 5.0, 2.4) for t in np.arange(-0.5, duration_s + 0.5, 0.25)])
+    """Area that the ego vehicle covers along its drive, where nothing may stand."""
+    rectangles = [footprint(*ego.pose(t), 5.0, 2.4) for t in np.arange(-0.5, duration_s + 0.5, 0.25)]
+    return cast(Polygon, unary_union(rectangles))

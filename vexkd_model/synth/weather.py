@@ -1,4 +1,4 @@
-"""One scene's weather and light: the sun, the sky, the lamps and the rain."""
+"""Weather and light of one scene: the sun, the sky, the lamps and the rain."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ RAINS = {DAY: 0.0, OVERCAST: 0.5, DUSK: 0.2, NIGHT: 0.2}
 
 @dataclass(frozen=True)
 class Weather:
-    """How a scene is lit, and how hard it rains.
+    """Light and rain of a scene.
 
     light: DAY, OVERCAST, DUSK or NIGHT. rain: 0 dry … 1 downpour.
     sun: unit vector towards the sun. direct, ambient: strengths of its light and of the sky's, 1 = a white surface
@@ -37,19 +37,19 @@ class Weather:
 
     @property
     def words(self) -> str:
-        """For the scene's description, with nuScenes' own words for night and rain."""
+        """Words for the scene's description, nuScenes' own ones for night and rain."""
         return f"{self.light}, rain" if self.rain else self.light
 
 
 def draw_weather(rng: np.random.Generator) -> Weather:
-    """The weather of one scene."""
+    """Draw the weather of one scene."""
     light = str(rng.choice(list(LIGHTS), p=list(LIGHTS.values())))
     rain = float(rng.uniform(0.35, 1.0)) if rng.random() < RAINS[light] else 0.0
     return make_weather(light, rain, rng)
 
 
 def make_weather(light: str, rain: float, rng: np.random.Generator) -> Weather:
-    """A given kind of weather; where the sun stands and how bright it is are drawn."""
+    """Make a given kind of weather; position and brightness of the sun are drawn."""
     low, high = {DAY: (0.45, 1.2), OVERCAST: (0.45, 1.2), DUSK: (0.10, 0.22), NIGHT: (0.5, 0.8)}[light]
     azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(low, high)
     sun = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
@@ -65,9 +65,16 @@ def make_weather(light: str, rain: float, rng: np.random.Generator) -> Weather:
     }[light]  # fmt: skip
     if rain:  # the sun is gone, and the sky is a grey of the same brightness
         direct, ambient = 0.15 * direct * (1 - rain), ambient * (1.0 - 0.25 * rain)
-        sky, horizon = ((float(np.mean(colour)) * (1 - 0.15 * rain),) * 3 for colour in (sky, horizon))
+        sky, horizon = _grey(sky, rain), _grey(horizon, rain)
     return Weather(
-        light=light, rain=rain, sun=tuple(map(float, sun)), direct=float(direct), ambient=float(ambient),
+        light=light, rain=rain, sun=(float(sun[0]), float(sun[1]), float(sun[2])), direct=float(direct),
+        ambient=float(ambient),
         tint=(1.0, 0.72, 0.48) if light == DUSK else (1.0, 0.98, 0.94), sky=sky, horizon=horizon, lamps=lamps,
         gain=float(rng.uniform(0.85, 1.12)), noise=noise * (1 + 0.6 * rain), haze_m=240.0 - 150.0 * rain,
     )  # fmt: skip
+
+
+def _grey(colour: tuple[float, float, float], rain: float) -> tuple[float, float, float]:
+    """Grey of the same brightness as a colour, a little darker in rain."""
+    grey = float(np.mean(colour)) * (1 - 0.15 * rain)
+    return grey, grey, grey

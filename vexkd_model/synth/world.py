@@ -1,4 +1,4 @@
-"""One scene's world: its streets and everything that stands or moves there, at any time."""
+"""World of one scene: its streets and everything that stands or moves there, at any time."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,13 +23,13 @@ WORLD_STREAM, LIDAR_STREAM, CAMERA_STREAM, WEATHER_STREAM, RIG_STREAM, TRIGGER_S
 
 
 def random_stream(seed: int, scene_index: int, stream: int, *step: int) -> np.random.Generator:
-    """Independent random numbers: what one sensor draws never changes what another sees."""
+    """Make independent random numbers, so that draws of one sensor never change the data of another."""
     return np.random.default_rng([seed, scene_index, stream, *step])
 
 
 @dataclass(frozen=True)
 class World:
-    """A scene in its own frame [m]: origin at the middle of its patch of the map, z = 0 on the road.
+    """World of a scene in its own frame [m]: origin at the middle of its patch of the map, z = 0 on the road.
 
     lamps: float64 (L, 3), street lamps. rig: the sensors of the vehicle that drives here.
     """
@@ -45,33 +45,33 @@ class World:
 
     @cached_property
     def owner(self) -> np.ndarray:
-        """int64 (Q,): index of the actor that each solid of `solids` belongs to, or SCENERY."""
+        """Index int64 (Q,) of the actor that each solid belongs to, or SCENERY."""
         counts = [len(actor.solids) for actor in self.actors]
         return np.concatenate([np.full(len(self.scenery), SCENERY), np.repeat(np.arange(len(counts)), counts)])
 
     @cached_property
     def _at_rest(self) -> Solids:
-        """All solids: the scenery in the world, the actors' parts still in the frames of their boxes."""
+        """Solids of the scenery, in the world, and of the actors, in the frames of their boxes."""
         return Solids.join([self.scenery, *(actor.solids for actor in self.actors)])
 
     @property
     def materials(self) -> np.ndarray:
-        """int64 (Q,)."""
+        """Materials int64 (Q,) of the solids."""
         return self._at_rest.material
 
     @property
     def colours(self) -> np.ndarray:
-        """float32 (Q, 3)."""
+        """Colours float32 (Q, 3) of the solids."""
         return self._at_rest.colour
 
     @cached_property
     def lights_on(self) -> np.ndarray:
-        """bool (Q,): whether lamps and windows on a solid shine once it is dark; those of parked vehicles do not."""
+        """Mask bool (Q,) of solids whose lamps and windows shine once it is dark; those of parked vehicles do not."""
         awake = np.array([actor.attribute not in DARK for actor in self.actors] + [True])  # index −1: the scenery
         return awake[self.owner]
 
     def primitives(self, time_s: float, device: torch.device | str = "cpu") -> Primitives:
-        """All solids where they are at a time."""
+        """Compute the poses of all solids at a time."""
         rest, own = self._at_rest, self.owner >= 0
         boxes = [actor.box(time_s) for actor in self.actors]
         centres = np.stack([centre for centre, _ in boxes])[self.owner[own]]
@@ -85,7 +85,7 @@ class World:
 
 
 def build_world(seed: int, scene_index: int, duration_s: float, device: str = "cpu") -> World:
-    """Draw a scene: the same seed and index give the same scene for ever."""
+    """Draw a scene; the same seed and index always give the same scene."""
     rng = random_stream(seed, scene_index, WORLD_STREAM)
     layout = make_layout(rng)
     ego, lane = drive_ego(layout, rng, duration_s)
@@ -99,7 +99,7 @@ def build_world(seed: int, scene_index: int, duration_s: float, device: str = "c
 
 
 def world_from_ego(ego: Track, time_s: float) -> np.ndarray:
-    """float64 (4, 4): pose of base_link in the scene's frame."""
+    """Pose float64 (4, 4) of base_link in the scene's frame."""
     x, y, yaw = ego.pose(time_s)
     matrix = np.eye(4)
     matrix[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
@@ -108,5 +108,5 @@ def world_from_ego(ego: Track, time_s: float) -> np.ndarray:
 
 
 def patch_origin(slot: int) -> np.ndarray:
-    """(2,) where the scene of a slot has its origin on its map [m]."""
+    """Origin (2,) of the scene of a slot on its map [m]."""
     return (np.array([slot % 8, slot // 8]) + 0.5) * PATCH_EDGE_M

@@ -16,7 +16,7 @@ VAL_SCENE = PRESETS[PRESET].splits["val"][0]
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
-    """Threads that wait for each other on a busy machine cost more than they bring to arrays this small."""
+    """Run PyTorch in one thread: waiting threads on a busy machine cost more than they bring to arrays this small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -25,7 +25,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of one train and one val scene, written by one process."""
+    """Write a dataset of one train and one val scene in one process."""
     out = tmp_path_factory.mktemp("synth") / "dataset"
     synthesise(out, PRESET, SEED, scenes=[TRAIN_SCENE, VAL_SCENE])
     return out

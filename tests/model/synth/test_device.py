@@ -1,4 +1,4 @@
-"""A GPU sees the same world as the CPU: one code path, tensors made where they are used."""
+"""Device of the synthetic world: a GPU computes the same as the CPU."""
 
 import numpy as np
 import pytest

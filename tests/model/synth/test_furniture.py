@@ -1,4 +1,4 @@
-"""The things that look like detection classes and are not: that they are there, of the right size, out of the way."""
+"""Street furniture that looks like detection classes: it is there, of the right size, out of the way."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def worlds() -> list[World]:
 
 
 def _low(world: World) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Centre, half size, yaw and height of the top of every unannotated solid that stands on the ground, not houses."""
+    """Find centre, half size, yaw and top of every unannotated solid on the ground, without houses."""
     solids = world.scenery
     low = (solids.centre[:, 2] - solids.half[:, 2] < 0.4) & (solids.half.max(1) < 4.0)
     return solids.centre[low], solids.half[low], solids.yaw[low], (solids.centre + solids.half)[low, 2]

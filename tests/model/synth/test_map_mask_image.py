@@ -1,4 +1,4 @@
-"""The map mask against OpenCV drawing the same polygons into one array, read back by another library."""
+"""Map mask, read by another library, against the same polygons that OpenCV draws into one array."""
 
 import cv2
 import numpy as np

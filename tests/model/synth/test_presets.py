@@ -1,4 +1,4 @@
-"""What a preset promises: official names, all ten classes in every split, the same scene in every size."""
+"""Presets: official names, all ten classes in every split, the same scene in every size."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ OWN_M = 2.0
 
 
 def _classes_in_range(preset: Preset, seed: int, name: str) -> set[str]:
-    """Classes of which the scene shows an object with points, within its evaluation range, at one of three times."""
+    """Find the classes with a visible object inside their evaluation range at one of three times."""
     number, found = preset.scene_number(name), set()
     world = build_world(seed, number, preset.duration_s)
     for step, time_s in enumerate(np.linspace(0.0, preset.duration_s, 3)):

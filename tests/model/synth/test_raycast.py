@@ -1,4 +1,4 @@
-"""The ray caster against the definition of its solids: which points are inside."""
+"""Ray caster against the definition of its solids: which points are inside."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ SLACK = 0.01  # of a half-size: single precision costs millimetres where a ray g
 
 
 def _solids(count: int = 60) -> Primitives:
-    """Solids of all kinds around the sensor, none of them around its own position."""
+    """Draw solids of all kinds around the sensor, none of them around its own position."""
     rng = np.random.default_rng(0)
     angle, distance = rng.uniform(-np.pi, np.pi, count), rng.uniform(5.0, 35.0, count)
     half = rng.uniform(0.3, 2.2, (count, 3))
@@ -30,7 +30,7 @@ def _solids(count: int = 60) -> Primitives:
 
 
 def _turned(yaw: float, roll: float = 0.0) -> np.ndarray:
-    """(4, 4) world_from_lidar at the origin: column 0 looks along `yaw`, the axis leans by `roll`."""
+    """Make world_from_lidar (4, 4) at the origin: column 0 looks along `yaw`, the axis leans by `roll`."""
     matrix = np.eye(4)
     c, s = np.cos(yaw - np.pi / 2), np.sin(yaw - np.pi / 2)
     lean = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
@@ -39,7 +39,7 @@ def _turned(yaw: float, roll: float = 0.0) -> np.ndarray:
 
 
 def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
-    """bool (P, N) in float64: is the point inside the solid, grown by the factor 1 + slack?"""
+    """Mask bool (P, N), in float64, of the points inside each solid, grown by the factor 1 + slack."""
     inside = []
     for kind, centre, half, yaw in zip(*(t.numpy() for t in (solids.kind, solids.centre, solids.half, solids.yaw)),
                                        strict=True):
@@ -55,7 +55,7 @@ def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
 
 
 def _assert_first_hits(solids: Primitives, directions: torch.Tensor, hits, rays: np.ndarray) -> None:
-    """Every hit lies on its solid, and no ray is inside any solid before its hit."""
+    """Assert that every hit lies on its solid, and that no ray is inside any solid before its hit."""
     walk = np.arange(STEP_M, REACH_M, STEP_M)
     for ray in rays:
         direction = directions[ray].numpy().astype(np.float64)

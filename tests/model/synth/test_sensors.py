@@ -1,4 +1,4 @@
-"""What the sensors report, held against the world that they look at."""
+"""Data of the sensors against the world that they look at."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from vexkd_model.synth.echoes import BEAMS, COLUMNS, ELEVATION
 from vexkd_model.synth.ground import FIRST_RAISED
 from vexkd_model.synth.lidar import scan
 from vexkd_model.synth.lighting import LightSource
-from vexkd_model.synth.rig import Camera
+from vexkd_model.synth.rig import RigCamera
 from vexkd_model.synth.scene import points_inside
 from vexkd_model.synth.weather import DAY, make_weather
 from vexkd_model.synth.world import World, build_world, random_stream, world_from_ego
@@ -26,12 +26,12 @@ OWN_M = 2.0  # nothing nearer than this is part of the street
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    """A scene on a dry day."""
+    """Build a scene on a dry day."""
     return dataclasses.replace(build_world(SEED, SCENE, 4.0), weather=make_weather(DAY, 0.0, np.random.default_rng(0)))
 
 
 def _world_points(world: World, time_s: float, number: int = 0) -> np.ndarray:
-    """The points that are farther away than the own vehicle."""
+    """Select the points that are farther away than the own vehicle, in the world."""
     points = scan(world, time_s, random_stream(SEED, SCENE, 1, number)).points
     points = points[np.linalg.norm(points[:, :3], axis=1) > OWN_M]
     return apply(world_from_ego(world.ego, time_s) @ world.rig.base_from_lidar, points[:, :3].astype(np.float64))
@@ -120,7 +120,7 @@ def test_the_points_of_a_moving_car_stand_still_in_its_own_frame(world):
 
 
 def _in_box(points: np.ndarray, actor: Actor, time_s: float) -> np.ndarray:
-    """The points inside an actor's box, in the frame of the box."""
+    """Select the points inside an actor's box, in the frame of the box."""
     centre, yaw = actor.box(time_s)
     local = (points - centre) @ np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     return local[(np.abs(local) <= actor.size / 2).all(1)]
@@ -168,8 +168,8 @@ def test_removing_an_actor_changes_only_the_pixels_inside_its_projected_box(worl
     assert tested >= 2
 
 
-def _projected(actor: Actor, world: World, camera: Camera) -> tuple[np.ndarray, np.ndarray] | None:
-    """Least and largest pixel (x, y) of an actor's box, or None if it is not wholly in the image and near."""
+def _projected(actor: Actor, world: World, camera: RigCamera) -> tuple[np.ndarray, np.ndarray] | None:
+    """Project an actor's box: least and largest pixel (x, y), or None if it is not wholly in the image and near."""
     centre, yaw = actor.box(TIME_S)
     rotation = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T

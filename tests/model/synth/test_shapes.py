@@ -1,4 +1,4 @@
-"""Headings and classes are there to be seen by one sensor at least."""
+"""Shapes: headings and classes can be told apart by one sensor at least."""
 
 import dataclasses
 from itertools import pairwise
@@ -26,7 +26,7 @@ IMAGE = (640, 360)
 
 @pytest.fixture(scope="module")
 def street() -> World:
-    """A scene whose scenery has been cleared away, but for one stone far behind."""
+    """Build a scene without scenery but for one stone far behind."""
     world = build_world(5, 2, 4.0)
     stone = dataclasses.replace(world.scenery, **{
         field.name: getattr(world.scenery, field.name)[:1] for field in dataclasses.fields(world.scenery)})
@@ -35,7 +35,7 @@ def street() -> World:
 
 
 def _object(world: World, look: str, variant: int, turn: float, size: tuple | None = None) -> Actor:
-    """An object ahead of the ego vehicle; turn 0 shows its back."""
+    """Place an object ahead of the ego vehicle; turn 0 shows its back."""
     size = np.array(size or SIZES[look][0])
     x, y, yaw = world.ego.pose(0.0)
     away = AHEAD_M + size[0] / 2
@@ -45,7 +45,7 @@ def _object(world: World, look: str, variant: int, turn: float, size: tuple | No
 
 
 def _profile(solids, half_length: float) -> np.ndarray:
-    """(SLICES, 2) lowest and highest point of each slice across, back to front, above the box's centre [m]."""
+    """Lowest and highest point (SLICES, 2) of each slice across, back to front, above the box's centre [m]."""
     edges = np.linspace(-half_length, half_length, SLICES + 1)
     low, high = solids.centre - solids.half, solids.centre + solids.half
     rows = []

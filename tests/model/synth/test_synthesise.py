@@ -19,7 +19,7 @@ from vexkd_model.synth.generate import GENERATOR
 
 
 def _files(folder: Path) -> dict[str, str]:
-    """Relative path → digest of every file, but for indices that others have made."""
+    """Digest every file by relative path, without indices that others have made."""
     return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
             for path in sorted(folder.rglob("*")) if path.is_file() and "vexkd" not in path.relative_to(folder).parts}
 

@@ -1,4 +1,4 @@
-"""What rain and darkness do to the sensors, held against the same scene on a dry day."""
+"""Effects of rain and darkness on the sensors, against the same scene on a dry day."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ def _under(scene: World, light: str, rain: float = 0.0) -> World:
 
 
 def _street(world: World) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) in the scene's frame beyond the own vehicle, and their intensities."""
+    """Scan a street: points (N, 3) in the scene's frame beyond the own vehicle, and their intensities."""
     points = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).points
     points = points[np.linalg.norm(points[:, :3], axis=1) > OWN_M]
     placed = apply(world_from_ego(world.ego, TIME_S) @ world.rig.base_from_lidar, points[:, :3].astype(np.float64))

@@ -1,4 +1,4 @@
-"""The streets and their traffic, as plain geometry."""
+"""Streets and their traffic, as plain geometry."""
 
 import numpy as np
 import pytest

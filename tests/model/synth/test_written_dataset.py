@@ -1,4 +1,4 @@
-"""The unmodified devkit on a synthetic dataset: tables, maps, pictures, official score."""
+"""Synthetic dataset, read by the unmodified devkit: tables, maps, pictures, official score."""
 
 import json
 from itertools import pairwise
