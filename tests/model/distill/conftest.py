@@ -1,4 +1,4 @@
-"""A tiny teacher with modality-general fusion, a tiny student, and frames that both see."""
+"""Tiny teacher with modality-general fusion, a tiny student, and frames for both."""
 
 import pytest
 import torch

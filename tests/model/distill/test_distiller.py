@@ -1,4 +1,4 @@
-"""Who learns from what: the student and the masks, never the teacher."""
+"""Gradients of a distillation: they reach the student and the masks, never the teacher."""
 
 import copy
 

@@ -18,7 +18,7 @@ def mask_of(seed, *shape):
 
 
 def equation_7(student, teacher, mask):
-    """Sample by sample, cell by cell, in float64."""
+    """Evaluate the paper's equation 7 sample by sample and cell by cell, in float64."""
     distances = []
     for s, t, m in zip(*(x.double().numpy() for x in (student, teacher, mask)), strict=True):
         attentions = []

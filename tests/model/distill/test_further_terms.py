@@ -34,7 +34,7 @@ def camera_config(config_path):
 
 @pytest.fixture(scope="module")
 def center_config(teacher_config, camera_config):
-    """The tiny teacher with its student's detection head in the place of TransFusion."""
+    """Configure the tiny teacher with its student's detection head in the place of TransFusion."""
     return teacher_config.model_copy(update={"detection": camera_config.detection})
 
 

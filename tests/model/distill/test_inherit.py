@@ -1,4 +1,4 @@
-"""A student that inherits weights begins as its teacher, or as the strongest channels of it."""
+"""Inherited weights: a student begins as its teacher, or as the strongest channels of it."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ NARROW = ["bev.stage_channels=[8, 12]", "bev.lateral_channels=6", "detection.sha
 
 @pytest.fixture(scope="module")
 def load(config_path, tiny_settings):
-    """A tiny LiDAR model of the shipped configuration, with these changes."""
+    """Load a tiny LiDAR model of the shipped configuration, with these changes."""
 
     def configured(*changes):
         kept = [setting for setting in tiny_settings if not setting.startswith("bev=")]
@@ -43,7 +43,7 @@ def model_of(config, seed):
 
 
 def said(model, low):
-    """High-level map and every map of the heads."""
+    """Run the model: high-level map and every map of the heads."""
     with torch.no_grad():
         high = model.bev(low)
         detection, segmentation = model.heads(high)

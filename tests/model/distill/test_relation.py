@@ -22,7 +22,7 @@ def box(x, y, length, width, yaw=0.0):
 
 
 def read(features, x, y):
-    """Bilinearly between the centres of cells; beyond the outermost centres, the border."""
+    """Read the map bilinearly between the centres of cells; beyond the outermost centres, at the border."""
     column, row = min(max(x + 10 - 0.5, 0), 19), min(max(y + 5 - 0.5, 0), 9)
     left, low = min(int(column), 18), min(int(row), 8)
     u, v = column - left, row - low

@@ -1,4 +1,4 @@
-"""Labels from a teacher: boxes that it is sure of and nobody annotated."""
+"""Teacher labels: confident boxes of the teacher that are not annotated."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ CAR, TRUCK, PEDESTRIAN = 0, 1, 8
 
 
 def boxes(*rows):
-    """x, y, length, width, yaw of each."""
+    """Make boxes from x, y, length, width, yaw of each."""
     return torch.tensor([[x, y, 0.0, length, width, 1.5, yaw, 0.0, 0.0] for x, y, length, width, yaw in rows],
                         dtype=torch.float32).reshape(-1, 9)  # fmt: skip
 
@@ -55,7 +55,7 @@ def head(tiny_config):
 
 
 def heard(head, of_samples, labels, probability):
-    """Maps of a CenterHead that sees these boxes with this probability, and nothing else."""
+    """Make maps of a CenterHead that sees these boxes with this probability, and nothing else."""
     tasks = []
     for ids in head.class_ids():
         targets = center_targets(of_samples, labels, ids, GRID)

@@ -1,4 +1,4 @@
-"""Two processes with one sample each make of every further term what one process makes of both samples."""
+"""Further terms in two processes with one sample each: the same as in one process with both samples."""
 
 import pytest
 import torch
