@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.tables import open_nuscenes, tables_digest
+from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_figure import bev_figure
@@ -112,9 +111,8 @@ def synthetic_scenes(dataroot: Path) -> Dataset:
 def split_with_scenes(dataset: Dataset) -> str:
     """The validation split, or the other one where the dataset has no scene of it."""
     nusc = open_nuscenes(dataset.dataroot, dataset.version)
-    present, scenes_of = {scene["name"] for scene in nusc.scene}, create_splits_scenes()
     for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
-        if present.intersection(scenes_of[split]):
+        if scenes_of_split(nusc, split):
             return split
     raise UserError(f"{dataset.dataroot}: no scene of an official split of {dataset.version}; "
                     f"--version must be one of {', '.join(SPLITS_OF_VERSION)}")

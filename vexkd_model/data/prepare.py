@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.file_checks import Problem, check_row
 from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, SPLITS_OF_VERSION, FrameIndex, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser, expansion_path
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.data.tables import open_nuscenes, scene_rows, tables_digest
+from vexkd_model.data.tables import open_nuscenes, scene_rows, scenes_of_split, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, replace_folder, whole_file, write_json
 from vexkd_model.parallel import in_parallel
@@ -54,12 +53,9 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
 
 def _scenes_of_splits(nusc: NuScenes, splits: Sequence[str] | None) -> dict[str, list[dict]]:
     """Scenes of each wanted split; UserError if one is empty, or without `splits`, if all of them are."""
-    official, present, by_split = create_splits_scenes(), {scene["name"]: scene for scene in nusc.scene}, {}
+    by_split = {}
     for split in splits or SPLITS_OF_VERSION[nusc.version]:
-        if split not in official:
-            raise UserError(f"--split {split}: no official split of that name")
-        scenes = [present[name] for name in official[split] if name in present]
-        if scenes:
+        if scenes := scenes_of_split(nusc, split):
             by_split[split] = scenes
         elif splits:
             raise UserError(f"{nusc.dataroot}: holds no scene of split {split}")

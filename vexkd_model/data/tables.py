@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
+from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.boxes import values_from_nuscenes
@@ -28,6 +29,15 @@ def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
         return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
     except (FileNotFoundError, AssertionError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
         raise UserError(f"{folder}: not a complete nuScenes dataset ({error})") from None
+
+
+def scenes_of_split(nusc: NuScenes, split: str) -> list[dict]:
+    """List the dataset's scenes of an official split, in official order; UserError for another name."""
+    official = create_splits_scenes()
+    if split not in official:
+        raise UserError(f"--split {split}: no official split of that name; there are {', '.join(official)}")
+    present = {scene["name"]: scene for scene in nusc.scene}
+    return [present[name] for name in official[split] if name in present]
 
 
 def keep_scenes(nusc: NuScenes, names: Collection[str]) -> None:

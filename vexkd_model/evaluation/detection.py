@@ -14,9 +14,8 @@ from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import get_scenes_of_split, is_predefined_split
 
-from vexkd_model.data.tables import keep_scenes, open_nuscenes
+from vexkd_model.data.tables import keep_scenes, open_nuscenes, scenes_of_split
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values
@@ -165,9 +164,7 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
 
 
 def _split_tokens(nusc: NuScenes, split: str) -> list[str]:
-    if not is_predefined_split(split):
-        raise UserError(f"split {split!r}: no official split of that name")
-    tokens = get_samples_of_scenes(get_scenes_of_split(split, nusc), nusc)
+    tokens = get_samples_of_scenes([scene["name"] for scene in scenes_of_split(nusc, split)], nusc)
     if not tokens:
         raise UserError(f"{nusc.dataroot}: {nusc.version} holds no sample of split {split!r}")
     return tokens

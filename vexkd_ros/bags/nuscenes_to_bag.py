@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.map_masks import expansion_path
-from vexkd_model.data.tables import open_nuscenes
+from vexkd_model.data.tables import open_nuscenes, scenes_of_split
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
@@ -120,10 +119,7 @@ def _choose(nusc: NuScenes, names: Sequence[str] | None, split: str | None) -> l
         return [present[name] for name in dict.fromkeys(names)]
     if split is None:
         return list(present.values())
-    splits = create_splits_scenes()
-    if split not in splits:
-        raise UserError(f"--split {split}: no official split of that name; there are {', '.join(splits)}")
-    chosen = [present[name] for name in splits[split] if name in present]
+    chosen = scenes_of_split(nusc, split)
     if not chosen:
         raise UserError(f"--split {split}: {nusc.dataroot} holds no scene of it; it has {_few(present)}")
     return chosen
