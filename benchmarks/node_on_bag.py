@@ -125,7 +125,7 @@ def measure_endurance(listener: Listener, node: subprocess.Popen, seconds: float
     steady = np.array(memory[len(memory) // 4:])
     median = float(np.median(steady))
     return {"seconds": seconds, "detections": listener.detections - before,
-            "lost": int(after["drops"]) - int(start["drops"]), "says": after["message"],
+            "lost": int(after["drops"]) - int(start["drops"]), "status": after["message"],
             "total p50 [ms]": float(after["total p50 [ms]"]), "total p99 [ms]": float(after["total p99 [ms]"]),
             "memory median [MB]": median, "memory spread": float(np.abs(steady - median).max() / median),
             "memory peak [MB]": memory_mb(node.pid, "VmHWM")}

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, whenever the process is killed, and locks on their places."""
+"""Atomic writing of files and folders, and lock files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from vexkd_model.errors import UserError
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; what lies there becomes `path` in one step when the block ends well.
+    """Yield a temporary path; the file written there becomes `path` in one step when the block ends without error.
 
     The folder is made where absent. A reader sees the old file or the whole new one.
     """

@@ -1,4 +1,4 @@
-"""One function over many jobs, in several processes, with little memory and a clean end.
+"""Process pool: one function over many jobs, with little memory and a clean end.
 
 Not joblib's Parallel: it takes all jobs from the iterable however slowly the results are read, and its workers outlive
 a killed parent.
@@ -51,7 +51,7 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers:
 
 
 def _end_with_parent() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and no worker outlives a parent that was killed."""
+    """Make this worker ignore Ctrl-C, which the parent handles, and end when the parent ends, however that happens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     parent = multiprocessing.parent_process()

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, and places that one process has to itself."""
+"""Atomic files and folders, and lock files that one process holds."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Jobs over processes: the same results in the same order, and an end that is clean whatever happens."""
+"""Process pool: results in the order of the jobs, and a clean end whatever happens."""
 
 import math
 import os

@@ -9,7 +9,7 @@ from vexkd_model.ablation.plan import SEED, EvaluatedRow, Plan, TrainedRow
 
 @dataclass(frozen=True)
 class Run:
-    """A row of the plan with one seed.
+    """Run of a row of the plan with one seed.
 
     base: the run that it builds on: its teacher's, or the one that it evaluates. training, evaluation: words after
     `vexkd`; no training for an EvaluatedRow. folder: of the trained model. figures: the evaluation's JSON, which is

@@ -70,7 +70,7 @@ def _report(run: Path, path: Path) -> dict[str, Any]:
 def _teacher(run: Path, recorded: dict[str, str], folder: Path | None, row: str | None) -> RecordedTeacher:
     folder = folder or Path(recorded["from"])
     if not (folder / CONFIG).is_file():  # of a run and of a package
-        raise UserError(f"{folder}: the teacher of {run} is not there; say with --teacher where it lies now")
+        raise UserError(f"{folder}: the teacher of {run} is not there; give its present folder with --teacher")
     config = load_config(folder / CONFIG)
     return RecordedTeacher(row=row or folder.name, seed=config.training.seed, config_hash=config_hash(config),
                            fingerprint=recorded["fingerprint"])
@@ -89,7 +89,7 @@ def thin_curves(curves: Mapping[str, Curve], points: int = MAX_POINTS) -> LossCu
     """Thin the losses of a run to at most `points` steps, few enough for a repository.
 
     The first and the last logged step stay. A value is the mean of what was logged since the step before: a single
-    batch says little. None where a term was not logged, as of masks that no longer learn.
+    batch shows little. None where a term was not logged, as of masks that no longer learn.
     """
     steps = curves[SUM].steps
     kept = np.unique(np.linspace(0, len(steps) - 1, min(points, len(steps))).round().astype(int))

@@ -1,6 +1,6 @@
 """Outline of a plan: its rows in order, their seeds and the baseline, beside the records of its runs.
 
-Records alone would not say which rows and seeds are still missing.
+Records alone would not show which rows and seeds are still missing.
 """
 
 import json

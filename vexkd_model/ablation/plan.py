@@ -1,4 +1,4 @@
-"""The plan of an ablation, `config/ablation/*.yaml`: which configurations, which seeds, compared on which data.
+"""Plan of an ablation, `config/ablation/*.yaml`: its configurations, seeds and data.
 
 Frozen and checked as a whole before anything runs: hours later would be too late for a wrong key.
 """
@@ -26,7 +26,7 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 
 class TrainedRow(Section):
-    """A configuration that is trained with each seed: by itself, or under a teacher."""
+    """Configuration that is trained with each seed: by itself, or under a teacher."""
 
     name: Name = Field(description="of the row and of its folder")
     config: Path = Field(description="a model of config/model/")

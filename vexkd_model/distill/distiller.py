@@ -53,21 +53,21 @@ class Distiller(nn.Module):
         """
         if not self.config.asks_teacher:
             return {}
-        answer = self.teacher(batch, self.config.asks_heads)
+        target = self.teacher(batch, self.config.asks_heads)
         terms: dict[str, Tensor] = {}
         for level in self.config.levels:
-            teacher_map = getattr(answer.features, level)
+            teacher_map = getattr(target.features, level)
             with torch.set_grad_enabled(self.learning_masks):
-                mask = self.masks(level, answer.query, teacher_map, batch.boxes)
+                mask = self.masks(level, target.query, teacher_map, batch.boxes)
             self.drawn[level] = mask.detach()
             for_student, for_mask = self.losses[level](getattr(student, level), teacher_map, mask)
             terms[f"distill_{level}"] = self.config.weight * for_student
             if self.learning_masks:
                 terms[f"mask_{level}"] = self.config.mask_weight * for_mask
                 terms[f"mask_task_{level}"] = self.teacher.task_loss(level, mask * teacher_map, batch)
-        return terms | self._further_terms(output, answer, batch, progress)
+        return terms | self._further_terms(output, target, batch, progress)
 
-    def _further_terms(self, output: ModelOutput | None, answer: TeacherOutput, batch: Batch,
+    def _further_terms(self, output: ModelOutput | None, target: TeacherOutput, batch: Batch,
                        progress: float) -> dict[str, Tensor]:
         """Compute the terms of other methods than VeXKD, each with a key of its own."""
         config, grid = self.config, self.teacher.grid
@@ -77,33 +77,33 @@ class Distiller(nn.Module):
         terms: dict[str, Tensor] = {}
         if config.relation:
             terms["relation"] = config.relation * relation_loss(
-                output.features.high, answer.features.high, batch.boxes, grid)
+                output.features.high, target.features.high, batch.boxes, grid)
         if config.response and config.response.heatmap:
             head = self.teacher.config.detection
             assert isinstance(head, CenterHeadConfig), "check_pairing refuses other heads"
             truth = true_heatmaps(batch, head.class_ids(), grid)
             terms["response_heatmap"] = config.response.heatmap * heatmap_response(
-                heatmaps(output.detection), heatmaps(answer.detection), truth)
+                heatmaps(output.detection), heatmaps(target.detection), truth)
         if config.response and config.response.map:
-            assert output.segmentation is not None and answer.segmentation is not None
+            assert output.segmentation is not None and target.segmentation is not None
             terms["response_map"] = config.response.map * map_response(
-                output.segmentation, answer.segmentation, batch.map_known)
+                output.segmentation, target.segmentation, batch.map_known)
         if config.depth:
-            assert output.depth is not None and answer.depth is not None and batch.sensors.cameras is not None
+            assert output.depth is not None and target.depth is not None and batch.sensors.cameras is not None
             terms["distill_depth"] = config.depth * depth_response(
-                output.depth, answer.depth, batch.sensors.cameras.present)
+                output.depth, target.depth, batch.sensors.cameras.present)
         if config.teacher_labels:
             terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(
-                output, answer, batch, progress)
+                output, target, batch, progress)
         return terms
 
-    def _label_difference(self, output: ModelOutput, answer: TeacherOutput, batch: Batch, progress: float) -> Tensor:
+    def _label_difference(self, output: ModelOutput, target: TeacherOutput, batch: Batch, progress: float) -> Tensor:
         """Difference that the teacher's labels make to the student's detection loss, which may be negative.
 
         Added to the task loss, which has the true labels alone, it gives the loss with both.
         """
-        assert self.label_decoder is not None and answer.detection is not None
-        labelled = add_teacher_labels(batch, self.label_decoder, answer.detection)
+        assert self.label_decoder is not None and target.detection is not None
+        labelled = add_teacher_labels(batch, self.label_decoder, target.detection)
         with_them, without = (cast(Tensor, sum(self.criterion.heads(output.detection, None, labels, progress).values()))
                               for labels in (labelled, batch))
         return with_them - without

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def matrix_from_pose(translation: Sequence[float], quaternion_wxyz: Sequence[float]) -> np.ndarray:
-    """(4, 4) `parent_from_child` of a child's pose in its parent: translation [m] and unit quaternion w, x, y, z."""
+    """Matrix (4, 4) `parent_from_child` of a child's pose in its parent: translation [m], quaternion w, x, y, z."""
     w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
     parent_from_child = np.eye(4)
     parent_from_child[:3, :3] = [
@@ -45,7 +45,7 @@ def yaw_of(matrix: np.ndarray) -> float:
 
 
 def inverse(dst_from_src: np.ndarray) -> np.ndarray:
-    """`src_from_dst` of a rigid (4, 4) transform."""
+    """Invert a rigid (4, 4) transform: `src_from_dst`."""
     src_from_dst = np.eye(4)
     src_from_dst[:3, :3] = dst_from_src[:3, :3].T
     src_from_dst[:3, 3] = -dst_from_src[:3, :3].T @ dst_from_src[:3, 3]

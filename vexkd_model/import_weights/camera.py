@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, cast
 
 from torch import nn
+from typing_extensions import assert_never
 
 from vexkd_model.camera.backbone import ImageBackbone
 from vexkd_model.camera.depth_nets import CameraAwareDepthNet, LidarDepthNet, PlainDepthNet
@@ -85,7 +86,7 @@ def concat_fpn(joins: int, theirs: str) -> Layers:
             yield conv_norm(f"{at}conv.", f"{at}bn.", f"camera.neck.joins.{i}.{j}.")
 
 
-def depth_net(net: nn.Module, theirs: str, names: Collection[str]) -> Layers:
+def depth_net(net: PlainDepthNet | CameraAwareDepthNet | LidarDepthNet, theirs: str, names: Collection[str]) -> Layers:
     """Map the depth net of our model's kind.
 
     theirs: ends in `depthnet.` or `depth_net.`. names: of the checkpoint's tensors.
@@ -97,6 +98,8 @@ def depth_net(net: nn.Module, theirs: str, names: Collection[str]) -> Layers:
             yield from _camera_aware_depth_net(theirs, deformable=f"{theirs}depth_conv.5.weight" in names)
         case LidarDepthNet():
             yield from _lidar_depth_net(theirs)
+        case _:
+            assert_never(net)
 
 
 def _lidar_depth_net(theirs: str) -> Layers:

@@ -28,19 +28,19 @@ HEIGHTS = (
     "layers of height.")
 OLD_BOXES = "Their boxes are (width, length, height) with yaw −yaw − π/2; the head's last layers are changed to ours."
 NO_VERSION = (
-    "The file does not say of which mmdetection3d it is: its boxes are taken as those since 1.0 (length, width, "
+    "The file does not state its version of mmdetection3d: its boxes are taken as those since 1.0 (length, width, "
     "height); if it is older, put {'mmdet3d_version': '0.17.1'} into its meta.")
 COLOURS = "They saw blue, green, red; the first convolution is changed to our red, green, blue."
 CAMERA_NUMBERS = (
-    "What their depth net makes of the camera's numbers, and its deformable convolution, have no counterpart: depth "
-    "must be trained again.")
-CELLS = "Published BEVDets have cells of {theirs} m, not of {ours} m: their BEV encoder knows things in other sizes."
+    "Their depth net's layers for camera parameters and its deformable convolution have no counterpart: depth must be "
+    "trained again.")
+CELLS = "Published BEVDets have cells of {theirs} m, not of {ours} m: their BEV encoder learnt objects in other sizes."
 STEM = "Their first stage steps over 2 pillars, ours over {steps}: it must be trained again."
 BEVDET_CELL = 0.8
 
 
 class Family(NamedTuple):
-    """A published family of checkpoints.
+    """Published family of checkpoints.
 
     name: for the report. layers: those that it shares with our model. notes: sentences for the user.
     """

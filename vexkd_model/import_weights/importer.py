@@ -6,7 +6,7 @@ turned by those 90°: a turn is a transposition, which is exact, and a flip, whi
 stride 2 steps on other cells when an even number of them is flipped. With random weights, after three such steps and
 SECOND, the map of a flipped network is off by 113 % of its own standard deviation, and that of one that is not flipped
 at all by 142 %, which is chance. So a network keeps its function, from points in whatever frame to boxes in that frame,
-and the report says which frame it knows: in base_link it sees the world turned by 90° and 1.84 m higher, and wants
+and the report names that frame: in base_link it sees the world turned by 90° and 1.84 m higher, and wants
 fine-tuning.
 """
 

@@ -24,7 +24,7 @@ from vexkd_model.sensor_check.statistics import (
 # --- LiDAR
 
 LIDAR = "lidar"
-# Without augmentation a student knows the ground within a voxel or two; augmentation moves it by a normal distribution,
+# Without augmentation a student learns the ground to a voxel or two; augmentation moves it by a normal distribution,
 # of which 1.5 standard deviations hold seven eighths of what it saw. A LiDAR on a roof is 1.5 m or more above ground.
 GROUND_M, GROUND_DEVIATIONS = 0.3, 1.5
 # Between streets, and between nuScenes and the synthetic world, the number of points varies by less than 1.4; half the

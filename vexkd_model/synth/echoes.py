@@ -24,7 +24,7 @@ SILENT_INTENSITY = np.array([9, 5, 4, 2, 1, 0, 1, 2, 1, 0, 2, 5, 4, 4, 3, 6, 16,
                              8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32)  # fmt: skip
 SILENT_STRONGEST = 145.0
 TURN_ENDS_AT = np.deg2rad(110.0)  # the azimuth at which a revolution begins and, turning clockwise, ends
-# In the heaviest rain: more returns are lost, light is lost on the way there and back, and drops answer themselves.
+# In the heaviest rain: more returns are lost, light is lost on the way there and back, and drops return echoes.
 RAIN_DROPPED, RAIN_LOSS_PER_M, DROP_ECHOES, DROP_RANGE_M = 0.07, 0.006, 0.006, (1.5, 12.0)
 DROP_INTENSITY = 2.0
 RAIN_DIMMED = 0.3  # share of the intensity that a wet sensor window takes

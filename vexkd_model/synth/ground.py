@@ -17,7 +17,7 @@ CELLS = round(PATCH_EDGE_M / CELL_M)
 # Kinds of ground. GRASS, PAVING and WALKWAY lie a kerb above the road; KERB is the step between.
 FIELD, ASPHALT, PAINT_WHITE, PAINT_YELLOW, GRAVEL, GRASS, PAVING, WALKWAY, KERB = range(9)
 FIRST_RAISED = GRASS
-# Mean LiDAR intensity (0 … 255) at perpendicular incidence; paint answers like asphalt but for a bonus nearby.
+# Mean LiDAR intensity (0 … 255) at perpendicular incidence; paint reflects like asphalt but for a bonus nearby.
 GROUND_INTENSITY = np.array([18, 11, 11, 11, 17, 21, 15, 16, 22], np.float32)
 GROUND_COLOUR = np.array([(0.33, 0.36, 0.22), (0.27, 0.27, 0.28), (0.82, 0.82, 0.80), (0.78, 0.62, 0.15),
                           (0.45, 0.38, 0.29), (0.22, 0.36, 0.14), (0.47, 0.44, 0.41), (0.55, 0.54, 0.52),

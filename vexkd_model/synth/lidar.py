@@ -102,7 +102,7 @@ def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Te
     cosine[solid] = (normal * directions[solid]).sum(1).abs()
     of, where = index.cpu().numpy(), solid.cpu().numpy()
     material = world.materials[of]
-    # The own colour shows only faintly: a white car answers a little more strongly than a black one.
+    # The own colour shows only faintly: a white car reflects a little more than a black one.
     brightness = world.colours[of].mean(1)
     intensity[where] = INTENSITY[material] * np.where(material >= CAR_BODY, 0.8 + 0.4 * brightness, 1.0)
     window = np.zeros(len(distance), bool)

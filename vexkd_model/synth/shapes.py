@@ -6,7 +6,7 @@ import numpy as np
 
 from vexkd_model.synth.raycast import BOX, CONE, CYLINDER, ELLIPSOID
 
-# Materials: how a surface answers to LiDAR and to a camera. HEAD and TAIL carry a vehicle's lamps in front or behind
+# Materials: how a surface reflects to LiDAR and to a camera. HEAD and TAIL carry a vehicle's lamps in front or behind
 # alone, a LAMP is one, a PYLON is as plain as a traffic cone is not.
 (PAINT, GLASS, RUBBER, CLOTH, SKIN, METAL, PLASTIC, CONCRETE, FACADE, FOLIAGE, BARK, SIGN, CAR_BODY, BUS_BODY, STRIPED,
  HEAD, TAIL, LAMP, PYLON) = range(19)  # fmt: skip

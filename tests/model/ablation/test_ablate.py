@@ -34,8 +34,10 @@ def failure(*argv):
 
 
 def rows_to_run(plan_values):
-    """The teacher with another seed than the plan's, a student that cannot train because three frames do not fill its
-    batch, and the teacher without LiDAR."""
+    """Make three rows: a teacher with its own seed, a student that cannot train, and the teacher without LiDAR.
+
+    The student cannot train because three frames do not fill its batch.
+    """
     teacher, plain, _, without = plan_values["rows"]
     cannot = {**plain, "name": "cannot", "set": {"training.batch_size": 4}}
     return [{**teacher, "seeds": [2]}, cannot, without]

@@ -1,4 +1,4 @@
-"""Tables and pictures of a study come from its records alone, the same bytes every time, with numbers as by hand."""
+"""Study: tables and pictures from its records alone, the same bytes every time, with numbers as by hand."""
 
 import shutil
 

@@ -99,7 +99,7 @@ def test_mmdetection3d_centerpoint_says_the_same_here(voxel_config, tmp_path, ve
     assert not report.missing and not report.unexpected and not report.differing
     bev = network.pts_neck(network.pts_backbone(network.pts_middle_encoder(*mean_voxels(points), SHAPE)))
     assert_same_maps(run(model, points), network.pts_bbox_head(bev), old_boxes)
-    assert ("does not say of which mmdetection3d" in report.text()) == (version is None)
+    assert ("does not state its version of mmdetection3d" in report.text()) == (version is None)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Calibration and firing times: a vehicle of its own for every scene, close to nuScenes' design."""
+"""Sensor rig: calibration and firing times vary by scene, close to nuScenes' design."""
 
 import numpy as np
 import pytest
