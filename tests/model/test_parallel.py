@@ -2,6 +2,11 @@
 
 import math
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +42,26 @@ def test_a_killed_process_is_one_line():
 def test_there_must_be_a_worker():
     with pytest.raises(UserError, match="--workers 0"):
         list(in_parallel(math.factorial, [1], 0))
+
+
+def alive(process):
+    """Check whether a process runs; an ended one that nobody waited for is a zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import os, time\nfrom vexkd_model.parallel import in_parallel\n\n"
+                      "def job(i):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n\n"
+                      "if __name__ == '__main__':\n    list(in_parallel(job, range(2), 2))\n")
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    workers = {int(parent.stdout.readline()) for _ in range(2)}
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(workers) == 2 and not any(map(alive, workers))
