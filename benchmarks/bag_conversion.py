@@ -55,7 +55,7 @@ def fastest(ways: dict[str, Callable[[Path], None]], folder: Path, rounds: int) 
             write(folder / "out")
             seconds[name].append((time.perf_counter() - wall, time.process_time() - processor))
             shutil.rmtree(folder / "out")
-    return {name: np.min(found, axis=0) for name, found in seconds.items()}
+    return {name: np.min(rounds_s, axis=0) for name, rounds_s in seconds.items()}
 
 
 def main() -> int:

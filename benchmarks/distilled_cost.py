@@ -49,17 +49,17 @@ def main() -> int:
     for predictor in pair:
         predictor.warm_up()
     frames = [load_frame(index, i, pair[0].config) for i in range(min(arguments.frames, len(index)))]
-    ratios, of_each = [], ([], [])
+    ratios, times_by_package = [], ([], [])
     for i in progress(range(arguments.rounds * len(frames)), "predict in turns", unit="pairs"):
         # Each goes first as often as the other.
         order = (0, 1) if i % 2 else (1, 0)
         took = {which: seconds(pair[which], frames[i % len(frames)]) for which in order}
         ratios.append(took[1] / took[0])
         for which in order:
-            of_each[which].append(took[which])
+            times_by_package[which].append(took[which])
     sizes = [(package / WEIGHTS).stat().st_size for package in packages]
     modules = [[(name, type(module)) for name, module in predictor.model.named_modules()] for predictor in pair]
-    plain, taught = (1e3 * median(times) for times in of_each)
+    plain, taught = (1e3 * median(times) for times in times_by_package)
     same = modules[0] == modules[1]
     print(f"{machine()}\n\n| | plain | distilled | ratio |\n| --- | ---: | ---: | ---: |")
     print(f"| weights [bytes] | {sizes[0]} | {sizes[1]} | {sizes[1] / sizes[0]:.3f} |")

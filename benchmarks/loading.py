@@ -150,13 +150,13 @@ def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, fl
     loader = DataLoader(data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES),
                         num_workers=workers)  # fmt: skip
     iterator = iter(loader)
-    found = []
+    memory = []
     for half in (batches // 2, batches - batches // 2):
         for _ in progress(itertools.islice(iterator, half), f"{workers} workers", half, "batches"):
             pass
         children = [child.pid for child in multiprocessing.active_children() if child.pid]
-        found.append(np.mean([_memory(child) for child in children], axis=0))
-    (half_way, _), (private, proportional) = np.round(found, 1).tolist()
+        memory.append(np.mean([_memory(child) for child in children], axis=0))
+    (half_way, _), (private, proportional) = np.round(memory, 1).tolist()
     return {"private, half way": half_way, "private": private, "proportional": proportional}
 
 
@@ -189,8 +189,8 @@ def main() -> int:
         fast = False
         for name, used in (("all cores", cores), ("one core", {min(cores)})):
             os.sched_setaffinity(0, used)
-            figures[f"frames/s, {name}"] = found = speeds(loaders, arguments.frames)
-            ratios = {other: round(found["read_frame"] / found[other], 2) for other in found if other != "read_frame"}
+            figures[f"frames/s, {name}"] = speed = speeds(loaders, arguments.frames)
+            ratios = {other: round(speed["read_frame"] / speed[other], 2) for other in speed if other != "read_frame"}
             figures[f"times as fast, {name}"] = ratios
             if name == "all cores":
                 fast = ratios["devkit and PIL, resized and cropped"] >= TIMES_AS_FAST

@@ -83,8 +83,8 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
         with torch.autocast(device, torch.bfloat16):
             figures["bf16_s"] = timed(lambda: model(batch.sensors))
         expected = model(batch.sensors).features.high
-        found = exported(model, batch.sensors).module()(batch.sensors).features.high
-    figures["export_error"] = ((found - expected).abs().max() / expected.abs().max()).item()
+        actual = exported(model, batch.sensors).module()(batch.sensors).features.high
+    figures["export_error"] = ((actual - expected).abs().max() / expected.abs().max()).item()
     figures["gflops"] = describe(config).gflops
     return figures
 

@@ -106,14 +106,14 @@ def main() -> int:
             config = load_config(CONFIGS / f"{name}.yaml", [f"segmentation.loss_weight={MAP_WEIGHT}"])
             model = learn(config, whole_set(config, index), arguments.steps, arguments.rate, arguments.device)
             predictor = Predictor(model, config, None, arguments.device)
-            found = figures_of(score_split(predict_split(predictor, index), index))
-            write_json(path, {**found, "steps": arguments.steps, "seconds": time.monotonic() - start,
+            figures = figures_of(score_split(predict_split(predictor, index), index))
+            write_json(path, {**figures, "steps": arguments.steps, "seconds": time.monotonic() - start,
                               "cameras_alone": config.lidar is None})
-        found = json.loads(path.read_text())
-        print(f"| {name} | {found['steps']} | {found['mean_ap']:.3f} | {found['classes']} | {found['mean_iou']:.3f} | "
-              f"{found['map_classes']} | {found['seconds']:.0f} |", flush=True)
-        least = LEAST_AP_OF_CAMERAS if found["cameras_alone"] else LEAST_AP
-        holds &= found["mean_ap"] > least and found["mean_iou"] > LEAST_IOU
+        figures = json.loads(path.read_text())
+        print(f"| {name} | {figures['steps']} | {figures['mean_ap']:.3f} | {figures['classes']} | "
+              f"{figures['mean_iou']:.3f} | {figures['map_classes']} | {figures['seconds']:.0f} |", flush=True)
+        least = LEAST_AP_OF_CAMERAS if figures["cameras_alone"] else LEAST_AP
+        holds &= figures["mean_ap"] > least and figures["mean_iou"] > LEAST_IOU
     return 0 if holds else 1
 
 

@@ -87,7 +87,7 @@ def _per_class(study: Study, key: str) -> str:
     rows = [row for row in study.rows if any(getattr(record.figures, key) for record in row.records.values())]
     if not rows:
         return ""
-    lines = [[name, *(_mean(row, _of_class(key, name)) for row in rows)] for name in _classes(study, key)]
+    lines = [[name, *(_mean(row, _class_figure(key, name)) for row in rows)] for name in _classes(study, key)]
     return f"## {key} of each class\n\n" + _table([key, *(row.name for row in rows)], [
         *lines, [PER_CLASS[key], *(_mean(row, _figure(PER_CLASS[key])) for row in rows)]])
 
@@ -116,7 +116,7 @@ def _machine(kind: dict[str, str | int | None] | None) -> str:
 
 
 def _teachers(study: Study) -> list[str]:
-    """One line per teacher that was trained again between its students, and so had several sets of weights."""
+    """List the teachers that were trained again between their students, and so had several sets of weights."""
     weights: dict[tuple[str, int], set[str]] = {}
     for record in study.records:
         if record.teacher:
@@ -135,7 +135,7 @@ def _figure(name: str) -> Callable[[Figures], float | None]:
     return lambda figures: getattr(figures, name)
 
 
-def _of_class(key: str, name: str) -> Callable[[Figures], float | None]:
+def _class_figure(key: str, name: str) -> Callable[[Figures], float | None]:
     return lambda figures: (getattr(figures, key) or {}).get(name)
 
 

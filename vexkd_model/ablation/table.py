@@ -78,8 +78,8 @@ def collect(plan: Plan, out: Path, records: Records | None = None) -> list[RowFi
     """Collect the figures of the finished runs, one entry per row of the plan."""
     runs, rows = runs_of(plan, out), []
     for row in plan.rows:
-        of_row = [_figures(run, records) for run in runs if run.row is row]
-        done = [figures for figures in of_row if figures]
+        finished_or_none = [_figures(run, records) for run in runs if run.row is row]
+        done = [figures for figures in finished_or_none if figures]
         values = {metric: [getattr(figures, metric) for figures in done] for metric in METRICS}
         spreads = {metric: spread([value for value in of if value is not None]) for metric, of in values.items()}
         rows.append(RowFigures(row.name, len(done), len(plan.seeds_of(row)), spreads))

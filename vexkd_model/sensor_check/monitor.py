@@ -37,7 +37,7 @@ class SensorMonitor:
     @property
     def mismatches(self) -> list[Mismatch]:
         """Present differences: LiDAR first, then the cameras in the order of types.CAMERAS."""
-        return [mismatch for found in self._mismatches.values() for mismatch in found]
+        return [mismatch for mismatches in self._mismatches.values() for mismatch in mismatches]
 
     @property
     def moments(self) -> dict[str, int]:

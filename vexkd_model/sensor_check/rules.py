@@ -159,9 +159,9 @@ def _turned(seen: SweepStatistics, clouds: int, trained: LidarStatistics) -> tup
             "and y left in base_link; correct the yaw of base_link → the LiDAR's frame, unless this is a wide place")
 
 
-def _lidar(*found: tuple[str, str] | None) -> list[Mismatch]:
+def _lidar(*differences: tuple[str, str] | None) -> list[Mismatch]:
     """Make mismatches of those pairs of kind and text that are not None."""
-    return [Mismatch(LIDAR, *one) for one in found if one]
+    return [Mismatch(LIDAR, *one) for one in differences if one]
 
 
 def _percent(spread: Spread) -> str:
@@ -183,9 +183,10 @@ def camera_mismatches(seen: ImageStatistics, name: str, trained: tuple[CameraSta
     if own is None or config.camera is None:
         return []
     images = config.camera.images
-    found = [_exposure(seen, own), _field_of_view(seen, own, images), _aspect(seen, own),
-             _resolution(seen, own, images), _direction(seen, own, trained) or _roll(seen, own), _height(seen, own)]
-    return [Mismatch(name, *one) for one in found if one]
+    differences = [
+        _exposure(seen, own), _field_of_view(seen, own, images), _aspect(seen, own), _resolution(seen, own, images),
+        _direction(seen, own, trained) or _roll(seen, own), _height(seen, own)]
+    return [Mismatch(name, *one) for one in differences if one]
 
 
 def _exposure(seen: ImageStatistics, own: CameraStatistics) -> tuple[str, str] | None:

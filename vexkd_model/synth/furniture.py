@@ -42,7 +42,7 @@ AT_FRONTS = {"none": 0.38, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "bo
 LONGEST_M = {"planter": 1.9, "board": 0.7, "statue": 0.8, "poster": 1.3}  # of things that are not round; along the road
 
 
-class Pile:
+class SolidCollection:
     """Collection of solids, built one by one, and the positions of lamps."""
 
     def __init__(self) -> None:
@@ -82,26 +82,26 @@ def square(x: float, y: float, half: float) -> Polygon:
     return footprint(x, y, 0.0, 2 * half, 2 * half)
 
 
-def tree(pile: Pile, x: float, y: float, rng: np.random.Generator, radius: float) -> None:
+def tree(pile: SolidCollection, x: float, y: float, rng: np.random.Generator, radius: float) -> None:
     bottom, thickness = float(rng.uniform(2.9, 3.7)), float(rng.uniform(0.10, 0.24))
     height = float(rng.uniform(1.3, 2.4))
     pile.upright(CYLINDER, BARK, x, y, 0.2, bottom + 0.2, thickness, shade(rng, _TRUNK))
     pile.add(ELLIPSOID, FOLIAGE, (x, y, bottom + height), (radius, radius, height), shade(rng, _LEAVES))
 
 
-def bush(pile: Pile, x: float, y: float, rng: np.random.Generator) -> None:
+def bush(pile: SolidCollection, x: float, y: float, rng: np.random.Generator) -> None:
     r, h = float(rng.uniform(0.4, 1.1)), float(rng.uniform(0.3, 0.9))
     pile.add(ELLIPSOID, FOLIAGE, (x, y, KERB_HEIGHT_M + h * 0.7), (r, r, h), shade(rng, _LEAVES))
 
 
-def lamp(pile: Pile, x: float, y: float, yaw: float, height: float) -> None:
+def lamp(pile: SolidCollection, x: float, y: float, yaw: float, height: float) -> None:
     pile.upright(CYLINDER, METAL, x, y, 0.0, height, 0.08, _POLE)
     arm = np.array([np.cos(yaw), np.sin(yaw)]) * 0.8
     pile.add(BOX, METAL, (x + arm[0], y + arm[1], height), (0.9, 0.12, 0.06), _POLE, yaw)
     pile.lamps.append((float(x + 1.5 * arm[0]), float(y + 1.5 * arm[1]), height))
 
 
-def street_furniture(pile: Pile, layout: Layout, side: int, rng: np.random.Generator, site: Site) -> None:
+def street_furniture(pile: SolidCollection, layout: Layout, side: int, rng: np.random.Generator, site: Site) -> None:
     """Add furniture along the kerb, on the walkway's strip where nobody walks, and along its far edge."""
     rows = ((AT_KERB, 6.0, layout.kerb(side) + 0.55), (AT_FRONTS, 5.0, layout.kerb(side) + layout.walkway_width + 0.35))
     for things, pitch, d in rows:
@@ -122,20 +122,20 @@ def street_furniture(pile: Pile, layout: Layout, side: int, rng: np.random.Gener
                 _THINGS[what](pile, x, y, along, rng)
 
 
-def _sign(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _sign(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     pile.upright(CYLINDER, METAL, x, y, 0.0, 2.6, 0.04, _POLE)
     pile.add(BOX, SIGN, (x, y, 2.5), (0.03, 0.33, 0.33), (0.75, 0.12, 0.10), along)
 
 
-def _bin(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _bin(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     pile.upright(CYLINDER, PLASTIC, x, y, KERB_HEIGHT_M, 1.1, 0.27, shade(rng, (0.15, 0.25, 0.2)))
 
 
-def _bollard(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _bollard(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     pile.upright(CYLINDER, CONCRETE, x, y, 0.1, 0.9, 0.11, (0.6, 0.6, 0.58))
 
 
-def _hydrant(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _hydrant(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     colour = shade(rng, ((0.65, 0.10, 0.08), (0.85, 0.60, 0.10))[rng.integers(2)])
     top = KERB_HEIGHT_M + float(rng.uniform(0.65, 0.9))
     pile.upright(CYLINDER, METAL, x, y, KERB_HEIGHT_M, top - 0.12, 0.13, colour)
@@ -143,49 +143,49 @@ def _hydrant(pile: Pile, x: float, y: float, along: float, rng: np.random.Genera
     pile.add(BOX, METAL, (x, y, top - 0.35), (0.06, 0.21, 0.06), colour, along)
 
 
-def _mailbox(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _mailbox(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     height, half = float(rng.uniform(1.1, 1.45)), float(rng.uniform(0.20, 0.30))
     pile.add(BOX, METAL, (x, y, KERB_HEIGHT_M + height / 2), (half, 0.24, height / 2),
              shade(rng, _PAINTS[rng.integers(len(_PAINTS))]), along)
 
 
-def _meter(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _meter(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     pile.upright(CYLINDER, METAL, x, y, 0.1, 1.25, 0.05, _POLE)
     pile.add(BOX, METAL, (x, y, 1.4), (0.12, 0.10, 0.18), (0.35, 0.36, 0.38), along)
 
 
-def _delineator(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _delineator(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a plastic post as orange as a cone, with a cone's white band."""
     pile.upright(CYLINDER, STRIPED, x, y, 0.1, float(rng.uniform(0.9, 1.2)), 0.07, (0.95, 0.35, 0.05))
 
 
-def _slim_bush(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _slim_bush(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a clipped conifer of a person's size."""
     top, radius = float(rng.uniform(1.3, 2.1)), float(rng.uniform(0.24, 0.38))
     kind = CONE if rng.random() < 0.4 else ELLIPSOID
     pile.upright(kind, FOLIAGE, x, y, 0.1, top, radius * (1.3 if kind == CONE else 1.0), shade(rng, _LEAVES))
 
 
-def _post(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _post(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a stone post or a covered stand: for LiDAR, a person who stands still."""
     top, radius = float(rng.uniform(1.4, 1.9)), float(rng.uniform(0.16, 0.28))
     material, colour = ((CONCRETE, (0.55, 0.54, 0.50)), (CLOTH, (0.30, 0.30, 0.34)))[rng.integers(2)]
     pile.upright(CYLINDER, material, x, y, 0.1, top, radius, shade(rng, colour))
 
 
-def _board(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _board(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add an advertising board on the walkway, facing pedestrians."""
     pile.add(BOX, PLASTIC, (x, y, KERB_HEIGHT_M + 0.55), (0.08, 0.30, 0.55),
              shade(rng, _PAINTS[rng.integers(len(_PAINTS))], 0.1), along)
 
 
-def _planter(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _planter(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a trough with low plants, of a barrier's size, material and place."""
     pile.add(BOX, CONCRETE, (x, y, KERB_HEIGHT_M + 0.3), (0.9, 0.25, 0.3), (0.6, 0.58, 0.55), along)
     pile.add(ELLIPSOID, FOLIAGE, (x, y, KERB_HEIGHT_M + 0.6), (0.85, 0.24, 0.3), shade(rng, _LEAVES), along)
 
 
-def _pylon(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _pylon(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a plain cone-shaped post: a traffic cone's outline, in another colour and without the bright band."""
     cone = object_solids("traffic_cone", 0, draw_size(rng, "traffic_cone"), np.zeros(3))
     colour = np.array(shade(rng, _PYLONS[rng.integers(len(_PYLONS))]))
@@ -193,7 +193,7 @@ def _pylon(pile: Pile, x: float, y: float, along: float, rng: np.random.Generato
                KERB_HEIGHT_M, along)
 
 
-def _statue(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _statue(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a stone figure: a pedestrian for LiDAR, plain grey for a camera."""
     figure = _figure(rng)
     stone = np.array(shade(rng, (0.58, 0.57, 0.53)))
@@ -201,7 +201,7 @@ def _statue(pile: Pile, x: float, y: float, along: float, rng: np.random.Generat
                KERB_HEIGHT_M, along + np.pi / 2 * rng.integers(4))
 
 
-def _poster(pile: Pile, x: float, y: float, along: float, rng: np.random.Generator) -> None:
+def _poster(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a flat person on either side of a board: a pedestrian for a camera, a wall for LiDAR."""
     figure = _figure(rng)
     ahead = figure.centre[:, 0] + figure.half[:, 0]  # what is in front stays in front

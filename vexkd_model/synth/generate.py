@@ -80,12 +80,12 @@ def _is_begun(out: Path, made_of: dict) -> bool:
     if not path.is_file():
         raise UserError(f"{out}: not empty and without {MANIFEST}; give an empty or new folder")
     try:
-        found = json.loads(path.read_text())
+        manifest = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not readable ({error}); delete the folder and start again") from None
     for key, value in made_of.items():
-        if found.get(key) != value:
-            raise UserError(f"{path}: holds {key} {found.get(key)}, not {value}; give another folder")
+        if manifest.get(key) != value:
+            raise UserError(f"{path}: holds {key} {manifest.get(key)}, not {value}; give another folder")
     return True
 
 

@@ -89,11 +89,11 @@ def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Te
               depth: torch.Tensor, on_ground: torch.Tensor, kind: torch.Tensor) -> Surfaces:
     """Look up the surface that every ray meets."""
     cosine = directions[:, 2].abs()
-    of_kind = kind.cpu().numpy()
+    kinds = kind.cpu().numpy()
     distance = depth.cpu().numpy()
     dry = 1 - world.weather.rain
-    intensity = GROUND_INTENSITY[of_kind] * (1 - WET_GROUND * world.weather.rain)
-    painted = (of_kind == PAINT_WHITE) | (of_kind == PAINT_YELLOW)
+    intensity = GROUND_INTENSITY[kinds] * (1 - WET_GROUND * world.weather.rain)
+    painted = (kinds == PAINT_WHITE) | (kinds == PAINT_YELLOW)
     intensity += painted * (dry * PAINT_BONUS) * np.exp(-((np.minimum(distance, 99.0) / PAINT_REACH_M) ** 2))
     solid = torch.nonzero(~on_ground & (hits.primitive != NO_HIT)).squeeze(1)
     index = hits.primitive[solid]

@@ -8,7 +8,7 @@ from shapely.prepared import prep
 from vexkd_model.synth.actors import Site, footprint
 from vexkd_model.synth.furniture import (
     CAR_PARK_LAMP_HEIGHT_M,
-    Pile,
+    SolidCollection,
     bush,
     lamp,
     shade,
@@ -26,7 +26,7 @@ _FACADES = ((0.62, 0.48, 0.38), (0.55, 0.30, 0.24), (0.70, 0.67, 0.60), (0.48, 0
 
 def build_scenery(layout: Layout, rng: np.random.Generator, site: Site) -> tuple[Solids, np.ndarray]:
     """Build all scenery along the roads, outside the occupied areas; also return the lamps (L, 3) [m]."""
-    pile = Pile()
+    pile = SolidCollection()
     kept_free = prep(unary_union(layout.areas["drivable_area"] + layout.areas["walkway"]))
     for lot in layout.lots:
         if lot.kind == "building":
@@ -42,7 +42,7 @@ def build_scenery(layout: Layout, rng: np.random.Generator, site: Site) -> tuple
     return pile.solids(), np.array(pile.lamps, float).reshape(-1, 3)
 
 
-def _houses(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, kept_free) -> None:
+def _houses(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Generator, kept_free) -> None:
     count = int(np.ceil((lot.s1 - lot.s0) / BUILDING_LENGTH_M))
     length = (lot.s1 - lot.s0) / count
     set_back = rng.uniform(0.8, 4.5)
@@ -55,7 +55,7 @@ def _houses(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, kept
             pile.add(BOX, FACADE, (x, y, height / 2), (length / 2, depth / 2, height / 2), colour, yaw)
 
 
-def _garden(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site, kept_free) -> None:
+def _garden(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site, kept_free) -> None:
     for _ in range(int((lot.s1 - lot.s0) * rng.uniform(0.15, 0.4))):
         x, y = layout.main.point(rng.uniform(lot.s0 + 2, lot.s1 - 2),
                                  lot.side * (lot.d_near + rng.uniform(2.0, lot.depth)))
@@ -67,14 +67,14 @@ def _garden(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, site
             bush(pile, x, y, rng)
 
 
-def _car_park_lamps(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> None:
+def _car_park_lamps(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> None:
     for s in np.arange(lot.s0 + 4, lot.s1 - 3, 14.0):
         x, y = layout.main.point(s, lot.side * (lot.d_near + 8.1))
         if site.take(square(x, y, 0.3)):
             lamp(pile, x, y, float(layout.main.heading(s)), CAR_PARK_LAMP_HEIGHT_M)
 
 
-def _heaps(pile: Pile, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> None:
+def _heaps(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) -> None:
     """Add sand, stacked blocks and now and then a container on a building site."""
     for _ in range(int(rng.integers(2, 5))):
         s = rng.uniform(lot.s0 + 3, lot.s1 - 3)
