@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from tiny_nuscenes import write_tiny_nuscenes
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.config import load_config
 from vexkd_model.data.index import FrameIndex

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from two_processes import in_two_processes
+from support.two_processes import in_two_processes
 
 from vexkd_model.distributed import all_gather, broadcast_error, mean_count, mean_over_processes
 from vexkd_model.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from tiny_nuscenes import write_tiny_nuscenes
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.ablation.run_record import Figures, RunRecord, config_hash
 from vexkd_model.config import dump_config, load_config

@@ -6,7 +6,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from tiny_nuscenes import write_tiny_nuscenes
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_nuscenes import boxes_in_base
+from support.street import boxes_in_base
 
 from vexkd_model.config import load_config, parse_config
 from vexkd_model.config.camera import CameraConfig, ImageAugmentConfig, ImageConfig

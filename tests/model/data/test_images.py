@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_nuscenes import CAMERAS, IMAGE_SIZE, SQUARE, base_from_camera, boxes_in_base, picture, pixels_of
+from support.rig import CAMERAS, IMAGE_SIZE
+from support.street import SQUARE, base_from_camera, boxes_in_base, picture, pixels_of
 
 from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.data.augment import BevAugmentation

@@ -5,19 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
-from tiny_nuscenes import (
-    EGO_SPEED,
-    HEADING,
-    KEYFRAME_S,
-    ORIGIN,
-    SCENES,
-    SENSOR_XYZ,
-    SWEEP_S,
-    boxes_in_base,
-    quaternion,
-    to_global,
-    write_tiny_nuscenes,
-)
+from support.rig import LIDAR_XYZ
+from support.street import EGO_SPEED, HEADING, KEYFRAME_S, ORIGIN, boxes_in_base, quaternion, rotation, to_global
+from support.tiny_nuscenes import SCENES, SWEEP_S, write_tiny_nuscenes
 
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.dataset import TrainingSet
@@ -61,8 +51,9 @@ def test_the_newest_sweep_comes_first_each_with_its_own_pose(tiny_index):
         along = EGO_SPEED * (2 * KEYFRAME_S - age)
         np.testing.assert_allclose(sweep.odom_from_base[:2, 3], to_global([along, 0.0]), atol=1e-4)
         heading = np.arctan2(sweep.odom_from_base[1, 0], sweep.odom_from_base[0, 0])
-        assert heading == pytest.approx(HEADING) and quaternion(HEADING)[3] == pytest.approx(np.sin(HEADING / 2))
-        np.testing.assert_allclose(sweep.base_from_sensor[:3, 3], SENSOR_XYZ)
+        assert heading == pytest.approx(HEADING)
+        assert quaternion(rotation(HEADING))[3] == pytest.approx(np.sin(HEADING / 2))
+        np.testing.assert_allclose(sweep.base_from_sensor[:3, 3], LIDAR_XYZ)
     assert len(tiny_index[0].sweeps) == 3  # no more before the scene's first keyframe
 
 

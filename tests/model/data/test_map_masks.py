@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 from nuscenes.map_expansion.map_api import NuScenesMap, NuScenesMapExplorer
-from tiny_nuscenes import HEADING, LOCATION, map_expansion, rotation, to_global
+from support.map_expansion import map_expansion
+from support.street import HEADING, LOCATION, rotation, to_global
 
 from vexkd_model.data.map_masks import LAYERS_OF_CLASS, MapRasteriser
 from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from tiny_nuscenes import SCENES, write_tiny_nuscenes
+from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
 
 from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from tiny_nuscenes import EGO_SPEED, THINGS, boxes_in_base, write_tiny_nuscenes
+from support.street import EGO_SPEED, THINGS, boxes_in_base
+from support.tiny_nuscenes import write_tiny_nuscenes
 from torch.utils.data import DataLoader
 
 from vexkd_model.config import load_config

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny_nuscenes import boxes_in_base
+from support.street import boxes_in_base
 
 from vexkd_model.data.sampling import ClassBalancedSampler, Draw, EpochSampler, ShardSampler
 from vexkd_model.distributed import ALONE, Shard

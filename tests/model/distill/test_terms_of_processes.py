@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from two_processes import in_two_processes
+from support.two_processes import in_two_processes
 
 from vexkd_model.distill.relation import relation_loss
 from vexkd_model.distill.response import depth_response, heatmap_response, map_response

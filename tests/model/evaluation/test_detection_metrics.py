@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from tiny_nuscenes import SCENES, THINGS
+from support.street import THINGS
+from support.tiny_nuscenes import SCENES
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from support.tiny_nuscenes import write_tiny_nuscenes
 from test_detection_metrics import perfect, prediction
-from tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare

@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from nuscenes.utils.geometry_utils import BoxVisibility, view_points
-from tiny_nuscenes import CAMERAS, IMAGE_SIZE, SCENES, boxes_in_base, pixels_of, write_tiny_nuscenes
+from support.rig import CAMERAS, IMAGE_SIZE
+from support.street import boxes_in_base, pixels_of
+from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.data.prepare import prepare

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_nuscenes import write_tiny_nuscenes
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.config import load_config
 from vexkd_model.data.index import FrameIndex

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from support.two_processes import in_two_processes
 from torch import nn
-from two_processes import in_two_processes
 
 from vexkd_model.training.sync_batch_norm import ProcessesBatchNorm, in_one_process, over_processes
 

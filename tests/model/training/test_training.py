@@ -9,7 +9,7 @@ import pytest
 import torch
 from nuscenes.eval.common.loaders import load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox
-from tiny_nuscenes import write_tiny_nuscenes
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_content import messages_of, stamp_of
-from full_nuscenes import START_US
-from tiny_nuscenes import HEADING, ORIGIN, boxes_in_base, to_global
+from support.bag_content import messages_of, stamp_of
+from support.full_nuscenes import START_US
+from support.street import HEADING, ORIGIN, boxes_in_base, to_global
 
 Messages = dict[str, list[tuple[int, object]]]
 OTHER = "animal"  # none of the ten classes

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bag_content import messages_of
+from support.bag_content import messages_of
 
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_content import messages_of, stamp_of
-from full_nuscenes import RADAR_FIELDS, RADAR_XYZ, radar_returns, write_radar
 from nuscenes.nuscenes import NuScenes
 from nuscenes.utils.data_classes import RadarPointCloud
+from support.bag_content import messages_of, stamp_of
+from support.full_nuscenes import RADAR_FIELDS, RADAR_XYZ, radar_returns, write_radar
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert

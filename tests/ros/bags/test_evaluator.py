@@ -136,7 +136,7 @@ def test_latency_is_that_of_every_frame(tiny_index: FrameIndex, tmp_path: Path) 
 def test_a_keyframe_that_lacks_a_message_is_no_score(tiny_index: FrameIndex, tmp_path: Path, lost: str) -> None:
     bag = write_published(tmp_path / "bag", truth_as_predictions(tiny_index),
                           keep=lambda topic, frame: (topic, frame) != (lost, 1))
-    with pytest.raises(UserError, match=r"published 2 of 3 keyframes of mini_val \(.*missing: sample1\)"):
+    with pytest.raises(UserError, match=r"published 2 of 3 keyframes of mini_val \(.*missing: scene-0103-1\)"):
         evaluate_bag(bag, tiny_index)
 
 

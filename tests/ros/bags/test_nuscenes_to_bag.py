@@ -5,16 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bag_content import messages_of, stamp_of
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 from pyquaternion import Quaternion
 from rosbags.highlevel import AnyReader
+from support.bag_content import messages_of, stamp_of
+from support.clock import wait_for
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert, main
@@ -160,11 +160,7 @@ def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_comple
     process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.bags.nuscenes_to_bag", str(root), "--version",
                                 "v1.0-mini", "--out", str(tmp_path / "bags")])
     partial = tmp_path / "bags" / "scene-0103.partial"
-    for _ in range(300):
-        if partial.is_dir():
-            break
-        time.sleep(0.1)
-    time.sleep(0.5)
+    wait_for(lambda: any(partial.rglob("*.mcap")), "the beginning of a bag")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "bags" / "scene-0103").exists()
@@ -218,16 +214,17 @@ def test_files_that_are_not_there_are_left_out_and_said(tiny_dataset: Path, tmp_
                                                         capsys: pytest.CaptureFixture) -> None:
     root = tmp_path / "data"
     subprocess.run(["cp", "-r", str(tiny_dataset), str(root)], check=True)
-    sweeps = sorted((root / "sweeps" / "LIDAR_TOP").iterdir())
-    for file in sweeps[2:4]:
-        file.unlink()
-    line = f"LIDAR_TOP: 2 of 9 files are not there (the first is {sweeps[2]}); left out"
+    sweeps = lidar_chain(NuScenes("v1.0-mini", str(root), verbose=False))
+    gone = [sweep for sweep in sweeps if not sweep["is_key_frame"]][2:4]
+    for sweep in gone:
+        (root / sweep["filename"]).unlink()
+    line = f"LIDAR_TOP: 2 of 9 files are not there (the first is {root / gone[0]['filename']}); left out"
     bag, = convert(root, "v1.0-mini", tmp_path / "bags")
     assert line in capsys.readouterr().err
     assert json.loads((tmp_path / "bags" / "manifest.json").read_text())["bags"]["scene-0103"]["left_out"] == [line]
     messages = messages_of(bag)
     assert [stamp for stamp, _ in messages["/lidar/points"]] == [
-        1000 * int(path.name.split(".")[0]) for path in sorted(root.rglob("*.pcd.bin"), key=lambda path: path.name)]
+        1000 * sweep["timestamp"] for sweep in sweeps if sweep not in gone]
     assert len(messages["/tf"]) == len(messages_of(bag)["/odom"]) + 3 == 12, "poses are known all the same"
 
     subprocess.run(["rm", "-r", str(root / "sweeps"), str(root / "samples")], check=True)

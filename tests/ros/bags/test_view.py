@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from pyquaternion import Quaternion
 from rosbags.rosbag2 import StoragePlugin, Writer
+from support.rig import LIDAR_XYZ
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import read_lidar_file
@@ -113,8 +114,8 @@ def test_annotated_boxes_stand_where_the_dataset_says(data, tiny_index):
 def test_points_stand_where_the_lidar_saw_them(data, tiny_index):
     sweep = tiny_index[0].sweeps[0]
     points = read_lidar_file(sweep.path)[:, :3]
-    # LIDAR_TOP of the tiny dataset: at (0.94, 0, 1.84), turned by −90°
-    expected = np.column_stack([points[:, 1], -points[:, 0], points[:, 2]]) + np.array([0.94, 0.0, 1.84])
+    # LIDAR_TOP of the tiny dataset is turned by −90°
+    expected = np.column_stack([points[:, 1], -points[:, 0], points[:, 2]]) + LIDAR_XYZ
     shown = np.frombuffer(base64.b64decode(data["frames"][0]["points"]), "<i2").reshape(-1, 3) / 100
     assert shown.shape == expected.shape and np.abs(shown - expected).max() <= 0.0051
 
@@ -166,4 +167,4 @@ def test_a_browser_shows_it(page):
                            "--dump-dom", f"{page.as_uri()}#1"], capture_output=True, text=True, timeout=120)
     text = re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
     assert "2 detections, 3 annotated in range, 1 hits, 1 false alarms, 2 misses" in text
-    assert "2 of 3, 0.15 s sample1" in text and 'id="camera-eye"' in text
+    assert "2 of 3, 0.15 s scene-0103-1" in text and 'id="camera-eye"' in text

@@ -1,23 +1,12 @@
-"""The model tests' hand-made dataset with what only bags hold beside it: a radar and the CAN bus expansion."""
+"""The tiny nuScenes dataset with what only bags hold beside it: a radar and the CAN bus expansion."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[2] / "model"))
-from tiny_nuscenes import (
-    EGO_SPEED,
-    HEADING,
-    KEYFRAME_S,
-    LOCATION,
-    SCENES,
-    START_US,
-    quaternion,
-    to_global,
-    write_tiny_nuscenes,
-)
+from support.street import EGO_SPEED, HEADING, KEYFRAME_S, LOCATION, ego_pose, quaternion, rotation, to_global
+from support.tiny_nuscenes import SCENES, START_US, write_tiny_nuscenes
 
 # As in nuScenes' own files.
 RADAR_FIELDS = np.dtype([
@@ -36,7 +25,7 @@ def write_full_nuscenes(root: Path) -> Path:
               for name in ("sensor", "calibrated_sensor", "ego_pose", "sample_data")}
     tables["sensor"].append({"token": "radar", "channel": "RADAR_FRONT", "modality": "radar"})
     tables["calibrated_sensor"].append({"token": "radar", "sensor_token": "radar", "translation": RADAR_XYZ,
-                                        "rotation": quaternion(0.0), "camera_intrinsic": []})
+                                        "rotation": quaternion(np.eye(3)), "camera_intrinsic": []})
     (root / "samples" / "RADAR_FRONT").mkdir(parents=True)
     for number, (scene, keyframes) in enumerate(SCENES.items()):
         for k in range(keyframes):
@@ -64,8 +53,7 @@ def _add_radar(root: Path, tables: dict, sample: str, keyframe: int, start_us: i
     token, path = f"{sample}-radar", f"samples/RADAR_FRONT/{sample}.pcd"
     write_radar(root / path, radar_returns(7 + keyframe))
     stamp = start_us + round(seconds * 1e6)
-    tables["ego_pose"].append({"token": token, "timestamp": stamp, "rotation": quaternion(HEADING),
-                               "translation": to_global(np.array([EGO_SPEED * seconds, 0.0, 0.0])).tolist()})
+    tables["ego_pose"].append({"token": token, "timestamp": stamp, **ego_pose(seconds)})
     tables["sample_data"].append({
         "token": token, "sample_token": sample, "ego_pose_token": token, "calibrated_sensor_token": "radar",
         "timestamp": stamp, "fileformat": "pcd", "is_key_frame": True, "height": 0, "width": 0, "filename": path,
@@ -96,7 +84,7 @@ def _write_can_bus(folder: Path, scene: str) -> None:
     imu = [{"utime": START_US + i * IMU_PERIOD_US, "q": [0.5, 0.5, -0.5, 0.5], "linear_accel": [0.1 * i, -0.2, 9.8],
             "rotation_rate": [0.01, 0.02, 0.03 * i]} for i in range(20)]
     pose = [{"utime": START_US + i * POSE_PERIOD_US, "pos": to_global(np.array([0.1 * i, 0, 0])).tolist(),
-             "orientation": quaternion(HEADING), "vel": [EGO_SPEED, 0.0, 0.0], "accel": [0.0, 0.0, 9.8],
+             "orientation": quaternion(rotation(HEADING)), "vel": [EGO_SPEED, 0.0, 0.0], "accel": [0.0, 0.0, 9.8],
              "rotation_rate": [0.0, 0.0, 0.1]} for i in range(10)]
     vehicle = [{"utime": START_US + i * 500_000, "brake": 3, "steering": -1.5} for i in range(2)]
     for name, records in (("ms_imu", imu), ("pose", pose), ("vehicle_monitor", vehicle)):
