@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import setuptools
+from support.clock import wait_for
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "environment/setup.sh"
@@ -158,10 +159,8 @@ def test_a_changed_pin_makes_all_anew_and_a_changed_project_only_its_own_step(re
 @pytest.mark.slow
 def test_a_run_killed_half_way_is_made_good_by_the_next(repository, ros_machine):
     killed = start(repository, ros_machine)
-    deadline = time.monotonic() + 60
-    while not (repository / ".venv/bin/python").exists():
-        assert time.monotonic() < deadline and killed.poll() is None
-        time.sleep(0.02)
+    wait_for(lambda: killed.poll() is not None or (repository / ".venv/bin/python").exists(), "a new Python")
+    assert killed.poll() is None
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     assert not (repository / ".venv/packages").exists()

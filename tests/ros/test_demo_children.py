@@ -3,11 +3,11 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.clock import wait_for
 
 from vexkd_model.errors import UserError
 from vexkd_ros.children import Children
@@ -26,11 +26,8 @@ def is_alive(pid: int) -> bool:
 
 
 def written_pid(path: Path) -> int:
-    for _ in range(200):
-        if path.exists() and path.read_text().endswith("\n"):
-            return int(path.read_text())
-        time.sleep(0.05)
-    raise AssertionError(f"{path} was never written")
+    wait_for(lambda: path.exists() and path.read_text().endswith("\n"), f"{path}")
+    return int(path.read_text())
 
 
 def sleeper(path: Path, stubborn: bool = False) -> list[str]:

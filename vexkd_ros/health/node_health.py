@@ -36,15 +36,16 @@ class Limits:
 
 
 class NodeHealth:
-    """Counters of a node and the diagnostic messages made of them; thread-safe. Every time is time.monotonic()."""
+    """Counters of a node and the diagnostic messages made of them; thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._last_problem: tuple[float, str] | None = None
         self._begin((), Limits())
 
     def _begin(self, inputs: Sequence[str], limits: Limits) -> None:
-        self._started = time.monotonic()
+        self._started = self._clock()
         self._limits = limits
         self._inputs = {name: InputWatch(self._started) for name in inputs}
         self._frames: deque[tuple[float, Latency]] = deque()
@@ -67,17 +68,17 @@ class NodeHealth:
 
     def cannot_configure(self, reason: str) -> None:
         with self._lock:
-            self._last_problem = time.monotonic(), reason
+            self._last_problem = self._clock(), reason
 
     def input_received(self, age_s: float, name: str = "points") -> None:
         """age_s: node clock − input stamp; means little while a bag is replayed."""
         with self._lock:
-            self._inputs[name].arrived(time.monotonic(), age_s)
+            self._inputs[name].arrived(self._clock(), age_s)
 
     def idle(self) -> None:
         """Note an input whose output nobody subscribes to."""
         with self._lock:
-            self._idle = time.monotonic()
+            self._idle = self._clock()
 
     def points_removed(self, count: int) -> None:
         """Count the points of the last input that were not finite."""
@@ -88,12 +89,12 @@ class NodeHealth:
     def synchronised(self, error_s: float) -> None:
         """Note the largest distance in time [s] between an image of a frame and the frame."""
         with self._lock:
-            self._sync_errors.append((time.monotonic(), error_s))
+            self._sync_errors.append((self._clock(), error_s))
 
     def frame_published(self, latency: Latency) -> None:
         with self._lock:
             self._outputs += 1
-            self._frames.append((time.monotonic(), latency))
+            self._frames.append((self._clock(), latency))
 
     def dropped(self, reason: str) -> bool:
         """Count an input that led to no output. True if the reason is due in the log."""
@@ -117,7 +118,7 @@ class NodeHealth:
 
         state: of the lifecycle. why_silent: why nothing comes on an input, asked only where that is so.
         """
-        active, now = state == "active", time.monotonic()
+        active, now = state == "active", self._clock()
         with self._lock:
             stopped = [name for name, watch in self._inputs.items()
                        if active and watch.silent_s(now) > self._limits.stale_s]
@@ -239,7 +240,7 @@ class NodeHealth:
         return {"synchronisation p50 [ms]": f"{p50:.1f}", "synchronisation max [ms]": f"{most:.1f}"}
 
     def _note(self, counter: Counter, reason: str) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             counter[reason] += 1
             self._last_seen[reason] = now

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,7 +49,9 @@ class CameraSync:
     with `referenced` the reference, whose stamp then is the moment.
     """
 
-    def __init__(self, cameras: int, tolerance_ns: int, deadline_s: float, referenced: bool = False) -> None:
+    def __init__(self, cameras: int, tolerance_ns: int, deadline_s: float, referenced: bool = False,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._tolerance_ns, self._deadline_s, self._referenced = tolerance_ns, deadline_s, referenced
         self._recent: tuple[deque[ReceivedImage], ...] = tuple(deque() for _ in range(cameras))
         self._heard, self._resumed = [-SILENT_S] * cameras, -SILENT_S
@@ -90,7 +92,7 @@ class CameraSync:
         """Wait for a set; None once this is closed."""
         with self._changed:
             while not self._closed:
-                now = time.monotonic()
+                now = self._clock()
                 found = self._find(now) if self._first_news is not None else None
                 if found:
                     self._used = [image or before for image, before in zip(found.images, self._used, strict=True)]

@@ -1,6 +1,7 @@
 """Each frame's times under the names that Autoware's nodes give them, for its tools and plots."""
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 
 from builtin_interfaces.msg import Time
@@ -25,8 +26,8 @@ class DebugTimes:
     autoware_internal_debug_msgs/Float64Stamped with the input's stamp where that package is, else std_msgs/Float64.
     """
 
-    def __init__(self, node: LifecycleNode) -> None:
-        self._node = node
+    def __init__(self, node: LifecycleNode, clock: Callable[[], float] = time.monotonic) -> None:
+        self._node, self._clock = node, clock
         self._stamped = _float64_stamped()
         self._published_at: float | None = None
         self._publishers: dict[str, Publisher] = {
@@ -37,7 +38,7 @@ class DebugTimes:
 
     def publish(self, latency: Latency, age_ms: float, stamp: Time) -> None:
         """One frame's times."""
-        before, self._published_at = self._published_at, time.monotonic()
+        before, self._published_at = self._published_at, self._clock()
         values = {
             "pipeline_latency": age_ms,
             "processing_time/preprocess": latency.convert,

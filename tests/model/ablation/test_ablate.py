@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 import yaml
+from support.clock import wait_for
 
 from vexkd_model.ablation.run_record import read_record
 from vexkd_model.cli import main
@@ -153,13 +153,6 @@ def started(plan, out):
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def processes_in(folder):
     """List the command lines of processes that write to a folder."""
     found = []
@@ -186,15 +179,15 @@ def test_killed_or_interrupted_it_leaves_no_process_and_goes_on_where_it_stopped
     checkpoint = run / LAST_CHECKPOINT
 
     killed = started(plan, out)
-    wait_for(checkpoint.is_file)
+    wait_for(checkpoint.is_file, "a checkpoint")
     assert f"{out}: another vexkd ablate is at work in it" in failure("ablate", plan, "--out", out)
     killed.kill()
     killed.communicate(timeout=DEADLINE_S)
-    wait_for(lambda: not processes_in(run))
+    wait_for(lambda: not processes_in(run), "the end of its processes")
     before = epochs_of(checkpoint)
 
     interrupted = started(plan, out)
-    wait_for(lambda: epochs_of(checkpoint) > before)
+    wait_for(lambda: epochs_of(checkpoint) > before, "another epoch")
     interrupted.send_signal(signal.SIGINT)
     message = interrupted.communicate(timeout=DEADLINE_S)[1]
     assert interrupted.returncode == 1 and "Traceback" not in message

@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
+from support.clock import wait_for
 from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
 
 from vexkd_model.data.file_checks import check_row
@@ -142,10 +142,9 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_i
     os.mkfifo(image)  # who opens it waits for ever
     process = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "prepare", str(root), "--version", "v1.0-mini",
                                 "--index", str(index), "--workers", "2"], stderr=subprocess.DEVNULL)
-    parts, deadline = index / "mini_train.partial", time.monotonic() + 100
-    while len(list(parts.glob("*.arrow"))) < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    parts = index / "mini_train.partial"
+    wait_for(lambda: process.poll() is not None or len(list(parts.glob("*.arrow"))) >= 3, "three parts")
+    assert process.poll() is None
     process.kill()
     process.wait()
     for name in ("mini_train", "mini_train.partial"):

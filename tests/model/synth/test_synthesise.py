@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from support.clock import wait_for
 
 from tests.model.synth.conftest import PRESET, SEED, TRAIN_SCENE, VAL_SCENE
 from vexkd_model.errors import UserError
@@ -30,10 +30,8 @@ def test_a_killed_run_leaves_no_half_scene_and_two_workers_complete_it_to_the_sa
             f"synthesise({str(out)!r}, {PRESET!r}, {SEED}, scenes=[{TRAIN_SCENE!r}, {VAL_SCENE!r}])")
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     started = out / ".synth" / "partial"
-    deadline = time.monotonic() + 120
-    while not list(started.glob("*/samples/CAM_FRONT/*.jpg")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: process.poll() is not None or list(started.glob("*/samples/CAM_FRONT/*.jpg")), "an image")
+    assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     complete = list((out / ".synth" / "scenes").glob("*.json"))

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.clock import wait_for
 from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.config import load_config
@@ -146,11 +146,9 @@ def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed
     run, settings = tmp_path / "killed", [*tiny_settings, "training.epochs=3"]
     with subprocess.Popen(command(config_path, street, run, settings, "--workers", "1"), env=environment(),
                           stderr=subprocess.DEVNULL) as process:  # fmt: skip
-        while process.poll() is None and not (run / LAST_CHECKPOINT).is_file():
-            time.sleep(0.01)
+        wait_for(lambda: process.poll() or (run / LAST_CHECKPOINT).is_file(), "the first epoch")
         written = steps_in(run)
-        while process.poll() is None and steps_in(run) < written + 2:
-            time.sleep(0.01)
+        wait_for(lambda: process.poll() or steps_in(run) >= written + 2, "two more steps")
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert FRAMES < steps_in(run) < 2 * FRAMES  # in the second epoch

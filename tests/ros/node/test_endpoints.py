@@ -9,6 +9,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import LaserScan, PointCloud2
+from support.clock import wait_for
 from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.health.endpoints import (
@@ -40,10 +41,7 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 
 def found(nodes: tuple[Node, Node], topic: str) -> None:
-    deadline = time.monotonic() + 30
-    while [offer.node for offer in offers_of(nodes[1], topic)] != ["/driver"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: [offer.node for offer in offers_of(nodes[1], topic)] == ["/driver"], f"a publisher of {topic}")
 
 
 def test_a_topic_that_nobody_publishes_is_said_to_be_so_with_what_there_is_of_its_type(nodes):

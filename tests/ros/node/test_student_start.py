@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.clock import wait_for
 
 from vexkd_model.config import load_config
 from vexkd_model.errors import UserError
@@ -70,9 +71,7 @@ def test_without_names_the_cameras_are_called_as_the_student_calls_them():
 
 def test_sigint_ends_it_at_once_with_exit_code_zero(processes):
     node = processes["interrupted"]
-    deadline = time.monotonic() + 60
-    while "active" not in node.log and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: "active" in node.log, "an active node")
     begun = time.monotonic()
     assert node.stop(signal.SIGINT) == 0
     assert time.monotonic() - begun < 5
