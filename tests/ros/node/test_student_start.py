@@ -1,7 +1,10 @@
 """How the process starts and ends: exit codes, and one line where it cannot start."""
 
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -17,34 +20,50 @@ from vexkd_ros.student_parameters import StudentParameters, check_student
 REPOSITORY = Path(__file__).parents[3]
 
 
+END = "-- exit code"
+REFUSE = f"""
+import sys
+import rclpy
+from vexkd_ros.student_node import main
+
+for arguments in {{cases}}:
+    print("{END}", main(["student_node", "--ros-args", *arguments]), file=sys.stderr, flush=True)
+    rclpy.try_shutdown()
+"""
+REFUSED = {
+    "transport": (["-p", "image_transport:=pigeon"],
+                  ("parameter image_transport: 'pigeon' is neither raw nor compressed",)),
+    "out of range": (["-p", "score_threshold:=1.5"], ("score_threshold", "1.5")),
+    "wrong type": (["-p", "threads:=many"], ("threads", "INTEGER")),
+    "no file": (["--params-file", "/no/such.yaml"], ("/no/such.yaml",)),
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def processes(start_node, package, tmp_path_factory):
-    """All at once: each spends its time on imports."""
-    tampered = tmp_path_factory.mktemp("tampered") / "student"
+def refusals(package):
+    """(exit code, what is said) of each case: one process for all, which spends its time on imports."""
+    cases = [[*arguments, "-p", f"model:={package}"] for arguments, _ in REFUSED.values()]
+    done = subprocess.run([sys.executable, "-c", REFUSE.format(cases=cases)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = re.findall(rf"(.*?){END} (\d+)\n", done.stderr, re.DOTALL)
+    return {case: (int(code), text) for case, (text, code) in zip(REFUSED, said, strict=True)}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_keeps_it_from_starting_is_one_line(refusals, case):
+    code, said = refusals[case]
+    assert code == 1 and len(said.splitlines()) == 1, said
+    assert all(word in said for word in REFUSED[case][1]), said
+
+
+def test_a_package_that_was_tampered_with_ends_the_process_in_one_line(start_node, package, tmp_path):
+    tampered = tmp_path / "student"
     shutil.copytree(package, tampered)
     (tampered / "model.yaml").write_text((tampered / "model.yaml").read_text().replace("sweeps: 5", "sweeps: 1"))
-    return {
-        "transport": start_node(model=package, image_transport="pigeon"),
-        "tampered": start_node(model=tampered),
-        "out of range": start_node(model=package, score_threshold=1.5),
-        "wrong type": start_node(model=package, threads="many"),
-        "no file": start_node("--params-file", "/no/such.yaml"),
-        "interrupted": start_node(model=package),
-    }
-
-
-@pytest.mark.parametrize(("case", "named"), [
-    ("transport", ("parameter image_transport: 'pigeon' is neither raw nor compressed",)),
-    ("tampered", ("student/model.yaml", "config_sha256")),
-    ("out of range", ("score_threshold", "1.5")),
-    ("wrong type", ("threads", "INTEGER")),
-    ("no file", ("/no/such.yaml",)),
-])  # fmt: skip
-def test_what_keeps_it_from_starting_is_one_line(processes, case, named):
-    node = processes[case]
+    node = start_node(model=tampered)
     assert node.ended() == 1
     assert len(node.log.splitlines()) == 1, node.log
-    assert all(word in node.log for word in named), node.log
+    assert all(word in node.log for word in ("student/model.yaml", "config_sha256")), node.log
 
 
 def parameters(**changed: object) -> StudentParameters:
@@ -69,10 +88,10 @@ def test_without_names_the_cameras_are_called_as_the_student_calls_them():
     assert check_student(parameters(), student).cameras[1] == "cam_front"
 
 
-def test_sigint_ends_it_at_once_with_exit_code_zero(processes):
-    node = processes["interrupted"]
+def test_sigint_ends_it_at_once_with_exit_code_zero(start_node, package):
+    node = start_node(model=package)
     wait_for(lambda: "active" in node.log, "an active node")
     begun = time.monotonic()
     assert node.stop(signal.SIGINT) == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # loaded machines are slow, a hang would be longer
     assert "Traceback" not in node.log
