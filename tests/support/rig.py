@@ -40,11 +40,18 @@ def lens(focal: float, width: float, height: float) -> np.ndarray:
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
-def camera_batch(lenses: np.ndarray, bases: np.ndarray, size: tuple[int, int], present: list | None = None,
-                 image_from_stored: np.ndarray | None = None, dtype: torch.dtype = torch.float32) -> CameraBatch:
-    """Black images of a batch of frames.
+# A small camera for what is computed by hand: 1.5 m above the rear axle, looking ahead.
+AHEAD = mounting()
+SMALL_SIZE = (32, 16)  # width, height [px]
+SMALL_LENS = lens(20.0, *SMALL_SIZE)
 
-    bases: base_from_camera (B, N, 4, 4). lenses: image_from_camera (B, N, 3, 3), or one for all. size: (width, height).
+
+def camera_batch(bases: np.ndarray, lenses: np.ndarray = SMALL_LENS, size: tuple[int, int] = SMALL_SIZE,
+                 present: list | np.ndarray | None = None,
+                 image_from_stored: np.ndarray | None = None, dtype: torch.dtype = torch.float32) -> CameraBatch:
+    """Return black images of a batch of frames.
+
+    bases: base_from_camera (B, N, 4, 4). lenses: image_from_camera (B, N, 3, 3), or one for all. size: width, height.
     """
     bases = torch.tensor(np.array(bases), dtype=dtype)
     shape = bases.shape[:2]

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from support.rig import YAWS, camera_batch, lens, mounting
 from torch import nn
 
 from vexkd_model.camera.bevformer import BevFormer
@@ -15,28 +16,20 @@ from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-10.0, 10.0, -12.0, 12.0, 2.0)  # 12 rows along y, 10 columns along x
 HEIGHT, WIDTH = 48, 80
-YAWS = np.deg2rad([55, 0, -55, 110, 180, -110])  # in the order of CAMERAS
 HEIGHTS = (-1.0, 0.0, 1.0, 2.0)
 LEVELS = ((12, 20), (6, 10))
 NOTHING_MOVED = np.eye(4)
 
 
 def base_from_camera(yaw):
-    """A level camera 1.5 m high and half a metre from the centre: x right, y down, z along the view."""
-    c, s = np.cos(yaw), np.sin(yaw)
-    return np.array([[s, 0, c, 0.5 * c], [-c, 0, s, 0.5 * s], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
+    """A level camera 1.5 m high and half a metre from the centre."""
+    return mounting(yaw, at=(0.5 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5))
 
 
 def rig(base_from=NOTHING_MOVED, image_from=NOTHING_MOVED[:3, :3], present=(True,) * 6):
     """One frame of six cameras. base_from: BEV augmentation. image_from: image augmentation."""
-    intrinsics = np.array([[45.0, 0, 40], [0, 45, 24], [0, 0, 1]])
-    return CameraBatch(
-        images=torch.zeros(1, 6, 3, HEIGHT, WIDTH, dtype=torch.uint8),
-        present=torch.tensor([present]),
-        image_from_camera=torch.from_numpy(image_from @ intrinsics).float().expand(1, 6, 3, 3),
-        image_from_stored=torch.from_numpy(image_from).float().expand(1, 6, 3, 3),
-        base_from_camera=torch.from_numpy(np.stack([base_from @ base_from_camera(yaw) for yaw in YAWS])).float()[None],
-    )
+    return camera_batch([[base_from @ base_from_camera(yaw) for yaw in YAWS]], image_from @ lens(45.0, WIDTH, HEIGHT),
+                        (WIDTH, HEIGHT), [present], image_from)
 
 
 # Mirrored, grown and turned, as in training.

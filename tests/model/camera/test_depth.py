@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_cameras import AHEAD, HEIGHT, INTRINSICS, WIDTH, cameras, turned
+from support.rig import AHEAD, SMALL_LENS, SMALL_SIZE, camera_batch, turned
 from torch.nn import functional
 
 from vexkd_model.camera.depth import NO_RETURN, DepthBins, depth_images, depth_loss, depth_targets
@@ -41,7 +41,7 @@ def test_a_range_that_does_not_divide_into_bins_is_refused(wrong):
 
 def test_the_nearest_of_two_returns_in_a_pixel_counts_and_a_pixel_without_one_is_zero():
     points = torch.tensor([[20.0, 0.2, 1.4, 9, 0], [10, 0.1, 1.45, 9, 0], [8, -2, 1.5, 9, 0], [-5, 0, 1.5, 9, 0]])
-    image = depth_images(points, torch.zeros(4, dtype=torch.long), cameras([[AHEAD]]))[0, 0]
+    image = depth_images(points, torch.zeros(4, dtype=torch.long), camera_batch([[AHEAD]]))[0, 0]
     # column 16 − 20 · y / x, row 8 − 20 · (z − 1.5) / x
     assert image[8, 15] == 10 and image[8, 21] == 8 and (image > 0).sum() == 2
 
@@ -50,19 +50,19 @@ def test_depth_images_are_those_of_a_loop_over_all_points_and_cameras():
     scaled = np.diag([0.95, -0.95, 0.95, 1.0]) @ turned(0.3)
     bases = [[AHEAD, turned(2.1) @ AHEAD, turned(-2.1) @ AHEAD], [scaled @ AHEAD, scaled @ turned(1) @ AHEAD, AHEAD]]
     present = [[True, False, True], [True, True, True]]
-    matrices = [[projection(INTRINSICS, base) for base in row] for row in bases]
+    matrices = [[projection(SMALL_LENS, base) for base in row] for row in bases]
     clouds = [clear_cloud(matrices[0], 1500, 0), clear_cloud(matrices[1], 900, 1)]
     sample = torch.tensor([0] * len(clouds[0]) + [1] * len(clouds[1]))
     shuffled = torch.randperm(len(sample), generator=torch.Generator().manual_seed(0))
     points = torch.from_numpy(np.concatenate(clouds))
     with torch.autocast("cpu", torch.bfloat16):
-        found = depth_images(points[shuffled], sample[shuffled], cameras(bases, present=present))
+        found = depth_images(points[shuffled], sample[shuffled], camera_batch(bases, present=present))
 
-    expected, filled = np.zeros((2, 3, HEIGHT, WIDTH)), 0
+    expected, filled = np.zeros((2, 3, *SMALL_SIZE[::-1])), 0
     for frame, cloud in enumerate(clouds):
         for camera in range(3):
             pixels, depth = project(matrices[frame][camera], cloud)
-            for (u, v), metres, seen in zip(pixels, depth, inside(pixels, (WIDTH, HEIGHT)), strict=True):
+            for (u, v), metres, seen in zip(pixels, depth, inside(pixels, SMALL_SIZE), strict=True):
                 if seen and present[frame][camera]:
                     old = expected[frame, camera, int(v), int(u)]
                     expected[frame, camera, int(v), int(u)] = min(old, metres) if old else metres
@@ -72,10 +72,10 @@ def test_depth_images_are_those_of_a_loop_over_all_points_and_cameras():
 
 
 def test_each_frame_of_a_batch_sees_its_own_points_only():
-    batch = cameras([[AHEAD], [AHEAD], [AHEAD]])
-    cloud = torch.from_numpy(clear_cloud([projection(INTRINSICS, AHEAD)], 400, 2))
+    batch = camera_batch([[AHEAD], [AHEAD], [AHEAD]])
+    cloud = torch.from_numpy(clear_cloud([projection(SMALL_LENS, AHEAD)], 400, 2))
     images = depth_images(cloud, torch.full((len(cloud),), 1), batch)
-    alone = depth_images(cloud, torch.zeros(len(cloud), dtype=torch.long), cameras([[AHEAD]]))
+    alone = depth_images(cloud, torch.zeros(len(cloud), dtype=torch.long), camera_batch([[AHEAD]]))
     assert not images[0].any() and not images[2].any() and alone.any()
     torch.testing.assert_close(images[1], alone[0])
 
@@ -83,8 +83,8 @@ def test_each_frame_of_a_batch_sees_its_own_points_only():
 def test_no_points_and_points_that_are_not_finite_leave_images_empty():
     odd = torch.tensor([[np.nan, 0, 1], [np.inf, 0, 1], [-np.inf, 0, 1], [5, np.nan, 1], [NEAR_M / 2, 0, 1.5]])
     for points in (torch.zeros(0, 5), odd.float()):
-        images = depth_images(points, torch.zeros(len(points), dtype=torch.long), cameras([[AHEAD]]))
-        assert images.shape == (1, 1, HEIGHT, WIDTH) and not images.any()
+        images = depth_images(points, torch.zeros(len(points), dtype=torch.long), camera_batch([[AHEAD]]))
+        assert images.shape == (1, 1, *SMALL_SIZE[::-1]) and not images.any()
 
 
 def test_targets_are_the_bins_of_each_blocks_nearest_return():
@@ -166,7 +166,7 @@ def test_depth_images_and_targets_are_exported_for_any_number_of_points():
         def forward(self, points, sample, *of_cameras):
             return depth_targets(depth_images(points, sample, CameraBatch(*of_cameras)), 4, DepthBins(1, 13, 1))
 
-    batch = cameras([[AHEAD, turned(2) @ AHEAD], [AHEAD, AHEAD]])
+    batch = camera_batch([[AHEAD, turned(2) @ AHEAD], [AHEAD, AHEAD]])
     tensors = (batch.images, batch.present, batch.image_from_camera, batch.image_from_stored, batch.base_from_camera)
     cloud, sample = torch.rand(300, 5) * 16 - 4, torch.arange(300) % 2
     points = {0: torch.export.Dim("points")}

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from support.rig import YAWS, camera_batch, lens, mounting
 
 from vexkd_model.camera.depth import NO_RETURN, DepthBins, depth_images, depth_targets
 from vexkd_model.camera.lift_splat import BevDownsample, LiftSplat
@@ -16,15 +17,6 @@ from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.6)
 WIDTH, HEIGHT, STRIDE = 704, 256, 16
-YAWS = np.radians([55, 0, -55, 110, 180, -110])  # nuScenes' six cameras, in the order of CAMERAS
-
-
-def mounting(yaw, pitch=0.0, roll=0.0, at=(0.0, 0.0, 1.5)):
-    """base_from_camera of a camera that looks along its yaw; camera axes x right, y down, z forward."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix() @ [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-    matrix[:3, 3] = at
-    return matrix
 
 
 def augmentation(yaw=0.0, scale=1.0, flip_x=False, flip_y=False):
@@ -32,17 +24,6 @@ def augmentation(yaw=0.0, scale=1.0, flip_x=False, flip_y=False):
     flips = np.diag([-1 if flip_x else 1, -1 if flip_y else 1, 1])
     matrix[:3, :3] = scale * Rotation.from_euler("Z", yaw).as_matrix() @ flips
     return matrix
-
-
-def camera_batch(images, bases, size, present=None):
-    """images, bases: (B, N, 3, 3) and (B, N, 4, 4). size: (height, width)."""
-    bases = torch.tensor(np.array(bases), dtype=torch.float32)
-    shape = bases.shape[:2]
-    return CameraBatch(
-        images=torch.zeros(*shape, 3, *size, dtype=torch.uint8),
-        present=torch.ones(shape, dtype=torch.bool) if present is None else torch.tensor(present),
-        image_from_camera=torch.tensor(np.array(images), dtype=torch.float32),
-        image_from_stored=torch.eye(3).expand(*shape, 3, 3), base_from_camera=bases)
 
 
 def street_rig(augment=None):
@@ -54,7 +35,7 @@ def street_rig(augment=None):
     bases = [(np.eye(4) if augment is None else augment)
              @ mounting(yaw, 0.01 * i, -0.01 * i, (1.0 + 0.7 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5 + 0.01 * i))
              for i, yaw in enumerate(YAWS)]  # fmt: skip
-    return images, bases, camera_batch([images], [bases], (HEIGHT, WIDTH))
+    return images, bases, camera_batch([bases], [images], (WIDTH, HEIGHT))
 
 
 # Small enough for loops in Python, general enough for anything: a mirrored image, a skewed lens, mirrored worlds.
@@ -125,7 +106,7 @@ def test_the_map_and_its_gradients_are_those_of_a_loop_in_float64(seed, present)
         of_probability[frame, camera, bin_, row, column] = weight[frame, :, j, i] @ features
         of_context[frame, camera, :, row, column] += p * weight[frame, :, j, i]
 
-    splat, cameras = small_splat(), camera_batch(images, bases, (12, 16), present)
+    splat, cameras = small_splat(), camera_batch(bases, images, (16, 12), present)
     p, features = (torch.tensor(array, dtype=torch.float32, requires_grad=True) for array in (probability, context))
     found = splat(p, features, splat.geometry(cameras, SMALL_SIZE))
     (found * torch.from_numpy(weight).float()).sum().backward()
@@ -138,7 +119,7 @@ def test_the_map_and_its_gradients_are_those_of_a_loop_in_float64(seed, present)
 @given(st.integers(0, 10**6))
 def test_every_frustum_cell_stands_where_its_pixel_and_depth_say(seed):
     images, bases, *_ = small_scene(seed)
-    found = small_splat().positions(camera_batch(images, bases, (12, 16)), SMALL_SIZE).numpy()
+    found = small_splat().positions(camera_batch(bases, images, (16, 12)), SMALL_SIZE).numpy()
     for frame, camera, row, column, bin_ in np.ndindex(found.shape[:-1]):
         point = found[frame, camera, row, column, bin_]
         pixel, depth = project(projection(images[frame, camera], bases[frame, camera]), point)
@@ -151,7 +132,7 @@ def test_every_frustum_cell_stands_where_its_pixel_and_depth_say(seed):
 def test_the_geometry_is_one_sparse_matrix_and_its_transpose(seed):
     images, bases, *_ = small_scene(seed)
     pairs, margin = frustum_in_grid(images, bases)
-    geometry = small_splat().geometry(camera_batch(images, bases, (12, 16)), SMALL_SIZE)
+    geometry = small_splat().geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE)
     sparse = []
     for rows in geometry:
         ends = torch.cat([rows.first, torch.tensor([len(rows.value)])]).diff()
@@ -212,7 +193,7 @@ def test_mirroring_the_world_mirrors_the_map():
 
 
 def test_what_stands_outside_the_grid_or_the_range_of_heights_is_dropped():
-    cameras = camera_batch([[[[10.0, 0, 8], [0, 10, 6], [0, 0, 1]]]], [[mounting(0.0)]], (4, 16))
+    cameras = camera_batch([[mounting()]], lens(10.0, 16, 12), (16, 4))
     probability, context = torch.ones(1, 1, 10, 1, 4), torch.ones(1, 1, 1, 1, 4)
 
     def total(grid, z_min, z_max):
@@ -231,14 +212,14 @@ def test_an_absent_camera_adds_nothing_whatever_its_features_are():
     images, bases, probability, context = small_scene(5)
     probability, context = torch.tensor(probability).float(), torch.tensor(context).float()
     splat = small_splat()
-    with_all = splat(probability, context, splat.geometry(camera_batch(images, bases, (12, 16)), SMALL_SIZE))
+    with_all = splat(probability, context, splat.geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE))
     present = [[True, False, True], [True, True, True]]
     rubbish = context.clone()
     rubbish[0, 1] = torch.nan
     without = splat(probability, rubbish,
-                    splat.geometry(camera_batch(images, bases, (12, 16), present), SMALL_SIZE))
+                    splat.geometry(camera_batch(bases, images, (16, 12), present), SMALL_SIZE))
     context[0, 1] = 0
-    silent = splat(probability, context, splat.geometry(camera_batch(images, bases, (12, 16)), SMALL_SIZE))
+    silent = splat(probability, context, splat.geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE))
     torch.testing.assert_close(without, silent)
     assert not torch.equal(with_all[0], without[0])
 
@@ -248,7 +229,7 @@ def test_a_frame_without_any_camera_is_exactly_zero_and_has_finite_gradients():
     splat = small_splat()
     p, c = (torch.tensor(a, dtype=torch.float32, requires_grad=True) for a in (probability, context))
     for present in ([[False] * 3, [True] * 3], [[False] * 3] * 2):
-        geometry = splat.geometry(camera_batch(images, bases, (12, 16), present), SMALL_SIZE)
+        geometry = splat.geometry(camera_batch(bases, images, (16, 12), present), SMALL_SIZE)
         bev = splat(p, c, geometry)
         bev.sum().backward()
         assert not bev[0].any() and bool(bev[1].any()) == present[1][0]
@@ -259,8 +240,8 @@ def test_the_order_of_the_cameras_does_not_matter():
     images, bases, probability, context = small_scene(7)
     splat, order = small_splat(), [2, 0, 1]
     p, c = torch.tensor(probability).float(), torch.tensor(context).float()
-    before = splat(p, c, splat.geometry(camera_batch(images, bases, (12, 16)), SMALL_SIZE))
-    moved = camera_batch(images[:, order], bases[:, order], (12, 16))
+    before = splat(p, c, splat.geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE))
+    moved = camera_batch(bases[:, order], images[:, order], (16, 12))
     torch.testing.assert_close(splat(p[:, order], c[:, order], splat.geometry(moved, SMALL_SIZE)), before)
 
 
@@ -268,9 +249,9 @@ def test_a_batch_equals_its_frames_one_by_one():
     images, bases, probability, context = small_scene(8)
     splat = small_splat()
     p, c = torch.tensor(probability).float(), torch.tensor(context).float()
-    together = splat(p, c, splat.geometry(camera_batch(images, bases, (12, 16)), SMALL_SIZE))
+    together = splat(p, c, splat.geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE))
     for i in range(2):
-        cameras = camera_batch(images[i : i + 1], bases[i : i + 1], (12, 16))
+        cameras = camera_batch(bases[i : i + 1], images[i : i + 1], (16, 12))
         alone = splat(p[i : i + 1], c[i : i + 1], splat.geometry(cameras, SMALL_SIZE))
         torch.testing.assert_close(together[i], alone[0])
 
@@ -302,7 +283,7 @@ def test_it_is_exported_with_its_geometry_inside():
 
     def tensors(seed, present=None):
         images, bases, probability, context = small_scene(seed)
-        cameras = camera_batch(images, bases, (12, 16), present)
+        cameras = camera_batch(bases, images, (16, 12), present)
         return (torch.tensor(probability).float(), torch.tensor(context).float(), cameras.images, cameras.present,
                 cameras.image_from_camera, cameras.image_from_stored, cameras.base_from_camera)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_cameras import AHEAD, INTRINSICS, cameras, turned
+from support.rig import AHEAD, SMALL_LENS, camera_batch, turned
 
 from vexkd_model.camera.projection import MIN_DEPTH, image_from_base, inverse_3x3, product
 from vexkd_model.camera.projection import project as project_tensors
@@ -39,10 +39,10 @@ def test_points_project_as_the_geometry_module_projects_them_under_any_augmentat
     mirrored = np.diag([1.1, -1.1, 1.1, 1.0])
     bases = [[AHEAD, turned(2) @ AHEAD], [mirrored @ AHEAD, mirrored @ turned(-1) @ AHEAD]]
     with torch.autocast("cpu", torch.bfloat16):
-        found = image_from_base(cameras(bases))
+        found = image_from_base(camera_batch(bases))
     for frame in range(2):
         for camera in range(2):
-            expected = projection(INTRINSICS, bases[frame][camera])
+            expected = projection(SMALL_LENS, bases[frame][camera])
             np.testing.assert_allclose(found[frame, camera].numpy(), expected, atol=1e-4)
 
 
@@ -50,10 +50,10 @@ def test_points_project_as_the_geometry_module_projects_them_under_any_augmentat
 @given(augmented_cameras(), st.integers(0, 10**6))
 def test_pixels_and_depths_are_those_of_float64(base_from_camera, seed):
     points = np.random.default_rng(seed).uniform(-50, 50, (60, 3))
-    pixels, depth = project(projection(INTRINSICS, base_from_camera), points)
+    pixels, depth = project(projection(SMALL_LENS, base_from_camera), points)
     clear = depth > 0.5
     for dtype, atol in ((torch.float64, 1e-8), (torch.float32, 2e-4)):
-        found, found_depth = project_tensors(image_from_base(cameras([[base_from_camera]], dtype=dtype))[0, 0],
+        found, found_depth = project_tensors(image_from_base(camera_batch([[base_from_camera]], dtype=dtype))[0, 0],
                                              torch.tensor(points, dtype=dtype))
         assert found.dtype == found_depth.dtype == dtype
         np.testing.assert_allclose(found_depth.numpy(), depth, atol=atol)
@@ -64,7 +64,7 @@ def test_pixels_and_depths_are_those_of_float64(base_from_camera, seed):
 
 def test_every_camera_of_every_frame_projects_for_itself():
     bases = [[AHEAD, turned(2) @ AHEAD, turned(-2) @ AHEAD], [turned(1) @ AHEAD, turned(3) @ AHEAD, AHEAD]]
-    matrices = image_from_base(cameras(bases))
+    matrices = image_from_base(camera_batch(bases))
     points = torch.from_numpy(np.random.default_rng(0).uniform(-20, 20, (7, 4, 3))).float()
     pixels, depth = project_tensors(matrices[:, :, None, None], points)
     assert pixels.shape == (2, 3, 7, 4, 2) and depth.shape == (2, 3, 7, 4)
@@ -75,7 +75,7 @@ def test_every_camera_of_every_frame_projects_for_itself():
 
 
 def test_more_than_three_columns_of_points_change_nothing():
-    matrices = image_from_base(cameras([[AHEAD]]))[0, 0]
+    matrices = image_from_base(camera_batch([[AHEAD]]))[0, 0]
     points = torch.randn(9, 5)
     for wide, narrow in zip(project_tensors(matrices, points), project_tensors(matrices, points[:, :3]), strict=True):
         assert torch.equal(wide, narrow)
@@ -83,12 +83,12 @@ def test_more_than_three_columns_of_points_change_nothing():
 
 @pytest.mark.parametrize("x", [0.0, -1e-6, -5.0])
 def test_a_point_in_or_behind_the_image_plane_has_a_depth_that_says_so_and_finite_pixels(x):
-    pixels, depth = project_tensors(image_from_base(cameras([[AHEAD]]))[0, 0], torch.tensor([[x, 0.3, 1.0]]))
+    pixels, depth = project_tensors(image_from_base(camera_batch([[AHEAD]]))[0, 0], torch.tensor([[x, 0.3, 1.0]]))
     assert depth.item() == pytest.approx(x) and not depth > MIN_DEPTH and pixels.isfinite().all()
 
 
 def test_autocast_rounds_no_position():
-    matrices, points = image_from_base(cameras([[turned(1) @ AHEAD]]))[0, 0], torch.randn(50, 3) * 20
+    matrices, points = image_from_base(camera_batch([[turned(1) @ AHEAD]]))[0, 0], torch.randn(50, 3) * 20
     exact = (*project_tensors(matrices, points), product(matrices[:, :3], matrices))
     with torch.autocast("cpu", torch.bfloat16):
         rounded = (*project_tensors(matrices, points), product(matrices[:, :3], matrices))

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from support.rig import lens, mounting
 
 from vexkd_model.figures.frame_figure import frame_figure
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS
@@ -17,11 +18,8 @@ NO_POINTS = np.zeros((0, 5), np.float32)
 
 def camera(name="CAM_FRONT", yaw=0.0, colour=GREEN):
     """EYE_M above the rear axle, looking along yaw."""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    base_from_camera = np.array([[sin, 0, cos, 0], [-cos, 0, sin, 0], [0, -1, 0, EYE_M], [0, 0, 0, 1.0]])
-    intrinsics = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     pixels = np.full((HEIGHT, WIDTH, 3), colour, np.uint8)
-    return CameraImage(name, pixels, 0, intrinsics, np.eye(3), base_from_camera)
+    return CameraImage(name, pixels, 0, lens(FOCAL, WIDTH, HEIGHT), np.eye(3), mounting(yaw, at=(0, 0, EYE_M)))
 
 
 def picture(path, boxes=(), points=NO_POINTS, cameras=(), lidar_points=10, map_masks=None):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nuscenes.utils.data_classes import Box
 from nuscenes.utils.geometry_utils import BoxVisibility, view_points
 from pyquaternion import Quaternion
+from support.rig import lens, mounting
 
 from vexkd_model.geometry.boxes import corners, tilted_corners
 from vexkd_model.geometry.camera import (
@@ -21,10 +22,9 @@ from vexkd_model.geometry.camera import (
 )
 from vexkd_model.geometry.transforms import matrix_from_pose
 
-# 1.5 m above the rear axle, looking ahead: x of the camera is −y of base_link, y is −z, z is x.
-BASE_FROM_CAMERA = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
-INTRINSICS = np.array([[100.0, 0, 80], [0, 100, 45], [0, 0, 1]])
+BASE_FROM_CAMERA = mounting()
 SIZE = (160, 90)
+INTRINSICS = lens(100.0, *SIZE)
 AHEAD = projection(INTRINSICS, BASE_FROM_CAMERA)
 # our order of corners in the devkit's `Box.corners()`
 OF_DEVKIT = [3, 7, 6, 2, 0, 4, 5, 1]

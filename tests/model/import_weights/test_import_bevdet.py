@@ -1,13 +1,17 @@
 """Import of BEVDet: its weights give the same depths, BEV maps and boxes here."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from published_networks import BasicBlock, BevResNet, CenterHead, FinestFpn, FpnLss, ResNet18, named, randomised
+from support.rig import AHEAD, camera_batch, lens, turned
 from torch import nn
 from torch.nn import functional as F
 
 from vexkd_model.config import load_config
-from vexkd_model.data.batch import CameraBatch, SensorBatch
+from vexkd_model.data.batch import SensorBatch
 from vexkd_model.import_weights.importer import import_weights
 from vexkd_model.model import build_model
 
@@ -31,11 +35,8 @@ def config(config_path):
 def cameras():
     """Make two cameras with noise for images, looking ahead and back from the middle of the grid."""
     torch.manual_seed(1)
-    ahead = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
-    pose = torch.stack([ahead, torch.diag(torch.tensor([-1.0, -1, 1, 1])) @ ahead])[None]
-    intrinsics = torch.tensor([[100.0, 0, 64], [0, 100, 32], [0, 0, 1]]).expand(1, 2, 3, 3)
-    return CameraBatch(torch.randint(0, 256, (1, 2, 3, 64, 128), dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool),
-                       intrinsics, torch.eye(3).expand(1, 2, 3, 3), pose)
+    black = camera_batch([[AHEAD, turned(np.pi) @ AHEAD]], lens(100.0, 128, 64), (128, 64))
+    return replace(black, images=torch.randint(0, 256, (1, 2, 3, 64, 128), dtype=torch.uint8))
 
 
 def network(depth_net):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.rig import lens, mounting, turned
 
 from vexkd_model.config import load_config
 from vexkd_model.data.image_files import load_view
@@ -26,7 +27,7 @@ REPOSITORY = Path(__file__).parents[3]
 CAMERA_MODEL = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
 IMAGES = CAMERA_MODEL.camera.images
 SEED = 41  # the shipped student never saw a scene of it
-UNTURNED = np.array([[0.0, 0, 1, 1.7], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])  # a camera that looks ahead
+UNTURNED = mounting(at=(1.7, 0.0, 1.5))  # a camera that looks ahead
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,6 @@ def brightened(factor):
     return with_points(lambda points: points * [1, 1, 1, factor])
 
 
-def turned(degrees):
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return np.array([[cos, -sin, 0, 0], [sin, cos, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-
-
 def test_streets_of_the_same_world_fit(student, sweeps):
     assert kinds(student, sweeps, repeat=3) == []
 
@@ -95,7 +91,7 @@ def test_a_fault_is_named(student, sweeps, fault, kind):
 
 
 @pytest.mark.parametrize("fault", [
-    with_mount(lambda mount: turned(90) @ mount), with_mount(lambda mount: turned(-90) @ mount),
+    with_mount(lambda mount: turned(np.pi / 2) @ mount), with_mount(lambda mount: turned(-np.pi / 2) @ mount),
     with_points(lambda points: points[:, [1, 0, 2, 3]])], ids=["left", "right", "x and y exchanged"])
 def test_a_street_that_lies_across_is_named_after_ten_looks(student, sweeps, fault):
     across = [fault(sweep) for sweep in sweeps]
@@ -139,17 +135,16 @@ def camera_student(tiny_dataroot, tmp_path_factory):
 
 
 def image(width=320, height=180, focal=0.79, pixels=None, pose=UNTURNED, name="CAM_FRONT"):
-    intrinsics = np.array([[focal * width, 0, width / 2], [0, focal * width, height / 2], [0, 0, 1]])
     if pixels is None:
         pixels = np.random.default_rng(3).integers(60, 140, (height, width, 3), np.uint8)
     seen, image_from_stored = view_of(StoredImage((width, height), partial(shrunk, pixels)), IMAGES)
-    return CameraImage(name, seen, 0, intrinsics, image_from_stored, pose)
+    return CameraImage(name, seen, 0, lens(focal * width, width, height), image_from_stored, pose)
 
 
 @pytest.fixture(scope="module")
 def seen_cameras():
     """Make statistics of a front camera and of one that looks back, and the model that reads them."""
-    back = turned(180) @ UNTURNED
+    back = turned(np.pi) @ UNTURNED
     cameras = tuple(CameraStatistics.over(name, [measure_image(image(pose=pose, name=name), IMAGES)] * 3)
                     for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back)))
     return InputStatistics(lidar=None, cameras=cameras), CAMERA_MODEL
@@ -173,8 +168,8 @@ def shifted(z):
     (image(focal=0.79 / 2), "field of view"),
     (image(320, 240), "aspect"),
     (image(80, 45), "resolution"),
-    (image(pose=turned(180) @ UNTURNED), "direction"),
-    (image(pose=turned(30) @ UNTURNED), "direction"),
+    (image(pose=turned(np.pi) @ UNTURNED), "direction"),
+    (image(pose=turned(np.pi / 6) @ UNTURNED), "direction"),
     (image(pose=np.eye(4) + np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1.5], [0, 0, 0, 0]])), "looks up"),
     (image(pose=UNTURNED @ np.diag([-1, -1, 1, 1.0])), "roll"),
     (image(pose=shifted(1.0)), "height"),

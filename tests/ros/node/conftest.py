@@ -21,6 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2, PointField
+from support.rig import AHEAD, lens
 from tf2_msgs.msg import TFMessage
 from torch import nn
 from vision_msgs.msg import Detection3DArray
@@ -69,11 +70,10 @@ def camera_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lively(model: BevModel, config: ModelConfig) -> BevModel:
     """Batch norms as if it had been trained: what it answers then depends on what it sees by more than a rounding."""
     images, random = config.camera.images, np.random.default_rng(1)
-    intrinsics = np.array([[100.0, 0, images.width / 2], [0, 100, images.height / 2], [0, 0, 1]])
-    forwards = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    intrinsics = lens(100.0, images.width, images.height)
     blocks = random.integers(0, 256, (len(images.cameras), images.height // 8, images.width // 8, 3), np.uint8)
     cameras = tuple(
-        CameraImage(name, np.kron(block, np.ones((8, 8, 1), np.uint8)), 0, intrinsics, np.eye(3), forwards)
+        CameraImage(name, np.kron(block, np.ones((8, 8, 1), np.uint8)), 0, intrinsics, np.eye(3), AHEAD)
         for name, block in zip(images.cameras, blocks, strict=True))
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
