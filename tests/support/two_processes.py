@@ -1,5 +1,6 @@
 """A function run by two processes of one group, for tests."""
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch.multiprocessing
 def in_two_processes(function: Callable[[int], object]) -> list:
     """[function(0), function(1)], each in a process of its own, over gloo; the function must be a module's."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_process, (function, Path(folder)), nprocs=2)
+        # Both are forked from one process that has imported what they need, and that serves later calls, too.
+        multiprocessing.set_forkserver_preload(["torch", function.__module__])
+        torch.multiprocessing.start_processes(_process, (function, Path(folder)), nprocs=2, start_method="forkserver")
         return [torch.load(Path(folder) / str(rank), weights_only=False) for rank in range(2)]
 
 

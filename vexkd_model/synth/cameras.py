@@ -22,7 +22,7 @@ def render(world: World, camera: RigCamera, time_s: float, size: tuple[int, int]
     origin = torch.tensor(world_from_camera[:3, 3], dtype=torch.float32, device=device)
     rotation = torch.tensor(world_from_camera[:3, :3], dtype=torch.float32, device=device)
     intrinsics = camera.intrinsics(width, height)
-    directions = _pixel_rays(intrinsics, size, device) @ rotation.T
+    directions = pixel_rays(intrinsics, size, device) @ rotation.T
     primitives = world.primitives(time_s, device)
     windows = camera_windows(primitives, origin, rotation, intrinsics, size)
     hits = cast(primitives, origin, directions, windows, (height, width))
@@ -44,7 +44,7 @@ def render(world: World, camera: RigCamera, time_s: float, size: tuple[int, int]
     return image.view(height, width, 3).cpu().numpy()
 
 
-def _pixel_rays(intrinsics: np.ndarray, size: tuple[int, int], device: str) -> torch.Tensor:
+def pixel_rays(intrinsics: np.ndarray, size: tuple[int, int], device: str) -> torch.Tensor:
     """Rays float32 (height · width, 3) through the pixels' middles, camera frame, z = 1: a ray's t is its depth."""
     width, height = size
     x = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]

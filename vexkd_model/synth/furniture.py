@@ -119,7 +119,7 @@ def street_furniture(pile: SolidCollection, layout: Layout, side: int, rng: np.r
             elif what == "tree":
                 tree(pile, x, y, rng, float(rng.uniform(0.9, 1.5)))
             else:
-                _THINGS[what](pile, x, y, along, rng)
+                THINGS[what](pile, x, y, along, rng)
 
 
 def _sign(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
@@ -217,6 +217,6 @@ def _figure(rng: np.random.Generator) -> Solids:
                          draw_colour(rng, "pedestrian"))
 
 
-_THINGS = {"sign": _sign, "bin": _bin, "bollard": _bollard, "hydrant": _hydrant, "mailbox": _mailbox, "meter": _meter,
+THINGS = {"sign": _sign, "bin": _bin, "bollard": _bollard, "hydrant": _hydrant, "mailbox": _mailbox, "meter": _meter,
            "delineator": _delineator, "slim_bush": _slim_bush, "post": _post, "board": _board,
            "planter": _planter, "pylon": _pylon, "statue": _statue, "poster": _poster}  # fmt: skip

@@ -3,17 +3,22 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.street import THINGS
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.config.training import PasteConfig
 from vexkd_model.data.dataset import TrainingSet, read_frame, with_ground_truth
+from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
-from vexkd_model.data.point_database import PointDatabase, _objects, crops
+from vexkd_model.data.point_database import PointDatabase, crops
+from vexkd_model.data.prepare import prepare
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.boxes import points_in_boxes
 from vexkd_model.geometry.nms import rotated_iou_bev
@@ -68,10 +73,10 @@ def test_the_database_is_made_once_and_is_the_same_by_several_processes(tiny_ind
 
 
 def test_an_interrupted_database_does_not_exist(tiny_index, monkeypatch):
-    def interrupted(_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vexkd_model.data.point_database._objects", interrupted)
+    monkeypatch.setattr("vexkd_model.data.point_database.crops", interrupted)
     with pytest.raises(KeyboardInterrupt):
         PointDatabase.of(tiny_index, sweeps=7)
     assert not list(tiny_index.folder.glob("objects_of_7_sweeps*"))
@@ -92,25 +97,28 @@ def test_of_two_processes_one_makes_the_database_and_the_other_waits_for_it(tiny
             f"print(len(PointDatabase.of(FrameIndex.open(Path({str(tiny_index_dir)!r}), 'mini_train'), sweeps=5)))")
     other = None
 
-    def while_another_starts(job):
+    def while_another_starts(*arguments):
         nonlocal other
-        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert other.stdout.readline() == "started\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(0.5)
-        return _objects(job)
+        if other is None:  # in the first frame
+            other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+            assert other.stdout.readline() == "started\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                other.wait(0.5)
+        return crops(*arguments)
 
-    monkeypatch.setattr("vexkd_model.data.point_database._objects", while_another_starts)
+    monkeypatch.setattr("vexkd_model.data.point_database.crops", while_another_starts)
     database = PointDatabase.of(tiny_index, sweeps=5)
     made = (database.folder / "points.bin").stat().st_mtime_ns
     assert other.communicate()[0] == f"{len(database)}\n" and other.returncode == 0
     assert (database.folder / "points.bin").stat().st_mtime_ns == made
 
 
-def test_a_split_without_objects_has_nothing_to_paste(tiny_index, monkeypatch):
-    monkeypatch.setattr("vexkd_model.data.point_database._objects", lambda _: [])
+def test_a_split_without_objects_has_nothing_to_paste(tmp_path):
+    unseen = tuple(replace(thing, points=0) for thing in THINGS)
+    root = write_tiny_nuscenes(tmp_path / "data", {"scene-0061": 1}, with_map=False, cameras=(), things=unseen)
+    prepare(root, "v1.0-mini", tmp_path / "index", ["mini_train"])
     with pytest.raises(UserError, match=r"remove training\.paste"):
-        PointDatabase.of(tiny_index, sweeps=4)
+        PointDatabase.of(FrameIndex.open(tmp_path / "index", "mini_train"), sweeps=4)
 
 
 def plain_sample(index, i):

@@ -32,7 +32,7 @@ def test_an_interrupted_run_leaves_no_index_and_the_next_run_completes(tiny_data
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vexkd_model.data.tables._boxes", interrupted)
+        patch.setattr("vexkd_model.data.prepare.check_row", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
     for name in ("mini_val", "mini_val.partial"):

@@ -6,7 +6,7 @@ from shapely.geometry import Point
 from shapely.ops import unary_union
 
 from vexkd_model.synth.actors import footprint
-from vexkd_model.synth.furniture import SolidCollection, _poster, _pylon, _statue
+from vexkd_model.synth.furniture import THINGS, SolidCollection
 from vexkd_model.synth.shapes import SHAPES, SIZES, STRIPED, object_solids
 from vexkd_model.synth.world import World, build_world
 
@@ -72,7 +72,7 @@ def test_lamps_stand_along_the_street(worlds):
 
 def test_a_person_on_a_poster_is_flat_and_as_broad_as_one():
     pile = SolidCollection()
-    _poster(pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
+    THINGS["poster"](pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
     figure = pile.rows[1:]
     assert len(figure) in [len(parts) for parts in SHAPES["pedestrian"]]
     assert max(abs(centre[1]) + half[0] for _, _, centre, half, _, _ in figure) < 0.1
@@ -80,9 +80,9 @@ def test_a_person_on_a_poster_is_flat_and_as_broad_as_one():
 
 
 def test_statues_and_pylons_are_pedestrians_and_cones_in_outline_and_of_one_colour():
-    for thing, look in ((_statue, "pedestrian"), (_pylon, "traffic_cone")):
+    for thing, look in (("statue", "pedestrian"), ("pylon", "traffic_cone")):
         pile = SolidCollection()
-        thing(pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
+        THINGS[thing](pile, 0.0, 0.0, 0.0, np.random.default_rng(0))
         solids = pile.solids()
         assert len(np.unique(solids.colour, axis=0)) == 1
         assert STRIPED not in solids.material

@@ -50,9 +50,7 @@ def test_a_second_run_leaves_the_first_one_alone(tmp_path, monkeypatch):
         assert (out / ".synth" / "partial" / VAL_SCENE).is_dir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vexkd_model.synth.scene._write_images", while_another_comes)
-    monkeypatch.setattr("vexkd_model.synth.scene._write_lidar",
-                        lambda drive: drive.file("LIDAR_TOP", 0, True, "pcd.bin"))
+    monkeypatch.setattr("vexkd_model.synth.scene.points_inside", while_another_comes)  # of the first keyframe
     with pytest.raises(KeyboardInterrupt):
         synthesise(out, PRESET, SEED, scenes=[VAL_SCENE])
 
