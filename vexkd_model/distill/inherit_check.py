@@ -7,7 +7,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.bev import SecondConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.errors import UserError
-from vexkd_model.lidar.build import build_lidar_encoder
+from vexkd_model.model import build_lidar_encoder
 
 HAVE_IT = "check_inherit asks for parts that both models have"
 

@@ -1,9 +1,9 @@
 """Check that a teacher fits a student and the terms of its distillation."""
 
 from vexkd_model.config import EXAMPLE, ModelConfig
+from vexkd_model.config.bev import ModalityGeneralFusionConfig
 from vexkd_model.config.camera import LiftSplatConfig
 from vexkd_model.config.distill import BOX_MASKS, DistillationConfig
-from vexkd_model.config.fusion import ModalityGeneralFusionConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.distill.inherit_check import check_inherit, same_tasks
 from vexkd_model.errors import UserError

@@ -9,8 +9,7 @@ from nuscenes.map_expansion.map_api import NuScenesMap, NuScenesMapExplorer
 from tiny_nuscenes import HEADING, LOCATION, map_expansion, rotation, to_global
 
 from vexkd_model.data.map_masks import LAYERS_OF_CLASS, MapRasteriser
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.types import MAP_CLASSES
+from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID
 
 
 def pose(x, y, yaw):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vexkd_model.figures.run_names import short_names
+from vexkd_model.figures.losses_figure import short_names
 
 
 @pytest.mark.parametrize(("runs", "names"), [

@@ -101,7 +101,7 @@ def test_without_any_detector_only_maps_are_shown_and_without_a_map_the_truth_is
 
 def test_the_order_of_the_two_students_is_checked(runs, of_first_frame, tmp_path):
     words = (*of_first_frame, "--out", tmp_path / "a.png")
-    assert f"{runs / 'detection'}: was taught by vexkd_teacher_small" in failure(runs, "detection", "plain", *words)
+    assert f"{runs / 'detection'}: was distilled from vexkd_teacher_small" in failure(runs, "detection", "plain", *words)
     assert f"{runs / 'teacher'}: was trained without a teacher" in failure(runs, "plain", "teacher", *words)
     assert "neither a run nor a package" in failure(runs, "plain", "nowhere", *words)
     assert not (tmp_path / "a.png").exists()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.heads.center import REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_decode import CenterDecoder, RotatedNms, best_cells
 from vexkd_model.heads.center_loss import (
     FIELD_WEIGHTS,
     REGRESSION_WEIGHT,
@@ -19,6 +18,7 @@ from vexkd_model.heads.center_loss import (
     gaussian_focal_loss,
     gaussian_radius,
 )
+from vexkd_model.heads.decode import CenterDecoder, RotatedNms, best_cells
 from vexkd_model.types import DETECTION_CLASSES, BevGrid
 
 GRID = BevGrid(-18.0, 18.0, -9.0, 9.0, 0.9)  # 20 rows, 40 columns

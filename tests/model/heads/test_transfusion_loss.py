@@ -15,8 +15,8 @@ from vexkd_model.data.prepare import prepare
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import center_targets
+from vexkd_model.heads.decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion import TransFusionHead, TransFusionOutput
-from vexkd_model.heads.transfusion_decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion_loss import (
     focal_loss,
     match,
