@@ -42,7 +42,7 @@ class TemporalFusion(nn.Module):
         self.channels = channels * (1 + frames)
 
     def forward(self, now: Tensor, past: Sequence[Tensor], present: Tensor) -> Tensor:
-        """Concatenate. past: maps of `align`, newest first. present: bool (B, frames).
+        """Concatenate maps, newest first. past: maps of `align`, newest first. present: bool (B, frames).
 
         Where a past frame is absent stands the present map: at a scene's start BEVDet4D reads the present frame again.
         """

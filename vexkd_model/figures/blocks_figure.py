@@ -102,6 +102,6 @@ def blocks_figure(table: BlocksTable) -> Figure:
 
 
 def _seeds(measured: Sequence[Measured]) -> str:
-    """How many seeds: "3 seeds", or "1 … 3 seeds" where the points differ."""
+    """Count seeds for a legend: "3 seeds", or "1 … 3 seeds" where the points differ."""
     counts = sorted({of.seeds for of in measured})
     return " … ".join(map(str, counts[:1] + counts[1:][-1:])) + (" seed" if counts == [1] else " seeds")

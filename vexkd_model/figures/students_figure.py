@@ -39,7 +39,7 @@ from vexkd_model.training.run import load_trained, teacher_of
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 
 
-class Answer(NamedTuple):
+class ModelRow(NamedTuple):
     """Row of the figure: output of one model.
 
     high: length of each cell's features in its high-level map, float32 (Y, X) on `grid`. detects: whether it has a
@@ -65,12 +65,12 @@ def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: i
         prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
         with torch.no_grad():
             high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()
-        answers.append(Answer(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
+        answers.append(ModelRow(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
                               config.detection is not None))
     save_png(students_figure(scene, answers), path)
 
 
-def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
+def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
     """Draw a row per model: high-level map, detections and map, as far as it has heads. The last row is the truth."""
     detects = any(answer.detects for answer in answers)
     segments = any(answer.prediction.map_probabilities is not None for answer in answers)
@@ -94,12 +94,12 @@ def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _draw_high(axes: Axes, answer: Answer) -> None:
+def _draw_high(axes: Axes, answer: ModelRow) -> None:
     draw_values(axes, answer.high, answer.grid, "high-level map", 0, bright_end(answer.high))
     axes.set_ylabel(f"{answer.title}\n\ny left [m]", fontsize=10, parse_math=False)
 
 
-def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
+def _draw_boxes(axes: Axes, scene: Scene, answer: ModelRow) -> None:
     if not answer.detects:
         leave_empty(axes, "detects nothing")
         return
@@ -108,7 +108,7 @@ def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
     draw_detections(axes, scene.points, truth, found, answer.grid)
 
 
-def _draw_map(axes: Axes, answer: Answer) -> None:
+def _draw_map(axes: Axes, answer: ModelRow) -> None:
     probabilities, grid = answer.prediction.map_probabilities, answer.prediction.map_grid
     if probabilities is None or grid is None:
         leave_empty(axes, "draws no map")

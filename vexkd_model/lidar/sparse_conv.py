@@ -1,4 +1,4 @@
-"""Sparse 3D convolutions: layers that own their weights and compute with spconv, or without it.
+"""Sparse 3D convolutions: layers that own their weights and compute with spconv or plain PyTorch.
 
 State dict and results are the same either way. spconv serves on a GPU where a CUDA build of it can be imported;
 `sparse_conv_torch` serves elsewhere, for a cloud without a voxel, and always under `torch.export`. On a CPU it is as
