@@ -12,7 +12,7 @@ from vexkd_model.config.camera import BevFormerConfig, CameraConfig, LiftSplatCo
 from vexkd_model.config.heads import CenterHeadConfig, TransFusionConfig
 from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.center_loss import center_loss, center_targets, grown
+from vexkd_model.heads.center_loss import center_loss, center_targets, late_factors
 from vexkd_model.heads.segmentation import segmentation_loss
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.heads.transfusion_loss import transfusion_loss, transfusion_targets
@@ -25,7 +25,7 @@ class CenterCriterion:
     """Losses of a CenterHead, summed over its tasks.
 
     class_ids: DETECTION_CLASSES indices of each task. late_weights: factors on the fields' weights at the end of the
-    training, see `grown`.
+    training, see `late_factors`.
     """
 
     class_ids: tuple[tuple[int, ...], ...]
@@ -35,7 +35,7 @@ class CenterCriterion:
     def __call__(self, tasks: list[TaskMaps], batch: Batch, progress: float) -> dict[str, Tensor]:
         """Compute scalar terms by name; progress: share of the training that is done."""
         terms: dict[str, Tensor] = {}
-        weights = grown(self.late_weights, progress)
+        weights = late_factors(self.late_weights, progress)
         for maps, class_ids in zip(tasks, self.class_ids, strict=True):
             targets = center_targets(batch.boxes, batch.labels, class_ids, self.grid)
             for name, value in center_loss(maps, targets, weights).items():

@@ -45,4 +45,5 @@ class ResNetBevEncoder(nn.Module):
 
 
 def upsampled_to(like: Tensor, x: Tensor) -> Tensor:
+    """Upsample x (B, C, y, x), bilinear, to the height and width of `like` (B, ·, Y, X)."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)

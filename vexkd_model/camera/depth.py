@@ -36,6 +36,7 @@ class DepthBins:
 
     @property
     def count(self) -> int:
+        """Number of bins, D."""
         return round((self.stop - self.start) / self.step)
 
     def centres(self) -> Tensor:

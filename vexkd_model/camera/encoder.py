@@ -41,6 +41,7 @@ class LiftSplatView(nn.Module):
         self.depth_net, self.splat, self.downsample = depth_net, splat, downsample
 
     def geometry(self, cameras: CameraBatch) -> LiftGeometry:
+        """Find the BEV cell of every frustum cell; valid until calibration or presence change."""
         height, width = cameras.images.shape[-2:]
         return self.splat.geometry(cameras, (height // self.splat.stride, width // self.splat.stride))
 
@@ -63,6 +64,7 @@ class BevFormerView(nn.Module):
         self.transformer = transformer
 
     def geometry(self, cameras: CameraBatch) -> PillarGeometry:
+        """Project the pillars of all BEV cells into the images; valid until the calibration changes."""
         height, width = cameras.images.shape[-2:]
         return self.transformer.geometry(cameras, (height, width))
 
@@ -85,6 +87,7 @@ class CameraEncoder(nn.Module):
         return self.view.geometry(cameras)
 
     def forward(self, sensors: SensorBatch, geometry: ViewGeometry | None = None) -> CameraFeatures:
+        """Encode B frames; geometry: a kept result of `geometry` for the same calibration and presence."""
         now = self._moment(sensors, geometry)
         if self.history is None:
             return now

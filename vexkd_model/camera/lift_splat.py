@@ -54,6 +54,7 @@ class LiftSplat(nn.Module):
         self.register_buffer("depth", bins.centres(), persistent=False)
 
     def forward(self, probability: Tensor, context: Tensor, geometry: LiftGeometry) -> Tensor:
+        """Compute the map; geometry: a result of `geometry` for the cameras of these features."""
         rows, columns = self.grid.shape
         # In float32: thousands of frustum cells add up to one BEV cell near the vehicle.
         features = context.float().permute(0, 1, 3, 4, 2).reshape(-1, context.shape[2])

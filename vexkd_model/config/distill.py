@@ -96,6 +96,7 @@ class DistillationConfig(Section):
 
     @property
     def learns_masks(self) -> bool:
+        """True if masks have weights of their own."""
         return self.masks in LEARNED_MASKS
 
     @property

@@ -17,7 +17,7 @@ class ConcatFusion(nn.Module):
     The map of a sensor that is missing is zero.
     """
 
-    query = None  # nothing here asks the sensors
+    query = None  # no learned queries, unlike ModalityGeneralFusion
 
     def __init__(self, in_channels: Mapping[str, int], channels: int) -> None:
         super().__init__()

@@ -109,7 +109,7 @@ def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, floa
     return losses
 
 
-def grown(late: Mapping[str, float], progress: float) -> dict[str, float]:
+def late_factors(late: Mapping[str, float], progress: float) -> dict[str, float]:
     """Interpolate the factors on field weights from 1 to those of `late`, by the share `progress` of the training.
 
     Larger weights from the first step cost detections: where nothing is found yet, there is no heading to learn.

@@ -50,6 +50,7 @@ class PillarEncoder(nn.Module):
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
         points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
         return self.stem(self._pooled(features, self._by_age(cell, points[:, 4]), batch_size))

@@ -1,7 +1,7 @@
 """Sparse 3D convolution computed by spconv 2, whose layout of weights (out, kz, ky, kx, in) is ours.
 
-On a CPU it needs help (2.3.8). Its threads share the pointers with which they add rows up, and of a few rows a thousand
-comes something wrong: it gets one thread. Its backward pass asks for a CUDA stream even there: it gets our gradients.
+On a CPU, spconv 2.3.8 has two faults. Its threads share the pointers with which they sum rows, so that a few rows in a
+thousand come out wrong: it runs on one thread. Its backward pass asks for a CUDA stream even there: it has our gradients.
 """
 
 from typing import Any

@@ -52,6 +52,7 @@ class VoxelEncoder(nn.Module):
         self.channels = out_channels * flat.out_shape(shape)[0]
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
         features, coordinates = self.voxels(points, sample)
         x = self.stages(SparseMap(features, coordinates, self.voxels.shape, batch_size))
         return fold_height(self.flatten(x))
@@ -108,7 +109,7 @@ def _normalised(norm: _BatchNorm, features: Tensor) -> Tensor:
     """
     if norm.training and (len(features) >= 2 or not isinstance(norm, nn.BatchNorm1d)):
         return norm(features)
-    # Spelt out, because PyTorch's own asks torch.export whether there is any voxel.
+    # Written out: PyTorch's batch norm branches on the number of voxels, which torch.export cannot trace.
     mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     return features * scale + (norm.bias - mean * scale)

@@ -21,7 +21,7 @@ class VoxelMeans(nn.Module):
     shape: (Z, Y, X) in voxels, with one layer more on top, always empty, as published: 41 of 40.
 
     Means are scaled to about ±1. The published encoder takes metres and intensities up to 255 as they are, which its
-    first batch norm makes good in the end, but until then intensity is nearly all that the first layer hears. Published
+    first batch norm corrects in the end, but until then intensity dominates the first layer's input. Published
     weights fit once the first layer's are divided by POINT_SCALE.
     """
 

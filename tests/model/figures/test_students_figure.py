@@ -1,4 +1,4 @@
-"""`vexkd plot students` shows each model's own map, detections and segmentation, and what is true."""
+"""`vexkd plot students` shows each model's own map, detections and segmentation, and the ground truth."""
 
 import cv2
 import numpy as np

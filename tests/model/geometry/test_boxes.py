@@ -26,7 +26,7 @@ def ground_pose(x, y, z, yaw):
 
 
 def seen_from(dst_from_src, values):
-    """Boxes of the frame `src` in `dst`: written as annotations of `src`, read in `dst`."""
+    """Move boxes from frame `src` to `dst`: write them as annotations of `src`, read them in `dst`."""
     return values_from_nuscenes(dst_from_src, *nuscenes_from_values(np.eye(4), values))
 
 

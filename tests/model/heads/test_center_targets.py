@@ -39,7 +39,7 @@ def tensors(pairs):
 
 
 def ideal_maps(targets, sample=0, grid=GRID):
-    """What a perfect head would say of one sample: certain at the centres, silent elsewhere."""
+    """Make a perfect head's output for one sample: certain at the centres, silent elsewhere."""
     heatmap = torch.where(targets.heatmap == 1, PEAK, -PEAK)[sample : sample + 1]
     own = targets.sample == sample
     fields = {}
@@ -51,7 +51,7 @@ def ideal_maps(targets, sample=0, grid=GRID):
 
 
 def one_a_cell(pairs):
-    """Without boxes of one task that share a cell: a head has one answer a cell."""
+    """Drop boxes of one task that share a cell: a head predicts one box per cell."""
     seen, kept = set(), []
     for row, label in pairs:
         task = next(i for i, ids in enumerate(TASKS) if label in ids)

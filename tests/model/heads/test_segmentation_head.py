@@ -11,7 +11,7 @@ FEATURE_GRID = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.9)
 
 
 def sampler():
-    """The head without its convolutions: what they are given."""
+    """Make the head without its convolutions, to see their input."""
     head = SegmentationHead(2, 4, FEATURE_GRID, SEGMENTATION_GRID)
     head.layers = torch.nn.Identity()
     return head

@@ -52,7 +52,7 @@ def scene(*pairs):
 
 
 def fulfilled(output, targets):
-    """The same proposals, saying exactly what was asked of them: sure of the matched, silent on the others."""
+    """Make proposals that meet their targets exactly: sure of the matched, silent on the others."""
     where = (targets.sample, targets.proposal)
     logits = torch.full_like(output.logits, -20.0)
     logits[(*where, targets.label)] = 20.0
