@@ -1,7 +1,7 @@
 """Sparse 3D convolution computed by spconv 2, whose layout of weights (out, kz, ky, kx, in) is ours.
 
 On a CPU, spconv 2.3.8 has two faults. Its threads share the pointers with which they sum rows, so that a few rows in a
-thousand come out wrong: it runs on one thread. Its backward pass asks for a CUDA stream even there: it has our gradients.
+thousand come out wrong: it runs on one thread. Its backward pass asks for a CUDA stream even there: it gets ours.
 """
 
 from typing import Any
