@@ -55,10 +55,6 @@ def _check_response(settings: DistillationConfig, student: ModelConfig, teacher:
             if side.segmentation is None:
                 raise UserError(f"distillation.response: map compares segmentations, and {side.name} has none; set "
                                 "response.map to 0")
-        ours, theirs = student.segmentation, teacher.segmentation
-        if ours and theirs and ours.grid != theirs.grid:
-            raise UserError(f"distillation.response: map: segmentation.grid differs from that of {teacher.name}; make "
-                            "them alike, or set response.map to 0")
 
 
 def _check_boxes(settings: DistillationConfig, student: ModelConfig, teacher: ModelConfig) -> None:
