@@ -28,7 +28,7 @@ from vexkd_model.data.batch import Batch, collate_for
 from vexkd_model.data.dataset import load_sample
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.deploy.exported import exported
+from vexkd_model.deploy.export import export_program
 from vexkd_model.describe import describe
 from vexkd_model.files import write_json
 from vexkd_model.model import build_model
@@ -83,7 +83,7 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
         with torch.autocast(device, torch.bfloat16):
             figures["bf16_s"] = timed(lambda: model(batch.sensors))
         expected = model(batch.sensors).features.high
-        actual = exported(model, batch.sensors).module()(batch.sensors).features.high
+        actual = export_program(model, batch.sensors).module()(batch.sensors).features.high
     figures["export_error"] = ((actual - expected).abs().max() / expected.abs().max()).item()
     figures["gflops"] = describe(config).gflops
     return figures

@@ -1,4 +1,4 @@
-"""Criterion: the weighted task losses of a model's output against the ground truth of its batch."""
+"""Criterion: weighted task losses of a model's output against the ground truth of its batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vexkd_model.config.camera import BevFormerConfig, CameraConfig, LiftSplatCo
 from vexkd_model.config.heads import CenterHeadConfig, TransFusionConfig
 from vexkd_model.data.batch import Batch, SensorBatch
 from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.center_loss import center_loss, center_targets, grown
+from vexkd_model.heads.center_loss import center_loss, center_targets, late_factors
 from vexkd_model.heads.segmentation import segmentation_loss
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.heads.transfusion_loss import transfusion_loss, transfusion_targets
@@ -25,7 +25,7 @@ class CenterCriterion:
     """Losses of a CenterHead, summed over its tasks.
 
     class_ids: DETECTION_CLASSES indices of each task. late_weights: factors on the fields' weights at the end of the
-    training, see `grown`.
+    training, see `late_factors`.
     """
 
     class_ids: tuple[tuple[int, ...], ...]
@@ -33,12 +33,13 @@ class CenterCriterion:
     late_weights: Mapping[str, float]
 
     def __call__(self, tasks: list[TaskMaps], batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Compute scalar terms by name; progress: share of the training that is done."""
         terms: dict[str, Tensor] = {}
-        weights = grown(self.late_weights, progress)
+        weights = late_factors(self.late_weights, progress)
         for maps, class_ids in zip(tasks, self.class_ids, strict=True):
             targets = center_targets(batch.boxes, batch.labels, class_ids, self.grid)
             for name, value in center_loss(maps, targets, weights).items():
-                terms[name] = terms.get(name, 0.0) + value
+                terms[name] = terms[name] + value if name in terms else value
         return terms
 
 
@@ -48,28 +49,33 @@ class TransFusionCriterion:
 
     grid: BevGrid
 
-    def __call__(self, output: TransFusionOutput, batch: Batch, progress: float) -> dict[str, Tensor]:
+    def __call__(self, output: TransFusionOutput, batch: Batch) -> dict[str, Tensor]:
+        """Compute scalar terms by name."""
         return transfusion_loss(output, transfusion_targets(output, batch.boxes, batch.labels, self.grid))
 
 
 @dataclass(frozen=True)
 class DepthCriterion:
-    """Loss of a camera's depth logits (B, N, D, h, w) where LiDAR returns fall into its images (BEVDepth)."""
+    """Loss of cameras' depth logits (B, N, D, h, w) where LiDAR returns fall into their images.
+
+    Source: BEVDepth (Li et al., AAAI 2023).
+    """
 
     bins: DepthBins
     stride: int
     weight: float
 
     def __call__(self, depth: Tensor, sensors: SensorBatch) -> Tensor:
+        assert sensors.cameras is not None, "a model with depth logits reads cameras"
         returns = depth_images(sensors.points, sensors.sample, sensors.cameras)
         return depth_loss(depth, depth_targets(returns, self.stride, self.bins), self.weight)
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """Loss terms by name of everything a model predicts; their sum is minimised. None for what it does not predict.
+    """Loss terms by name of everything that a model predicts; training minimises their sum.
 
-    detection_weight, segmentation_weight: factors on the terms of either head.
+    detection, depth: None for a model without. detection_weight, segmentation_weight: factors on the heads' terms.
     """
 
     detection: CenterCriterion | TransFusionCriterion | None
@@ -78,26 +84,35 @@ class Criterion:
     depth: DepthCriterion | None
 
     def __call__(self, output: ModelOutput, batch: Batch, progress: float = 1.0) -> dict[str, Tensor]:
-        """Weighted scalar terms of the heads and of supervised depth.
+        """Compute the weighted scalar terms of the heads and of supervised depth.
 
         progress: share of the training that is done, with which `late_weights` of a CenterHead grow.
         """
         terms = self.heads(output.detection, output.segmentation, batch, progress)
-        if self.depth is not None:
+        if self.depth is not None and output.depth is not None:
             terms["depth"] = self.depth(output.depth, batch.sensors)
         return terms
 
     def heads(self, detection: list[TaskMaps] | TransFusionOutput | None, segmentation: Tensor | None, batch: Batch,
               progress: float = 1.0) -> dict[str, Tensor]:
-        """Weighted scalar terms of the heads' outputs alone, for heads that read another map than the model's own."""
-        terms: dict[str, Tensor] = {}
-        if detection is not None:
-            terms |= {name: self.detection_weight * term
-                      for name, term in self.detection(detection, batch, progress).items()}
+        """Compute the terms of the heads' outputs alone, for heads that read another map than the model's own."""
+        terms = {name: self.detection_weight * term
+                 for name, term in self._detection(detection, batch, progress).items()}
         if segmentation is not None:
             terms["segmentation"] = self.segmentation_weight * segmentation_loss(
                 segmentation, batch.map_masks, batch.map_known)
         return terms
+
+
+    def _detection(self, detection: list[TaskMaps] | TransFusionOutput | None, batch: Batch,
+                   progress: float) -> dict[str, Tensor]:
+        match self.detection, detection:
+            case CenterCriterion() as criterion, list() as tasks:
+                return criterion(tasks, batch, progress)
+            case TransFusionCriterion() as criterion, TransFusionOutput() as proposals:
+                return criterion(proposals, batch)
+            case _:
+                return {}
 
 
 def build_criterion(config: ModelConfig) -> Criterion:
@@ -115,7 +130,7 @@ def _detection_criterion(config: CenterHeadConfig | TransFusionConfig | None,
         case None:
             return None
         case CenterHeadConfig() as c:
-            return CenterCriterion(tuple(map(tuple, c.class_ids())), grid, c.late_weights)
+            return CenterCriterion(tuple(map(tuple, c.class_ids())), grid, {**c.late_weights})
         case TransFusionConfig():
             return TransFusionCriterion(grid)
         case _:

@@ -1,4 +1,4 @@
-"""`vexkd describe`: layers of the configured model, their output shapes, parameters and cost."""
+"""Description of a configured model (`vexkd describe`): its layers, their output shapes, parameters and cost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ LAYERS = ("lidar", "camera.backbone", "camera.neck", "camera.view", "camera", "f
 
 
 class LayerSummary(NamedTuple):
-    """One row of the table: module, class, number of parameters, GFLOPs of its forward pass, output shapes."""
+    """Row of the table: module, class, number of parameters, GFLOPs of its forward pass, output shapes."""
 
     name: str
     kind: str

@@ -25,8 +25,9 @@ def processes() -> int:
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """Mean of the int64 counts (any shape) over processes, by which each divides its sum of losses; total at least 1.
+    """Average int64 counts (any shape) over all processes; the total counts as at least 1.
 
+    Each process divides its sum of losses by it.
     The mean over W processes of sum / mean_count is then what one process with all their frames would have computed,
     (sum of the sums) / max(sum of the counts, 1), and the mean of their gradients is its gradient.
     """

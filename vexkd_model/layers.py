@@ -1,4 +1,4 @@
-"""Blocks that several networks share: convolution with batch norm, residual block, feed-forward.
+"""Layers that several networks share: convolution with batch norm, residual block, feed-forward.
 
 The order of the layers is part of their names in saved weights.
 """
@@ -11,7 +11,7 @@ IMAGE_EPS = 1e-5  # epsilon of batch norms on image features: PyTorch's default
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1,
                  eps: float = BEV_EPS) -> nn.Sequential:
-    """Convolution, batch norm, ReLU: (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉).
+    """Make convolution, batch norm, ReLU: (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉).
 
     kernel: odd.
     """
@@ -22,7 +22,7 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside the identity, or beside another one where the size changes.
+    """Residual block of two 3×3 convolutions, with a third one as shortcut where the size changes.
 
     (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉); a stride of 1 keeps in_channels. Source:
     He et al. (CVPR 2016), figure 2; the 3×3 shortcut without a norm is BEVDet's.
@@ -40,7 +40,7 @@ class BasicBlock(nn.Module):
 
 
 def feed_forward_layers(channels: int, hidden: int, dropout: float) -> nn.Sequential:
-    """Feed-forward network of a transformer layer (Vaswani et al. 2017): (…, channels) → (…, channels)."""
+    """Make the feed-forward network of a transformer layer (Vaswani et al. 2017): (…, channels) → (…, channels)."""
     return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
                          nn.Linear(hidden, channels))
 

@@ -1,4 +1,4 @@
-"""The kind of machine that figures come from: processor, cores, memory and GPU."""
+"""Description of the machine that figures come from: processor, cores, memory and GPU."""
 
 import os
 import platform

@@ -1,19 +1,36 @@
-"""BEV model of teachers and students: sensors → low-level BEV map → high-level BEV map → task heads."""
+"""BEV model of teachers and students: sensors → low-level BEV map → high-level BEV map → task heads.
 
+The `build_*` functions below the model are the whole assembly; cameras have theirs in camera/build.py.
+"""
+
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from typing_extensions import assert_never
 
-from vexkd_model.bev.build import build_bev_encoder
+from vexkd_model.bev.encoder import BevEncoder
+from vexkd_model.bev.resnet import ResNetBevEncoder
 from vexkd_model.camera.build import build_camera_encoder
-from vexkd_model.camera.encoder import CameraEncoder
+from vexkd_model.camera.encoder import CameraEncoder, ViewGeometry
 from vexkd_model.config import ModelConfig
+from vexkd_model.config.bev import (
+    ConcatFusionConfig,
+    ModalityGeneralFusionConfig,
+    ResNetBevConfig,
+    SecondConfig,
+)
+from vexkd_model.config.heads import CenterHeadConfig, SegmentationConfig, TransFusionConfig
+from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig, VoxelEncoderConfig
 from vexkd_model.data.batch import SensorBatch
-from vexkd_model.fusion.build import build_fusion
-from vexkd_model.heads.build import build_detection_head, build_segmentation_head
-from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.lidar.build import build_lidar_encoder
+from vexkd_model.fusion.concat import ConcatFusion
+from vexkd_model.fusion.modality_general import ModalityGeneralFusion
+from vexkd_model.heads.center import CenterHead, TaskMaps
+from vexkd_model.heads.segmentation import SegmentationHead
+from vexkd_model.heads.transfusion import TransFusionHead, TransFusionOutput
+from vexkd_model.lidar.pillars import PillarEncoder
+from vexkd_model.lidar.sparse_encoder import VoxelEncoder
+from vexkd_model.types import BevGrid
 
 
 class BevFeatures(NamedTuple):
@@ -39,18 +56,19 @@ class ModelOutput(NamedTuple):
 class BevModel(nn.Module):
     """Model of BEV perception: SensorBatch → ModelOutput. None for a sensor, fusion or head that it does not have."""
 
-    def __init__(self, lidar: nn.Module | None, camera: CameraEncoder | None, fusion: nn.Module | None,
-                 bev: nn.Module, detection: nn.Module | None, segmentation: nn.Module | None) -> None:
+    def __init__(self, lidar: PillarEncoder | VoxelEncoder | None, camera: CameraEncoder | None,
+                 fusion: ConcatFusion | ModalityGeneralFusion | None, bev: BevEncoder | ResNetBevEncoder,
+                 detection: CenterHead | TransFusionHead | None, segmentation: SegmentationHead | None) -> None:
         super().__init__()
         self.lidar, self.camera, self.fusion = lidar, camera, fusion
         self.bev, self.detection, self.segmentation = bev, detection, segmentation
 
-    def forward(self, sensors: SensorBatch, geometry: object | None = None) -> ModelOutput:
+    def forward(self, sensors: SensorBatch, geometry: ViewGeometry | None = None) -> ModelOutput:
         """Predict B frames; geometry: a kept result of `camera.geometry(sensors.cameras)` for the same calibration."""
         features, depth = self.maps(sensors, geometry)
         return ModelOutput(features, *self.heads(features.high), depth)
 
-    def maps(self, sensors: SensorBatch, geometry: object | None = None) -> tuple[BevFeatures, Tensor | None]:
+    def maps(self, sensors: SensorBatch, geometry: ViewGeometry | None = None) -> tuple[BevFeatures, Tensor | None]:
         """Compute `features` and `depth` of a ModelOutput."""
         low, depth = self._low(sensors, geometry)
         return BevFeatures(low, self.bev(low)), depth
@@ -60,7 +78,7 @@ class BevModel(nn.Module):
         return self.detection and self.detection(high), self.segmentation and self.segmentation(high)
 
     def sensor_maps(self, sensors: SensorBatch,
-                    geometry: object | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
+                    geometry: ViewGeometry | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
         """Compute the map (B, C, Y, X) of each sensor before fusion, by name, and `depth` of a ModelOutput."""
         maps, depth = {}, None
         if self.lidar is not None:
@@ -69,7 +87,7 @@ class BevModel(nn.Module):
             maps["camera"], depth = self.camera(sensors, geometry)
         return maps, depth
 
-    def _low(self, sensors: SensorBatch, geometry: object | None) -> tuple[Tensor, Tensor | None]:
+    def _low(self, sensors: SensorBatch, geometry: ViewGeometry | None) -> tuple[Tensor, Tensor | None]:
         maps, depth = self.sensor_maps(sensors, geometry)
         if self.fusion is None:
             (low,) = maps.values()
@@ -82,9 +100,64 @@ def build_model(config: ModelConfig) -> BevModel:
     grid = config.grid.grid()
     lidar = config.lidar and build_lidar_encoder(config.lidar, grid)
     camera = config.camera and build_camera_encoder(config.camera, grid)
-    fusion = config.fusion and build_fusion(config.fusion, {"lidar": lidar.channels, "camera": camera.channels}, grid)
-    bev = build_bev_encoder(config.bev, (fusion or camera or lidar).channels)
+    channels = {name: encoder.channels for name, encoder in (("lidar", lidar), ("camera", camera)) if encoder}
+    fusion = config.fusion and build_fusion(config.fusion, channels, grid)
+    bev = build_bev_encoder(config.bev, fusion.channels if fusion else next(iter(channels.values())))
     return BevModel(
         lidar, camera, fusion, bev,
         config.detection and build_detection_head(config.detection, bev.channels),
         config.segmentation and build_segmentation_head(config.segmentation, bev.channels, grid))
+
+
+def build_lidar_encoder(config: LidarConfig, grid: BevGrid) -> PillarEncoder | VoxelEncoder:
+    """Build a module: points (N, 5), sample (N,), batch size → (B, .channels, Y, X) on `grid`."""
+    match config.encoder:
+        case PillarEncoderConfig() as c:
+            return PillarEncoder(grid, c.pillar, c.z_min, c.z_max, c.pillar_channels, c.channels, c.stem_layers,
+                                 c.age_groups, config.max_age)
+        case VoxelEncoderConfig() as c:
+            return VoxelEncoder(grid, c.voxel, c.voxel_z, c.z_min, c.z_max, c.stage_channels, c.channels)
+        case _:
+            assert_never(config.encoder)
+
+
+def build_fusion(config: ConcatFusionConfig | ModalityGeneralFusionConfig, in_channels: Mapping[str, int],
+                 grid: BevGrid) -> ConcatFusion | ModalityGeneralFusion:
+    """Build a module: maps (B, in_channels of the sensor, Y, X) on `grid` by sensor → (B, .channels, Y, X)."""
+    match config:
+        case ConcatFusionConfig() as c:
+            return ConcatFusion(in_channels, c.channels)
+        case ModalityGeneralFusionConfig() as c:
+            return ModalityGeneralFusion(grid, in_channels, c.channels, c.blocks, c.heads, c.points, c.feedforward,
+                                         c.dropout, c.recompute)
+        case _:
+            assert_never(config)
+
+
+def build_bev_encoder(config: SecondConfig | ResNetBevConfig, in_channels: int) -> BevEncoder | ResNetBevEncoder:
+    """Build a module: (B, in_channels, Y, X) → (B, .channels, Y, X)."""
+    match config:
+        case SecondConfig() as c:
+            return BevEncoder(in_channels, c.stage_channels, c.stage_layers, c.lateral_channels)
+        case ResNetBevConfig() as c:
+            return ResNetBevEncoder(in_channels, c.stage_channels, c.stage_blocks, c.channels)
+        case _:
+            assert_never(config)
+
+
+def build_detection_head(config: CenterHeadConfig | TransFusionConfig,
+                         in_channels: int) -> CenterHead | TransFusionHead:
+    """Build a module: (B, in_channels, Y, X) → list of TaskMaps (center) or TransFusionOutput (transfusion)."""
+    match config:
+        case CenterHeadConfig() as c:
+            return CenterHead(in_channels, c.shared_channels, c.task_channels, [len(task.classes) for task in c.tasks],
+                              c.separate, c.axis)
+        case TransFusionConfig() as c:
+            return TransFusionHead(in_channels, c.channels, c.proposals, c.heads, c.feedforward, c.dropout)
+        case _:
+            assert_never(config)
+
+
+def build_segmentation_head(config: SegmentationConfig, in_channels: int, grid: BevGrid) -> SegmentationHead:
+    """Build a module: (B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
+    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid(), config.first_layer == "features")

@@ -1,4 +1,4 @@
-"""What a process that trains or infers is told before it computes."""
+"""Settings of a process that trains or infers: threads and memory."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines in logs and CI."""
+"""Progress display of long work: a bar on a terminal, plain lines in logs and CI."""
 
 import sys
 import time

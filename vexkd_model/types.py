@@ -1,4 +1,4 @@
-"""The few types that every part of the project speaks. Conventions are decided here, once.
+"""Types and conventions that every part of the project shares.
 
 Everything lives in the ego frame = base_link (x forward, y left, z up; REP-103), in metres, radians and
 seconds. Stamps are integer nanoseconds. BEV arrays are (C, Y, X): index 0 at the minimum, the centre of cell
@@ -26,7 +26,7 @@ BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
 
 @dataclass(frozen=True)
 class BevGrid:
-    """A square-celled bird's-eye-view grid in base_link: x in [x_min, x_max), y in [y_min, y_max), metres."""
+    """Square-celled bird's-eye-view grid in base_link: x in [x_min, x_max), y in [y_min, y_max), metres."""
 
     x_min: float
     x_max: float
@@ -42,19 +42,22 @@ class BevGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(Y, X): number of cells along y and along x."""
+        """Number of cells along y and along x, (Y, X)."""
         return round((self.y_max - self.y_min) / self.cell), round((self.x_max - self.x_min) / self.cell)
 
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """Cell centres in metres: (Y,) along y and (X,) along x."""
+        """Compute the cell centres [m]: (Y,) along y and (X,) along x."""
         rows, columns = self.shape
         return (self.y_min + (np.arange(rows) + 0.5) * self.cell,
                 self.x_min + (np.arange(columns) + 0.5) * self.cell)
 
 
+SEGMENTATION_GRID = BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5)  # of all map masks: BEVFusion's protocol, also the paper's
+
+
 @dataclass(frozen=True)
 class Boxes:
-    """M boxes in base_link.
+    """Boxes in base_link, M of them.
 
     values: float32 (M, 9) in the order of BOX_FIELDS: centre [m], length along the heading, width, height [m],
         yaw [rad, counter-clockwise from +x], velocity [m/s]; velocity is NaN where it is unknown.
@@ -70,7 +73,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class CameraImage:
-    """What one camera sees, and where each of its pixels looks.
+    """Image of one camera, with the calibration of its pixels.
 
     Pixel (column i, row j) covers [i, i + 1) × [j, j + 1): its centre is at (i + 0.5, j + 0.5). The camera's axes are x
     right, y down, z along the view.
@@ -92,13 +95,13 @@ class CameraImage:
 
     @property
     def image_from_camera(self) -> np.ndarray:
-        """float64 (3, 3): a point (x, y, z) of the camera's frame → (u · z, v · z, z) in `pixels`."""
+        """Intrinsics of `pixels`, float64 (3, 3): a point (x, y, z) of the camera's frame → (u · z, v · z, z)."""
         return self.image_from_stored @ self.intrinsics
 
 
 @dataclass(frozen=True)
 class PastFrame:
-    """What the cameras saw at an earlier moment.
+    """Camera images of an earlier moment.
 
     cameras: as Frame.cameras; their `base_from_camera` leads to base_link at that moment.
     now_from_then: float64 (4, 4), from base_link at that moment to base_link at the frame's.
@@ -110,7 +113,7 @@ class PastFrame:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a student sees at one moment.
+    """Sensor input of a model at one moment.
 
     points: float32 (N, 5) in the order of POINT_FIELDS: position in base_link [m], intensity 0 … 255,
         dt ≥ 0 [s], the age of the sweep that the point came from.
@@ -129,7 +132,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student says about one Frame.
+    """Prediction of a model for one Frame.
 
     boxes: detections, best first; none from a student without a detection head. scores: float32 (M,) in [0, 1], a
         confidence and not a probability.
@@ -145,6 +148,6 @@ class Prediction:
     token: str = ""
 
     def scoring(self, threshold: float) -> "Prediction":
-        """This prediction without the boxes that score less than `threshold`."""
+        """Keep only the boxes that score at least `threshold`."""
         kept = self.scores >= threshold
         return replace(self, boxes=Boxes(self.boxes.values[kept], self.boxes.labels[kept]), scores=self.scores[kept])

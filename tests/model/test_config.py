@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vexkd_model.config import ModelConfig, dump_config, load_config, reading
 from vexkd_model.config.reading import find_config
 from vexkd_model.errors import UserError
+from vexkd_model.model import build_bev_encoder
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "model").glob("*.yaml"))
 
@@ -84,6 +86,9 @@ def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value
     ("detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]", "detection.center.tasks.0.classes.1"),
     ("detection.tasks=[{classes: [car], nms: {kind: rotated, iou: 0.2, scale: [1, 2]}}]", "2 factors for 1 classes"),
     ("detection.max_detections=501", "max_detections"),
+    ("segmentation.grid={extent: 54.0, cell: 0.9}", "segmentation: Value error, grid: map masks are drawn on"),
+    ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.resnet.stage_channels"),
+    ("bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1], channels: 8}", "stage_blocks differ in length"),
     ("bev.stage_layers=[1]", "bev"), ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"), ("training=3", "training"),
 ])  # fmt: skip
 def test_a_bad_value_is_named_by_file_and_dotted_key(config_path, override, key):
@@ -138,6 +143,11 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path, content):
 def test_an_absent_file_and_a_folder_are_named(tmp_path):
     assert refused(tmp_path / "none.yaml").startswith(f"{tmp_path / 'none.yaml'}: ")
     assert refused(tmp_path).startswith(f"{tmp_path}: ")
+
+
+def test_a_residual_bev_encoder_may_have_two_stages(config_path):
+    config = load_config(config_path, ["bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1, 1], channels: 4}"])
+    assert build_bev_encoder(config.bev, 6)(torch.rand(1, 6, 12, 12)).shape == (1, 4, 12, 12)
 
 
 def test_a_head_of_its_own_and_none_at_all(config_path):

@@ -1,4 +1,4 @@
-"""What processes agree upon, against one process that has everything."""
+"""Collective operations of two processes, against one process with all data."""
 
 import pytest
 import torch

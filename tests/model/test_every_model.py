@@ -11,7 +11,7 @@ from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import collate_for, sensors_for
 from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.data.dummy_frame import dummy_frame
-from vexkd_model.deploy.exported import exported
+from vexkd_model.deploy.export import export_program
 from vexkd_model.deploy.package import load_package, save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.describe import as_text, describe
@@ -107,7 +107,7 @@ def test_bfloat16_says_about_the_same(model):
 def test_the_exported_graph_says_the_same_of_another_cloud(name, config_path):
     config = load_config(config_path.with_name(f"{name}.yaml"))
     module, frame = built(config).eval(), dummy_frame(config)
-    program = exported(module, sensors_of(config, thinned(frame, 40))).module()
+    program = export_program(module, sensors_of(config, thinned(frame, 40))).module()
     other = sensors_of(config, thinned(frame, 23))
     with torch.no_grad():
         expected, found = module(other), program(other)

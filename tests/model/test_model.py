@@ -1,4 +1,4 @@
-"""The whole student: shapes, batches and determinism."""
+"""Whole student: shapes, batches and determinism."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What trains must run where no ROS is, and what predicts must start fast."""
+"""Training runs without ROS, and prediction starts fast."""
 
 import subprocess
 import sys

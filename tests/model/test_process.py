@@ -1,4 +1,4 @@
-"""What a process is told is what its libraries then do; asked in processes of their own."""
+"""Settings of a process reach its libraries; each is checked in a process of its own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Conventions that everything else stands on."""
+"""Conventions of the shared types."""
 
 import numpy as np
 import pytest

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vexkd_model.ablation.run_record import Figures
 from vexkd_model.ablation.study import Comparison, Study, StudyRow, compare
+from vexkd_model.ablation.study_figure import plot_study
 from vexkd_model.ablation.table import ABSENT, METRICS, Difference, format_difference, format_spread, spread
-from vexkd_model.figures.study_figure import plot_study
 from vexkd_model.files import whole_file
 
 ERRORS = {"mATE": "m", "mASE": "1 − IoU", "mAOE": "rad", "mAVE": "m/s", "mAAE": "1 − accuracy"}

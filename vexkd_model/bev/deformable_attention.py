@@ -1,4 +1,4 @@
-"""Deformable attention: every query reads a map at a few places that it chooses itself.
+"""Deformable attention: every query reads a map at a few places that it predicts.
 
 Source: Deformable DETR (Zhu et al., ICLR 2021, eq. 2 and 3); VeXKD's eq. 1 is the same for one map:
 DeformAttn(q, p, x) = Σ_heads W_i Σ_keys A_ij · W'_i x(p + Δp_ij).
@@ -17,7 +17,7 @@ from vexkd_model.geometry.bev_grid import centres_in_cells, sample_from_cells
 
 
 class DeformableAttention(nn.Module):
-    """DeformAttn(q, p, x) over one map or several levels of a pyramid, whose keys share one softmax.
+    """Deformable attention over one map or several levels of a pyramid, whose keys share one softmax.
 
     channels: of the output, split among the heads. points: keys a head and level. query_channels and value_channels:
     where those of the query and of the maps are not `channels`.
@@ -37,7 +37,7 @@ class DeformableAttention(nn.Module):
         self._reset()
 
     def forward(self, query: Tensor, reference: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """(B, Q, channels), without the residual.
+        """Compute DeformAttn(q, p, x), (B, Q, channels), without the residual.
 
         query: (B, Q, query_channels). reference: (B or 1, Q, R, 2), the x and y of each query's R reference points as
         shares of the maps' width and height; R divides `points`, and point i moves around reference i mod R.
@@ -45,21 +45,21 @@ class DeformableAttention(nn.Module):
         """
         offsets, weights = self._keys(query, reference.dtype)
         around = reference.repeat(1, 1, self.points // reference.shape[2], 1)[:, None]
-        sampled = sum(
-            sample_heads(self.value_proj(x).unflatten(1, (self.heads, -1)),
-                         _scaled(around, x.shape[3], x.shape[2]) + shift, share)
-            for x, shift, share in zip(maps, offsets.unbind(3), weights.unbind(3), strict=True))
+        sampled = torch.zeros((), dtype=reference.dtype, device=reference.device)
+        for x, shift, share in zip(maps, offsets.unbind(3), weights.unbind(3), strict=True):
+            positions = _scaled(around, x.shape[3], x.shape[2]) + shift
+            sampled = sampled + sample_heads(self.value_proj(x).unflatten(1, (self.heads, -1)), positions, share)
         # Rounded to the query's precision only here, after the sums over keys and levels.
         return self.output_proj(sampled.flatten(1, 2).transpose(1, 2).to(query.dtype))
 
     def _keys(self, query: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Offsets (B, heads, Q, levels, points, 2) in cells of each level, and weights without the last dimension."""
+        """Predict offsets (B, heads, Q, levels, points, 2) in cells of each level, and weights (…, points)."""
         offsets = self.sampling_offsets(query).to(dtype).unflatten(2, (self.heads, self.levels, self.points, 2))
         weights = self.attention_weights(query).to(dtype).unflatten(2, (self.heads, -1)).softmax(dim=3)
         return offsets.transpose(1, 2), weights.unflatten(3, (self.levels, self.points)).transpose(1, 2)
 
     def _reset(self) -> None:
-        """Point i of head h starts i + 1 cells away, in the h-th of evenly spread directions; keys weigh the same."""
+        """Initialise: point i of head h stands i + 1 cells away in the h-th of even directions; weights are equal."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         ring = torch.stack([angle.cos(), angle.sin()], dim=-1)
         ring = ring / ring.abs().amax(dim=-1, keepdim=True)
@@ -72,23 +72,24 @@ class DeformableAttention(nn.Module):
         for layer in (self.value_proj, self.output_proj):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.attention_weights, self.value_proj, self.output_proj):
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
 
 def sample_heads(value: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
-    """Σ_keys A_ij · x_i(position_ij): (B, heads, C, Q) in the precision of the positions.
+    """Sum what each head reads, Σ_keys A_ij · x_i(position_ij): (B, heads, C, Q) in the positions' precision.
 
     value: (B, heads, C, Y, X). positions: (B, heads, Q, points, 2), x and y in cells. weights: (B, heads, Q, points).
     Reads are bilinear between cell centres, and zero outside the map.
     """
     batch, heads = value.shape[:2]
-    grid = sample_from_cells(positions, value.shape[3:])
+    grid = sample_from_cells(positions, (value.shape[3], value.shape[4]))
     sampled = functional.grid_sample(value.flatten(0, 1).to(grid.dtype), grid.flatten(0, 1), align_corners=False)
     return (sampled * weights.flatten(0, 1)[:, None]).sum(dim=3).unflatten(0, (batch, heads))
 
 
 def cell_centres(rows: int, columns: int) -> Tensor:
-    """(1, Y·X, 1, 2) references of a map's own cells, row by row: the x and y of each centre as shares of the map."""
+    """Reference points (1, Y·X, 1, 2) of a map's own cells, row by row: centres (x, y) as shares of the map."""
     return (centres_in_cells((rows, columns)) / torch.tensor([columns, rows])).view(1, rows * columns, 1, 2)
 
 

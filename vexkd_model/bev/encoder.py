@@ -1,4 +1,4 @@
-"""BEV encoder: low-level → high-level BEV map.
+"""SECOND's BEV encoder: low-level → high-level BEV map.
 
 Source: the backbone and neck of SECOND and PointPillars (Yan et al. 2018; Lang et al. 2019): stages of plain
 convolutions, each stage brought back to the input's resolution and concatenated.
@@ -13,7 +13,7 @@ from vexkd_model.layers import BEV_EPS, conv_bn_relu
 
 
 class BevEncoder(nn.Module):
-    """(B, C_low, Y, X) → (B, lateral_channels · stages, Y, X) on the same grid.
+    """BEV encoder: (B, in_channels, Y, X) → (B, lateral_channels · stages, Y, X) on the same grid.
 
     Stage i works at 1/2^i of the resolution; Y and X need not be divisible, the upsampled maps are cropped.
     """

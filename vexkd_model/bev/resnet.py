@@ -14,7 +14,7 @@ from vexkd_model.layers import BasicBlock, conv_bn_relu
 
 
 class ResNetBevEncoder(nn.Module):
-    """(B, in_channels, Y, X) → (B, out_channels, Y, X) on the same grid; Y and X need not be divisible.
+    """Residual BEV encoder: (B, in_channels, Y, X) → (B, out_channels, Y, X); Y and X need not be divisible.
 
     Published: 64 → stages of 128, 256, 512 channels with 2 blocks each → 256.
     """
@@ -45,4 +45,5 @@ class ResNetBevEncoder(nn.Module):
 
 
 def upsampled_to(like: Tensor, x: Tensor) -> Tensor:
+    """Upsample x (B, C, y, x), bilinear, to the height and width of `like` (B, ·, Y, X)."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)

@@ -29,13 +29,16 @@ Step = Callable[[Tensor], Tensor]
 
 
 class ImageBackbone(nn.Module):
-    """uint8 RGB images (M, 3, H, W) → one float map (M, channels[i], ⌈H / s⌉, ⌈W / s⌉) for each asked stage.
+    """Backbone of a ResNet or Swin-T: uint8 RGB (M, 3, H, W) → (M, channels[i], ⌈H / s⌉, ⌈W / s⌉) of each stage.
 
     stages: increasing, of 1 … 4; nothing deeper than the last one is built.
     frozen_norms: batch norms keep their statistics and affine weights, in training too (BEVFormer's setting).
     recompute: in training, activations are computed anew in the backward pass instead of kept. It changes memory and
         time only. Where images do not meet in a batch norm, it goes through a few images at a time.
     """
+
+    rgb_mean: Tensor
+    rgb_std: Tensor
 
     def __init__(self, name: BackboneName, stages: Sequence[int], frozen_norms: bool = False,
                  recompute: bool = False) -> None:
@@ -55,7 +58,7 @@ class ImageBackbone(nn.Module):
 
     @property
     def channels(self) -> list[int]:
-        """Of each asked stage."""
+        """Channels of each map."""
         return self.body.channels
 
     def train(self, mode: bool = True) -> "ImageBackbone":
@@ -92,9 +95,9 @@ class ImageBackbone(nn.Module):
 
 
 class ResNetBody(nn.Module):
-    """The layers of a ResNet down to the last of `stages`. Activations: (M, C, h, w)."""
+    """Layers of a ResNet down to the last of `stages`. Activations: (M, C, h, w)."""
 
-    def __init__(self, block: str, depths: Sequence[int], channels: Sequence[int], stages: Sequence[int]) -> None:
+    def __init__(self, block: str, depths: list[int], channels: list[int], stages: Sequence[int]) -> None:
         from transformers import ResNetBackbone, ResNetConfig
 
         super().__init__()
@@ -108,7 +111,8 @@ class ResNetBody(nn.Module):
         return self.embedder(images)
 
     def pieces(self, stage: int) -> list[Step]:
-        blocks = self.encoder.stages[stage - 1].layers
+        blocks = _layers(self.encoder, "stages")[stage - 1].get_submodule("layers")
+        assert isinstance(blocks, nn.Sequential)
         return [blocks[i : i + BLOCKS_A_PIECE] for i in range(0, len(blocks), BLOCKS_A_PIECE)]
 
     def output(self, stage: int, x: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ class ResNetBody(nn.Module):
 
 
 class SwinBody(nn.Module):
-    """The layers of a Swin-T down to the last of `stages`, with a norm at each of them. Activations: (M, h, w, C)."""
+    """Layers of a Swin-T down to the last of `stages`, with a norm at each of them. Activations: (M, h, w, C)."""
 
     def __init__(self, stages: Sequence[int]) -> None:
         from transformers import SwinBackbone, SwinConfig
@@ -127,23 +131,25 @@ class SwinBody(nn.Module):
         drop_path = SWIN_DROP_PATH * (sum(depths) - 1) / (sum(SWIN_DEPTHS) - 1)
         net = SwinBackbone(SwinConfig(
             embed_dim=SWIN_CHANNELS, depths=depths, num_heads=SWIN_HEADS[: stages[-1]], window_size=SWIN_WINDOW,
-            drop_path_rate=drop_path, out_indices=list(stages)))
+            drop_path_rate=drop_path, out_indices=list(stages)))  # pyright: ignore[reportCallIssue]
         self.swin, self.hidden_states_norms = net.swin, net.hidden_states_norms
-        self.swin.layernorm = nn.Identity()  # a classifier's
+        self.swin.add_module("layernorm", nn.Identity())  # a classifier's
         self.channels = [SWIN_CHANNELS * 2 ** (stage - 1) for stage in stages]
-        for layer in self.swin.encoder.layers:
-            for block in layer.blocks:
+        for layer in _layers(self.swin.encoder, "layers"):
+            for block in _layers(layer, "blocks"):
                 # Swin drops both branches of a block; transformers drops only the attention.
-                block.mlp.register_forward_hook(partial(_through, block.drop_path))
+                block.get_submodule("mlp").register_forward_hook(partial(_through, block.get_submodule("drop_path")))
 
     def stem(self, images: Tensor) -> Tensor:
         tokens, size = self.swin.embeddings(images)
         return tokens.unflatten(1, size)
 
     def pieces(self, stage: int) -> list[Step]:
-        layers = self.swin.encoder.layers
-        merging = [partial(_merged, layers[stage - 2].downsample)] if stage > 1 else []
-        blocks = layers[stage - 1].blocks
+        layers = _layers(self.swin.encoder, "layers")
+        merging: list[Step] = []
+        if stage > 1:
+            merging.append(partial(_merged, layers[stage - 2].get_submodule("downsample")))
+        blocks = _layers(layers[stage - 1], "blocks")
         return merging + [partial(_through_blocks, blocks[i : i + BLOCKS_A_PIECE])
                           for i in range(0, len(blocks), BLOCKS_A_PIECE)]
 
@@ -151,14 +157,20 @@ class SwinBody(nn.Module):
         return self.hidden_states_norms[f"stage{stage}"](x).permute(0, 3, 1, 2).contiguous()
 
 
+def _layers(module: nn.Module, name: str) -> nn.ModuleList:
+    layers = module.get_submodule(name)
+    assert isinstance(layers, nn.ModuleList)
+    return layers
+
+
 def _merged(downsample: nn.Module, x: Tensor) -> Tensor:
-    """(M, h, w, C) → (M, ⌈h / 2⌉, ⌈w / 2⌉, 2 C)."""
+    """Merge patches: (M, h, w, C) → (M, ⌈h / 2⌉, ⌈w / 2⌉, 2 C)."""
     rows, columns = x.shape[1:3]
     return downsample(x.flatten(1, 2), (rows, columns)).unflatten(1, ((rows + 1) // 2, (columns + 1) // 2))
 
 
 def _through_blocks(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-    """(M, h, w, C) → the same shape; a map smaller than a window is padded to one."""
+    """Run Swin blocks: (M, h, w, C) → the same shape; a map smaller than a window is padded to one."""
     size = x.shape[1:3]
     tokens = x.flatten(1, 2)
     for block in blocks:
@@ -180,13 +192,16 @@ def _recomputed(step: Step, x: Tensor, context_fn: Callable) -> Tensor:
 
 @contextmanager
 def _keeping_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms see their input a second time when it is recomputed; it must not count twice."""
-    before = [(m, m.momentum, m.num_batches_tracked.clone()) for m in _batch_norms(module) if m.training]
-    for norm, _, _ in before:
+    """Keep the statistics of batch norms while their input passes a second time, in the recomputation."""
+    norms = [norm for norm in _batch_norms(module) if norm.training]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.get_buffer("num_batches_tracked") for norm in norms]
+    before = [count.clone() for count in counts]
+    for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, batches in before:
+        for norm, momentum, count, earlier in zip(norms, momenta, counts, before, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
+            count.copy_(earlier)

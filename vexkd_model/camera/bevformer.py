@@ -22,11 +22,14 @@ CROSS_POINTS = 8  # keys a head, camera and level in cross-attention: two around
 
 
 class BevFormer(nn.Module):
-    """Pyramids of N cameras' features → (B, width, Y, X) on `grid`.
+    """BEVFormer-S: pyramids of N cameras' features → (B, width, Y, X) on `grid`.
 
     in_channels: of each level. cameras: N. points_z: heights of the pillar points in base_link [m]; their number
     divides CROSS_POINTS. recompute: in training, keep no activations of a layer but compute them again.
     """
+
+    centres: Tensor
+    pillars: Tensor
 
     def __init__(self, grid: BevGrid, in_channels: Sequence[int], cameras: int = 6, width: int = 256, layers: int = 6,
                  heads: int = 8, points_z: Sequence[float] = (-4.5, -2.17, 0.17, 2.5), feedforward: int = 512,
@@ -49,7 +52,10 @@ class BevFormer(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], cameras: CameraBatch,
                 geometry: PillarGeometry | None = None) -> Tensor:
-        """levels: (B, N, C, H, W) each, covering the cameras' whole images. geometry: where it is known already."""
+        """Compute the map (B, width, Y, X).
+
+        levels: (B, N, C, H, W) each, covering the cameras' whole images. geometry: a kept result of `geometry`.
+        """
         if geometry is None:
             geometry = self.geometry(cameras, (cameras.images.shape[-2], cameras.images.shape[-1]))
         seen = seen_queries(geometry, cameras.present)
@@ -64,23 +70,23 @@ class BevFormer(nn.Module):
         return bev
 
     def geometry(self, cameras: CameraBatch, image_size: tuple[int, int]) -> PillarGeometry:
-        """Where the pillars project into images of (height, width) [px]; depends on the matrices of `cameras` alone."""
+        """Project the pillars into images of (height, width) [px]; depends on the matrices of `cameras` alone."""
         return project_pillars(self.pillars, cameras, image_size)
 
     def _values(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """(B·N, width, H, W) each: features that know their camera and their level."""
+        """Project features to (B·N, width, H, W) each and add the embeddings of their camera and level."""
         return [(project(x.flatten(0, 1)).unflatten(0, x.shape[:2]) + self.camera_embedding + of_level).flatten(0, 1)
                 for x, project, of_level in zip(levels, self.inputs, self.level_embedding, strict=True)]
 
     def _position(self) -> Tensor:
-        """(Y·X, width): each cell's row and column."""
+        """Position embedding (Y·X, width) of each cell's row and column."""
         rows, columns = self.shape
         return torch.cat([self.row_embedding.expand(-1, columns, -1), self.column_embedding.expand(rows, -1, -1)],
                          dim=-1).flatten(0, 1)
 
 
 class BevFormerLayer(nn.Module):
-    """Self-attention, norm, spatial cross-attention, norm, feed-forward, norm; all but the norms with a residual."""
+    """Transformer layer: self-attention, spatial cross-attention and feed-forward, each with residual, then norm."""
 
     def __init__(self, width: int, heads: int, levels: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -92,8 +98,10 @@ class BevFormerLayer(nn.Module):
 
     def forward(self, bev: Tensor, position: Tensor, centres: Tensor, values: Sequence[Tensor],
                 seen: SeenQueries) -> Tensor:
-        """bev: (B, width, Y, X), and so is the result. position: (Y·X, width). centres: references of the cells.
-        values: (B·N, width, H, W) of each level."""
+        """Compute the next map (B, width, Y, X) from `bev`, of the same shape.
+
+        position: (Y·X, width). centres: references of the cells. values: (B·N, width, H, W) of each level.
+        """
         query = bev.flatten(2).transpose(1, 2)
         query = self.norms[0](query + self.dropout(self.self_attention(query + position, centres, [bev])))
         query = self.norms[1](query + self.dropout(self.cross_attention(query + position, values, seen)))
@@ -102,15 +110,18 @@ class BevFormerLayer(nn.Module):
 
 
 class SpatialCrossAttention(nn.Module):
-    """Each BEV query reads the cameras that see its pillar; the mean over those cameras, zero where there is none."""
+    """Cross-attention of BEV queries to the cameras that see their pillars: mean over those, zero where none does."""
 
     def __init__(self, width: int, heads: int, levels: int) -> None:
         super().__init__()
         self.attention = DeformableAttention(width, heads, CROSS_POINTS, levels)
 
     def forward(self, query: Tensor, values: Sequence[Tensor], seen: SeenQueries) -> Tensor:
-        """(B, Q, width), float32 under autocast. query: (B, Q, width). values: (B·N, width, H, W) of each level."""
-        flat, index = query.flatten(0, 1), seen.index.flatten()
-        asking = flat.index_select(0, index).unflatten(0, seen.index.shape)
+        """Read features (B, Q, width), float32 under autocast.
+
+        query: (B, Q, width). values: (B·N, width, H, W) of each level.
+        """
+        flat, index = query.flatten(0, 1), seen.cell.flatten()
+        asking = flat.index_select(0, index).unflatten(0, seen.cell.shape)
         read = self.attention(asking, seen.reference, values) * seen.share
         return read.new_zeros(flat.shape).index_add(0, index, read.flatten(0, 1)).view_as(query)

@@ -1,16 +1,17 @@
-"""The camera encoder that a configuration describes."""
+"""Build the camera encoder from the configuration."""
 
 from dataclasses import replace
+
+from typing_extensions import assert_never
 
 from vexkd_model.camera.backbone import ImageBackbone
 from vexkd_model.camera.bevformer import BevFormer
 from vexkd_model.camera.depth import DepthBins
 from vexkd_model.camera.depth_nets import CameraAwareDepthNet, LidarDepthNet, PlainDepthNet
-from vexkd_model.camera.encoder import CameraEncoder, History
+from vexkd_model.camera.encoder import BevFormerView, CameraEncoder, History, LiftSplatView
 from vexkd_model.camera.fpn import FPN, ConcatFPN, FinestFPN
 from vexkd_model.camera.lift_splat import BevDownsample, LiftSplat
 from vexkd_model.camera.pretrained import load_backbone_weights
-from vexkd_model.camera.views import BevFormerView, LiftSplatView
 from vexkd_model.config.camera import BevFormerConfig, CameraConfig, LiftSplatConfig
 from vexkd_model.types import BevGrid
 
@@ -18,16 +19,18 @@ RANDOM = "random"  # what backbone.weights says where nothing is loaded
 
 
 def build_camera_encoder(config: CameraConfig, grid: BevGrid) -> CameraEncoder:
-    """SensorBatch → a map of `.channels` channels on `grid`; a pretrained backbone is loaded by `load_pretrained`."""
+    """Build a module: SensorBatch → a map of `.channels` channels on `grid`. See also `load_pretrained`."""
     match config.view:
         case LiftSplatConfig() as view:
             return _lift_splat_encoder(config, view, grid)
         case BevFormerConfig() as view:
             return _bevformer_encoder(config, view, grid)
+        case _:
+            assert_never(config.view)
 
 
 def load_pretrained(encoder: CameraEncoder, config: CameraConfig) -> None:
-    """Before a training, and only there: what a run or a package stores holds its own weights."""
+    """Load the backbone's pretrained weights, at the start of a training; runs and packages hold their own weights."""
     if config.backbone.weights != RANDOM:
         load_backbone_weights(encoder.backbone, config.backbone.weights)
 
@@ -54,6 +57,8 @@ def _lift_splat_encoder(config: CameraConfig, view: LiftSplatConfig, grid: BevGr
             depth_net = CameraAwareDepthNet(view.neck_channels, view.depth_channels, bins.count, view.channels)
         case "lidar":
             depth_net = LidarDepthNet(view.neck_channels, bins.count, view.channels, view.stride)
+        case _:
+            assert_never(view.depth)
     transform = LiftSplatView(depth_net, LiftSplat(splat_grid, bins, view.stride, view.z_min, view.z_max),
                               BevDownsample(view.channels) if view.finer == 2 else None)
     history = History(view.channels, config.past_frames, grid) if config.past_frames else None

@@ -1,4 +1,4 @@
-"""Depth along the view [m]: bins of it, LiDAR returns as depth images, what a depth net should say, and its loss.
+"""Depth along the view [m]: bins, depth images of LiDAR returns, targets of a depth net, and its loss.
 
 Depth is the camera's z, not the distance. BEV augmentation, which base_from_camera carries, leaves it as it is.
 """
@@ -19,7 +19,7 @@ NO_RETURN = -1
 
 @dataclass(frozen=True)
 class DepthBins:
-    """Bin i holds depths in [start + i · step, start + (i + 1) · step) [m] and is lifted to its middle.
+    """Depth bins: bin i holds [start + i · step, start + (i + 1) · step) [m] and is lifted to its middle.
 
     Published code supervises the same intervals but lifts a bin to its left edge, half a bin too near: BEVDet's samples
     `arange(1, 60, 1)` are the middles of DepthBins(0.5, 59.5, 1). A range that does not divide is a ValueError.
@@ -36,15 +36,16 @@ class DepthBins:
 
     @property
     def count(self) -> int:
+        """Number of bins, D."""
         return round((self.stop - self.start) / self.step)
 
     def centres(self) -> Tensor:
-        """float32 (D,), metres."""
+        """Middles of the bins, float32 (D,) [m]."""
         return (self.start + (torch.arange(self.count, dtype=torch.float64) + 0.5) * self.step).float()
 
 
 def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor:
-    """float32 (B, N, H, W): depth of the nearest return in each pixel [m], 0 where there is none.
+    """Draw depth images, float32 (B, N, H, W): the nearest return in each pixel [m], 0 where there is none.
 
     points: (P, ≥ 3) in base_link [m]. sample: int64 (P,), the frame of each. What is nearer than NEAR_M, outside an
     image or not finite is left out; an absent camera sees nothing.
@@ -65,7 +66,7 @@ def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor
 
 
 def depth_targets(depth: Tensor, stride: int, bins: DepthBins) -> Tensor:
-    """int64 (B, N, H / stride, W / stride): bin of the nearest return in each block of pixels, or NO_RETURN.
+    """Find the bin of the nearest return in each block of pixels, int64 (B, N, H / stride, W / stride), or NO_RETURN.
 
     depth: (B, N, H, W) of `depth_images`. A block whose nearest return lies outside the bins has no target, even if a
     farther return does not. Source: BEVDepth (Li et al., AAAI 2023), its public code.
@@ -76,10 +77,11 @@ def depth_targets(depth: Tensor, stride: int, bins: DepthBins) -> Tensor:
 
 
 def depth_loss(logits: Tensor, target: Tensor, weight: float) -> Tensor:
-    """Binary cross-entropy of the softmax over bins, summed over bins, mean over the cells with a return, × weight.
+    """Compute the binary cross-entropy of depth probabilities, × weight.
 
-    logits: (B, N, D, h, w). target: (B, N, h, w) of `depth_targets`. 0 where no cell has a return. Source: BEVDepth,
-    which weighs it 3.0. In logits, so that it has a gradient at saturation.
+    Summed over bins, mean over the cells with a return, 0 where none has one. logits: (B, N, D, h, w). target:
+    (B, N, h, w) of `depth_targets`. Source: BEVDepth, which weighs it 3.0. In logits, so that it has a gradient at
+    saturation.
     """
     known = target != NO_RETURN
     logits = logits.float().movedim(2, -1)[known]
@@ -89,7 +91,7 @@ def depth_loss(logits: Tensor, target: Tensor, weight: float) -> Tensor:
 
 
 def _log_complement(logits: Tensor, log_softmax: Tensor) -> Tensor:
-    """log(1 − softmax) of (M, D), exact where one probability rounds to 1: that one is the sum of the others."""
+    """Compute log(1 − softmax) of (M, D), exact where one probability rounds to 1: from the sum of the others."""
     largest = functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).bool()
     others = logits.masked_fill(largest, -torch.inf).logsumexp(dim=-1, keepdim=True)
     # No probability but the largest exceeds one half; the clamp keeps the unused branch's gradient finite.

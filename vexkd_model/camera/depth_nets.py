@@ -16,14 +16,14 @@ CAMERA_NUMBERS = 6 + 6 + 12  # of `camera_vectors`
 
 
 class DepthAndContext(NamedTuple):
-    """logits: (B, N, D, h, w), a softmax away from depth probabilities. context: (B, N, C, h, w)."""
+    """Output of a depth net. logits: (B, N, D, h, w) of depth probabilities. context: (B, N, C, h, w)."""
 
     logits: Tensor
     context: Tensor
 
 
 class PlainDepthNet(nn.Module):
-    """One 1×1 convolution. Source: BEVDet (Huang et al. 2021), after Philion & Fidler (2020)."""
+    """Depth net of one 1×1 convolution. Source: BEVDet (Huang et al. 2021), after Philion & Fidler (2020)."""
 
     def __init__(self, in_channels: int, bins: int, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class PlainDepthNet(nn.Module):
 
 
 class CameraAwareDepthNet(nn.Module):
-    """Depth from features and from the camera's own geometry: the same look is farther away through a longer lens.
+    """Depth net that knows the camera: through a longer lens, what looks the same is farther away.
 
     Source: BEVDepth (Li et al., AAAI 2023) and its public code. Two changes: the deformable convolution before the last
     layer, which PyTorch lacks, is a plain 3×3 convolution in the same 4 groups, so hidden_channels divide by 4; and the
@@ -65,7 +65,7 @@ class CameraAwareDepthNet(nn.Module):
 
 
 class LidarDepthNet(nn.Module):
-    """Depth from features and from LiDAR returns in the image. Source: BEVFusion (Liu et al., ICRA 2023), public code.
+    """Depth net that also reads LiDAR returns. Source: BEVFusion (Liu et al., ICRA 2023), public code.
 
     stride: pixels a feature cell, 8 as published, or 16 by one convolution more.
     """
@@ -86,14 +86,14 @@ class LidarDepthNet(nn.Module):
             nn.Conv2d(in_channels, bins + channels, 1))
 
     def forward(self, features: Tensor, cameras: CameraBatch, depth: Tensor) -> DepthAndContext:
-        """depth: (B, N, H, W) [m] of `depth_images`."""
+        """Predict from features (B, N, C_in, h, w) and `depth_images` (B, N, H, W) [m]."""
         returns = self.returns(depth.flatten(0, 1)[:, None])
         both = self.layers(torch.cat([returns, features.flatten(0, 1)], dim=1)).unflatten(0, features.shape[:2])
         return DepthAndContext(*both.split(self.sizes, dim=2))
 
 
 def camera_vectors(cameras: CameraBatch) -> Tensor:
-    """float32 (B, N, 24): what a depth net may know of a camera, each number about one in size.
+    """Describe each camera to a depth net, float32 (B, N, 24), each number about one in size.
 
     Intrinsics of the network's image and its resize, crop and augmentation, both as 2×3 and in image sizes; then
     base_from_camera as 3×4, in metres.

@@ -14,7 +14,7 @@ from vexkd_model.layers import IMAGE_EPS, conv_bn_relu
 
 
 class FPN(nn.Module):
-    """→ a map (M, out_channels, h_i, w_i) for each of the maps, then extra_levels more, each half the one before.
+    """FPN: a map (M, out_channels, h_i, w_i) for each of the maps, then extra_levels more, each half the one before.
 
     Source: Lin et al. (CVPR 2017), figure 3. BEVFormer (Li et al., ECCV 2022) takes stages 2, 3, 4 and an extra level
     to 256: strides 8, 16, 32, 64.
@@ -34,7 +34,7 @@ class FPN(nn.Module):
 
 
 class FinestFPN(nn.Module):
-    """→ the finest level alone, [(M, out_channels, h_0, w_0)].
+    """FPN's finest level alone, [(M, out_channels, h_0, w_0)].
 
     Source: BEVDet (Huang et al. 2021), public code: stages 3 and 4 to one map of 256 at stride 16.
     """
@@ -49,8 +49,9 @@ class FinestFPN(nn.Module):
 
 
 class ConcatFPN(nn.Module):
-    """→ one map, [(M, out_channels, h_0, w_0)]: from the coarsest map on, upsample, join by concatenation, convolve.
+    """Neck that concatenates, to one map, [(M, out_channels, h_0, w_0)].
 
+    From the coarsest map on: upsample, concatenate with the next finer one, convolve.
     Source: BEVFusion (Liu et al., ICRA 2023), public code (GeneralizedLSSFPN): Swin-T's stages 2, 3, 4 to 256 at stride
     8. Its map at stride 16 is on the way to that one.
     """
@@ -72,7 +73,7 @@ class ConcatFPN(nn.Module):
 
 
 class TopDown(nn.Module):
-    """Each map brought to out_channels by a 1×1 convolution, plus the sum of all coarser ones at its own size."""
+    """Top-down path: each map, brought to out_channels by a 1×1 convolution, plus all coarser ones at its own size."""
 
     def __init__(self, in_channels: Sequence[int], out_channels: int) -> None:
         super().__init__()
@@ -86,8 +87,9 @@ class TopDown(nn.Module):
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """An FPN's convolution: with a bias, without norm or ReLU; Xavier-uniform, as in the public detectors."""
+    """Make an FPN's convolution: with a bias, without norm or ReLU; Xavier-uniform, as in the public detectors."""
     layer = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
     nn.init.xavier_uniform_(layer.weight)
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer

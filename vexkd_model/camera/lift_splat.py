@@ -5,7 +5,7 @@ its context times its depth probability to the BEV cell in which it stands. That
 (BEV cells × feature cells) times the context, so the product of both (B, N, D, h, w, C) is never made.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from vexkd_model.types import BevGrid
 
 
 class SparseRows(NamedTuple):
-    """A sparse matrix by rows; its values are depth probabilities. All int64.
+    """Sparse matrix by rows (CSR), whose values are depth probabilities. All int64.
 
     value: (M,) flat index into (B, N, D, h, w). column: (M,). first: (rows,), where each row's values begin.
     """
@@ -31,7 +31,7 @@ class SparseRows(NamedTuple):
 
 
 class LiftGeometry(NamedTuple):
-    """Which of the frustum cells stand in which BEV cell: M pairs, twice. Cells outside the grid are in none.
+    """Pairs of frustum cell and BEV cell in which it stands, M of them, twice. Cells outside the grid are in none.
 
     by_cell: rows are the BEV cells (B · Y · X), columns the feature cells (B · N · h · w). by_pixel: the transpose.
     """
@@ -41,10 +41,12 @@ class LiftGeometry(NamedTuple):
 
 
 class LiftSplat(nn.Module):
-    """Depth probabilities (B, N, D, h, w) and context (B, N, C, h, w) → float32 (B, C, Y, X) on `grid`.
+    """Lift-splat: depth probabilities (B, N, D, h, w) and context (B, N, C, h, w) → float32 (B, C, Y, X) on `grid`.
 
     stride: pixels of the network's image a feature cell. What stands below z_min or from z_max on [m] is left out.
     """
+
+    depth: Tensor
 
     def __init__(self, grid: BevGrid, bins: DepthBins, stride: int, z_min: float, z_max: float) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class LiftSplat(nn.Module):
         self.register_buffer("depth", bins.centres(), persistent=False)
 
     def forward(self, probability: Tensor, context: Tensor, geometry: LiftGeometry) -> Tensor:
+        """Compute the map; geometry: a result of `geometry` for the cameras of these features."""
         rows, columns = self.grid.shape
         # In float32: thousands of frustum cells add up to one BEV cell near the vehicle.
         features = context.float().permute(0, 1, 3, 4, 2).reshape(-1, context.shape[2])
@@ -59,9 +62,9 @@ class LiftSplat(nn.Module):
         return summed.view(len(context), rows, columns, -1).permute(0, 3, 1, 2)
 
     def geometry(self, cameras: CameraBatch, feature_size: tuple[int, int]) -> LiftGeometry:
-        """Of features (h, w). It may be kept for as long as calibration and the cameras that are there stay the same.
+        """Find the BEV cell of every frustum cell of features (h, w).
 
-        An absent camera has no frustum cells.
+        Valid until calibration or presence change. An absent camera has no frustum cells.
         """
         rows, columns = self.grid.shape
         frames, count = cameras.present.shape
@@ -83,7 +86,7 @@ class LiftSplat(nn.Module):
             SparseRows(value, cell, _row_starts(pixel, frames * count * area)))
 
     def positions(self, cameras: CameraBatch, feature_size: tuple[int, int]) -> Tensor:
-        """(B, N, h, w, D, 3): where each frustum cell's middle stands in base_link [m]."""
+        """Place the middles of the frustum cells, (B, N, h, w, D, 3) in base_link [m]."""
         height, width = feature_size
         v, u = torch.meshgrid(torch.arange(height, device=self.depth.device) + 0.5,
                               torch.arange(width, device=self.depth.device) + 0.5, indexing="ij")
@@ -95,7 +98,7 @@ class LiftSplat(nn.Module):
 
 
 class BevDownsample(nn.Module):
-    """(B, C, Y, X) of a finer grid → (B, C, Y / 2, X / 2): BEVFusion splats at half the cell of the model's grid."""
+    """Convolutions (B, C, Y, X) → (B, C, Y / 2, X / 2): BEVFusion splats at half the cell of the model's grid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -107,20 +110,20 @@ class BevDownsample(nn.Module):
 
 
 class _SparseProduct(torch.autograd.Function):
-    """The rows' sums of value × features[column]: (rows, C).
+    """Product of a sparse matrix and features: sums of value × features[column], (rows, C).
 
     embedding_bag is that product, on every device. Its own gradient to the features is slow on a CPU; the product with
     the transposed matrix is the same and as fast as the forward pass.
     """
 
     @staticmethod
-    def forward(ctx, values: Tensor, features: Tensor, *matrix_and_transpose: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, features: Tensor, *matrix_and_transpose: Tensor) -> Tensor:
         ctx.save_for_backward(values, features, *matrix_and_transpose)
         return _row_sums(values, features, SparseRows(*matrix_and_transpose[:3]))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         values, features, *matrix_and_transpose = ctx.saved_tensors
         gradient = gradient.contiguous()
         of_features = _row_sums(values, gradient, SparseRows(*matrix_and_transpose[3:]))

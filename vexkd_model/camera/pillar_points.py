@@ -1,4 +1,4 @@
-"""Where the cameras see the pillar that stands on each BEV cell.
+"""Projection of the pillars that stand on BEV cells into the cameras.
 
 Source: BEVFormer (Li et al., ECCV 2022, section 3.3): each cell is lifted to a few points above its centre, which are
 projected into every camera.
@@ -18,7 +18,7 @@ FAR_OUTSIDE = 10.0  # image widths and heights: no offset of a sampling point le
 
 
 class PillarGeometry(NamedTuple):
-    """Of Q = Y·X cells, row by row, with R points each, in N cameras; the same as long as the calibration is.
+    """Pillars of Q = Y·X cells, row by row, with R points each, seen by N cameras; valid for one calibration.
 
     reference: float32 (B, N, Q, R, 2), x and y of each point as shares of the image's width and height; far outside
     the image for points behind the camera. visible: bool (B, N, Q), whether any of a cell's points is in the image.
@@ -29,26 +29,26 @@ class PillarGeometry(NamedTuple):
 
 
 class SeenQueries(NamedTuple):
-    """The cells that each camera sees, padded to the M of the camera that sees most.
+    """Cells that each camera sees, padded to the M of the camera that sees most.
 
-    index: int64 (B·N, M) into the B·Q cells of the batch. reference: (B·N, M, R, 2), as in PillarGeometry. share:
+    cell: int64 (B·N, M) into the B·Q cells of the batch. reference: (B·N, M, R, 2), as in PillarGeometry. share:
     float32 (B·N, M, 1), one over the number of cameras that see the cell, and 0 for padding.
     """
 
-    index: Tensor
+    cell: Tensor
     reference: Tensor
     share: Tensor
 
 
 def pillar_points(grid: BevGrid, heights: Sequence[float]) -> Tensor:
-    """float32 (Y·X, R, 3): points of base_link [m] above the centre of each cell, at R heights."""
+    """Place points, float32 (Y·X, R, 3) in base_link [m], above the centre of each cell, at R heights."""
     y, x = (torch.from_numpy(centre).float() for centre in grid.centres())
     grid_y, grid_x, grid_z = torch.meshgrid(y, x, torch.tensor(heights, dtype=torch.float32), indexing="ij")
     return torch.stack([grid_x, grid_y, grid_z], dim=-1).flatten(0, 1)
 
 
 def project_pillars(points: Tensor, cameras: CameraBatch, image_size: tuple[int, int]) -> PillarGeometry:
-    """points: (Q, R, 3) in base_link [m]. image_size: (height, width) of the cameras' images [px]."""
+    """Project points (Q, R, 3) of base_link [m] into cameras with images of (height, width) [px]."""
     # Not projection.image_from_base: its closed form rounds otherwise, and trained students answer as they did.
     camera_from_base = torch.linalg.inv(cameras.base_from_camera)[..., :3, :]
     image_from_base = product(cameras.image_from_camera, camera_from_base)
@@ -61,13 +61,14 @@ def project_pillars(points: Tensor, cameras: CameraBatch, image_size: tuple[int,
 
 
 def seen_queries(geometry: PillarGeometry, present: Tensor) -> SeenQueries:
-    """present: bool (B, N), the cameras that are there."""
+    """Collect the cells that each camera sees. present: bool (B, N), the cameras that are there."""
     visible = geometry.visible & present[..., None]
     batch, _, queries = visible.shape
     longest = visible.sum(dim=-1).max().clamp(min=1).item()  # one row of padding where nobody sees anything
     torch._check(longest <= queries)
     rank = visible * torch.arange(queries, 0, -1, device=visible.device)
-    rank, query = rank.topk(longest, dim=-1)  # seen cells come first, in their own order
+    # Seen cells come first, in their own order. int() of `longest` would make it a constant of an exported graph.
+    rank, query = rank.topk(longest, dim=-1)  # pyright: ignore[reportArgumentType]
     share = 1 / visible.sum(dim=1).clamp(min=1)
     index = query + torch.arange(batch, device=query.device)[:, None, None] * queries
     share_of_seen = share.flatten()[index] * (rank > 0)

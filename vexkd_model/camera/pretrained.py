@@ -57,7 +57,7 @@ STAGE_NORM = r"^hidden_states_norms\."
 
 
 def load_backbone_weights(backbone: ImageBackbone, source: str) -> None:
-    """Weights of `source` into `backbone`, in place.
+    """Load the weights of `source` into `backbone`, in place.
 
     source: a .safetensors, .pth or .pt file, a folder that transformers saved, or a name on the Hugging Face hub.
     A classifier and stages that the backbone lacks are left out. Anything else that is missing, left over or of another
@@ -86,7 +86,7 @@ def load_backbone_weights(backbone: ImageBackbone, source: str) -> None:
 
 
 def _may_be_left(name: str, last: int) -> bool:
-    """Whether a backbone down to stage `last` needs no tensor of this name, which is transformers'."""
+    """Tell if a backbone down to stage `last` needs no tensor of this name, which is transformers'."""
     stage = re.search(r"^(?:swin\.)?encoder\.(?:stages|layers)\.(\d+)\.(downsample)?", name)
     if stage and int(stage[1]) + bool(stage[2]) >= last:  # Swin's downsample leads to the next stage
         return True
@@ -94,7 +94,7 @@ def _may_be_left(name: str, last: int) -> bool:
 
 
 def _renamed(tensors: Mapping[str, Tensor], network: str) -> Iterator[tuple[str, str, Tensor]]:
-    """(Their name, transformers' name, tensor)."""
+    """Yield each tensor with its published name and transformers' name, in this order: both, then the tensor."""
     rules = SWIN_NAMES if network == "swin_tiny" else RESNET_NAMES
     for theirs, tensor in tensors.items():
         name = theirs

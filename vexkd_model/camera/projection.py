@@ -1,4 +1,4 @@
-"""Projection into batches of cameras: points of base_link → pixels and depth, as geometry.camera in NumPy.
+"""Projection into batches of cameras: points of base_link → pixels and depth; geometry/camera.py in PyTorch.
 
 Products and sums stand in place of matmul: neither autocast nor TF32 may round positions.
 """
@@ -12,14 +12,14 @@ MIN_DEPTH = 1e-5  # metres; what is nearer counts as behind the camera
 
 
 def image_from_base(cameras: CameraBatch) -> Tensor:
-    """Matrices, (B, N, 3, 4): a point (x, y, z, 1) of base_link → (u · depth, v · depth, depth) of each camera."""
+    """Compute matrices (B, N, 3, 4): a point (x, y, z, 1) of base_link → (u · depth, v · depth, depth)."""
     rotation, translation = cameras.base_from_camera[..., :3, :3], cameras.base_from_camera[..., :3, 3:]
     linear = product(cameras.image_from_camera, inverse_3x3(rotation))
     return torch.cat([linear, -product(linear, translation)], dim=-1)
 
 
 def project(matrices: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (..., 2) and depth (...) [m] of points (..., ≥ 3) of base_link [m].
+    """Project points (..., ≥ 3) of base_link [m] to pixels (..., 2) and depth (...) [m].
 
     matrices: `image_from_base`, (..., 3, 4), whose leading dimensions broadcast with those of the points. Pixels mean
     nothing where depth is not greater than MIN_DEPTH.
@@ -32,12 +32,12 @@ def project(matrices: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def inverse_3x3(matrix: Tensor) -> Tensor:
-    """Inverse of (..., 3, 3) by cross products of its columns: no solver that an exported graph would have to hold."""
+    """Invert (..., 3, 3) by cross products of its columns: an exported graph then holds no solver."""
     a, b, c = matrix.unbind(dim=-1)
     rows = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-2)
     return rows / (a * rows[..., 0, :]).sum(-1)[..., None, None]
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Matrix product (..., I, J) · (..., J, K), always in the operands' precision."""
+    """Multiply matrices (..., I, J) · (..., J, K), always in the operands' precision."""
     return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)

@@ -1,4 +1,4 @@
-"""Past BEV maps beside the present one: each is encoded, brought into the present base_link, and concatenated.
+"""Temporal fusion: past BEV maps are encoded, moved into the present base_link, and concatenated with the present one.
 
 Source: BEVDet4D (Huang & Huang 2022), section 3.3 and public code; its long-term models keep 8 past frames.
 """
@@ -14,7 +14,7 @@ from vexkd_model.types import BevGrid
 
 
 class FrameEncoder(nn.Module):
-    """One residual block, (B, C, Y, X) → the same shape: what each frame's map passes before it is moved.
+    """Residual block (B, C, Y, X) → the same shape, which each frame's map passes before it is moved.
 
     BEVDet4D's `pre_process_net`; its shortcut is a 3×3 convolution too.
     """
@@ -31,7 +31,7 @@ class FrameEncoder(nn.Module):
 
 
 class TemporalFusion(nn.Module):
-    """The present map (B, C, Y, X) and `frames` past ones → (B, channels, Y, X): present first, then newest to oldest.
+    """Concatenation of the present map (B, C, Y, X) and `frames` past ones, newest first → (B, channels, Y, X).
 
     channels: C · (1 + frames).
     """
@@ -42,7 +42,7 @@ class TemporalFusion(nn.Module):
         self.channels = channels * (1 + frames)
 
     def forward(self, now: Tensor, past: Sequence[Tensor], present: Tensor) -> Tensor:
-        """past: maps of `align`, newest first. present: bool (B, frames).
+        """Concatenate maps, newest first. past: maps of `align`, newest first. present: bool (B, frames).
 
         Where a past frame is absent stands the present map: at a scene's start BEVDet4D reads the present frame again.
         """
@@ -53,7 +53,7 @@ class TemporalFusion(nn.Module):
 
 
 def align(past: Tensor, now_from_then: Tensor, grid: BevGrid) -> Tensor:
-    """A past map (B, C, Y, X) in the present base_link: float32 (B, C, Y, X), bilinear, zero where it did not reach.
+    """Move a past map (B, C, Y, X) into the present base_link, in float32; bilinear, zero where it did not reach.
 
     now_from_then: (B, 4, 4), from the base_link of the past map to the present one. What it does in the ground plane
     counts; it may scale and mirror.

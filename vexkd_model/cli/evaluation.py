@@ -20,8 +20,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     target: Path = arguments.run_or_student
     predictor = Predictor(*load_trained(target), card=None, device=arguments.device)
     index, drop = open_index(arguments, default=-1), arguments.drop
+    config = predictor.config
     result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
-                         detects=predictor.config.detection is not None)
+                         detects=config.detection is not None, sensors=set(config.sensors) - {drop})
     if arguments.submission:
         print(f"{arguments.submission}: written")
     if drop:

@@ -61,7 +61,7 @@ def blocks(arguments: argparse.Namespace) -> None:
 def _chosen_frame(arguments: argparse.Namespace):
     """The split's index and the frame's number in it."""
     from vexkd_model.data.index import FrameIndex
-    from vexkd_model.figures.find_frame import frame_at, frame_with, prepared_splits
+    from vexkd_model.figures.scene import frame_at, frame_with, prepared_splits
 
     folder = index_dir(arguments)
     splits = [arguments.split] if arguments.split else prepared_splits(folder)

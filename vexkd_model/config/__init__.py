@@ -1,4 +1,4 @@
-"""The complete description of a model: what `config/model/*.yaml` holds and every student package carries.
+"""Configuration of a model: what `config/model/*.yaml` holds and every student package carries.
 
 Frozen, checked at construction, and without inheritance: one file says everything. An unknown key or a bad value
 is a UserError that names the file and the key.
@@ -11,10 +11,9 @@ from typing import Annotated
 import yaml
 from pydantic import Field, model_validator
 
-from vexkd_model.config.bev import ResNetBevConfig, SecondConfig
+from vexkd_model.config.bev import FusionConfig, ResNetBevConfig, SecondConfig
 from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
 from vexkd_model.config.distill import DistillationConfig
-from vexkd_model.config.fusion import FusionConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
 from vexkd_model.config.reading import parse_section, read_mapping
@@ -26,8 +25,11 @@ FOLDER, EXAMPLE = "config/model", "lidar_pillar_small.yaml"
 
 
 class ModelConfig(Section):
-    """A teacher or a student. Null are lidar or camera, detection or segmentation, that it does not have; fusion
-    belongs to models with both sensors."""
+    """Configuration of a teacher or a student.
+
+    Null are lidar or camera, detection or segmentation, that it does not have; fusion belongs to models with both
+    sensors.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     grid: GridConfig = Field(description="of both BEV feature levels")
@@ -42,7 +44,7 @@ class ModelConfig(Section):
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """lidar, camera or both."""
+        """Sensors that the model reads: lidar, camera or both."""
         return tuple(name for name in ("lidar", "camera") if getattr(self, name) is not None)
 
     @property
@@ -57,10 +59,10 @@ class ModelConfig(Section):
 
     @property
     def training_sweeps(self) -> int:
-        """The same while it learns: a camera student may be taught depth by one sweep."""
+        """LiDAR sweeps in a training frame; one at least where the LiDAR supervises a camera student's depth."""
         view = self.camera and self.camera.view
-        taught = isinstance(view, LiftSplatConfig) and view.depth_loss_weight > 0
-        return max(self.sweeps, 1 if taught else 0)
+        supervised = isinstance(view, LiftSplatConfig) and view.depth_loss_weight > 0
+        return max(self.sweeps, 1 if supervised else 0)
 
     @model_validator(mode="after")
     def _senses_and_says_something(self) -> "ModelConfig":
@@ -108,7 +110,10 @@ class ModelConfig(Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
-    """Read a model's YAML; `overrides` are `key.subkey=value` strings of the command line's --set."""
+    """Read a model's YAML; `overrides` are `key.subkey=value` strings of the command line's --set.
+
+    UserError names the file and key of what is wrong.
+    """
     values = read_mapping(path, "model", FOLDER, EXAMPLE)
     for override in overrides:
         _override(values, override)
@@ -116,12 +121,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> ModelConfig:
 
 
 def parse_config(values: dict, source: str) -> ModelConfig:
-    """Check a mapping; `source` is named in the error."""
+    """Check a mapping and make it a ModelConfig; `source` is named in the UserError."""
     return parse_section(ModelConfig, values, source, "model")
 
 
 def dump_config(config: ModelConfig) -> str:
-    """The YAML that `load_config` reads back to an equal configuration."""
+    """Write the YAML that `load_config` reads back to an equal configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 

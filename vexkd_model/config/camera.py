@@ -1,4 +1,4 @@
-"""What a model reads of the cameras, and its encoder: images → low-level BEV map."""
+"""Configuration of the camera input and the camera encoder: images → low-level BEV map."""
 
 from typing import Annotated, Literal
 
@@ -23,7 +23,7 @@ class ImageAugmentConfig(Section):
 
 
 class ImageConfig(Section):
-    """What a student reads of its cameras: each image resized, then cropped at its bottom to width × height.
+    """Image input: each image is resized, then cropped at its bottom to width × height.
 
     BEVDet's and BEVFusion's for nuScenes' 1600×900: 704×256, zoom 0.48/0.44 = 1.09; in training a zoom of
     0.38/0.44 = 0.864 to 0.55/0.44 = 1.25, a rotation of ±5.4° = 0.0942, and flips.
@@ -43,7 +43,7 @@ class ImageConfig(Section):
 
 
 class BackboneConfig(Section):
-    """Image backbone, of transformers."""
+    """Image backbone, from the transformers library."""
 
     name: Literal["resnet18", "resnet50", "resnet101", "swin_tiny"]
     weights: str = Field(description="random, a file in torchvision's or transformers' naming, or a name on the "
@@ -55,7 +55,7 @@ class BackboneConfig(Section):
 
 
 class DepthBinsConfig(Section):
-    """Bin i holds depths from start + i · step on [m]; a pixel is lifted to their middles."""
+    """Depth bins: bin i holds depths from start + i · step on [m]; a pixel is lifted to their middles."""
 
     start: Positive
     stop: Positive
@@ -70,7 +70,7 @@ class DepthBinsConfig(Section):
 
 
 class LiftSplatConfig(Section):
-    """Each pixel's features are put at each depth, weighted by its probability, and summed in BEV cells."""
+    """Lift-splat: each pixel's features at each depth, weighted by its probability, summed in BEV cells."""
 
     kind: Literal["lift_splat"]
     stride: Literal[8, 16] = Field(description="pixels of the image a feature")
@@ -88,7 +88,7 @@ class LiftSplatConfig(Section):
 
 
 class BevFormerConfig(Section):
-    """BEV queries look where their pillar's points project into the images; without history (BEVFormer-S)."""
+    """BEVFormer-S: BEV queries read the images where the points of their pillar project; without history."""
 
     kind: Literal["bevformer"]
     levels: Annotated[int, Field(ge=1, le=4, description="image feature maps, from stride 8 on, each half the last")]
@@ -110,6 +110,8 @@ class BevFormerConfig(Section):
 
 
 class CameraConfig(Section):
+    """Camera input and camera encoder."""
+
     images: ImageConfig
     backbone: BackboneConfig
     view: Annotated[LiftSplatConfig | BevFormerConfig, Field(discriminator="kind")]

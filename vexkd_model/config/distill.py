@@ -1,4 +1,4 @@
-"""How a student is taught by a teacher's BEV maps. `vexkd train` leaves this section out, and no student carries it."""
+"""Configuration of distillation. `vexkd train` leaves this section out, and no student package carries it."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,7 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class ResponseConfig(Section):
-    """The student's heads are drawn towards the teacher's; 0 leaves a term out."""
+    """Response distillation: the student's heads imitate the teacher's; 0 leaves a term out."""
 
     heatmap: Weight = Field(0.0, description="of the squared error of heatmaps at pivotal positions (SparseKD)")
     map: Weight = Field(0.0, description="of the cross-entropy of map segmentation towards the teacher's probabilities")
@@ -27,7 +27,7 @@ class ResponseConfig(Section):
 
 
 class TeacherLabelsConfig(Section):
-    """The teacher's boxes that match no true box are labels of the student, too."""
+    """Labels from the teacher: its boxes that match no true box are labels of the student, too."""
 
     score: Share = Field(0.6, description="least score of such a box")
     weight: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -35,8 +35,11 @@ class TeacherLabelsConfig(Section):
 
 
 class DistillationConfig(Section):
-    """Defaults are the paper's where it states them: weight (λ), mask_weight (μ), mask_blocks, both levels. What is
-    not the paper's is off: inherit, response, teacher_labels, relation, depth."""
+    """Distillation settings.
+
+    Defaults are the paper's where it states them: weight (λ), mask_weight (μ), mask_blocks, both levels. What is not
+    the paper's is off: inherit, response, teacher_labels, relation, depth.
+    """
 
     levels: tuple[Level, ...] = Field(("low", "high"), description="maps that are compared; none only where another "
                                                                    "key teaches")
@@ -83,16 +86,17 @@ class DistillationConfig(Section):
 
     @property
     def asks_teacher(self) -> bool:
-        """True if a training step needs the teacher's answer; inherited weights do not."""
+        """True if a training step needs the teacher's output; inherited weights do not."""
         return bool(self.levels or self.asks_heads or self.relation or self.depth)
 
     @property
     def asks_heads(self) -> bool:
-        """True if the teacher's heads have to answer, too."""
+        """True if a training step needs the teacher's heads."""
         return self.response is not None or self.teacher_labels is not None
 
     @property
     def learns_masks(self) -> bool:
+        """True if masks have weights of their own."""
         return self.masks in LEARNED_MASKS
 
     @property

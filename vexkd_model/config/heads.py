@@ -1,16 +1,18 @@
-"""Task heads on the high-level map."""
+"""Configuration of the task heads on the high-level map."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from vexkd_model.config.section import Count, GridConfig, Positive, Section, Share
-from vexkd_model.types import DETECTION_CLASSES
+from vexkd_model.types import DETECTION_CLASSES, SEGMENTATION_GRID
 
 MaxDetections = Annotated[int, Field(ge=1, le=500, description="a frame; nuScenes takes 500")]
 
 
 class RotatedNmsConfig(Section):
+    """Suppression by IoU of footprints."""
+
     kind: Literal["rotated"]
     iou: Share
     scale: tuple[Positive, ...] | None = Field(
@@ -18,12 +20,14 @@ class RotatedNmsConfig(Section):
 
 
 class CircleNmsConfig(Section):
+    """Suppression by distance of centres."""
+
     kind: Literal["circle"]
     radius: Positive = Field(description="centres nearer than this to a better one go [m]")
 
 
 class TaskConfig(Section):
-    """Classes that share a heatmap's branch and a non-maximum suppression."""
+    """Task: classes that share a branch of the head and a non-maximum suppression."""
 
     classes: Annotated[tuple[Literal[DETECTION_CLASSES], ...], Field(min_length=1)]  # type: ignore[valid-type]
     nms: Annotated[RotatedNmsConfig | CircleNmsConfig, Field(discriminator="kind")]
@@ -86,7 +90,7 @@ DetectionConfig = Annotated[CenterHeadConfig | TransFusionConfig, Field(discrimi
 
 
 class SegmentationConfig(Section):
-    """SegmentationHead on the six map classes."""
+    """SegmentationHead on the six map classes, on the one grid of map masks: a package states its map's grid."""
 
     grid: GridConfig
     channels: Count
@@ -94,3 +98,9 @@ class SegmentationConfig(Section):
         "map", description="grid of the first convolution: map, as published, on features sampled at the map's cells; "
                            "features, before they are sampled, at a third of the cost")
     loss_weight: Positive
+
+    @model_validator(mode="after")
+    def _on_the_grid_of_the_masks(self) -> "SegmentationConfig":
+        if self.grid.grid() != SEGMENTATION_GRID:
+            raise ValueError("grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
+        return self

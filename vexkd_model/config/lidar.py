@@ -1,4 +1,4 @@
-"""What a model reads of the LiDAR, and its encoder: points → low-level BEV map."""
+"""Configuration of the LiDAR input and the LiDAR encoder: points → low-level BEV map."""
 
 from typing import Annotated, Literal
 
@@ -34,6 +34,8 @@ class VoxelEncoderConfig(Section):
 
 
 class LidarConfig(Section):
+    """LiDAR input and LiDAR encoder."""
+
     sweeps: Annotated[int, Field(ge=1, le=10, description="LiDAR sweeps in a frame, the newest included")]
     sweep_interval: Positive | None = Field(
         None, description="time between them [s]; a sweep that is nearer than about this to the one before it is left "

@@ -1,4 +1,4 @@
-"""Find and read YAML as a checked Section; what is wrong is a UserError in one line that names file and key."""
+"""Reading of YAML into a checked Section; a UserError names the file and key that are wrong, in one line."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def find_config(path: str | Path) -> Path:
-    """The file of a shipped configuration that `path` names (`lidar_pillar_small`); any other path as it is.
+    """Find the file of a shipped configuration by bare name (`lidar_pillar_small`); return any other path as it is.
 
     A checkout comes before share/vexkd_ros of the prefix below which this package is installed: what was edited
     there is what shall be trained.
@@ -28,7 +28,10 @@ def find_config(path: str | Path) -> Path:
 
 
 def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
-    """The keys of a YAML file. For the errors: what it describes, where such files lie, and one of them."""
+    """Read the keys of a YAML file.
+
+    kind, folder, example: what the file describes, where such files lie, and one of them, for the UserError.
+    """
     try:
         values = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError:
@@ -43,7 +46,7 @@ def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
 
 
 def parse_section(section: type[SomeSection], values: dict, source: str, kind: str) -> SomeSection:
-    """Check a mapping; `source` is named in the error, and `kind` where no key of it is to blame."""
+    """Check a mapping; the UserError names `source`, and `kind` where no single key is wrong."""
     try:
         return section.model_validate(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What every part of a configuration is made of."""
+"""Base class and field types of every part of a configuration."""
 
 from typing import Annotated
 
@@ -12,13 +12,13 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """Frozen; an unknown key is an error."""
+    """Part of a configuration: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class GridConfig(Section):
-    """A square BEV grid, ±`extent` metres around base_link, of `cell` metres."""
+    """Square BEV grid, ±`extent` metres around base_link, of `cell` metres."""
 
     extent: Positive
     cell: Positive
@@ -29,4 +29,5 @@ class GridConfig(Section):
         return self
 
     def grid(self) -> BevGrid:
+        """Convert to the grid that code computes with."""
         return BevGrid(-self.extent, self.extent, -self.extent, self.extent, self.cell)

@@ -1,4 +1,4 @@
-"""How a model is trained."""
+"""Configuration of the training."""
 
 from typing import Annotated, Literal
 
@@ -19,7 +19,7 @@ class AugmentConfig(Section):
 
 
 class PasteConfig(Section):
-    """Objects of other frames, pasted with their LiDAR points until each class has its number."""
+    """Pasting of objects from other frames, with their LiDAR points, until each class has its number."""
 
     objects: dict[Literal[DETECTION_CLASSES], Count]  # type: ignore[valid-type]
     min_points: Count = Field(description="LiDAR points, of all sweeps, of an object worth pasting")
@@ -27,7 +27,7 @@ class PasteConfig(Section):
 
 
 class SensorVarietyConfig(Section):
-    """Frames as other sensors would have seen them; each change is drawn by itself, in a `share` of the samples."""
+    """Augmentation by other sensors: each change is drawn independently, in a `share` of the samples."""
 
     share: Share = Field(0.5, description="of the samples, for each change")
     fewer_sweeps: bool = Field(True, description="one to all of the sweeps")
@@ -39,6 +39,8 @@ class SensorVarietyConfig(Section):
 
 
 class TrainingConfig(Section):
+    """Training settings."""
+
     epochs: Count
     batch_size: Count = Field(description="frames, of each process")
     accumulate: Count = Field(1, description="batches whose gradients make one step")

@@ -22,11 +22,10 @@ from vexkd_model.data.index import FrameIndex, FrameRecord
 from vexkd_model.data.missing_sensor import with_dropout
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.sampling import Draw
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sensor_variety import varied
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CAMERAS, MAP_CLASSES, Frame, PastFrame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID, Frame, PastFrame
 
 
 def load_frame(index: FrameIndex, i: int, config: ModelConfig) -> Frame:

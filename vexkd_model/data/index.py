@@ -16,11 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, read_lidar_file, spaced
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, Boxes
+from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, SEGMENTATION_GRID, Boxes
 
 SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
                      "v1.0-test": ("test",)}  # fmt: skip

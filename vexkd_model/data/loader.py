@@ -13,7 +13,6 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, EpochSampler, ShardSampler
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
@@ -36,8 +35,6 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
     teacher: its sensors are read, too, into Batch.teacher.
     """
     settings = config.training
-    if config.segmentation and config.segmentation.grid.grid() != SEGMENTATION_GRID:
-        raise UserError("segmentation.grid: map masks are drawn on {extent: 50.0, cell: 0.5} alone; write that")
     if workers < 0:
         raise UserError(f"--workers {workers}: must be at least 0")
     paster = None

@@ -11,10 +11,9 @@ from shapely.geometry import Point, box
 from shapely.geometry.base import BaseGeometry
 from shapely.strtree import STRtree
 
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import yaw_of
-from vexkd_model.types import MAP_CLASSES, BevGrid
+from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID, BevGrid
 
 LAYERS_OF_CLASS = {name: (name,) for name in MAP_CLASSES} | {"divider": ("road_divider", "lane_divider")}
 LINE_THICKNESS = 2  # cv2 draws three cells, 1.5 m: what every published mIoU was measured with

@@ -14,13 +14,12 @@ from nuscenes.nuscenes import NuScenes
 from vexkd_model.data.file_checks import Problem, check_row
 from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, SPLITS_OF_VERSION, FrameIndex, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser, expansion_path
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.tables import open_nuscenes, scene_rows, scenes_of_split, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, replace_folder, whole_file, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
-from vexkd_model.types import MAP_CLASSES
+from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID
 
 BEGUN = "begun.json"  # what the run that left a `.partial` folder wanted; no index has a file of that name
 MASK_BYTES = len(MAP_CLASSES) * SEGMENTATION_GRID.shape[0] * SEGMENTATION_GRID.shape[1] // 8

@@ -1,10 +1,14 @@
-"""Fold batch norms into the layers before them: the same function at less cost, for a trained student."""
+"""Folding of batch norms into the layers before them: the same function at less cost, for a trained student."""
+
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
-def fold_batch_norms(module: nn.Module) -> nn.Module:
+
+def fold_batch_norms(module: SomeModule) -> SomeModule:
     """Fold, in place, every BatchNorm that follows a convolution or a linear layer in an nn.Sequential.
 
     The module must be in eval mode. Outputs change by rounding only.

@@ -1,4 +1,4 @@
-"""The student package: a folder with weights.safetensors, model.yaml and card.json that a vehicle can trust.
+"""Student package: a folder with weights.safetensors, model.yaml and card.json, checked when it is loaded.
 
 Loading checks everything that it reads and never unpickles.
 """

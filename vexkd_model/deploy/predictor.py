@@ -1,4 +1,4 @@
-"""Predictor: the one code path from a Frame to a Prediction, offline and on the vehicle."""
+"""Predictor: the only code path from a Frame to a Prediction, offline and on the vehicle."""
 
 import copy
 from pathlib import Path
@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from vexkd_model.camera.encoder import ViewGeometry
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
-from vexkd_model.heads.decode import build_decoder
+from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
+from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.model import BevModel, ModelOutput
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
 
@@ -24,17 +26,17 @@ class Predictor:
         try:
             self.device = torch.device(device)
             self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
-            # How the scatter of points writes the BEV map: convolutions then copy nothing.
+            # The scatter of points writes the BEV map as NHWC, too: convolutions then copy nothing.
             for layer in self.model.modules():
                 if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                    layer.to(memory_format=torch.channels_last)
+                    layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
         self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
-        self._geometry: object | None = None
+        self._geometry: ViewGeometry | None = None
 
     @classmethod
     def load(cls, package: str | Path, device: str = "cpu") -> "Predictor":
@@ -53,6 +55,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Prediction:
+        """Predict boxes and map of one frame, in base_link; the frame's stamp and token stay."""
         sensors = sensors_for(self.config, [frame]).to(self.device)
         output = self.model(sensors, self._kept_geometry(sensors))
         boxes, scores = self._detections(output)
@@ -60,19 +63,23 @@ class Predictor:
         return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
 
     def _detections(self, output: ModelOutput) -> tuple[Boxes, np.ndarray]:
-        if self.decoder is None:
-            return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
-        boxes, scores, labels = self.decoder(output.detection)
+        match self.decoder, output.detection:
+            case CenterDecoder() as decoder, list() as tasks:
+                boxes, scores, labels = decoder(tasks)
+            case TransFusionDecoder() as decoder, TransFusionOutput() as proposals:
+                boxes, scores, labels = decoder(proposals)
+            case _:
+                return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
         return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
-    def _kept_geometry(self, sensors: SensorBatch) -> object | None:
+    def _kept_geometry(self, sensors: SensorBatch) -> ViewGeometry | None:
         """Geometry of the camera pixels in the BEV map, computed anew only if the calibration has changed."""
-        cameras = sensors.cameras
-        if cameras is None:
+        cameras, encoder = sensors.cameras, self.model.camera
+        if cameras is None or encoder is None:
             return None
         calibration = _calibration(cameras)
         if not self._calibration or not all(map(torch.equal, calibration, self._calibration)):
-            self._geometry, self._calibration = self.model.camera.geometry(cameras), calibration
+            self._geometry, self._calibration = encoder.geometry(cameras), calibration
         return self._geometry
 
     def warm_up(self) -> None:

@@ -7,7 +7,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.bev import SecondConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.errors import UserError
-from vexkd_model.lidar.build import build_lidar_encoder
+from vexkd_model.model import build_lidar_encoder
 
 HAVE_IT = "check_inherit asks for parts that both models have"
 
@@ -86,8 +86,6 @@ def _detection(student: ModelConfig, teacher: ModelConfig) -> str | None:
 def _segmentation(student: ModelConfig, teacher: ModelConfig) -> str | None:
     ours, theirs = student.segmentation, teacher.segmentation
     assert ours is not None and theirs is not None, HAVE_IT
-    if ours.grid != theirs.grid:
-        return f"segmentation.grid differs from that of {teacher.name}"
     return _wider("segmentation.channels", ours.channels, theirs.channels) or _high(student, teacher)
 
 

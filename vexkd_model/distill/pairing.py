@@ -1,9 +1,9 @@
 """Check that a teacher fits a student and the terms of its distillation."""
 
 from vexkd_model.config import EXAMPLE, ModelConfig
+from vexkd_model.config.bev import ModalityGeneralFusionConfig
 from vexkd_model.config.camera import LiftSplatConfig
 from vexkd_model.config.distill import BOX_MASKS, DistillationConfig
-from vexkd_model.config.fusion import ModalityGeneralFusionConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.distill.inherit_check import check_inherit, same_tasks
 from vexkd_model.errors import UserError
@@ -55,10 +55,6 @@ def _check_response(settings: DistillationConfig, student: ModelConfig, teacher:
             if side.segmentation is None:
                 raise UserError(f"distillation.response: map compares segmentations, and {side.name} has none; set "
                                 "response.map to 0")
-        ours, theirs = student.segmentation, teacher.segmentation
-        if ours and theirs and ours.grid != theirs.grid:
-            raise UserError(f"distillation.response: map: segmentation.grid differs from that of {teacher.name}; make "
-                            "them alike, or set response.map to 0")
 
 
 def _check_boxes(settings: DistillationConfig, student: ModelConfig, teacher: ModelConfig) -> None:

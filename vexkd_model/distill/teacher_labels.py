@@ -12,9 +12,8 @@ from torch import Tensor
 
 from vexkd_model.data.batch import Batch
 from vexkd_model.heads.center import TaskMaps
-from vexkd_model.heads.center_decode import CenterDecoder
+from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.heads.transfusion_decode import TransFusionDecoder
 
 MATCH_M = 2.0  # nuScenes' distance for a true positive, of those with which errors are measured
 

@@ -40,7 +40,7 @@ ATTRIBUTES = {
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What `DetectionEval` says with its configuration detection_cvpr_2019.
+    """Figures of `DetectionEval` with its configuration detection_cvpr_2019.
 
     class_ap: AP a class, mean over the distance thresholds 0.5, 1, 2 and 4 m.
     tp_errors: means over classes of trans_err [m], scale_err [1 − IoU], orient_err [rad], vel_err [m/s] and
@@ -59,16 +59,18 @@ class DetectionResult:
     note: str = ""
 
     def to_dict(self) -> dict:
-        """Plain dictionaries and numbers, for JSON."""
+        """Convert to plain dictionaries and numbers, for JSON."""
         return asdict(self)
 
 
-def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str, np.ndarray]) -> dict:
-    """The official submission: {"meta": …, "results": {sample token: [box …]}}, boxes in the global frame.
+def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str, np.ndarray],
+               sensors: Collection[str]) -> dict:
+    """Make the official submission: {"meta": …, "results": {sample token: [box …]}}, boxes in the global frame.
 
-    `global_from_base` maps sample tokens to float64 (4, 4) ego poses. Of more than 500 boxes in a sample the best
-    scores stay. The attribute follows from class and speed (`ATTRIBUTES`). An unknown (NaN) velocity is submitted as
-    zero: the devkit would leave NaN out of the velocity error, so that saying nothing would score better than trying.
+    global_from_base: float64 (4, 4) ego poses by sample token. sensors: lidar, camera or both, what the predictions are
+    made from. Of more than 500 boxes in a sample the best scores stay. The attribute follows from class and speed
+    (`ATTRIBUTES`). An unknown (NaN) velocity is submitted as zero: the devkit would leave NaN out of the velocity
+    error, so that saying nothing would score better than trying.
 
     UserError: a sample twice, one without a pose, or a box that is not finite or has no volume.
     """
@@ -80,7 +82,8 @@ def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str,
         if token not in global_from_base:
             raise UserError(f"sample {token!r}: no ego pose is known; predict on samples of the evaluated dataset")
         results[token] = _sample_results(prediction, global_from_base[token])
-    meta = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
+    meta = {"use_camera": "camera" in sensors, "use_lidar": "lidar" in sensors, "use_radar": False, "use_map": False,
+            "use_external": False}
     return {"meta": meta, "results": results}
 
 
@@ -136,7 +139,7 @@ def score_submission(dataroot: Path, version: str, split: str, document: dict, w
 
 
 def _counted_ground_truth(nusc: NuScenes, split: str, config: DetectionConfig) -> Counter[str]:
-    """Boxes a class that the devkit counts: in range, with LiDAR or radar points."""
+    """Count the boxes of each class that the devkit counts: in range, with LiDAR or radar points."""
     boxes = load_gt(nusc, split, DetectionBox)
     if boxes.all:
         boxes = filter_eval_boxes(nusc, add_center_dist(nusc, boxes), dict(config.class_range))
@@ -181,7 +184,7 @@ def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> 
 
 
 def _zero_result(counted: Counter[str], samples: int, note: str) -> DetectionResult:
-    """The devkit's figures for a class that found nothing, AP 0 and all errors 1, for every class."""
+    """Make the devkit's figures for no detections in any class: AP 0 and all errors 1."""
     nothing: dict[str, float] = dict.fromkeys(DETECTION_CLASSES, 0.0)
     ground_truth = {name: counted[name] for name in DETECTION_CLASSES}
     return DetectionResult(0.0, 0.0, nothing, dict.fromkeys(TP_METRICS, 1.0), ground_truth, samples, note)

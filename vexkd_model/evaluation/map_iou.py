@@ -12,8 +12,9 @@ EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class MapResult:
-    """mean_iou: mean over the six classes of each class's best IoU.
+    """Figures of map segmentation.
 
+    mean_iou: mean over the six classes of each class's best IoU.
     class_iou, best_threshold: the best over the thresholds, and the lowest threshold that reaches it.
     absent: classes without one cell of ground truth in the whole set. As in BEVFusion they count with their IoU,
     which can only be 0, so that a mean with absent classes says little.
@@ -26,12 +27,15 @@ class MapResult:
     samples: int
 
     def to_dict(self) -> dict:
-        """Plain dictionaries, lists and numbers, for JSON."""
+        """Convert to plain dictionaries, lists and numbers, for JSON."""
         return asdict(self)
 
 
 class MapIou:
-    """Counts cells over the whole set; IoU = TP / (TP + FP + FN + 1e-7) for each class and threshold."""
+    """Counter of cells over a whole set; IoU = TP / (TP + FP + FN + 1e-7) for each class and threshold.
+
+    Source: BEVFusion (Liu et al., ICRA 2023), public code.
+    """
 
     def __init__(self) -> None:
         shape = (len(MAP_CLASSES), len(THRESHOLDS))
@@ -54,7 +58,7 @@ class MapIou:
         self._samples += 1
 
     def result(self) -> MapResult:
-        """The figures of all samples so far; zero where there was none."""
+        """Compute the figures of all samples so far; zero where there was none."""
         union = self._predicted + self._actual - self._true_positives
         iou = self._true_positives / (union + EPSILON)
         best = iou.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Which detections hit which annotated boxes, by the rule of the nuScenes detection metrics, for a single frame."""
+"""Matching of detections and annotated boxes in one frame, by the rule of the nuScenes detection metrics."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,16 @@ MATCH_DISTANCE_M = 2.0  # of the metrics' four thresholds the one that the true-
 
 
 def within_range(boxes: Boxes) -> np.ndarray:
-    """bool (M,): whether the centre is where the metrics look at the box's class."""
+    """Mask, bool (M,), of boxes whose centre lies within the metrics' range of their class."""
     limits = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES])
     return np.linalg.norm(boxes.values[:, :2], axis=1) < limits[boxes.labels]
 
 
 @dataclass(frozen=True)
 class Matches:
-    """hits: int (K, 2), detection and annotation, best score first. distances: float (K,), between their centres [m].
+    """Matches of one frame.
 
+    hits: int (K, 2), detection and annotation, best score first. distances: float (K,), between their centres [m].
     false_alarms: int (F,), detections without an annotation. misses: int (M,), annotations without a detection.
     """
 
@@ -35,7 +36,7 @@ class Matches:
 
 
 def match_by_centre(found: Boxes, scores: np.ndarray, truth: Boxes, distance: float = MATCH_DISTANCE_M) -> Matches:
-    """Best score first, each detection takes the nearest annotation of its class that is still free.
+    """Match detections, best score first, each with the nearest annotation of its class that is still free.
 
     It hits where their centres, seen from above, are less than `distance` [m] apart. scores: (M,) of `found`.
     Source: nuscenes-devkit, nuscenes/eval/detection/algo.py, `accumulate`.

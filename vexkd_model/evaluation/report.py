@@ -13,7 +13,7 @@ ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad"
 
 
 def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> str:
-    """The official figures as text; either part may be absent. Classes without ground truth are marked."""
+    """Format the official figures; either part may be absent. Classes without ground truth are marked."""
     parts = []
     if detection is not None:
         parts.append(_detection_table(detection))
@@ -34,7 +34,7 @@ def comparison_table(results: Mapping[str, SplitResult]) -> str:
 
 
 def latency_table(rows: Mapping[str, Sequence[float]]) -> str:
-    """One line a named series of durations [s]: their number, median, 90th and 99th percentile and maximum [ms]."""
+    """Format durations [s] by name: their number, median, 90th and 99th percentile and maximum [ms]."""
     cells = [["latency [ms]", "n", "p50", "p90", "p99", "max"]]
     for name, seconds in rows.items():
         figures = 1e3 * np.percentile(seconds, [50, 90, 99, 100]) if len(seconds) else []
@@ -70,7 +70,7 @@ def _map_table(result: MapResult) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; names to the left, figures to the right; a rule under the header."""
+    """Align columns to their widest cell; names to the left, figures to the right; a rule under the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,7 +1,7 @@
 """Offline evaluation: a student on every frame of a split → official detection metrics and map mIoU."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,22 +18,25 @@ from vexkd_model.types import Prediction
 
 @dataclass(frozen=True)
 class SplitResult:
-    """detection is None for a split without annotations (test), maps for a dataset without the map expansion or a model
-    that draws none. scenes: of the split that were scored, None for all of them."""
+    """Figures of a split.
+
+    detection: None for a split without annotations (test). maps: None for a dataset without the map expansion or a
+    model without segmentation. scenes: those of the split that were scored, None for all of them.
+    """
 
     detection: DetectionResult | None
     maps: MapResult | None
     scenes: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict:
-        """Plain dictionaries and numbers, for JSON; null for what is absent."""
+        """Convert to plain dictionaries and numbers, for JSON; null for what is absent."""
         subset = {} if self.scenes is None else {"subset_of_scenes": list(self.scenes)}
         return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict(),
                 **subset}
 
 
 def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None = None) -> Iterator[Prediction]:
-    """One Prediction a keyframe, in the order of the index, as they are asked for: a map is a megabyte.
+    """Yield one Prediction per keyframe, in the order of the index; lazily, as a map is a megabyte.
 
     drop: the sensor that every frame loses; UserError, before the first frame, if the model cannot lose it.
     """
@@ -46,15 +49,16 @@ def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None =
 
 
 def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission_file: Path | None = None,
-                detects: bool = True) -> SplitResult:
+                detects: bool = True, sensors: Collection[str] = ()) -> SplitResult:
     """Score predictions for the frames of an index, whoever made them; every token of the index must be there.
 
     submission_file: also written, in the format that nuScenes' evaluation server takes. Keyframes that the index leaves
     out (`vexkd prepare --skip-bad`) count as frames without detections. detects: whether the model has a head for them.
+    sensors: lidar, camera or both, which the submission states.
     """
     records = (index[i] for i in range(len(index)))
     iou, poses = MapIou(), {record.token: record.global_from_base for record in records}
-    document = submission(_counting_maps(predictions, index, iou), poses)
+    document = submission(_counting_maps(predictions, index, iou), poses, sensors)
     if submission_file:
         write_json(submission_file, document)
     maps, detection = iou.result(), None
@@ -66,7 +70,7 @@ def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission
 
 
 def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou) -> Iterator[Prediction]:
-    """The same predictions; each one's map is compared with the truth once it has been taken."""
+    """Yield the same predictions, adding each one's map to `iou` once it has been taken."""
     row_of = {token: i for i, token in enumerate(index.column("token"))}
     for prediction in predictions:
         yield prediction

@@ -1,4 +1,4 @@
-"""A bird's-eye view on matplotlib's axes: what stands in base_link, x forward to the right and y left upwards."""
+"""Drawing of a bird's-eye view on matplotlib's axes: base_link, x forward to the right, y left upwards."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,20 +26,20 @@ SHOWN_SPEED = 0.5  # of an arrow [m/s]; slower is the noise of an annotation
 
 
 def boxes_inside(boxes: Boxes, grid: BevGrid) -> Boxes:
-    """The boxes whose centres lie on the grid."""
+    """Select the boxes whose centres lie on the grid."""
     x, y = boxes.values[:, 0], boxes.values[:, 1]
     inside = (x >= grid.x_min) & (x < grid.x_max) & (y >= grid.y_min) & (y < grid.y_max)
     return Boxes(boxes.values[inside], boxes.labels[inside])
 
 
 def draw_points(axes: Axes, points: np.ndarray, size: float = 0.7) -> None:
-    """Points (N, ≥ 3) [m], the darker the higher; size: of a dot [pt²]."""
+    """Draw points (N, ≥ 3) [m], the darker the higher; size: of a dot [pt²]."""
     axes.scatter(points[:, 0], points[:, 1], s=size, c=points[:, 2], cmap=POINT_COLOURS, vmin=POINT_HEIGHTS_M[0],
                  vmax=POINT_HEIGHTS_M[1], linewidths=0, zorder=2)
 
 
 def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
-    """Outlines with a line from the centre out over the front."""
+    """Draw outlines of boxes (M, ≥ 7), with a line from the centre out over the front."""
     headings, outlines = list(_headings(values)), list(corners_bev(values))
     for lines in (LineCollection(headings), PolyCollection(outlines, facecolors="none")):
         lines.set(edgecolors=colours, linewidths=linewidth, zorder=4)
@@ -47,27 +47,27 @@ def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth
 
 
 def _headings(values: np.ndarray) -> np.ndarray:
-    """(M, 2, 2) lines from the centres to a little beyond the fronts."""
+    """Lines (M, 2, 2) from the centres to a little beyond the fronts."""
     reach = values[:, 3] / 2 + np.clip(0.35 * values[:, 3], 0.4, 1.2)
     tip = values[:, :2] + reach[:, None] * np.stack([np.cos(values[:, 6]), np.sin(values[:, 6])], axis=1)
     return np.stack([values[:, :2], tip], axis=1)
 
 
 def draw_velocities(axes: Axes, values: np.ndarray) -> None:
-    """Arrows from the centres of boxes (M, 9) to where they are a second later; none where velocity is unknown."""
+    """Draw arrows from the centres of boxes (M, 9) to their places a second later; none for unknown velocities."""
     moving = values[np.hypot(values[:, 7], values[:, 8]) >= SHOWN_SPEED]
     axes.quiver(*moving[:, [0, 1, 7, 8]].T, color=INK, angles="xy", scale_units="xy", scale=1, width=0.0022,
                 headwidth=4, headlength=4.5, headaxislength=4, zorder=5)
 
 
 def draw_map(axes: Axes, masks: np.ndarray, grid: BevGrid, title: str, opacity: float = 1.0) -> None:
-    """bool (6, Y, X); later classes of MAP_CLASSES are painted over earlier ones, lines over areas."""
+    """Draw map masks, bool (6, Y, X), and the axes; later classes of MAP_CLASSES cover earlier ones, lines areas."""
     paint_map(axes, masks, grid, opacity)
     frame_axes(axes, grid, title)
 
 
 def paint_map(axes: Axes, masks: np.ndarray, grid: BevGrid, opacity: float = 1.0) -> None:
-    """The map alone, on axes whose range is another's."""
+    """Draw map masks, bool (6, Y, X), alone, on axes with a range of their own."""
     image = np.full((*masks.shape[1:], 3), 255, np.uint8)
     for name, mask in zip(MAP_CLASSES, masks, strict=True):
         image[mask] = MAP_COLOURS[name]
@@ -76,7 +76,7 @@ def paint_map(axes: Axes, masks: np.ndarray, grid: BevGrid, opacity: float = 1.0
 
 
 def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, least: float, most: float) -> AxesImage:
-    """A value in each cell, (Y, X), from dark at `least` to bright at `most` and above."""
+    """Draw a value in each cell, (Y, X), from dark at `least` to bright at `most` and above."""
     image = axes.imshow(values, origin="lower", extent=_borders(grid), interpolation="nearest", cmap=VALUE_COLOURS,
                         vmin=least, vmax=most)
     axes.grid(False)
@@ -85,13 +85,13 @@ def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, least
 
 
 def bright_end(values: np.ndarray) -> float:
-    """Where the colours of values ≥ 0 end: a few cells that stand out shall not darken the others."""
+    """Choose the upper end of the colours of values ≥ 0, so that a few outliers do not darken all other cells."""
     filled = values[values > 0]
     return float(np.percentile(filled, BRIGHT)) if len(filled) else 1.0
 
 
 def leave_empty(axes: Axes, text: str) -> None:
-    """Instead of a picture, why there is none."""
+    """Write a text in place of a picture."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9, color=INK)
 
@@ -101,7 +101,7 @@ def _borders(grid: BevGrid) -> tuple[float, float, float, float]:
 
 
 def frame_axes(axes: Axes, grid: BevGrid, title: str) -> None:
-    """Equal metre axes over the grid, and the ego vehicle."""
+    """Set equal metre axes over the grid, and draw the ego vehicle."""
     ego = PolyCollection(list(corners_bev(EGO)), facecolors=INK, edgecolors="white", linewidths=0.6, zorder=5)
     axes.add_collection(ego)
     axes.set(xlim=(grid.x_min, grid.x_max), ylim=(grid.y_min, grid.y_max), aspect="equal")
@@ -113,19 +113,19 @@ def frame_axes(axes: Axes, grid: BevGrid, title: str) -> None:
 
 
 def class_colours(labels: np.ndarray) -> list[str]:
-    """The palette's colour of each of labels (M,)."""
+    """Look up the palette's colour of each of labels (M,)."""
     return [hexadecimal(DETECTION_COLOURS[DETECTION_CLASSES[label]]) for label in labels]
 
 
 def class_swatches(labels: np.ndarray) -> list[Patch]:
-    """Legend entries of the detection classes that occur among labels (M,)."""
+    """Make legend entries of the detection classes that occur among labels (M,)."""
     shown = np.unique(labels)
     return [Patch(facecolor="none", edgecolor=colour, linewidth=1.6, label=DETECTION_CLASSES[label].replace("_", " "))
             for label, colour in zip(shown, class_colours(shown), strict=True)]
 
 
 def map_swatches(opacity: float = 1.0) -> list[Patch]:
-    """Legend entries of all map classes."""
+    """Make legend entries of all map classes."""
     return [Patch(color=hexadecimal(MAP_COLOURS[name]), alpha=opacity, label=name.replace("_", " "))
             for name in MAP_CLASSES]
 
@@ -135,6 +135,6 @@ def hexadecimal(colour: Rgb) -> str:
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """The same figure gives the same bytes: nothing of the software's version is written into the file."""
+    """Write a figure as PNG, atomically; the same figure gives the same bytes, without the software's version."""
     with whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=130, facecolor="white", metadata={"Software": None})

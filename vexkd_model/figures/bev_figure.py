@@ -1,4 +1,4 @@
-"""Pictures of results: one frame from above, with what is true and what the student says."""
+"""Picture of a result: one frame from above, with ground truth and the student's prediction."""
 
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: 
 
 
 def _legend(truth: Boxes | None, found: Boxes) -> list[Patch]:
-    """The ego vehicle, ground truth, the classes that are shown, and all map classes."""
+    """Make legend entries: ego vehicle, ground truth, the classes that are shown, all map classes."""
     handles = [Patch(color=INK, label="ego vehicle")]
     if truth is not None:
         handles.append(Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth"))

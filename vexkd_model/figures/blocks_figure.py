@@ -1,4 +1,4 @@
-"""`vexkd plot blocks`: how many blocks draw a mask, against mAP, from the table of an ablation."""
+"""Figure of mAP against the number of blocks that draw a mask (`vexkd plot blocks`), from an ablation's table."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ PLAN = "config/ablation/blocks.yaml"
 
 
 class Measured(NamedTuple):
-    """mAP over seeds; deviation is their sample standard deviation, 0 of a single one."""
+    """Mean mAP over seeds; deviation is their sample standard deviation, 0 of a single one."""
 
     mean: float
     deviation: float
@@ -27,7 +27,9 @@ class Measured(NamedTuple):
 
 
 class BlocksTable(NamedTuple):
-    """measured: by number of blocks, by what stands before it in the rows' names. baseline: the row that the others are
+    """Table of an ablation over blocks.
+
+    measured: by number of blocks, by what stands before it in the rows' names. baseline: the row that the others are
     compared with, and its name; None without.
     """
 
@@ -41,7 +43,7 @@ def plot_blocks(path: Path, table: Path) -> None:
 
 
 def read_blocks(table: Path) -> BlocksTable:
-    """Rows without a number of blocks or without mAP are left out; UserError where nothing remains."""
+    """Read a table, without the rows that lack a number of blocks or mAP; UserError where nothing remains."""
     rows = _read(table)
     try:
         of_row = {name: _measured(row) for name, row in rows.items()}
@@ -59,7 +61,7 @@ def read_blocks(table: Path) -> BlocksTable:
 
 
 def _read(table: Path) -> dict[str, dict[str, str]]:
-    """Rows with mAP, by name."""
+    """Read the rows with mAP, by name."""
     try:
         with table.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -76,6 +78,7 @@ def _measured(row: dict[str, str]) -> Measured:
 
 
 def blocks_figure(table: BlocksTable) -> Figure:
+    """Draw a curve of each series over its numbers of blocks, and the baseline as a band."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -99,6 +102,6 @@ def blocks_figure(table: BlocksTable) -> Figure:
 
 
 def _seeds(measured: Sequence[Measured]) -> str:
-    """How many seeds: "3 seeds", or "1 … 3 seeds" where the points differ."""
+    """Count seeds for a legend: "3 seeds", or "1 … 3 seeds" where the points differ."""
     counts = sorted({of.seeds for of in measured})
     return " … ".join(map(str, counts[:1] + counts[1:][-1:])) + (" seed" if counts == [1] else " seeds")

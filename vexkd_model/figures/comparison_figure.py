@@ -1,4 +1,4 @@
-"""Several students on one frame, side by side: boxes, velocities and map of each in one panel."""
+"""Figure of several students on one frame, side by side: boxes, velocities and map of each in one panel."""
 
 from collections.abc import Sequence
 from pathlib import Path

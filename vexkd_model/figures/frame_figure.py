@@ -1,5 +1,4 @@
-"""`vexkd plot frame`: one annotated frame from above and through its cameras. What a person looks at when numbers look
-wrong.
+"""Figure of one annotated frame from above and through its cameras (`vexkd plot frame`), to check a dataset by eye.
 
 Everything passes through the geometry that training uses: a wrong extrinsic, a mirrored yaw or a late ego pose shows
 as boxes that stand beside what they should hold.
@@ -18,7 +17,6 @@ from matplotlib.patches import Patch
 
 from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.figures.bev_axes import (
     INK,
@@ -33,10 +31,10 @@ from vexkd_model.figures.bev_axes import (
     map_swatches,
     save_png,
 )
-from vexkd_model.figures.find_frame import frame_name
+from vexkd_model.figures.scene import frame_name
 from vexkd_model.geometry.boxes import tilted_corners
 from vexkd_model.geometry.camera import FRONT, inside, project, projection, visible_boxes, visible_edges
-from vexkd_model.types import Boxes, CameraImage, Frame
+from vexkd_model.types import SEGMENTATION_GRID, Boxes, CameraImage, Frame
 
 # Rows of two: what looks ahead and back, then left and right as they lie beside the vehicle; others follow.
 PLACES = ("CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -99,7 +97,7 @@ def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray
 
 
 def _view(camera: CameraImage) -> np.ndarray:
-    """(3, 2) x, y in base_link [m]: from the left border of the view to the camera's place and to the right border."""
+    """Line (3, 2) in base_link [m]: from the left border of the view to the camera's place and to the right border."""
     height, width = camera.pixels.shape[:2]
     borders = np.array([[0, height / 2, 1], [width, height / 2, 1]])
     rays = borders @ np.linalg.inv(camera.image_from_camera).T @ camera.base_from_camera[:3, :3].T
@@ -110,7 +108,7 @@ def _view(camera: CameraImage) -> np.ndarray:
 
 def _through_cameras(figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.ndarray,
                      lidar_points: np.ndarray) -> None:
-    """solids: (M, 8, 3), corners of the boxes in base_link [m]."""
+    """Draw the images with points and boxes; solids: (M, 8, 3), corners of the boxes in base_link [m]."""
     panels = figure.subplots(-(-len(frame.cameras) // 2), 2, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
@@ -128,7 +126,7 @@ def _through_cameras(figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.n
 
 
 def _draw_points(axes: Axes, image_from_base: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> None:
-    """LiDAR points on an image, near ones yellow, far ones violet."""
+    """Draw LiDAR points on an image, near ones yellow, far ones violet."""
     pixels, depth = project(image_from_base, points)
     shown = inside(pixels, size)
     axes.scatter(*pixels[shown].T, s=0.6, c=depth[shown], cmap=RANGE_COLOURS, vmin=RANGES_M[0], vmax=RANGES_M[1],
@@ -137,7 +135,7 @@ def _draw_points(axes: Axes, image_from_base: np.ndarray, points: np.ndarray, si
 
 def _draw_boxes(axes: Axes, image_from_base: np.ndarray, solids: np.ndarray, colours: list[str], touched: np.ndarray,
                 size: tuple[int, int]) -> None:
-    """Edges, near boxes over far ones; the front of those touched by a LiDAR point, bool (M,), is tinted."""
+    """Draw edges, near boxes over far ones; the front of those touched by a LiDAR point, bool (M,), is tinted."""
     edges = visible_edges(image_from_base, solids, size)
     pixels, depth = project(image_from_base, solids)
     shown = np.flatnonzero(visible_boxes(edges))

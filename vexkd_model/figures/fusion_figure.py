@@ -1,4 +1,4 @@
-"""`vexkd plot fusion`: a model's BEV maps before and after fusion."""
+"""Figure of a model's BEV maps before and after fusion (`vexkd plot fusion`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,10 @@ TITLES = {"lidar": "LiDAR, low level", "camera": "cameras, low level", "low": "f
 
 
 class FusedMaps(NamedTuple):
-    """maps: the length of each cell's features, float32 (Y, X), by key of TITLES; a silent sensor has none."""
+    """Row of the figure.
+
+    maps: length of each cell's features, float32 (Y, X), by key of TITLES; a sensor that is left out has none.
+    """
 
     title: str
     maps: dict[str, np.ndarray]
@@ -51,7 +54,7 @@ def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Senso
 
 @torch.no_grad()
 def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, np.ndarray]:
-    """The length of each cell's features, float32 (Y, X): of each sensor's map, the fused one and the high level's."""
+    """Compute the length of each cell's features, float32 (Y, X), in each sensor's, the fused and the high map."""
     sensors = sensors_for(config, [frame])
     before, _ = model.eval().sensor_maps(sensors)
     assert model.fusion is not None, "a model with two sensors fuses them"
@@ -61,7 +64,7 @@ def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, 
 
 
 def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title: str) -> Figure:
-    """Each row: the scene, then its maps; a column has one scale, that of the first row."""
+    """Draw a row of the scene and its maps each; a column has one scale, that of the first row."""
     figure = Figure(figsize=(4.1 * (1 + len(TITLES)), 4.0 * len(rows) + 1.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12, parse_math=False)

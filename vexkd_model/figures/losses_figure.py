@@ -1,5 +1,6 @@
-"""`vexkd plot losses`: loss curves of runs, the sum and every term."""
+"""Figure of the loss curves of runs, the sum and every term (`vexkd plot losses`)."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from matplotlib.figure import Figure
 
 from vexkd_model.figures.bev_axes import FAINT, INK, save_png
 from vexkd_model.figures.palette import SERIES_COLOURS
-from vexkd_model.figures.run_names import short_names
 from vexkd_model.training.read_losses import SUM, TERM, Curve, is_of_distillation, read_losses
 
 COLUMNS = 4
@@ -22,8 +22,10 @@ def plot_losses(path: Path, runs: Sequence[Path]) -> None:
 
 
 def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """losses: curves by name, by run. The sum first, then a small panel for each term that any run has, those of
-    distillation last."""
+    """Draw the sum first, then a small panel for each term that any run has, those of distillation last.
+
+    losses: curves by name, by run.
+    """
     terms = sorted({name for of_run in losses.values() for name in of_run} - {SUM},
                    key=lambda name: (is_of_distillation(name), name))
     rows = -(-(1 + len(terms)) // COLUMNS)
@@ -54,10 +56,17 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def smoothed(curve: Curve) -> Curve:
-    """The mean over a window around each step, which ends where the curve does."""
+    """Average over a window around each step, which ends where the curve does."""
     reach = int(SMOOTHED_SHARE * len(curve.steps) / 2)
     window = np.ones(2 * reach + 1)
     count = np.convolve(np.ones(len(curve.steps)), window, "full")
     total = np.convolve(curve.values, window, "full")
     inner = slice(reach, reach + len(curve.steps))
     return Curve(curve.steps, total[inner] / count[inner])
+
+
+def short_names(runs: Sequence[Path]) -> list[str]:
+    """Name runs for a legend: their paths without the folder that all of them lie in."""
+    places = [run.resolve() for run in runs]
+    common = os.path.commonpath([place.parent for place in places])
+    return [str(place.relative_to(common)) for place in places]

@@ -1,4 +1,4 @@
-"""`vexkd plot masks`: where the masks of distilled students look, by level and task."""
+"""Figure of the masks of distilled students, by level and task (`vexkd plot masks`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
-from vexkd_model.figures.run_names import short_names
+from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevFeatures
 from vexkd_model.training.load_distiller import load_distiller
@@ -24,7 +24,7 @@ SHOWN = (0.5, 99.5)  # percentiles of a mask's cells, the ends of its colours
 
 
 class DrawnMasks(NamedTuple):
-    """A row of the figure. masks: float32 (Y, X) in [0, 1] on `grid`, of each level that is distilled."""
+    """Row of the figure. masks: float32 (Y, X) in [0, 1] on `grid`, of each level that is distilled."""
 
     title: str
     masks: dict[str, np.ndarray]
@@ -42,7 +42,7 @@ def plot_masks(path: Path, runs: Sequence[Path], index: FrameIndex, i: int, teac
 @torch.no_grad()
 def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
                 teacher_from: Path | None = None) -> DrawnMasks:
-    """boxes: what the masks that look at boxes are told."""
+    """Compute the masks of a run's distiller on frame i; boxes: for the masks that depend on boxes."""
     distiller, config = load_distiller(run, teacher_from)
     teacher = distiller.teacher
     output = teacher.run(sensors_for(teacher.config, [load_frame(index, i, teacher.config)]))
@@ -54,7 +54,7 @@ def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
 
 
 def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:
-    """One row a run: the scene, then the mask of each level with the scene's boxes on top."""
+    """Draw a row per run: the scene, then the mask of each level with the scene's boxes on top."""
     figure = Figure(figsize=(14.2, 4.4 * len(rows) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
@@ -84,7 +84,7 @@ def _draw_row(figure: SubFigure, scene: Scene, row: DrawnMasks) -> None:
 
 
 def _ends(mask: np.ndarray) -> tuple[float, float]:
-    """Of its colours: around nearly all of its own cells, because a learned mask may vary little; otherwise 0 and 1."""
+    """Ends of a mask's colours: around nearly all of its cells, as a learned mask may vary little; else 0 and 1."""
     least, most = np.percentile(mask, SHOWN)
     return (float(least), float(most)) if least < most else (0.0, 1.0)
 

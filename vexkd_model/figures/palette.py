@@ -1,4 +1,4 @@
-"""One colour a class, for every picture and every ROS message: RGB, 0 … 255.
+"""Colours of classes, for every picture and every ROS message: RGB, 0 … 255.
 
 Related classes have related hues: vehicles warm or blue, two-wheelers purple, people red, street furniture orange.
 """

@@ -1,4 +1,4 @@
-"""`vexkd plot students`: a student with and without distillation on the same frame, beside what is true."""
+"""Figure of a student with and without distillation beside the ground truth (`vexkd plot students`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,6 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (
@@ -37,12 +36,14 @@ from vexkd_model.figures.bev_figure import MAP_THRESHOLD, SHOWN_SCORE, TRUTH, dr
 from vexkd_model.figures.scene import Scene, load_scene
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.run import load_trained, teacher_of
-from vexkd_model.types import BevGrid, Prediction
+from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 
 
-class Answer(NamedTuple):
-    """What one model makes of the frame. high: the length of each cell's features in its high-level map, float32
-    (Y, X) on `grid`. detects: whether it has a head for it.
+class ModelRow(NamedTuple):
+    """Row of the figure: output of one model.
+
+    high: length of each cell's features in its high-level map, float32 (Y, X) on `grid`. detects: whether it has a
+    detection head.
     """
 
     title: str
@@ -64,13 +65,13 @@ def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: i
         prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
         with torch.no_grad():
             high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()
-        answers.append(Answer(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
+        answers.append(ModelRow(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
                               config.detection is not None))
     save_png(students_figure(scene, answers), path)
 
 
-def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
-    """Columns: high-level map, then detections and map where a model has a head for it. The last row is true."""
+def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
+    """Draw a row per model: high-level map, detections and map, as far as it has heads. The last row is the truth."""
     detects = any(answer.detects for answer in answers)
     segments = any(answer.prediction.map_probabilities is not None for answer in answers)
     columns, rows = 1 + detects + segments, len(answers) + 1
@@ -93,12 +94,12 @@ def students_figure(scene: Scene, answers: Sequence[Answer]) -> Figure:
     return figure
 
 
-def _draw_high(axes: Axes, answer: Answer) -> None:
+def _draw_high(axes: Axes, answer: ModelRow) -> None:
     draw_values(axes, answer.high, answer.grid, "high-level map", 0, bright_end(answer.high))
     axes.set_ylabel(f"{answer.title}\n\ny left [m]", fontsize=10, parse_math=False)
 
 
-def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
+def _draw_boxes(axes: Axes, scene: Scene, answer: ModelRow) -> None:
     if not answer.detects:
         leave_empty(axes, "detects nothing")
         return
@@ -107,7 +108,7 @@ def _draw_boxes(axes: Axes, scene: Scene, answer: Answer) -> None:
     draw_detections(axes, scene.points, truth, found, answer.grid)
 
 
-def _draw_map(axes: Axes, answer: Answer) -> None:
+def _draw_map(axes: Axes, answer: ModelRow) -> None:
     probabilities, grid = answer.prediction.map_probabilities, answer.prediction.map_grid
     if probabilities is None or grid is None:
         leave_empty(axes, "draws no map")
@@ -144,7 +145,7 @@ def _sensors(config: ModelConfig) -> str:
 
 def _check_order(plain: Path, taught: Path) -> None:
     if (teacher := teacher_of(plain)) is not None:
-        raise UserError(f"{plain}: was taught by {teacher['name']}; the first is the student without a teacher, the "
-                        "second the distilled one")
+        raise UserError(f"{plain}: was distilled from {teacher['name']}; the first is the student without a teacher, "
+                        "the second the distilled one")
     if teacher_of(taught) is None:
         raise UserError(f"{taught}: was trained without a teacher; the second is the distilled student")

@@ -12,12 +12,12 @@ from vexkd_model.layers import conv_bn_relu
 
 
 class ConcatFusion(nn.Module):
-    """Maps (B, in_channels of the sensor, Y, X) on one grid → (B, channels, Y, X).
+    """Concatenation: maps (B, in_channels of the sensor, Y, X) on one grid → (B, channels, Y, X).
 
     The map of a sensor that is missing is zero.
     """
 
-    query = None  # nothing here asks the sensors
+    query = None  # no learned queries, unlike ModalityGeneralFusion
 
     def __init__(self, in_channels: Mapping[str, int], channels: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class ConcatFusion(nn.Module):
         self.merge = conv_bn_relu(sum(in_channels.values()), channels)
 
     def forward(self, maps: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """maps: by sensor; one may be missing. present: bool (B,) by sensor, the samples in which it saw anything."""
+        """Fuse maps by sensor, of which one may be missing; present: bool (B,) by sensor, whether it saw anything."""
         some = next(iter(maps.values()))
         side_by_side = [maps[sensor] * present[sensor].view(-1, 1, 1, 1) if sensor in maps
                         else some.new_zeros(len(some), channels, *some.shape[2:])

@@ -1,4 +1,4 @@
-"""Modality-general fusion: learned BEV queries read the maps of all sensors alike, and lean on none.
+"""Modality-general fusion: learned BEV queries read the maps of all sensors in the same way, and need none of them.
 
 Source: VeXKD (NeurIPS 2024), its fusion module: six blocks of deformable attention (eq. 1), across the sensors, then
 among the queries. The paper states neither heads nor points; ours are Deformable DETR's, 8 and 4.
@@ -19,11 +19,13 @@ QUERY_STD = 0.02
 
 
 class ModalityGeneralFusion(nn.Module):
-    """Maps (B, in_channels of the sensor, Y, X) on `grid` → (B, channels, Y, X).
+    """Modality-general fusion: maps (B, in_channels of the sensor, Y, X) on `grid` → (B, channels, Y, X).
 
     Its by-product `query`, (channels, Y, X), are the learned queries, from which distillation's masks start. recompute:
     in training, keep no activations of a block but compute them again.
     """
+
+    centres: Tensor
 
     def __init__(self, grid: BevGrid, in_channels: Mapping[str, int], channels: int, blocks: int = 6, heads: int = 8,
                  points: int = 4, feedforward: int = 512, dropout: float = 0.1, recompute: bool = False) -> None:
@@ -38,8 +40,10 @@ class ModalityGeneralFusion(nn.Module):
         self.register_buffer("centres", cell_centres(*grid.shape), persistent=False)
 
     def forward(self, maps: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """maps: by sensor, in any order; one may be missing. present: bool (B,) by sensor, the samples in which it saw
-        anything."""
+        """Fuse maps by sensor, in any order, of which one may be missing.
+
+        present: bool (B,) by sensor, the samples in which it saw anything.
+        """
         bev = self.query.expand(len(next(iter(maps.values()))), -1, -1, -1)
         for block in self.blocks:
             if self.recompute and self.training:
@@ -50,7 +54,7 @@ class ModalityGeneralFusion(nn.Module):
 
 
 class FusionBlock(nn.Module):
-    """The queries read every sensor's map, then one another; each with residual, norm, feed-forward, norm."""
+    """Block: queries read every sensor's map, then one another; each with residual, norm, feed-forward, norm."""
 
     def __init__(self, in_channels: Mapping[str, int], channels: int, heads: int, points: int, feedforward: int,
                  dropout: float) -> None:
@@ -67,7 +71,7 @@ class FusionBlock(nn.Module):
 
     def forward(self, bev: Tensor, centres: Tensor, maps: Mapping[str, Tensor],
                 present: Mapping[str, Tensor]) -> Tensor:
-        """bev: the queries, (B, channels, Y, X), and so is the result. centres: references of the cells."""
+        """Update the queries `bev` (B, channels, Y, X). centres: references of the cells. maps, present: by sensor."""
         query = bev.flatten(2).transpose(1, 2)
         read = sum(self._read(sensor, query, centres, x) * present[sensor].view(-1, 1, 1)
                    for sensor, x in maps.items())

@@ -8,14 +8,13 @@ kilometres wide, and returned in the dtype that came in.
 import numpy as np
 
 from vexkd_model.geometry.transforms import apply, quaternion_from_matrix
-from vexkd_model.types import Boxes
 
 # Signs of (length, width) at the corners: front left, rear left, rear right, front right; counter-clockwise from above.
 CORNER_SIGNS = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
 
 
 def corners_bev(values: np.ndarray) -> np.ndarray:
-    """(M, 4, 2) x, y of the footprints [m]: front left, rear left, rear right, front right."""
+    """Compute the corners of the footprints, x and y (M, 4, 2) [m]: front left, rear left, rear right, front right."""
     values = np.asarray(values)
     precise = values.astype(np.float64)
     x, y = np.moveaxis(CORNER_SIGNS * precise[:, None, 3:5] / 2, -1, 0)
@@ -25,7 +24,7 @@ def corners_bev(values: np.ndarray) -> np.ndarray:
 
 
 def corners(values: np.ndarray) -> np.ndarray:
-    """(M, 8, 3) corners [m]: the four of `corners_bev` at the bottom, then the same four at the top."""
+    """Compute corners (M, 8, 3) [m]: the four of `corners_bev` at the bottom, then the same four at the top."""
     values = np.asarray(values)
     footprint = np.tile(corners_bev(values), (1, 2, 1))
     half_height = np.repeat([-0.5, 0.5], 4) * values[:, 5:6]
@@ -33,7 +32,7 @@ def corners(values: np.ndarray) -> np.ndarray:
 
 
 def tilted_corners(values: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(M, 8, 3) like `corners`, of boxes whose heights stand along the unit vectors `up` (M, 3) instead of z.
+    """Compute `corners` (M, 8, 3) of boxes whose heights stand along the unit vectors `up` (M, 3) instead of z.
 
     Annotations stand upright in the world, while base_link pitches and rolls with the vehicle: a degree of it moves
     the corners of a near car by many pixels. Yaw is the heading's projection onto the ground plane, as always.
@@ -50,29 +49,14 @@ def tilted_corners(values: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def wrap_angle(angle: np.ndarray) -> np.ndarray:
-    """The same angles in (−π, π]."""
+    """Wrap angles [rad] to (−π, π]."""
     return np.pi - (np.pi - np.asarray(angle)) % (2 * np.pi)
-
-
-def transform_boxes(dst_from_src: np.ndarray, boxes: Boxes) -> Boxes:
-    """Boxes of the frame `src`, expressed in `dst`, (4, 4) rigid.
-
-    A box stays upright: of a transform that tilts, heading and velocity keep their projection onto the ground plane
-    of `dst`, as in nuScenes' `quaternion_yaw`. Yaw is wrapped to (−π, π]; an unknown (NaN) velocity stays NaN.
-    """
-    values = boxes.values.astype(np.float64)
-    rotation = np.asarray(dst_from_src, dtype=np.float64)[:2, :2]
-    values[:, :3] = apply(np.asarray(dst_from_src), values[:, :3])
-    heading = np.stack([np.cos(values[:, 6]), np.sin(values[:, 6])], axis=1) @ rotation.T
-    values[:, 6] = wrap_angle(np.arctan2(heading[:, 1], heading[:, 0]))
-    values[:, 7:9] = values[:, 7:9] @ rotation.T
-    return Boxes(values.astype(boxes.values.dtype), boxes.labels)
 
 
 def nuscenes_from_values(
     dst_from_base: np.ndarray, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (M, 9) of base_link in nuScenes' notation, in any frame `dst`; all float64.
+    """Convert boxes (M, 9) of base_link to nuScenes' notation, in any frame `dst`; all float64.
 
     Returns translation (M, 3) [m], size (M, 3) as width, length, height [m], rotation (M, 4) as w, x, y, z with the
     full tilt of `dst_from_base`, and velocity (M, 2) [m/s].
@@ -93,7 +77,7 @@ def values_from_nuscenes(
     rotation_wxyz: np.ndarray,
     velocity: np.ndarray,
 ) -> np.ndarray:
-    """float64 (M, 9) in base_link of boxes in nuScenes' notation in any frame `src`.
+    """Convert boxes in nuScenes' notation, in any frame `src`, to float64 (M, 9) in base_link.
 
     translation (M, 3) [m], size_wlh (M, 3) [m], rotation_wxyz (M, 4), velocity (M, 2 or 3) [m/s], NaN where unknown.
     The inverse of `nuscenes_from_values`; with two components the vertical velocity counts as zero.
@@ -115,7 +99,7 @@ def values_from_nuscenes(
 
 
 def points_in_boxes(points: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """bool (M, N): which of the points (N, ≥ 3) lie in which box, its surface included; same frame for both."""
+    """Mask, bool (M, N), of the points (N, ≥ 3) that lie in each box, its surface included; both in one frame [m]."""
     points = np.asarray(points)[:, :3].astype(np.float64)
     inside = np.zeros((len(values), len(points)), dtype=bool)
     for row, (x, y, z, length, width, height, yaw) in zip(inside, np.asarray(values, np.float64)[:, :7], strict=True):

@@ -14,7 +14,7 @@ FRONT = np.array([0, 3, 7, 4])  # corners of the face towards which the box head
 
 
 def projection(image_from_camera: np.ndarray, base_from_camera: np.ndarray) -> np.ndarray:
-    """float64 (3, 4) `image_from_base`.
+    """Compute `image_from_base`, float64 (3, 4).
 
     image_from_camera: (3, 3), the intrinsics, preceded by the affine of a resized, cropped, turned or mirrored image.
     base_from_camera: (4, 4); it may scale or mirror, as augmentation does, so it is inverted as a general matrix.
@@ -23,7 +23,7 @@ def projection(image_from_camera: np.ndarray, base_from_camera: np.ndarray) -> n
 
 
 def project(image_from_base: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points (..., ≥ 3) of base_link [m] → float64 pixels (..., 2), NaN behind the camera, and depth (...) [m]."""
+    """Project points (..., ≥ 3) of base_link [m]: float64 pixels (..., 2), NaN behind the camera; depth (...) [m]."""
     scaled = _homogeneous(image_from_base, points)
     depth = scaled[..., 2]
     in_front = np.where(depth >= NEAR_M, depth, np.nan)
@@ -31,12 +31,12 @@ def project(image_from_base: np.ndarray, points: np.ndarray) -> tuple[np.ndarray
 
 
 def inside(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """bool (...): which pixels (..., 2) lie in an image of this (width, height); NaN lies outside."""
+    """Mask, bool (...), of the pixels (..., 2) that lie in an image of this (width, height); NaN lies outside."""
     return ((pixels >= 0) & (pixels < size)).all(axis=-1)
 
 
 def visible_edges(image_from_base: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes as lines in an image: float64 (M, 12, 2, 2), both ends of each of EDGES in pixels, cut at its border.
+    """Clip the edges of boxes at the image's border: float64 (M, 12, 2, 2), both ends of each of EDGES in pixels.
 
     corners: (M, 8, 3) of `boxes.corners` in base_link [m]. size: (width, height) [px]. An edge of which nothing lies in
     the image is NaN. Cyrus and Beck (1978): the five planes that bound the view are linear in (u · depth, v · depth,
@@ -57,10 +57,10 @@ def visible_edges(image_from_base: np.ndarray, corners: np.ndarray, size: tuple[
 
 
 def visible_boxes(edges: np.ndarray) -> np.ndarray:
-    """bool (M,): boxes of `visible_edges` of which at least a piece of one edge lies in the image."""
+    """Mask, bool (M,), of the boxes of `visible_edges` of which any piece of an edge lies in the image."""
     return np.isfinite(edges).all(axis=(2, 3)).any(axis=1)
 
 
 def _homogeneous(image_from_base: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """float64 (..., 3): (u · depth, v · depth, depth) of points (..., ≥ 3)."""
+    """Compute (u · depth, v · depth, depth), float64 (..., 3), of points (..., ≥ 3) of base_link [m]."""
     return np.asarray(points)[..., :3].astype(np.float64) @ image_from_base[:, :3].T + image_from_base[:, 3]

@@ -10,7 +10,7 @@ NMS_BLOCK = 128
 
 
 def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) intersection over union of the footprints of boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
+    """Compute the IoU (N, M) of the footprints of boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
 
     Exact up to rounding, computed in float64 and returned in a's dtype. A footprint without area has IoU 0.
     """
@@ -21,7 +21,7 @@ def rotated_iou_bev(a: Tensor, b: Tensor) -> Tensor:
 
 
 def iou_3d(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) intersection over union of the volumes of upright boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
+    """Compute the IoU (N, M) of the volumes of upright boxes a (N, ≥ 7) and b (M, ≥ 7), in order of BOX_FIELDS.
 
     The shared volume is the footprints' shared area times the shared height. Exact up to rounding, computed in float64
     and returned in a's dtype. A box without volume has IoU 0.
@@ -37,7 +37,7 @@ def iou_3d(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: int) -> Tensor:
-    """int64 (K,) indices of the boxes (N, ≥ 7) to keep, best score first, K ≤ max_keep.
+    """Suppress overlapping boxes (N, ≥ 7): int64 (K,) indices to keep, best score first, K ≤ max_keep.
 
     A box goes when its BEV IoU with a kept, better one exceeds `iou_threshold`. Equal scores keep their order.
     """
@@ -57,7 +57,7 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: i
 
 
 def circle_nms(centres: Tensor, scores: Tensor, radius: float, max_keep: int) -> Tensor:
-    """int64 (K,) indices of the centres (N, ≥ 2) to keep, best score first, K ≤ max_keep.
+    """Suppress near centres (N, ≥ 2): int64 (K,) indices to keep, best score first, K ≤ max_keep.
 
     A centre goes when a kept, better one lies within `radius` metres. Equal scores keep their order.
     Note: CenterPoint and mmdetection3d compare the *squared* distance with their published "radii" (4, 12, 10, 1,
@@ -69,7 +69,7 @@ def circle_nms(centres: Tensor, scores: Tensor, radius: float, max_keep: int) ->
 
 
 def _greedy(excludes: Tensor, max_keep: int) -> Tensor:
-    """Ranks kept of N items, best first; `excludes` (N, N) bool: row i, if kept, removes column j > i."""
+    """Select ranks greedily, best first; `excludes` (N, N) bool: row i, if kept, removes column j > i."""
     # The loop is sequential by nature: on a GPU one copy to the host is faster than N kernel launches.
     table = excludes.cpu().numpy()
     removed = np.zeros(len(table), dtype=bool)
@@ -84,39 +84,39 @@ def _greedy(excludes: Tensor, max_keep: int) -> Tensor:
 
 
 def _circles_meet(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) bool: whether the circles around the footprints meet, without which the footprints cannot."""
+    """Mask, bool (N, M), of pairs whose circles around the footprints meet; no other footprints can."""
     a, b = a.double(), b.double()
     reach_a, reach_b = (torch.hypot(boxes[:, 3], boxes[:, 4]) / 2 for boxes in (a, b))
     return _distances(a[:, :2], b[:, :2]) < reach_a[:, None] + reach_b
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) distances of the points a (N, 2) and b (M, 2); not by matrix product, which loses millimetres far out."""
+    """Distances (N, M) of points a (N, 2) and b (M, 2); not by matrix product, which loses millimetres far out."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _exceeds(a: Tensor, b: Tensor, asked: Tensor, iou_threshold: float) -> Tensor:
-    """(N, M) bool: which of the `asked` pairs (N, M) of boxes a and b have a BEV IoU above the threshold."""
-    rows, columns = torch.nonzero(asked, as_tuple=True)
-    table = torch.zeros_like(asked)
+def _exceeds(a: Tensor, b: Tensor, candidates: Tensor, iou_threshold: float) -> Tensor:
+    """Mask, bool (N, M), of those `candidates` (N, M) among pairs of boxes whose BEV IoU is above the threshold."""
+    rows, columns = torch.nonzero(candidates, as_tuple=True)
+    table = torch.zeros_like(candidates)
     table[rows, columns] = _pair_iou(a[rows], b[columns]) > iou_threshold
     return table
 
 
 def _pair_iou(a: Tensor, b: Tensor) -> Tensor:
-    """(P,) float64 IoU of the footprints of P pairs of boxes (P, ≥ 7)."""
+    """IoU, float64 (P,), of the footprints of P pairs of boxes (P, ≥ 7)."""
     a, b = a.double(), b.double()
     return _share_of_union(_pair_intersection(a, b), a[:, 3] * a[:, 4], b[:, 3] * b[:, 4])
 
 
 def _share_of_union(shared: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """What two areas or volumes share, as a share of their union; 0 where there is no union."""
+    """Ratio of shared area or volume to the union; 0 where there is no union."""
     union = a + b - shared
     return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), 0.0)
 
 
 def _pair_intersection(a: Tensor, b: Tensor) -> Tensor:
-    """(P,) area [m²] shared by the footprints of P pairs of boxes, float64.
+    """Shared area [m²], float64 (P,), of the footprints of P pairs of boxes.
 
     In b's own frame b is the set |x| ≤ X, |y| ≤ Y. By Green's theorem the area that it shares with a is minus the sum,
     over a's counter-clockwise edges, of the integral of clamp(y, −Y, Y) dx over the part of the edge with |x| ≤ X.
@@ -141,7 +141,7 @@ def _pair_intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _corners_in_frame_of(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x and y (P, 4) of the corners of each box a, counter-clockwise, in the frame of the box b of its pair."""
+    """Corners of each box a, x and y (P, 4), counter-clockwise, in the frame of the box b of its pair."""
     signs = torch.as_tensor(CORNER_SIGNS, dtype=a.dtype, device=a.device)
     along, across = (a[:, 3:5, None] / 2 * signs.T).unbind(1)
     dx, dy = (a[:, :2] - b[:, :2]).unbind(1)

@@ -23,7 +23,7 @@ def matrix_from_pose(translation: Sequence[float], quaternion_wxyz: Sequence[flo
 
 
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Unit quaternion (w, x, y, z), w ≥ 0, of the rotation in a (3, 3) or (4, 4) matrix.
+    """Convert the rotation in a (3, 3) or (4, 4) matrix to a unit quaternion (w, x, y, z), w ≥ 0.
 
     Source: Bar-Itzhack, "New method for extracting the quaternion from a rotation matrix" (2000): the
     eigenvector of the largest eigenvalue, which is stable at every angle.
@@ -53,6 +53,6 @@ def inverse(dst_from_src: np.ndarray) -> np.ndarray:
 
 
 def apply(dst_from_src: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (N, 3) of the frame `src`, expressed in `dst`; same dtype as the points."""
+    """Transform points (N, 3) of the frame `src` to `dst`; the dtype of the points stays."""
     rotation = dst_from_src[:3, :3].astype(points.dtype)
     return points @ rotation.T + dst_from_src[:3, 3].astype(points.dtype)

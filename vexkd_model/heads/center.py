@@ -1,7 +1,7 @@
 """CenterHead: dense 3D detection from the high-level map.
 
 Source: CenterPoint (Yin et al., CVPR 2021): a heatmap of object centres a class and, at each centre, the rest of the
-box. Targets and losses are in center_loss.py, the way back to boxes in center_decode.py.
+box. Targets and losses are in center_loss.py, the way back to boxes in decode.py.
 """
 
 import math
@@ -19,7 +19,7 @@ AXIS_CHANNELS = {"axis": 2}
 
 
 class TaskMaps(NamedTuple):
-    """What one task predicts in every cell; each (B, channels, Y, X).
+    """Predictions of one task in every cell; each (B, channels, Y, X).
 
     heatmap: logits, one a class of the task. offset: the centre in cells from the cell's minimum corner (x, y).
     height: z of the centre [m]. size: logarithms of length, width, height [m]. heading: sin and cos of yaw.
@@ -37,7 +37,7 @@ class TaskMaps(NamedTuple):
 
 
 class CenterHead(nn.Module):
-    """(B, C, Y, X) → one TaskMaps a task.
+    """CenterPoint's head: (B, C, Y, X) → one TaskMaps a task.
 
     separate: False, one hidden convolution of `task_channels` a task and 1×1 outputs: cheap. True, as published: a
     branch of two 3×3 convolutions for each field of each task, `task_channels` wide. axis: whether TaskMaps.axis is
@@ -50,8 +50,8 @@ class CenterHead(nn.Module):
         fields = {**REGRESSION_CHANNELS, **(AXIS_CHANNELS if axis else {})}
         self.shared = conv_bn_relu(in_channels, shared_channels)
         task_head = _SeparateTaskHead if separate else _TaskHead
-        self.tasks = nn.ModuleList(task_head(shared_channels, task_channels, {"heatmap": classes, **fields})
-                                   for classes in classes_of_task)  # fmt: skip
+        self.tasks = nn.ModuleList(
+            task_head(shared_channels, task_channels, {"heatmap": classes, **fields}) for classes in classes_of_task)
 
     def forward(self, high: Tensor) -> list[TaskMaps]:
         shared = self.shared(high)
@@ -59,13 +59,14 @@ class CenterHead(nn.Module):
 
 
 class _TaskHead(nn.Module):
-    """fields: channels of each field of TaskMaps, in its order."""
+    """One hidden convolution for all fields. fields: channels of each field of TaskMaps, in its order."""
 
     def __init__(self, in_channels: int, channels: int, fields: Mapping[str, int]) -> None:
         super().__init__()
         self.split = list(fields.values())
         self.hidden = conv_bn_relu(in_channels, channels)
         self.out = nn.Conv2d(channels, sum(self.split), 1)
+        assert self.out.bias is not None
         nn.init.constant_(self.out.bias[:fields["heatmap"]], HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:
@@ -80,7 +81,7 @@ class _SeparateTaskHead(nn.Module):
         self.branches = nn.ModuleDict({
             name: nn.Sequential(conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1))
             for name, out_channels in fields.items()})
-        nn.init.constant_(self.branches["heatmap"][-1].bias, HEATMAP_BIAS)
+        nn.init.constant_(self.branches["heatmap"].get_parameter("1.bias"), HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:
         return TaskMaps(**{name: branch(shared) for name, branch in self.branches.items()})

@@ -22,7 +22,7 @@ GROWTH = (0.25, 0.5)  # share of the training in which late weights grow
 
 
 class TaskTargets(NamedTuple):
-    """What one task should predict for a batch.
+    """Targets of one task for a batch.
 
     heatmap: (B, classes, Y, X) in [0, 1]. sample, cell: (M,) where the M objects are: sample number and flat (Y, X)
     index. fields: name of a TaskMaps field → (M, channels); velocity is NaN where unknown.
@@ -36,9 +36,10 @@ class TaskTargets(NamedTuple):
 
 def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids: Sequence[int],
                    grid: BevGrid) -> TaskTargets:
-    """Targets of the task that holds `class_ids`; boxes (M, 9) and labels (M,) of each sample in the batch.
+    """Compute the targets of the task that holds `class_ids`.
 
-    Boxes whose centre lies outside the grid are left out.
+    boxes, labels: (M, 9) in base_link and (M,) of each sample in the batch. Boxes whose centre lies outside the grid
+    are left out. Source: CenterPoint (Yin et al. 2021).
     """
     rows, columns = grid.shape
     sample = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
@@ -95,7 +96,7 @@ def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor
 
 
 def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, float] = NO_FACTORS) -> dict[str, Tensor]:
-    """Weighted losses of one task, to be summed: `heatmap` and one a regression field.
+    """Compute the weighted losses of one task, to be summed: `heatmap` and one a regression field.
 
     weights: factors on the published weights of the fields.
     """
@@ -108,10 +109,10 @@ def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, floa
     return losses
 
 
-def grown(late: Mapping[str, float], progress: float) -> dict[str, float]:
-    """Factors on the field weights at a share `progress` of the training: from 1 to those of `late`.
+def late_factors(late: Mapping[str, float], progress: float) -> dict[str, float]:
+    """Interpolate the factors on field weights from 1 to those of `late`, by the share `progress` of the training.
 
-    Larger weights from the first step cost detections: of nothing found, there is no heading to learn.
+    Larger weights from the first step cost detections: where nothing is found yet, there is no heading to learn.
     """
     start, end = GROWTH
     share = min(max((progress - start) / (end - start), 0.0), 1.0)
@@ -119,7 +120,7 @@ def grown(late: Mapping[str, float], progress: float) -> dict[str, float]:
 
 
 def regression_loss(name: str, predicted: Tensor, target: Tensor, objects: Tensor) -> Tensor:
-    """Weighted absolute error of one field, both (M, channels), a matched object; NaN in the target costs nothing.
+    """Weighted absolute error of one field, both (M, channels), per matched object; NaN in the target costs nothing.
 
     objects: their `mean_count`.
     """

@@ -16,11 +16,13 @@ FOCAL_GAMMA = 2.0
 
 
 class SegmentationHead(nn.Module):
-    """(B, C, Y, X) on `feature_grid` → logits (B, 6, Y', X') on `map_grid`.
+    """Segmentation head: (B, C, Y, X) on `feature_grid` → logits (B, 6, Y', X') on `map_grid`.
 
     sample_late: the first of the three convolutions works on the features' grid, and its output is sampled at the map's
     cells; False, as published: the features are sampled first.
     """
+
+    sampling: Tensor
 
     def __init__(self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid,
                  sample_late: bool = False) -> None:
@@ -42,13 +44,13 @@ class SegmentationHead(nn.Module):
 
 
 def sampling_grid(source: BevGrid, target: BevGrid) -> Tensor:
-    """(1, Y, X, 2) positions of the target's cell centres in `grid_sample` coordinates of the source map."""
+    """Compute the target's cell centres in `grid_sample` coordinates of the source map, (1, Y, X, 2)."""
     centres = metres_from_cells(centres_in_cells(target.shape).double(), target)
     return sample_from_metres(centres, source)[None].float()
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Focal loss without class weights (Lin et al. 2017, eq. 4), mean over the known cells of each class, summed.
+    """Compute the focal loss without class weights (Lin et al. 2017, eq. 4): mean over known cells, sum over classes.
 
     logits: (B, 6, Y, X). target: the same shape, 0 or 1. known: bool (B, Y, X), False where the map is unknown.
     """

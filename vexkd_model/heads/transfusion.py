@@ -1,7 +1,7 @@
 """TransFusionHead: detection by queries that start at the peaks of a heatmap of the high-level map.
 
 Source: TransFusion (Bai et al., CVPR 2022), its LiDAR part with one decoder layer, as BEVFusion (Liu et al., ICRA 2023)
-uses it. The criterion is in transfusion_loss.py, the way to boxes in transfusion_decode.py.
+uses it. The losses are in transfusion_loss.py, the way to boxes in decode.py.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ PREDICTION_CHANNELS = 64
 
 
 class TransFusionOutput(NamedTuple):
-    """What P proposals a frame say, each about one object.
+    """Predictions of P proposals per frame, one object each.
 
     heatmap: logits (B, 10, Y, X), dense. cell: int64 (B, P), flat (Y, X) index of the cell where the query stands.
     label: int64 (B, P), the class whose peak it stands on. score: (B, P) the heatmap's probability there, without
@@ -45,7 +45,9 @@ class TransFusionOutput(NamedTuple):
 
 
 class TransFusionHead(nn.Module):
-    """(B, C, Y, X) → TransFusionOutput with `proposals` a frame, at most 10 · Y · X."""
+    """TransFusion's head: (B, C, Y, X) → TransFusionOutput with `proposals` a frame, at most 10 · Y · X."""
+
+    cell_sized: Tensor
 
     def __init__(self, in_channels: int, channels: int, proposals: int, heads: int, feed_forward: int,
                  dropout: float) -> None:
@@ -61,8 +63,8 @@ class TransFusionHead(nn.Module):
                                           {"logits": CLASSES, **REGRESSION_CHANNELS}.items()})
         self.register_buffer("cell_sized", torch.tensor([name in CELL_SIZED for name in DETECTION_CLASSES]),
                              persistent=False)
-        nn.init.constant_(self.heatmap[-1].bias, HEATMAP_BIAS)
-        nn.init.constant_(self.predictions["logits"][-1].bias, HEATMAP_BIAS)
+        nn.init.constant_(self.heatmap.get_parameter("1.bias"), HEATMAP_BIAS)
+        nn.init.constant_(self.predictions["logits"].get_parameter("3.bias"), HEATMAP_BIAS)
 
     def forward(self, high: Tensor) -> TransFusionOutput:
         shared = self.shared(high)
@@ -79,7 +81,7 @@ class TransFusionHead(nn.Module):
         return TransFusionOutput(heatmap, cell, label, score, **fields)
 
     def _propose(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """score, label and cell (B, P) of the best peaks over all classes, best first."""
+        """Choose the best peaks over all classes, best first: score, label and cell, (B, P) each."""
         probability = peaks(heatmap.detach().float().sigmoid(), self.cell_sized)
         score, best = probability.flatten(1).topk(self.proposals)
         cells = heatmap.shape[2] * heatmap.shape[3]
@@ -87,7 +89,7 @@ class TransFusionHead(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention among the queries, cross-attention to the map, feed-forward; each with residual, then norm.
+    """Decoder layer: self-attention, cross-attention to the map, feed-forward; each with residual, then norm.
 
     As published, positions are added to the values too, not only to queries and keys.
     """
@@ -105,7 +107,7 @@ class DecoderLayer(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def forward(self, query: Tensor, keys: Tensor, query_position: Tensor, key_position: Tensor) -> Tensor:
-        """(B, P, C); query and its position: (B, P, C); keys: (B, L, C), their position (L, C)."""
+        """Update the queries (B, P, C). query_position: (B, P, C). keys: (B, L, C); key_position: (L, C)."""
         placed = query + query_position
         query = self.norms[0](query + self.dropout(self.self_attention(placed, placed)))
         attended = self.cross_attention(query + query_position, keys + key_position)
@@ -135,7 +137,7 @@ class Attention(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Positions (…, 2), x and y in cells, → (…, C), learned."""
+    """Learned position embedding: x and y in cells (…, 2) → (…, C)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class PositionEmbedding(nn.Module):
 
 
 def peaks(probability: Tensor, cell_sized: Tensor) -> Tensor:
-    """(B, K, Y, X) in [0, 1], zero where not a peak: less than one of the eight neighbours, or on the map's border.
+    """Keep the peaks of (B, K, Y, X) in [0, 1]; zero where one of the eight neighbours is more, and on the border.
 
     Of the classes in `cell_sized`, bool (K,), every cell is a peak, on the border too.
     """

@@ -1,4 +1,4 @@
-"""Criterion of the TransFusionHead: each object is matched with one proposal, and the pairs are compared.
+"""Targets and losses of the TransFusionHead: each object is matched with one proposal, and the pairs are compared.
 
 Source: TransFusion (Bai et al., CVPR 2022) with BEVFusion's weights; matching as in DETR (Carion et al., ECCV 2020).
 """
@@ -21,8 +21,8 @@ from vexkd_model.heads.center_loss import (
     regression_loss,
     shape_fields,
 )
+from vexkd_model.heads.decode import proposal_boxes
 from vexkd_model.heads.transfusion import CLASSES, TransFusionOutput
-from vexkd_model.heads.transfusion_decode import proposal_boxes
 from vexkd_model.types import BevGrid
 
 FOCAL_GAMMA, FOCAL_ALPHA = 2.0, 0.25
@@ -31,7 +31,7 @@ IMPOSSIBLE_COST = 1e6
 
 
 class TransFusionTargets(NamedTuple):
-    """What the proposals of a batch should predict.
+    """Targets of the proposals of a batch.
 
     heatmap: (B, 10, Y, X) in [0, 1]. sample, proposal, label: int64 (M,), the M matched proposals and their classes;
     the others should see nothing. fields: name of a TransFusionOutput field → (M, channels); velocity is NaN where
@@ -47,9 +47,10 @@ class TransFusionTargets(NamedTuple):
 
 def transfusion_targets(output: TransFusionOutput, boxes: Sequence[Tensor], labels: Sequence[Tensor],
                         grid: BevGrid) -> TransFusionTargets:
-    """Targets for this output; boxes (M, 9) and labels (M,) of each sample in the batch.
+    """Match the proposals with the boxes of the batch, and compute their targets.
 
-    Boxes whose centre lies outside the grid are left out; of more boxes than proposals the best fitting are matched.
+    boxes, labels: (M, 9) in base_link and (M,) of each sample in the batch. Boxes whose centre lies outside the grid
+    are left out; of more boxes than proposals the best fitting are matched.
     """
     proposed = proposal_boxes(output, grid).detach()
     heatmap = center_targets(boxes, labels, range(CLASSES), grid).heatmap
@@ -70,16 +71,19 @@ def transfusion_targets(output: TransFusionOutput, boxes: Sequence[Tensor], labe
 
 
 def match(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column, int64 (min(P, M),) each, of the pairs whose costs (P, M) have the least sum; each used once."""
+    """Find the pairs of least total cost (P, M), each row and column used once.
+
+    Returns rows and columns, int64 (min(P, M),) each. Source: the Hungarian matching of DETR.
+    """
     rows, columns = linear_sum_assignment(cost.double().cpu().numpy())
     return torch.as_tensor(rows, device=cost.device), torch.as_tensor(columns, device=cost.device)
 
 
 def matching_cost(logits: Tensor, proposed: Tensor, boxes: Tensor, labels: Tensor, grid: BevGrid) -> Tensor:
-    """(P, M): what it costs to call proposal p object m; logits (P, 10), proposed (P, 9), boxes (M, 9), labels (M,).
+    """Compute the cost (P, M) of assigning each proposal to each object.
 
-    What focal loss would change by; the distance of the centres as shares of the grid's sides, |Δx| + |Δy|; and how
-    little the volumes overlap.
+    logits: (P, 10). proposed: (P, 9). boxes: (M, 9). labels: (M,). Costs are the change in focal loss; the distance of
+    the centres, |Δx| + |Δy| as shares of the grid's sides; and the 3D IoU, negative.
     """
     own_class = logits.float()[:, labels]
     focal = focal_loss(own_class, torch.ones_like(own_class)) - focal_loss(own_class, torch.zeros_like(own_class))
@@ -91,7 +95,7 @@ def matching_cost(logits: Tensor, proposed: Tensor, boxes: Tensor, labels: Tenso
 
 
 def transfusion_loss(output: TransFusionOutput, targets: TransFusionTargets) -> dict[str, Tensor]:
-    """Weighted losses, to be summed: `heatmap`, `class` and one a regression field."""
+    """Compute the weighted losses, to be summed: `heatmap`, `class` and one a regression field."""
     where = (targets.sample, targets.proposal)
     is_class = torch.zeros_like(output.logits, dtype=torch.float32)
     is_class[(*where, targets.label)] = 1.0
@@ -104,7 +108,7 @@ def transfusion_loss(output: TransFusionOutput, targets: TransFusionTargets) -> 
 
 
 def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Of each element, in the shape of both. Source: Lin et al., ICCV 2017, eq. 5, with the sigmoid of the logits."""
+    """Compute the focal loss of each element, in the shape of both. Source: Lin et al., ICCV 2017, eq. 5."""
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     wrongness = (logits.sigmoid() - target).abs()
     balance = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)

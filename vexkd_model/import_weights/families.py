@@ -7,9 +7,8 @@ from torch import nn
 
 from vexkd_model.bev.encoder import BevEncoder
 from vexkd_model.bev.resnet import ResNetBevEncoder
-from vexkd_model.camera.encoder import CameraEncoder
+from vexkd_model.camera.encoder import CameraEncoder, LiftSplatView
 from vexkd_model.camera.fpn import ConcatFPN, FinestFPN
-from vexkd_model.camera.views import LiftSplatView
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.heads.center import CenterHead

@@ -5,11 +5,12 @@ limit of points a pillar or of pillars.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
 from vexkd_model.layers import conv_bn_relu
@@ -21,12 +22,14 @@ POINT_FEATURES = 5 + 3 + 2  # the point, its offset from the pillar's mean, and 
 
 
 class PillarEncoder(nn.Module):
-    """Points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`.
+    """Pillar encoder: points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`.
 
     A cell of the grid is 1, 2 or 3 pillars wide; the first of `stem_layers` 3×3 convolutions steps over as many.
     age_groups: pillars of points of similar age are pooled apart, from the newest to those `max_age` [s] old, and lie
     side by side as channels of the stem's input: what moves stands in other pillars of one group than of another.
     """
+
+    point_scale: Tensor
 
     def __init__(self, grid: BevGrid, pillar: float, z_min: float, z_max: float, pillar_channels: int, channels: int,
                  stem_layers: int, age_groups: int = 1, max_age: float = 1.0) -> None:
@@ -47,12 +50,13 @@ class PillarEncoder(nn.Module):
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
         points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
         return self.stem(self._pooled(features, self._by_age(cell, points[:, 4]), batch_size))
 
     def _inside(self, points: Tensor, sample: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Points inside the range and the flat index of each one's pillar in (B, Y, X)."""
+        """Select the points inside the range, with the flat index of each one's pillar in (B, Y, X)."""
         rows, columns = self.pillars.shape
         position, z = cells_from_metres(points, self.pillars), points[:, 2]
         inside = in_map(position, self.pillars.shape) & (z >= self.z_min) & (z < self.z_max)
@@ -74,14 +78,14 @@ class PillarEncoder(nn.Module):
         return torch.cat([points * self.point_scale, from_mean, from_centre / self.pillars.cell], dim=1)
 
     def _by_age(self, cell: Tensor, age: Tensor) -> Tensor:
-        """Flat index (N,) in (B, Y, X, age groups) of points in pillars `cell` (N,), `age` (N,) [s] old."""
+        """Flat index (N,) into (B, Y, X, age groups) of points in pillars `cell` (N,), `age` (N,) [s] old."""
         if self.age_groups == 1:
             return cell
         group = (age * (self.age_groups / self.max_age)).long().clamp(0, self.age_groups - 1)
         return cell * self.age_groups + group
 
     def _pooled(self, features: Tensor, place: Tensor, batch_size: int) -> Tensor:
-        """(B, groups · C, Y, X) map of each pillar's channel-wise maximum; empty ones are 0, the ReLU's own floor."""
+        """Pool to a map (B, groups · C, Y, X): each pillar's channel-wise maximum, 0 where empty, the ReLU's floor."""
         rows, columns = self.pillars.shape
         places = batch_size * rows * columns * self.age_groups
         if torch.compiler.is_exporting():
@@ -94,14 +98,14 @@ class PillarEncoder(nn.Module):
 
 
 class _ScatterMax(Function):
-    """Maximum, at least 0, of the features (N, C) ≥ 0 at each of `places` (places, C).
+    """Scatter by maximum: features (N, C) ≥ 0 → (places, C), 0 where there is none.
 
     PyTorch's own gradient shares out among equal maxima, with three more passes over all points; here each of them gets
     the whole. After a ReLU, nearly all that are equal are 0, and have no gradient.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor, place: Tensor, places: int) -> Tensor:
+    def forward(ctx: Any, features: Tensor, place: Tensor, places: int) -> Tensor:
         canvas = features.new_zeros(places, features.shape[1])
         canvas.scatter_reduce_(0, place[:, None].expand_as(features), features, "amax")
         ctx.save_for_backward(features, place, canvas)
@@ -109,7 +113,7 @@ class _ScatterMax(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         features, place, canvas = ctx.saved_tensors
         largest = features == canvas.index_select(0, place)
         return grad.index_select(0, place).mul_(largest), None, None

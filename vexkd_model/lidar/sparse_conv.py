@@ -1,4 +1,4 @@
-"""Sparse 3D convolutions: layers that own their weights and compute with spconv, or without it.
+"""Sparse 3D convolutions: layers that own their weights and compute with spconv or plain PyTorch.
 
 State dict and results are the same either way. spconv serves on a GPU where a CUDA build of it can be imported;
 `sparse_conv_torch` serves elsewhere, for a cloud without a voxel, and always under `torch.export`. On a CPU it is as
@@ -27,9 +27,10 @@ Backend = Literal["spconv", "torch"]
 
 @dataclass(frozen=True)
 class SparseMap:
-    """features: float32 (V, C). coordinates: int64 (V, 4) sample, z, y, x, distinct. shape: (Z, Y, X).
+    """Sparse map of V voxels.
 
-    rulebooks: what layers have found out about these voxels, by backend and kernel, for the layers after them.
+    features: float32 (V, C). coordinates: int64 (V, 4) sample, z, y, x, distinct. shape: (Z, Y, X). rulebooks: pairs of
+    rows by backend and kernel, which layers on the same voxels share.
     """
 
     features: Tensor
@@ -39,23 +40,24 @@ class SparseMap:
     rulebooks: dict = field(default_factory=dict)
 
     def with_features(self, features: Tensor) -> "SparseMap":
-        """Other features on the same voxels."""
+        """Replace the features, on the same voxels."""
         return replace(self, features=features)
 
 
 class SubmanifoldConv3d(nn.Module):
-    """SparseMap → SparseMap with out_channels on the same voxels; an odd kernel along z, y, x; no bias."""
+    """Submanifold convolution: SparseMap → SparseMap on the same voxels; an odd kernel along z, y, x; no bias."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Triple = (3, 3, 3), backend: Backend | None = None
                  ) -> None:
         super().__init__()
         self.weight = _new_weight(in_channels, out_channels, kernel)
-        self.kernel, self.backend = kernel, _checked(backend)
+        self.kernel: Triple = kernel
+        self.backend: Backend | None = _checked(backend)
 
     def forward(self, x: SparseMap) -> SparseMap:
         with _without_autocast(x.features.device.type):
             features, backend = x.features.float(), _backend_for(self.backend, x)
-            if backend == "spconv":
+            if backend == "spconv" and sparse_conv_spconv is not None:
                 known = x.rulebooks.setdefault((backend, self.kernel), {})
                 return x.with_features(sparse_conv_spconv.submanifold(
                     features, x.coordinates, x.shape, x.batch_size, self.weight, known))
@@ -67,25 +69,27 @@ class SubmanifoldConv3d(nn.Module):
 
 
 class SparseConv3d(nn.Module):
-    """SparseMap → SparseMap with out_channels wherever the kernel meets a voxel; all sizes along z, y, x; no bias.
+    """Sparse convolution: SparseMap → SparseMap wherever the kernel meets a voxel; no bias.
 
-    The rows of the result ascend in sample, z, y, x, or come in spconv's own order.
+    Kernel, stride and padding are along z, y, x. The rows of the result ascend in sample, z, y, x, or come in spconv's
+    own order.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: Triple, stride: Triple, padding: Triple,
                  backend: Backend | None = None) -> None:
         super().__init__()
         self.weight = _new_weight(in_channels, out_channels, kernel)
-        self.kernel, self.stride, self.padding, self.backend = kernel, stride, padding, _checked(backend)
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.backend: Backend | None = _checked(backend)
 
     def out_shape(self, shape: Triple) -> Triple:
-        """(Z, Y, X) of the result, of a map of this shape."""
+        """Shape (Z, Y, X) of the result for a map of `shape`."""
         return sparse_conv_torch.strided_shape(shape, self.kernel, self.stride, self.padding)
 
     def forward(self, x: SparseMap) -> SparseMap:
         with _without_autocast(x.features.device.type):
             features = x.features.float()
-            if _backend_for(self.backend, x) == "spconv":
+            if _backend_for(self.backend, x) == "spconv" and sparse_conv_spconv is not None:
                 return SparseMap(*sparse_conv_spconv.strided(
                     features, x.coordinates, x.shape, x.batch_size, self.weight, self.stride, self.padding),
                     x.batch_size)
@@ -101,7 +105,7 @@ def _without_autocast(device: str) -> AbstractContextManager:
 
 
 def _new_weight(in_channels: int, out_channels: int, kernel: Triple) -> nn.Parameter:
-    """(out, kz, ky, kx, in), uniform within 1/√(inputs of one output), as PyTorch's convolutions begin."""
+    """Make a weight (out, kz, ky, kx, in), uniform within 1/√(inputs of one output), PyTorch's initialisation."""
     bound = 1 / math.sqrt(in_channels * math.prod(kernel))
     return nn.Parameter(torch.empty(out_channels, *kernel, in_channels).uniform_(-bound, bound))
 
@@ -113,7 +117,7 @@ def _checked(backend: Backend | None) -> Backend | None:
 
 
 def _backend_for(backend: Backend | None, x: SparseMap) -> Backend:
-    # Of no voxel, spconv has no opinion but an exception.
+    # spconv raises on an empty input.
     if torch.compiler.is_exporting() or len(x.features) == 0:
         return "torch"
     on_gpu = x.features.is_cuda and sparse_conv_spconv is not None and sparse_conv_spconv.SERVES_CUDA

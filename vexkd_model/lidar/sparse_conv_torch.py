@@ -10,11 +10,12 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from vexkd_model.lidar.voxels import Triple, voxel_coordinates, voxel_number
 
@@ -23,8 +24,9 @@ Pairs = list[tuple[Tensor, Tensor] | None]
 
 @dataclass(frozen=True)
 class Rulebook:
-    """coordinates: int64 (V_out, 4) sample, z, y, x of the output's rows. shape: (Z, Y, X) of the output.
+    """Rulebook of a sparse convolution: which input row meets which output row, for each offset of the kernel.
 
+    coordinates: int64 (V_out, 4) sample, z, y, x of the output's rows. shape: (Z, Y, X) of the output.
     pairs: for each offset of the kernel, int64 (P,) rows of the input and (P,) rows of the output, among which no row
     comes twice; None for the offset at which every row meets itself.
     """
@@ -35,7 +37,10 @@ class Rulebook:
 
 
 def submanifold_rulebook(coordinates: Tensor, shape: Triple, kernel: Triple) -> Rulebook:
-    """The output's voxels are the input's, int64 (V, 4), distinct, in any order. Stride 1, odd kernels."""
+    """Make the rulebook of a submanifold convolution: stride 1, an odd kernel, output on the input's voxels.
+
+    coordinates: int64 (V, 4) sample, z, y, x, distinct, in any order.
+    """
     reach = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     first = coordinates - coordinates.new_tensor([0, *reach])
     # Whoever meets at an offset meets at the opposite one with exchanged parts: half of the search is enough.
@@ -44,7 +49,10 @@ def submanifold_rulebook(coordinates: Tensor, shape: Triple, kernel: Triple) -> 
 
 
 def strided_rulebook(coordinates: Tensor, shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Rulebook:
-    """The output's voxels are all those whose kernel meets one of the input's; ascending in sample, z, y, x."""
+    """Make the rulebook of a convolution whose output has every voxel whose kernel meets one of the input's.
+
+    coordinates: int64 (V, 4) sample, z, y, x. The output's ascend in the same order.
+    """
     out_shape = strided_shape(shape, kernel, stride, padding)
     out = _reached(coordinates, out_shape, kernel, stride, padding)
     first = out * out.new_tensor([1, *stride]) - out.new_tensor([0, *padding])
@@ -52,13 +60,16 @@ def strided_rulebook(coordinates: Tensor, shape: Triple, kernel: Triple, stride:
 
 
 def strided_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:
-    """(Z, Y, X) of the output, as of a dense convolution."""
+    """Shape (Z, Y, X) of the output, as of a dense convolution."""
     z, y, x = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel, stride, padding, strict=True))
     return z, y, x
 
 
 def _reached(coordinates: Tensor, out_shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Tensor:
-    """int64 (V_out, 4), ascending: voxels o whose kernel, o · stride − padding … + kernel − 1, meets any input."""
+    """Find the output's voxels o, int64 (V_out, 4), whose kernel o · stride − padding … + kernel − 1 meets an input.
+
+    They ascend in sample, z, y, x.
+    """
     sample, *axes = coordinates.unbind(1)
     choices = []  # along each axis: candidates, and for which voxels of the input they hold
     for i, n, k, s, p in zip(axes, out_shape, kernel, stride, padding, strict=True):
@@ -72,7 +83,7 @@ def _reached(coordinates: Tensor, out_shape: Triple, kernel: Triple, stride: Tri
 
 def _find(coordinates: Tensor, shape: Triple, first: Tensor, kernel: Triple, margin: Triple
           ) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each offset of the kernel, the rows of `coordinates` and the rows of `first` that meet there.
+    """Yield, for each offset of the kernel, the rows of `coordinates` and the rows of `first` that meet there.
 
     first: int64 (V_out, 4), the voxel under the kernel's first offset, at most `margin` outside of the grid.
     """
@@ -81,7 +92,8 @@ def _find(coordinates: Tensor, shape: Triple, first: Tensor, kernel: Triple, mar
     inward = coordinates.new_tensor([0, *margin])
 
     def number(voxels: Tensor) -> Tensor:
-        return voxel_number(*(voxels + inward).unbind(1), (layers, rows, columns))
+        sample, z, y, x = (voxels + inward).unbind(1)
+        return voxel_number(sample, z, y, x, (layers, rows, columns))
 
     numbers, order = torch.sort(number(coordinates))
     numbers = torch.cat([numbers, numbers.new_full((1,), torch.iinfo(torch.int64).max)])  # what a search past all finds
@@ -97,25 +109,26 @@ def _find(coordinates: Tensor, shape: Triple, first: Tensor, kernel: Triple, mar
 
 
 def convolve(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
-    """(V, in) with weights (out, kz, ky, kx, in) → (V_out, out), float32."""
+    """Convolve features (V, in) with weights (out, kz, ky, kx, in) → (V_out, out), float32."""
     if torch.compiler.is_exporting():
         return _forward(features, weight, rulebook.pairs, rulebook.coordinates.shape[0])
     return _PairConvolution.apply(features, weight, rulebook.pairs, rulebook.coordinates.shape[0])
 
 
 class _PairConvolution(Function):
-    """Gathers once more in the backward pass, instead of keeping what the forward pass gathered for each offset."""
+    """Convolution that gathers once more in the backward pass, instead of keeping the rows gathered for each offset."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor, weight: Tensor, pairs: Pairs, rows: int) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, pairs: Pairs, rows: int) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.pairs = pairs
         return _forward(features, weight, pairs, rows)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        return *gradients(*ctx.saved_tensors, ctx.pairs, grad), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        features, weight = ctx.saved_tensors
+        return *gradients(features, weight, ctx.pairs, grad), None, None
 
 
 def _forward(features: Tensor, weight: Tensor, pairs: Pairs, rows: int) -> Tensor:
@@ -129,7 +142,7 @@ def _forward(features: Tensor, weight: Tensor, pairs: Pairs, rows: int) -> Tenso
 
 
 def gradients(features: Tensor, weight: Tensor, pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the features (V, in) and of the weight (out, kz, ky, kx, in), from that of the output (V_out, out)."""
+    """Compute the gradients of features (V, in) and weight (out, kz, ky, kx, in) from the output's (V_out, out)."""
     of_features, of_matrices = torch.zeros_like(features), []
     for matrix, pair in zip(_matrices(weight), pairs, strict=True):
         if pair is None:
@@ -143,5 +156,5 @@ def gradients(features: Tensor, weight: Tensor, pairs: Pairs, grad: Tensor) -> t
 
 
 def _matrices(weight: Tensor) -> Tensor:
-    """(offsets, in, out), contiguous."""
+    """Matrices (offsets, in, out) of a weight (out, kz, ky, kx, in), contiguous."""
     return weight.flatten(1, 3).permute(1, 2, 0).contiguous()

@@ -1,4 +1,4 @@
-"""The sparse voxel encoder: a point cloud → the low-level BEV map.
+"""Sparse voxel encoder: a point cloud → the low-level BEV map.
 
 Source: the middle encoder of SECOND (Yan et al. 2018) with residual blocks, as in CenterPoint (Yin et al. 2021) and
 published in mmdetection3d: (16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128) channels, stride 8.
@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vexkd_model.lidar.pillars import POINT_SCALE
 from vexkd_model.lidar.sparse_conv import Backend, SparseConv3d, SparseMap, SubmanifoldConv3d
@@ -17,7 +18,7 @@ from vexkd_model.types import BevGrid
 
 
 class VoxelEncoder(nn.Module):
-    """Points (N, 5) with their sample's number (N,) → (B, channels, Y, X) on `grid`, float32.
+    """Voxel encoder: points (N, 5) with their sample's number (N,) → float32 (B, channels, Y, X) on `grid`.
 
     voxel, voxel_z: length and width, and height of a voxel [m]. Every stage after the first halves the resolution:
     grid.cell = voxel · 2^(stages − 1). Cell (j, i) looks around voxel (2^(stages − 1) · j, … · i), the first of those
@@ -51,13 +52,14 @@ class VoxelEncoder(nn.Module):
         self.channels = out_channels * flat.out_shape(shape)[0]
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
         features, coordinates = self.voxels(points, sample)
         x = self.stages(SparseMap(features, coordinates, self.voxels.shape, batch_size))
         return fold_height(self.flatten(x))
 
 
 class ConvNormRelu(nn.Module):
-    """A sparse convolution, batch norm, ReLU."""
+    """Sparse convolution, batch norm, ReLU: SparseMap → SparseMap."""
 
     def __init__(self, conv: SubmanifoldConv3d | SparseConv3d, channels: int) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class ConvNormRelu(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3×3 submanifold convolutions beside an identity."""
+    """Residual block of two 3×3×3 submanifold convolutions."""
 
     def __init__(self, channels: int, backend: Backend | None = None) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class ResidualBlock(nn.Module):
 
 
 def fold_height(x: SparseMap) -> Tensor:
-    """(B, C · Z, Y, X): channel c at height k becomes channel c · Z + k; zero where there is no voxel."""
+    """Fold height into channels, (B, C · Z, Y, X): channel c at height k becomes c · Z + k; zero without a voxel."""
     depth, rows, columns = x.shape
     sample, z, row, column = x.coordinates.unbind(1)
     canvas = x.features.new_zeros(x.batch_size * rows * columns, x.features.shape[1], depth)
@@ -92,21 +94,22 @@ def fold_height(x: SparseMap) -> Tensor:
 
 
 def _height_padding(layers: int) -> int:
-    """None where a kernel of 3 with stride 2 meets every layer without it: 11 → 5 → 2."""
+    """Padding of height: 0 where a kernel of 3 with stride 2 meets every layer without it (11 → 5 → 2), else 1."""
     return 0 if layers >= 3 and layers % 2 else 1
 
 
-def _norm(channels: int) -> nn.BatchNorm1d:
+def _norm(channels: int) -> _BatchNorm:
     return nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
 
 
-def _normalised(norm: nn.Module, features: Tensor) -> Tensor:
-    """Batch norm; in training, fewer than two voxels have no variance, and the running statistics serve them, too.
+def _normalised(norm: _BatchNorm, features: Tensor) -> Tensor:
+    """Batch norm; fewer than two voxels have no variance: the running statistics serve them in training, too.
 
     A norm over several processes, which is no BatchNorm1d, counts the voxels of all of them.
     """
     if norm.training and (len(features) >= 2 or not isinstance(norm, nn.BatchNorm1d)):
         return norm(features)
-    # Spelt out, because PyTorch's own asks torch.export whether there is any voxel.
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return features * scale + (norm.bias - norm.running_mean * scale)
+    # Written out: PyTorch's batch norm branches on the number of voxels, which torch.export cannot trace.
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return features * scale + (norm.bias - mean * scale)

@@ -1,4 +1,4 @@
-"""Voxels: a point cloud → the mean of the points in each small box that holds any.
+"""Mean voxels: a point cloud → the mean of the points in each voxel that holds any.
 
 Source: the mean VFE of SECOND and CenterPoint (Yan et al. 2018; Yin et al. 2021) with dynamic voxelisation (Zhou et
 al., 2019): every point counts, no limit of points a voxel or of voxels.
@@ -15,15 +15,20 @@ Triple = tuple[int, int, int]  # along z, y, x
 
 
 class VoxelMeans(nn.Module):
-    """Points (N, 5) in the order of POINT_FIELDS with their sample's number (N,) → the voxels that hold any of them.
+    """Mean VFE: points (N, 5) in the order of POINT_FIELDS with their sample's number (N,) → occupied voxels.
 
     grid: its cell is the voxel's length and width [m]; voxel_z: its height [m]; z in [z_min, z_max).
     shape: (Z, Y, X) in voxels, with one layer more on top, always empty, as published: 41 of 40.
 
     Means are scaled to about ±1. The published encoder takes metres and intensities up to 255 as they are, which its
-    first batch norm makes good in the end, but until then intensity is nearly all that the first layer hears. Published
+    first batch norm corrects in the end, but until then intensity dominates the first layer's input. Published
     weights fit once the first layer's are divided by POINT_SCALE.
     """
+
+    count: Tensor
+    minimum: Tensor
+    size: Tensor
+    point_scale: Tensor
 
     def __init__(self, grid: BevGrid, voxel_z: float, z_min: float, z_max: float) -> None:
         super().__init__()
@@ -37,9 +42,10 @@ class VoxelMeans(nn.Module):
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (V, 5): x / 54 m, y / 54 m, z / 5 m, intensity / 255, dt / 0.5 s; int64 (V, 4) sample, z, y, x.
+        """Compute features float32 (V, 5) and coordinates int64 (V, 4) sample, z, y, x of V voxels.
 
-        Voxels ascend in sample, z, y, x. Points out of range or with anything not finite are dropped.
+        Features are means of x / 54 m, y / 54 m, z / 5 m, intensity / 64 and dt / 0.5 s (POINT_SCALE). Voxels ascend in
+        sample, z, y, x. Points out of range or with anything not finite are dropped.
         """
         index = axis_cells_from_metres(points[:, [2, 1, 0]], self.minimum, self.size).floor()
         # Compared as floats: what an integer makes of NaN or 1e30 depends on the processor.
@@ -53,12 +59,12 @@ class VoxelMeans(nn.Module):
 
 
 def voxel_number(sample: Tensor, z: Tensor, y: Tensor, x: Tensor, shape: Triple) -> Tensor:
-    """int64 (V,): voxels of a grid (Z, Y, X) counted along x, then y, z and samples."""
+    """Number voxels of a grid (Z, Y, X), int64 (V,), counted along x, then y, z and samples."""
     return ((sample * shape[0] + z) * shape[1] + y) * shape[2] + x
 
 
 def voxel_coordinates(number: Tensor, shape: Triple) -> Tensor:
-    """int64 (V, 4) sample, z, y, x, the inverse of `voxel_number`."""
+    """Compute coordinates, int64 (V, 4) sample, z, y, x: the inverse of `voxel_number`."""
     line, x = number // shape[2], number % shape[2]
     layer, y = line // shape[1], line % shape[1]
     return torch.stack([layer // shape[0], layer % shape[0], y, x], dim=1)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import latency_table, metrics_table
@@ -19,7 +18,7 @@ from vexkd_model.evaluation.split import SplitResult, score_split
 from vexkd_model.files import write_json
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
-from vexkd_model.types import BevGrid, Prediction
+from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.published import read_published
 from vexkd_ros.bags.reading import bag_folders

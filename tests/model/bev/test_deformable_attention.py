@@ -10,7 +10,7 @@ from vexkd_model.bev.deformable_attention import DeformableAttention, cell_centr
 
 
 def random_weights(module, seed=0):
-    """Nothing at its initial value, so that nothing can be left out."""
+    """Draw every weight: with initial zeros, a part that is left out would not show."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -19,7 +19,7 @@ def random_weights(module, seed=0):
 
 
 def reader(channels, offset, heads=1, points=1):
-    """Attention that only reads: identity projections, the same offset (x, y) for every key of every query."""
+    """Make an attention that only reads: identity projections, the same offset (x, y) for every key of every query."""
     module = DeformableAttention(channels, heads, points)
     with torch.no_grad():
         module.value_proj.weight.copy_(torch.eye(channels)[..., None, None])
@@ -29,14 +29,14 @@ def reader(channels, offset, heads=1, points=1):
 
 
 def read_own_cells(module, x):
-    """Every cell of a map (B, C, Y, X) asks with zeros from its own centre; the result as a map."""
+    """Read a map (B, C, Y, X) from the centre of every cell, with queries of zeros; the result as a map."""
     query = torch.zeros(len(x), x.shape[2] * x.shape[3], x.shape[1])
     out = module(query, cell_centres(*x.shape[2:]), [x])
     return out.transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def bilinear(x, column, row):
-    """x (C, Y, X) at a position in cells, whose centres are at + 0.5; zero outside."""
+    """Interpolate x (C, Y, X) at a position in cells, whose centres are at + 0.5; zero outside."""
     value = torch.zeros(x.shape[0], dtype=x.dtype)
     for j, i in itertools.product(range(x.shape[1]), range(x.shape[2])):
         share = max(0.0, 1 - abs(column - i - 0.5)) * max(0.0, 1 - abs(row - j - 0.5))
@@ -45,7 +45,7 @@ def bilinear(x, column, row):
 
 
 def equation(module, query, reference, maps):
-    """Σ_heads W_i Σ_keys A_ij · W'_i x(p + Δp_ij) for one query (C,), as it is written."""
+    """Evaluate Σ_heads W_i Σ_keys A_ij · W'_i x(p + Δp_ij) for one query (C,), term by term."""
     heads, levels, points = module.heads, module.levels, module.points
     width = module.output_proj.in_features // heads
     offsets = (module.sampling_offsets.weight @ query + module.sampling_offsets.bias).view(heads, levels, points, 2)

@@ -1,4 +1,4 @@
-"""Image backbones: what comes out, what learns, and that recomputing activations changes nothing."""
+"""Image backbones: outputs, gradients, and that recomputing activations changes nothing."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ def images(count=2, height=70, width=90, seed=0):
 
 
 def built(name, stages=(2, 3), **options):
-    """Random weights, and for each channel of each norm statistics and an affine map of its own."""
+    """Build a backbone with random weights, and random statistics and affine map for each channel of each norm."""
     torch.manual_seed(0)
     backbone = ImageBackbone(name, stages, **options)
     for module in backbone.modules():
@@ -32,7 +32,7 @@ def built(name, stages=(2, 3), **options):
 
 
 def assert_same(found, expected, share=1e-5):
-    """Equal but for float32's rounding, which is about 5e-7 of the largest number of a map."""
+    """Compare up to float32's rounding, which is about 5e-7 of the largest number of a map."""
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= share * expected.abs().max()
 

@@ -49,7 +49,7 @@ def model(layers=1, points_z=HEIGHTS, dropout=0.1, **options):
 
 
 def all_different(module):
-    """Weights that are no longer at their initial zeros."""
+    """Draw the weights that start at zero."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -74,7 +74,7 @@ def reading_attention(heights):
         attention.sampling_offsets.bias.zero_()
 
     def read(cameras, x):
-        """x (6, H, W) → (Y, X): what each cell reads of it."""
+        """Read x (6, H, W) at each cell, (Y, X)."""
         seen = seen_queries(module.geometry(cameras, (HEIGHT, WIDTH)), cameras.present)
         with torch.no_grad():
             out = module.layers[0].cross_attention(torch.zeros(1, 120, 4), [x[:, None].expand(-1, 4, -1, -1)], seen)
@@ -84,7 +84,7 @@ def reading_attention(heights):
 
 
 def pixel(cameras, frame, camera, point):
-    """float64 (u, v, depth) of a point of base_link."""
+    """Project a point of base_link to (u, v, depth), in float64."""
     matrix = cameras.base_from_camera[frame, camera].double().numpy()
     u, v, w = cameras.image_from_camera[frame, camera].double().numpy() @ np.linalg.solve(matrix, [*point, 1.0])[:3]
     return u / w, v / w, w
@@ -275,7 +275,7 @@ def test_recomputed_activations_give_the_same_gradients():
 
 
 class OfTensors(nn.Module):
-    """The model with a batch's tensors as arguments: what export wants."""
+    """Wrapper with a batch's tensors as arguments, for torch.export."""
 
     def __init__(self, bevformer):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The three depth nets: what each looks at, and what each must be able to do."""
+"""Depth nets: the inputs that each depends on, and tasks that each must learn."""
 
 import numpy as np
 import pytest

@@ -69,13 +69,13 @@ def small_splat():
 
 
 def standing(image, base, row, column, depth, stride):
-    """float64 (3,): the point of base_link at this depth behind the middle of a feature cell."""
+    """Compute the point of base_link, float64 (3,), at this depth behind the middle of a feature cell."""
     pixel = np.array([(column + 0.5) * stride, (row + 0.5) * stride, 1.0])
     return (base @ np.append(np.linalg.inv(image) @ pixel * depth, 1.0))[:3]
 
 
 def frustum_in_grid(images, bases, present=None):
-    """Every ((frame, camera, bin, row, column), (cell along y, cell along x)) that stands in the small grid.
+    """List every ((frame, camera, bin, row, column), (cell along y, cell along x)) that stands in the small grid.
 
     Also how near any point came to a border in metres, where rounding may decide.
     """

@@ -1,4 +1,4 @@
-"""Past maps in the present base_link: what stands still in the world stays in its cell."""
+"""Past maps in the present base_link: static objects stay in their cells."""
 
 import numpy as np
 import pytest

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vexkd_model.data.augment import BevAugmentation
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.geometry.boxes import points_in_boxes
-from vexkd_model.types import Boxes, PastFrame
+from vexkd_model.types import SEGMENTATION_GRID, Boxes, PastFrame
 
 GRID = SEGMENTATION_GRID
 metres = st.floats(-3, 3)

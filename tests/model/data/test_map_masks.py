@@ -10,8 +10,7 @@ from support.map_expansion import map_expansion
 from support.street import HEADING, LOCATION, rotation, to_global
 
 from vexkd_model.data.map_masks import LAYERS_OF_CLASS, MapRasteriser
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
-from vexkd_model.types import MAP_CLASSES
+from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID
 
 
 def pose(x, y, yaw):

@@ -14,7 +14,7 @@ from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.errors import UserError
-from vexkd_model.figures.find_frame import prepared_splits
+from vexkd_model.figures.scene import prepared_splits
 from vexkd_model.files import locked
 
 

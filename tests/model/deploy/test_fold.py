@@ -1,4 +1,4 @@
-"""Folding batch norms changes what a student costs, not what it says."""
+"""Folding of batch norms changes a student's cost, not its outputs."""
 
 import copy
 

@@ -153,7 +153,6 @@ def test_what_is_inherited_is_a_copy(load):
     ("detection", ["detection.task_channels=24"], r"detection: detection\.task_channels: 24"),
     ("detection", ["bev={kind: resnet, stage_channels: [8, 8, 8], stage_blocks: [1, 1, 1], channels: 16}"],
      "detection: bev differs"),
-    ("segmentation", ["segmentation.grid.cell=1.0"], r"segmentation: segmentation\.grid differs"),
     ("segmentation", ["segmentation=null"], "segmentation: lidar_pillar_small has none"),
     ("lidar", ["lidar.encoder.channels=8"], r"lidar: lidar\.encoder differs"),
     ("camera", [], "camera: lidar_pillar_small has none")])

@@ -39,7 +39,7 @@ def score(tiny_index, records, tmp_path):
     def run(predictions):
         poses = {record.token: record.global_from_base for record in records}
         return score_submission(tiny_index.dataroot, tiny_index.version, "mini_train",
-                                submission(predictions, poses), tmp_path)
+                                submission(predictions, poses, ["lidar"]), tmp_path)
 
     return run
 
@@ -138,7 +138,7 @@ def test_one_bus_found_and_one_imagined_with_a_better_score_has_ap_one_fifth(sco
 def test_only_the_500_best_of_a_sample_are_submitted(records):
     values = np.tile(records[0].boxes.values[:1], (600, 1))
     scores = np.random.default_rng(0).permutation(600) / 600
-    document = submission([prediction("a", values, np.full(600, CAR), scores)], {"a": np.eye(4)})
+    document = submission([prediction("a", values, np.full(600, CAR), scores)], {"a": np.eye(4)}, ["lidar"])
     submitted = [box["detection_score"] for box in document["results"]["a"]]
     np.testing.assert_allclose(submitted, np.sort(scores)[::-1][:500], rtol=1e-6)
 
@@ -146,7 +146,7 @@ def test_only_the_500_best_of_a_sample_are_submitted(records):
 def test_moving_things_get_the_moving_attribute_and_unknown_velocity_becomes_zero():
     row = [10, 0, 1, 4, 2, 1.5, 0]
     values = [[*row, 3, 0], [*row, 0, 0.1], [*row, np.nan, np.nan]]
-    document = submission([prediction("a", values, [CAR] * 3, [0.9, 0.8, 0.7])], {"a": np.eye(4)})
+    document = submission([prediction("a", values, [CAR] * 3, [0.9, 0.8, 0.7])], {"a": np.eye(4)}, ["lidar"])
     boxes = document["results"]["a"]
     assert [box["attribute_name"] for box in boxes] == ["vehicle.moving", "vehicle.parked", "vehicle.parked"]
     assert boxes[2]["velocity"] == [0.0, 0.0]
@@ -158,7 +158,7 @@ def test_a_box_that_is_not_finite_or_has_no_volume_is_refused_by_its_sample(colu
     row = np.array([10, 0, 1, 4, 2, 1.5, 0, 0, 0], float)
     row[column] = value
     with pytest.raises(UserError, match="'broken'"):
-        submission([prediction("broken", [row], [CAR], [0.9])], {"broken": np.eye(4)})
+        submission([prediction("broken", [row], [CAR], [0.9])], {"broken": np.eye(4)}, ["lidar"])
 
 
 def test_missing_strange_and_repeated_samples_are_each_named(score, records):
@@ -175,7 +175,8 @@ def test_a_split_of_another_version_is_one_clear_error(tiny_index, tmp_path):
     def empty(tokens, split):
         poses = {token: np.eye(4) for token in tokens}
         predictions = [prediction(token, [], [], []) for token in tokens]
-        return score_submission(tiny_index.dataroot, "v1.0-mini", split, submission(predictions, poses), tmp_path)
+        document = submission(predictions, poses, ["lidar"])
+        return score_submission(tiny_index.dataroot, "v1.0-mini", split, document, tmp_path)
 
     with pytest.raises(UserError, match=r"no sample of split 'test'"):
         empty([], "test")
@@ -195,7 +196,8 @@ def test_a_real_keyframe_scores_its_own_annotations_perfectly(keyframe_dataroot,
 
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path)
     record = FrameIndex.open(tmp_path, "mini_train")[0]
-    document = submission([prediction(record.token, *perfect(record))], {record.token: record.global_from_base})
+    poses = {record.token: record.global_from_base}
+    document = submission([prediction(record.token, *perfect(record))], poses, ["lidar"])
     result = score_submission(keyframe_dataroot, "v1.0-mini", "mini_train", document, tmp_path)
     found = {name for name, count in result.ground_truth.items() if count}
     assert {"car", "pedestrian", "barrier"} <= found

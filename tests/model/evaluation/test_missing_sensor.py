@@ -75,10 +75,13 @@ def test_the_command_writes_figures_beside_those_that_a_card_states(teacher_run,
     written = json.loads((teacher_run / "evaluation_without_lidar.json").read_text())
     assert written == json.loads((tmp_path / "figures.json").read_text()) and written["dropped"] == "lidar"
     frames = [silent(load_frame(tiny_index, i, teacher.config), "lidar") for i in range(len(tiny_index))]
-    expected = score_split(map(teacher.predict, frames), tiny_index, tmp_path / "expected.json").to_dict()
+    expected = score_split(map(teacher.predict, frames), tiny_index, tmp_path / "expected.json",
+                           sensors=["camera"]).to_dict()
     assert {name: written[name] for name in expected} == json.loads(json.dumps(expected))
     whole, found, expected = ((tmp_path / f"{name}.json").read_text() for name in ("whole", "found", "expected"))
     assert found == expected != whole
+    used = ("use_lidar", "use_camera")
+    assert [json.loads(text)["meta"][sensor] for text in (whole, found) for sensor in used] == [True, True, False, True]
 
 
 @pytest.mark.parametrize(("sensor", "reason"), [("camera", "does not read it, only lidar"),

@@ -37,8 +37,10 @@ def test_a_split_without_annotations_is_submitted_and_not_scored(tmp_path):
     index.has_maps = False
     box = np.array([[5.0, 0, 1, 4, 2, 1.5, 0, 0, 0]])
     found = [prediction(token, box, [0], [0.5]) for token in index.column("token")]
-    assert score_split(found, index, tmp_path / "submission.json").detection is None
-    results = json.loads((tmp_path / "submission.json").read_text())["results"]
+    assert score_split(found, index, tmp_path / "submission.json", sensors=["camera"]).detection is None
+    document = json.loads((tmp_path / "submission.json").read_text())
+    assert document["meta"]["use_camera"] and not document["meta"]["use_lidar"]
+    results = document["results"]
     assert {token: len(boxes) for token, boxes in results.items()} == dict.fromkeys(index.column("token"), 1)
 
 

@@ -36,7 +36,7 @@ def runs(config_path, tiny_config, tiny_teacher, tiny_index, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def of_first_frame(tiny_dataroot, tiny_index_dir):
-    """What a command is told to draw the first frame of the split for training."""
+    """Arguments of a command that draws the first frame of the training split."""
     return ["--dataroot", str(tiny_dataroot), "--version", "v1.0-mini", "--index", str(tiny_index_dir)]
 
 

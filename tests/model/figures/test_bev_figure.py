@@ -1,4 +1,4 @@
-"""The picture of a frame: a PNG that shows what it was given where it stands."""
+"""Picture of a frame: a PNG that shows boxes, points and map in their places."""
 
 import subprocess
 import sys

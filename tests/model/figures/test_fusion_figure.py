@@ -17,7 +17,7 @@ TITLES = ["LiDAR, low level", "cameras, low level", "fused, low level", "high le
 
 @torch.no_grad()
 def maps_of(model, sensors):
-    """What passes through the whole model, in the order of TITLES: the length of each cell's features."""
+    """Capture the maps inside the whole model, in the order of TITLES: the length of each cell's features."""
     before = {}
     hook = model.fusion.register_forward_pre_hook(lambda _, arguments: before.update(arguments[0]))
     features = model.eval()(sensors).features

@@ -1,6 +1,7 @@
 """`vexkd plot losses` draws what the logs say, of resumed runs, too."""
 
 import csv
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from vexkd_model.cli import main
 from vexkd_model.errors import UserError
-from vexkd_model.figures.losses_figure import losses_figure, smoothed
+from vexkd_model.figures.losses_figure import losses_figure, short_names, smoothed
 from vexkd_model.training.read_losses import Curve, read_losses
 
 
@@ -96,3 +97,13 @@ def test_a_run_without_losses_is_one_line(tmp_path):
     assert error.value.code == (f"vexkd: {tmp_path}/run/log: no losses there; `vexkd train` and `vexkd distill` log "
                                 "them from step 10 on")
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(("runs", "names"), [
+    (["runs/plain"], ["plain"]), (["runs/plain", "runs/vexkd"], ["plain", "vexkd"]),
+    (["out/a/seed1", "out/b/seed1"], ["a/seed1", "b/seed1"]), (["run", "other/run"], ["run", "other/run"]),
+    (["runs", "runs/later"], ["runs", "runs/later"]), (["runs/../plain", "plain"], ["plain", "plain"]),
+])  # fmt: skip
+def test_names_leave_out_the_folder_that_runs_share(runs, names, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert short_names([Path(run) for run in runs]) == names

@@ -1,4 +1,4 @@
-"""`vexkd plot students` shows each model's own map, detections and segmentation, and what is true."""
+"""`vexkd plot students` shows each model's own map, detections and segmentation, and the ground truth."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from vexkd_model.data.dataset import load_frame
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.figures.scene import load_scene
-from vexkd_model.figures.students_figure import Answer, students_figure
+from vexkd_model.figures.students_figure import ModelRow, students_figure
 from vexkd_model.training.run import load_run
 from vexkd_model.types import MAP_CLASSES, BevGrid, Boxes, Prediction
 
@@ -79,7 +79,7 @@ def answer(detections, probabilities=None, detects=True):
                   np.zeros(len(detections), np.int64))
     prediction = Prediction(boxes, np.array([score for _, score in detections], np.float32), probabilities,
                             None if probabilities is None else BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5), 0)
-    return Answer("model", np.ones(GRID.shape, np.float32), GRID, prediction, detects)
+    return ModelRow("model", np.ones(GRID.shape, np.float32), GRID, prediction, detects)
 
 
 def test_detections_that_score_enough_lie_over_the_truth(tiny_index):
@@ -101,7 +101,8 @@ def test_without_any_detector_only_maps_are_shown_and_without_a_map_the_truth_is
 
 def test_the_order_of_the_two_students_is_checked(runs, of_first_frame, tmp_path):
     words = (*of_first_frame, "--out", tmp_path / "a.png")
-    assert f"{runs / 'detection'}: was taught by vexkd_teacher_small" in failure(runs, "detection", "plain", *words)
+    wrong = failure(runs, "detection", "plain", *words)
+    assert f"{runs / 'detection'}: was distilled from vexkd_teacher_small" in wrong
     assert f"{runs / 'teacher'}: was trained without a teacher" in failure(runs, "plain", "teacher", *words)
     assert "neither a run nor a package" in failure(runs, "plain", "nowhere", *words)
     assert not (tmp_path / "a.png").exists()

@@ -14,7 +14,7 @@ CHANNELS = {"lidar": 5, "camera": 3}
 
 
 def randomised(module):
-    """Attention that starts at zero, as published, sees nothing of its query yet."""
+    """Draw the weights of attention, which start at zero: it would not depend on its query yet."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -38,7 +38,7 @@ def everywhere(batch=2, **absent):
 
 
 def swapped(fusion):
-    """The same fusion with the parameters of LiDAR and camera exchanged."""
+    """Copy a fusion with the parameters of LiDAR and camera exchanged."""
     other = copy.deepcopy(fusion)
     for block in other.blocks:
         block.across["lidar"], block.across["camera"] = block.across["camera"], block.across["lidar"]

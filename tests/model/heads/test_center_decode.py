@@ -11,7 +11,7 @@ from shapely.geometry import Polygon
 
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
-from vexkd_model.heads.center_decode import CenterDecoder, CircleNms, RotatedNms, along_axis, near_grid
+from vexkd_model.heads.decode import CenterDecoder, CircleNms, RotatedNms, along_axis, near_grid
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-6.0, 6.0, -4.0, 4.0, 0.8)  # 10 rows, 15 columns

@@ -9,7 +9,7 @@ from torch import nn
 
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_loss import center_loss, center_targets, grown
+from vexkd_model.heads.center_loss import center_loss, center_targets, late_factors
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-8.0, 8.0, -6.0, 6.0, 1.0)  # 12 rows, 16 columns
@@ -125,9 +125,9 @@ def test_the_axis_of_an_object_is_that_of_the_same_object_turned_half_way():
 
 def test_late_weights_grow_in_the_second_quarter_and_multiply_their_own_term_alone():
     late = {"velocity": 20.0, "heading": 2.0}
-    assert [grown(late, p)["velocity"] for p in (0.0, 0.25, 0.375, 0.5, 1.0)] == [1.0, 1.0, 10.5, 20.0, 20.0]
+    assert [late_factors(late, p)["velocity"] for p in (0.0, 0.25, 0.375, 0.5, 1.0)] == [1.0, 1.0, 10.5, 20.0, 20.0]
     maps = head(False)(torch.rand(2, 6, *GRID.shape))[0]
     targets = center_targets([BOXES, BOXES], [LABELS, LABELS], TASKS[0], GRID)
-    plain, heavy = center_loss(maps, targets), center_loss(maps, targets, grown(late, 0.5))
+    plain, heavy = center_loss(maps, targets), center_loss(maps, targets, late_factors(late, 0.5))
     for name, value in plain.items():
         torch.testing.assert_close(heavy[name], value * late.get(name, 1.0))

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.heads.center import REGRESSION_CHANNELS, CenterHead, TaskMaps
-from vexkd_model.heads.center_decode import CenterDecoder, RotatedNms, best_cells
 from vexkd_model.heads.center_loss import (
     FIELD_WEIGHTS,
     REGRESSION_WEIGHT,
@@ -19,6 +18,7 @@ from vexkd_model.heads.center_loss import (
     gaussian_focal_loss,
     gaussian_radius,
 )
+from vexkd_model.heads.decode import CenterDecoder, RotatedNms, best_cells
 from vexkd_model.types import DETECTION_CLASSES, BevGrid
 
 GRID = BevGrid(-18.0, 18.0, -9.0, 9.0, 0.9)  # 20 rows, 40 columns
@@ -39,7 +39,7 @@ def tensors(pairs):
 
 
 def ideal_maps(targets, sample=0, grid=GRID):
-    """What a perfect head would say of one sample: certain at the centres, silent elsewhere."""
+    """Make a perfect head's output for one sample: certain at the centres, silent elsewhere."""
     heatmap = torch.where(targets.heatmap == 1, PEAK, -PEAK)[sample : sample + 1]
     own = targets.sample == sample
     fields = {}
@@ -51,7 +51,7 @@ def ideal_maps(targets, sample=0, grid=GRID):
 
 
 def one_a_cell(pairs):
-    """Without boxes of one task that share a cell: a head has one answer a cell."""
+    """Drop boxes of one task that share a cell: a head predicts one box per cell."""
     seen, kept = set(), []
     for row, label in pairs:
         task = next(i for i, ids in enumerate(TASKS) if label in ids)

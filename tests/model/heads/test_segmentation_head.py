@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from vexkd_model.data.segmentation_grid import SEGMENTATION_GRID
 from vexkd_model.heads.segmentation import SegmentationHead, sampling_grid, segmentation_loss
-from vexkd_model.types import BevGrid
+from vexkd_model.types import SEGMENTATION_GRID, BevGrid
 
 FEATURE_GRID = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.9)
 
 
 def sampler():
-    """The head without its convolutions: what they are given."""
+    """Make the head without its convolutions, to see their input."""
     head = SegmentationHead(2, 4, FEATURE_GRID, SEGMENTATION_GRID)
     head.layers = torch.nn.Identity()
     return head

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from vexkd_model.heads.center import REGRESSION_CHANNELS
+from vexkd_model.heads.decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.heads.transfusion_decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-9.0, 9.0, -6.0, 6.0, 0.5)

@@ -34,7 +34,7 @@ def losses(output):
 
 
 def is_peak(plane, row, column):
-    """One cell of a class's map (Y, X): inside, and no neighbour is greater."""
+    """Tell if a cell of a class's map (Y, X) is a peak: inside, and no neighbour is greater."""
     if row in (0, plane.shape[0] - 1) or column in (0, plane.shape[1] - 1):
         return False
     return plane[row, column] == plane[row - 1 : row + 2, column - 1 : column + 2].max()
@@ -51,7 +51,7 @@ def test_peaks_are_the_inner_cells_that_no_neighbour_exceeds_and_every_cell_of_c
 
 
 class Says(nn.Module):
-    """A layer that answers the same to everything."""
+    """Layer with a constant output."""
 
     def __init__(self, answer):
         super().__init__()
@@ -79,7 +79,7 @@ def test_proposals_are_the_best_peaks_of_all_classes_best_first():
 
 
 class Sees(nn.Module):
-    """In place of the decoder: remembers what it is given and changes nothing."""
+    """Recorder in place of the decoder, which keeps its input and changes nothing."""
 
     def forward(self, *given):
         self.query, self.keys, self.query_position, self.key_position = given

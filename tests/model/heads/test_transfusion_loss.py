@@ -15,8 +15,8 @@ from vexkd_model.data.prepare import prepare
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import center_targets
+from vexkd_model.heads.decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion import TransFusionHead, TransFusionOutput
-from vexkd_model.heads.transfusion_decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion_loss import (
     focal_loss,
     match,
@@ -52,7 +52,7 @@ def scene(*pairs):
 
 
 def fulfilled(output, targets):
-    """The same proposals, saying exactly what was asked of them: sure of the matched, silent on the others."""
+    """Make proposals that meet their targets exactly: sure of the matched, silent on the others."""
     where = (targets.sample, targets.proposal)
     logits = torch.full_like(output.logits, -20.0)
     logits[(*where, targets.label)] = 20.0

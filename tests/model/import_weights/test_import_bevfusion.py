@@ -24,7 +24,7 @@ COMMON = (
 LIDAR = (*COMMON, "camera=null", "fusion=null", "segmentation=null")
 FUSED = (*COMMON, "camera.images.width=64", "camera.images.height=32", "camera.view.neck_channels=16",
          "camera.view.channels=8", "camera.view.depth_channels=16", "fusion.channels=16",
-         "segmentation={grid: {extent: 6.0, cell: 0.5}, channels: 32, loss_weight: 1.0}")  # fmt: skip
+         "segmentation={grid: {extent: 50.0, cell: 0.5}, channels: 32, loss_weight: 1.0}")  # fmt: skip
 
 
 class Decoder(nn.Module):

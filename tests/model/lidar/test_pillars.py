@@ -18,7 +18,7 @@ def encoder(pillar=2.0, grid=GRID):
 
 
 def bare_encoder():
-    """Without the two learnt layers: what remains is the decoration of points and the maximum of each pillar."""
+    """Make an encoder without learnt layers: only the decoration of points and the maximum of each pillar remain."""
     bare = encoder()
     bare.point_net, bare.stem = torch.nn.Identity(), torch.nn.Identity()
     return bare

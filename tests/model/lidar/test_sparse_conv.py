@@ -42,7 +42,7 @@ def spconvs_own(kind, in_channels, out_channels):
 
 
 def scattered(shape, batch_size, channels, share=0.3, seed=0):
-    """A map of which this share of the voxels is there, in no order, its borders and corners included."""
+    """Make a map of which this share of the voxels is there, in no order, its borders and corners included."""
     random = np.random.default_rng(seed)
     there = random.random((batch_size, *shape)) < share
     there[:, ::max(1, shape[0] - 1), ::max(1, shape[1] - 1), ::max(1, shape[2] - 1)] = True
@@ -52,7 +52,7 @@ def scattered(shape, batch_size, channels, share=0.3, seed=0):
 
 
 def dense(x):
-    """float64 (B, C, Z, Y, X), through which gradients flow."""
+    """Scatter to a dense map, float64 (B, C, Z, Y, X), with gradients."""
     canvas = torch.zeros(x.batch_size, *x.shape, x.features.shape[1], dtype=torch.float64)
     return canvas.index_put(tuple(x.coordinates.unbind(1)), x.features.double()).permute(0, 4, 1, 2, 3)
 

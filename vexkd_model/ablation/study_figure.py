@@ -1,4 +1,4 @@
-"""Pictures of a study: learning curves, scores with their spread, and AP of each class against the baseline."""
+"""Figures of a study: learning curves, scores with their spread, and AP of each class against the baseline."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ STYLE = ["default", {"font.family": "DejaVu Sans", "svg.hashsalt": "vexkd"}]
 
 
 def plot_study(folder: Path, study: Study) -> list[Path]:
-    """Write NAME_curves.png, NAME_scores.png and NAME_class_ap.png, those that there is something to draw for."""
+    """Write NAME_curves.png, NAME_scores.png and NAME_class_ap.png, as far as the study has data for them."""
     kinds: dict[str, Callable[[Study], Figure | None]] = {
         "curves": curves_figure, "scores": scores_figure, "class_ap": class_ap_figure}  # fmt: skip
     written = []
@@ -36,7 +36,7 @@ def plot_study(folder: Path, study: Study) -> list[Path]:
 
 
 def curves_figure(study: Study) -> Figure | None:
-    """A panel a row: the task losses of each seed, the sum with those of distillation dashed, the baseline in grey."""
+    """Draw a panel per row: task losses of each seed, the sum with distillation dashed, the baseline in grey."""
     curves = {row.name: [record.training.loss for record in row.records.values()
                          if record.training.loss and record.dropped is None] for row in study.rows}
     drawn = {name: of_row for name, of_row in curves.items() if of_row}
@@ -61,13 +61,13 @@ def curves_figure(study: Study) -> Figure | None:
 
 
 def task_loss(loss: LossCurve) -> np.ndarray:
-    """(N,) sum of the terms that every row has: those of the tasks."""
+    """Sum the terms that every row has, those of the tasks, (N,)."""
     terms = [values for name, values in loss.terms.items() if not is_of_distillation(name)]
     return np.array([[value or 0.0 for value in values] for values in terms] or [loss.total]).sum(0)
 
 
 def scores_figure(study: Study) -> Figure | None:
-    """A panel a metric, a bar a row: mean over seeds, ± their sample standard deviation."""
+    """Draw a panel per metric and a bar per row: mean over seeds, ± their sample standard deviation."""
     rows = [row for row in study.rows if row.records]
     if not rows:
         return None
@@ -88,7 +88,7 @@ def scores_figure(study: Study) -> Figure | None:
 
 
 def class_ap_figure(study: Study) -> Figure | None:
-    """A group of bars a class, a bar a row: AP minus the baseline's, ± its standard error."""
+    """Draw a group of bars per class and a bar per row: AP minus the baseline's, ± its standard error."""
     baseline = study.baseline
     if baseline is None:
         return None

@@ -10,10 +10,10 @@ for _kind in (CameraBatch, PastCameras, SensorBatch):
     torch.export.register_dataclass(_kind, serialized_type_name=_kind.__name__)
 
 
-def exported(model: BevModel, sensors: SensorBatch) -> ExportedProgram:
+def export_program(model: BevModel, sensors: SensorBatch) -> ExportedProgram:
     """Export `model` in eval mode, for any number of points and the batch size and images of `sensors`.
 
-    `program.module()(sensors)` computes what `model(sensors)` does.
+    The result's `.module()(sensors)` computes the same as `model(sensors)`.
     """
     shapes = ShapesCollection()
     if sensors.points.shape[0] > 1:  # a camera student has no points
