@@ -1,4 +1,4 @@
-"""Hits, false alarms and misses of a student, as markers, wherever a bag or a simulation tells what is true.
+"""Markers of a student's hits, false alarms and misses, wherever a bag or a simulation publishes the truth.
 
 Matches as the nuScenes detection metrics do: best score first, each detection takes the nearest free annotation of its
 class whose centre is less than `distance` away, within the range at which the metrics look at that class.
@@ -33,7 +33,7 @@ example:
 
 
 class ComparisonNode(Node):
-    """Joins `detections` to `ground_truth` by stamp and publishes ~/markers for each pair."""
+    """Node that joins `detections` to `ground_truth` by stamp and publishes ~/markers for each pair."""
 
     def __init__(self) -> None:
         super().__init__("comparison_node")
@@ -73,7 +73,7 @@ class ComparisonNode(Node):
         self._markers.publish(comparison_markers(found, scores, truth, matches, found_message.header))
 
     def _read(self, message: Detection3DArray) -> tuple[Boxes, np.ndarray]:
-        """Boxes within their class's range, and their scores."""
+        """Return the boxes within their class's range, and their scores."""
         boxes, scores, unknown = read_detections(message)
         for name in set(unknown) - self._unknown:
             self._unknown.add(name)
@@ -83,7 +83,7 @@ class ComparisonNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Exit code: 0 after SIGINT or SIGTERM, 1 where the node cannot start (the reason is one line), 2 for wrong use."""
+    """Run the node; return 0 after SIGINT or SIGTERM, 1 where it cannot start (in one line), 2 for wrong use."""
     args = sys.argv if args is None else args
     parser = argparse.ArgumentParser(prog="comparison_node", description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -11,9 +11,9 @@ from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import CameraImage
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
-from vexkd_ros.inputs.camera_views import intrinsics_of
-from vexkd_ros.inputs.images import ImageError, stored_image
-from vexkd_ros.inputs.unavailable import TransformUnavailable
+from vexkd_ros.inputs.camera_views import image_intrinsics
+from vexkd_ros.inputs.errors import ImageError, TransformUnavailable
+from vexkd_ros.inputs.images import stored_image
 
 TOGETHER_S = 0.06  # the node's camera_tolerance
 SQUARE = 1.05  # between the focal lengths in x and y: a CameraInfo of another shape of image differs by more
@@ -30,7 +30,7 @@ def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base
     for message in images.messages():
         try:
             stored = stored_image(message)
-            intrinsics = intrinsics_of(info, stored.size)
+            intrinsics = image_intrinsics(info, stored.size)
             pixels, image_from_stored = view_of(stored, view)
         except ImageError as error:
             unreadable[str(error)] = None

@@ -71,7 +71,7 @@ class NodeHealth:
             self._last_problem = self._clock(), reason
 
     def input_received(self, age_s: float, name: str = "points") -> None:
-        """age_s: node clock − input stamp; means little while a bag is replayed."""
+        """Note an input. age_s: node clock − input stamp, which means little while a bag is replayed."""
         with self._lock:
             self._inputs[name].arrived(self._clock(), age_s)
 
@@ -239,7 +239,7 @@ class NodeHealth:
         p50, most = np.percentile([error * 1e3 for _, error in self._sync_errors], [50, 100])
         return {"synchronisation p50 [ms]": f"{p50:.1f}", "synchronisation max [ms]": f"{most:.1f}"}
 
-    def _note(self, counter: Counter, reason: str) -> bool:
+    def _note(self, counter: Counter[str], reason: str) -> bool:
         now = self._clock()
         with self._lock:
             counter[reason] += 1

@@ -1,4 +1,4 @@
-"""sensor_msgs/Image and CompressedImage → RGB pixels, whatever the driver made of them. rosbags' messages will do."""
+"""Reader of sensor_msgs/Image and CompressedImage to RGB pixels, in ROS's messages or rosbags'."""
 
 import io
 from functools import partial
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image as Picture
 
 from vexkd_model.data.images import StoredImage, decode, shrunk
+from vexkd_ros.inputs.errors import ImageError
 
 # Of sensor_msgs/image_encodings.hpp: channels, type, OpenCV's way to RGB. Not by cv_bridge, whose edition on PyPI does
 # not know all of them, nor rows that are longer than their pixels.
@@ -27,16 +28,8 @@ ENCODINGS: dict[str, tuple[int, str, int | None]] = {
 }  # fmt: skip
 
 
-class ImageError(ValueError):
-    """An image that cannot be read, and why, in one line. `kind` is the same text without numbers that vary."""
-
-    def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind
-
-
 def stored_image(message: Any) -> StoredImage:
-    """An image of either type that is decoded only as large as a student reads it.
+    """Wrap an image of either type, to be decoded only as large as a student reads it.
 
     Raises ImageError here, or from `read`.
     """
@@ -47,7 +40,7 @@ def stored_image(message: Any) -> StoredImage:
 
 
 def read_compressed(message: Any, reduction: int = 1) -> np.ndarray:
-    """uint8 (H / reduction, W / reduction, 3) RGB of a sensor_msgs/CompressedImage. Raises ImageError."""
+    """Decode a sensor_msgs/CompressedImage to uint8 (H / reduction, W / reduction, 3) RGB. Raises ImageError."""
     try:
         return decode(np.frombuffer(message.data, np.uint8), reduction)
     except ValueError as error:
@@ -55,7 +48,7 @@ def read_compressed(message: Any, reduction: int = 1) -> np.ndarray:
 
 
 def read_image(message: Any) -> np.ndarray:
-    """uint8 (H, W, 3) RGB of a sensor_msgs/Image in an encoding of ENCODINGS, with rows of any length.
+    """Read a sensor_msgs/Image in an encoding of ENCODINGS, with rows of any length, to uint8 (H, W, 3) RGB.
 
     Of 16 bits the upper 8 are kept. Raises ImageError.
     """
@@ -69,7 +62,7 @@ def read_image(message: Any) -> np.ndarray:
 
 
 def _compressed_size(message: Any) -> tuple[int, int]:
-    """(width, height) from the header of the file alone."""
+    """Read (width, height) from the header of the file alone."""
     try:
         with Picture.open(io.BytesIO(message.data)) as picture:
             return picture.size
@@ -79,7 +72,7 @@ def _compressed_size(message: Any) -> tuple[int, int]:
 
 
 def _rows(message: Any, channels: int, dtype: np.dtype) -> np.ndarray:
-    """(H, W) or (H, W, channels) without what fills up the rows."""
+    """Return the pixels, (H, W) or (H, W, channels), without what fills up the rows."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     row = width * channels * dtype.itemsize
     if height * width == 0:

@@ -1,24 +1,18 @@
-"""sensor_msgs/PointCloud2 → points, whatever the driver made of its fields."""
+"""Reader of sensor_msgs/PointCloud2, whatever the driver made of its fields."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from vexkd_ros.inputs.errors import CloudError
+
 NUMPY_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}  # PointField.INT8 … FLOAT64
-
-
-class CloudError(ValueError):
-    """A PointCloud2 that cannot be read, and why, in one line. `kind` is the same text without numbers that vary."""
-
-    def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What was in a PointCloud2.
+    """Points of a PointCloud2.
 
     points: float32 (N, 4): x, y, z [m] in the sensor frame, intensity; every number is finite.
     removed: how many points were left out because a coordinate or the intensity is NaN or infinite.
@@ -53,7 +47,7 @@ def read_cloud(message: Any) -> Cloud:
 
 
 def _view(message: Any, fields: list) -> np.ndarray:
-    """(height, width) structured array onto the message's own bytes, with just `fields`; nothing is copied."""
+    """Lay a structured array (height, width) of just `fields` over the message's own bytes; nothing is copied."""
     height, width = int(message.height), int(message.width)
     dtype = np.dtype({
         "names": [field.name for field in fields],

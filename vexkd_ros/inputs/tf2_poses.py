@@ -1,21 +1,21 @@
-"""Poses in time by tf2, as every other ROS node has them. tf2_py comes with a ROS installation and not from PyPI."""
+"""Poses in time by tf2, as in every other ROS node. tf2_py comes with a ROS installation and not from PyPI."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import tf2_py
+import tf2_py  # pyright: ignore[reportMissingImports]
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.time import Time
 from std_msgs.msg import Header
 
 from vexkd_model.geometry.transforms import matrix_from_pose
+from vexkd_ros.inputs.errors import beyond_newest, beyond_oldest
 from vexkd_ros.inputs.poses import HISTORY_NS, HOLD_NS
-from vexkd_ros.inputs.unavailable import beyond_newest, beyond_oldest
 
 
 class Tf2Poses:
-    """As Poses, in tf2's BufferCore. Source: Foote, "tf: The transform library", TePRA 2013.
+    """Poses with the interface of our own, in tf2's BufferCore. Source: Foote, "tf: The transform library", TePRA 2013.
 
     To it, a lookup at time zero asks for the newest.
     """

@@ -1,4 +1,4 @@
-"""What /tf and /tf_static say: the tree of frames, and a pose between any two of them at a time."""
+"""Transforms of /tf and /tf_static: the tree of frames, and a pose between any two of them at a time."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vexkd_ros.inputs.unavailable import TransformUnavailable
+from vexkd_ros.inputs.errors import TransformUnavailable
 
 try:
     from vexkd_ros.inputs.tf2_poses import Tf2Poses as AvailablePoses
@@ -18,7 +18,7 @@ JUMP_NS = 1_000_000_000  # further back than a late message: time itself jumped 
 
 
 class TransformBuffer:
-    """Thread-safe. Frames form a tree: each child has one parent, the newest one that was told.
+    """Buffer of transforms; thread-safe. Frames form a tree: each child has one parent, the newest that was published.
 
     Interpolation is tf2's where there is one. What tf2 leaves to its listeners and callers is here: the jump in time,
     waiting, and the reason where there is no answer.
@@ -54,7 +54,7 @@ class TransformBuffer:
             self._changed.notify_all()
 
     def insert_message(self, message: Any, static: bool) -> list[str]:
-        """Take in a tf2_msgs/TFMessage; what is wrong with those transforms in it that had to be left out."""
+        """Take in a tf2_msgs/TFMessage; return what is wrong with those of its transforms that had to be left out."""
         problems = []
         for stamped in message.transforms:
             translation, rotation = stamped.transform.translation, stamped.transform.rotation
@@ -68,7 +68,7 @@ class TransformBuffer:
         return problems
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """(4, 4) `target_from_source` at a time. Raises TransformUnavailable, never answers with a guess."""
+        """Return (4, 4) `target_from_source` at a time. Raises TransformUnavailable, never answers with a guess."""
         if target == source:
             return np.eye(4)
         with self._changed:
@@ -80,7 +80,7 @@ class TransformBuffer:
                                       from_source[: from_source.index(common) + 1], stamp_ns)
 
     def wait(self, target: str, source: str, stamp_ns: int, deadline: float, for_unknown: bool = False) -> np.ndarray:
-        """As lookup, but waits until `deadline` (time.monotonic()) for a transform that should come any moment.
+        """Look up, but wait until `deadline` (time.monotonic()) for a transform that should come any moment.
 
         for_unknown: also wait where the frames are not connected yet.
         """
@@ -107,7 +107,7 @@ class TransformBuffer:
         self._poses.forget_moving()
 
     def _path_to_root(self, frame: str) -> list[str]:
-        """The frame and its ancestors. Raises TransformUnavailable where they run in a circle."""
+        """Return the frame and its ancestors. Raises TransformUnavailable where they run in a circle."""
         path = [frame]
         while path[-1] in self._parents:
             parent = self._parents[path[-1]]
@@ -121,5 +121,5 @@ class TransformBuffer:
         unknown = [name for name in (source, target) if name not in known]
         if unknown:
             return (f"no transform {target} → {source}: nothing on /tf or /tf_static names {' or '.join(unknown)}; "
-                    "publish it, or correct the cloud's frame_id, base_frame or odom_frame")
+                    "publish it, or correct the sensor's frame_id, base_frame or odom_frame")
         return f"no transform {target} → {source}: the two frames are not connected; publish what joins them"

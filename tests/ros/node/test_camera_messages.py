@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vexkd_ros.inputs.camera_views import intrinsics_of
-from vexkd_ros.inputs.images import ImageError, read_compressed, read_image, stored_image
+from vexkd_ros.inputs.camera_views import image_intrinsics
+from vexkd_ros.inputs.errors import ImageError
+from vexkd_ros.inputs.images import read_compressed, read_image, stored_image
 
 RED, GREEN, BLUE, GREY = (200, 10, 20), (30, 180, 40), (50, 60, 220), (90, 90, 90)
 
@@ -126,7 +127,7 @@ def info(**fields: object) -> CameraInfo:
     (info(binning_x=2, binning_y=2), (800, 450), (0, 0)),
 ], ids=["as calibrated", "scaled", "binned"])  # fmt: skip
 def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, left_top):
-    whole, scaled = np.array(message.k).reshape(3, 3), intrinsics_of(message, size)
+    whole, scaled = np.array(message.k).reshape(3, 3), image_intrinsics(message, size)
     ray = np.array([0.3, -0.1, 1.0])
     np.testing.assert_allclose((scaled @ ray)[:2], (whole @ ray)[:2] * size[0] / 1600)
 
@@ -134,15 +135,15 @@ def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, lef
 def test_a_region_of_interest_moves_the_principal_point():
     message = info()
     message.roi.x_offset, message.roi.y_offset, message.roi.width, message.roi.height = 200, 100, 1200, 600
-    np.testing.assert_allclose(intrinsics_of(message, (1200, 600))[:2, 2], [600, 350])
-    np.testing.assert_allclose(intrinsics_of(message, (600, 300))[:2, 2], [300, 175])
+    np.testing.assert_allclose(image_intrinsics(message, (1200, 600))[:2, 2], [600, 350])
+    np.testing.assert_allclose(image_intrinsics(message, (600, 300))[:2, 2], [300, 175])
 
 
 def test_the_projection_of_rectified_images_goes_before_the_raw_matrix():
     rectified = info(p=[1000.0, 0, 810, 0, 0, 1000, 460, 0, 0, 0, 1, 0])
-    np.testing.assert_allclose(intrinsics_of(rectified, (1600, 900)), [[1000, 0, 810], [0, 1000, 460], [0, 0, 1]])
+    np.testing.assert_allclose(image_intrinsics(rectified, (1600, 900)), [[1000, 0, 810], [0, 1000, 460], [0, 0, 1]])
 
 
 def test_a_camera_without_calibration_is_refused():
     with pytest.raises(ImageError, match="calibrate"):
-        intrinsics_of(CameraInfo(width=1600, height=900), (1600, 900))
+        image_intrinsics(CameraInfo(width=1600, height=900), (1600, 900))

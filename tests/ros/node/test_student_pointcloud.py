@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import PointCloud2, PointField
 
-from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
+from vexkd_ros.inputs.errors import CloudError
+from vexkd_ros.inputs.pointcloud import read_cloud
 
 
 def field(name: str, offset: int, datatype: int) -> PointField:

@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
 from vexkd_model.geometry.transforms import matrix_from_pose, yaw_of
+from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.poses import Poses
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 SECOND = 10**9
 NOON = 1_533_000_000 * SECOND  # to tf2, zero is no time
