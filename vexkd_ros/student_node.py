@@ -26,14 +26,15 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.process import keep_freed_memory
 from vexkd_model.sensor_check.monitor import SensorMonitor
-from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, tf_elsewhere, why_nothing_comes
 from vexkd_ros.health.latency import Latency, latency_message
 from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
-from vexkd_ros.inputs.errors import TransformUnavailable
+from vexkd_ros.inputs.errors import InputError
 from vexkd_ros.inputs.latest_slot import PendingInput
 from vexkd_ros.inputs.lidar_source import LidarSource
+from vexkd_ros.inputs.reception import subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.node_process import StatefulNode, run_lifecycle_node
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
@@ -76,7 +77,7 @@ class StudentNode(StatefulNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self._label = self.get_fully_qualified_name().lstrip("/")
         self._reporter = Reporter(self)
-        self._transforms = TransformBuffer()
+        self._transforms = TransformBuffer(hint=partial(tf_elsewhere, self))
         self._transform_subscriptions: list[Subscription] = []
         self._loaded: Loaded | None = None  # None while unconfigured
         self._running: Running | None = None  # None while inactive
@@ -185,11 +186,9 @@ class StudentNode(StatefulNode):
     def _subscribe_transforms(self) -> None:
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._transform_subscriptions = [
-            self.create_subscription(TFMessage, "/tf", partial(self._on_transforms, static=False), TF_DEPTH,
-                                     event_callbacks=subscription_events("/tf", self._reporter.degrade)),
-            self.create_subscription(TFMessage, "/tf_static", partial(self._on_transforms, static=True), latched,
-                                     event_callbacks=subscription_events("/tf_static", self._reporter.degrade)),
-        ]
+            subscribe(self, TFMessage, topic, partial(self._on_transforms, static=static), self._reporter.drop,
+                      quality, subscription_events(topic, self._reporter.degrade))
+            for topic, static, quality in (("/tf", False, QoSProfile(depth=TF_DEPTH)), ("/tf_static", True, latched))]
 
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
         for problem in self._transforms.insert_message(message, static):
@@ -203,7 +202,7 @@ class StudentNode(StatefulNode):
                 self._process(loaded, source, pending)
                 if monitor:
                     self._reporter.report_mismatches(monitor)
-            except TransformUnavailable as error:
+            except InputError as error:
                 self._reporter.drop(error.kind, str(error))
             except OutOfMemory as error:
                 self._reporter.drop(str(error), str(error))
@@ -216,9 +215,12 @@ class StudentNode(StatefulNode):
         frame, parts, poorer = source.frame(pending)
         converted = time.monotonic()
         prediction, less = predict(loaded.predictor, frame)
-        for reason in (*poorer, less):
-            if reason:
-                self._reporter.degrade(reason)
+        for reason in poorer:
+            self._reporter.degrade(*reason)
+        for conflict in self._transforms.conflicts():
+            self._reporter.degrade(conflict)
+        if less:
+            self._reporter.degrade(less)
         inferred = time.monotonic()
         header = Header(stamp=Time(nanoseconds=pending.stamp_ns).to_msg(), frame_id=loaded.settings.base_frame)
         loaded.outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header,

@@ -32,6 +32,8 @@ class StudentParameters:
     odom_frame: str
     tf_timeout: float
     max_sweep_gap: float
+    intensity_field: str
+    intensity_scale: float
     input_reliability: str
     threads: int
     permitted_latency: float
@@ -82,6 +84,10 @@ def declare_parameters(node: Node) -> None:
     node.declare_parameter("tf_timeout", inputs.tf_timeout, _between(0.0, 1.0, "Longest wait for a transform [s]."))
     node.declare_parameter("max_sweep_gap", inputs.max_sweep_gap, _between(
         0.01, 10.0, "Clouds further apart than this are not accumulated [s]."))
+    node.declare_parameter("intensity_field", inputs.intensity_field, _about(
+        "Field of the clouds that is read as intensity: reflectivity, for example."))
+    node.declare_parameter("intensity_scale", inputs.intensity_scale, _between(
+        1e-6, 1e6, "Factor that brings that field to the intensity of the training: 255.0 where it runs from 0 to 1."))
     node.declare_parameter("input_reliability", RELIABILITIES[0], _about(
         "Reliability that is requested of clouds and images.", constraints=" or ".join(RELIABILITIES)))
     node.declare_parameter("threads", inputs.threads, ParameterDescriptor(

@@ -170,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help=f"point clouds for --student (default: {TopicNames().points})")
     parser.add_argument("--cameras", metavar="NAMES", help="namespaces of the cameras for --student, in its order "
                         "(default: /cam_front_left,/cam_front, …)")
+    parser.add_argument("--tf", default=TopicNames().tf, metavar="TOPIC", help="transforms for --student, beside "
+                        f"TOPIC_static; /robot1/tf where a bag holds several robots (default: {TopicNames().tf})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
@@ -183,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.scenes:
             index = index.of_scenes(arguments.scenes.split(","))
         if arguments.student:
-            topics = TopicNames(arguments.points, tuple(arguments.cameras.split(",")) if arguments.cameras else ())
+            cameras = tuple(arguments.cameras.split(",")) if arguments.cameras else ()
+            topics = TopicNames(arguments.points, cameras, arguments.tf)
             student = Predictor.load(arguments.student, arguments.device)
             evaluation = evaluate_student(bags, index, student, topics)
         else:

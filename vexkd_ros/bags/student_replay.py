@@ -27,18 +27,22 @@ from vexkd_ros.inputs.errors import CloudError, TransformUnavailable
 from vexkd_ros.inputs.lidar_assembler import LidarAssembler, LidarPayload
 from vexkd_ros.inputs.transforms import TransformBuffer
 
+TF = "tf2_msgs/msg/TFMessage"
 SETTINGS = InputSettings()  # student_node's defaults
 # The bag's time goes on by so much before a moment is predicted: for what comes later than its stamp.
 WAIT_NS = round(SETTINGS.tf_timeout * 1e9)
 LONG_AGO = -1e9  # of time.monotonic(): whatever was waited for since then is late
-TRANSFORMS = {"/tf": False, "/tf_static": True}  # topic: is static
 
 
 class TopicNames(NamedTuple):
-    """Topics of a bag. points: a LiDAR student's. cameras: namespaces of a camera student's, in its order."""
+    """Topics of a bag. points: a LiDAR student's. cameras: namespaces of a camera student's, in its order.
+
+    tf: the static ones are on tf + "_static".
+    """
 
     points: str = "/lidar/points"
     cameras: tuple[str, ...] = ()
+    tf: str = "/tf"
 
 
 @dataclass
@@ -58,23 +62,26 @@ class ReplayRecord:
 def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics: TopicNames,
                 record: ReplayRecord) -> Iterator[Prediction]:
     """Predict at each of `stamps` [ns] for which the bag holds enough; `record` says why not at the others."""
-    begun = time.monotonic()
-    inputs = _inputs(predictor, topics, set(stamps), record)
+    begun, is_static = time.monotonic(), {topics.tf: False, f"{topics.tf}_static": True}
+    others: list[str] = []
+    inputs = _inputs(predictor, topics, set(stamps), TransformBuffer(hint=lambda: "".join(others)), record)
     try:
         with open_bag(bag) as reader:
             record.driven_s += reader.duration * 1e-9
+            others += [f"; or give --tf {topic}" for topic in sorted({connection.topic for connection in
+                       reader.connections if connection.msgtype == TF} - is_static.keys()) if topic.endswith("/tf")]
             wanted = [connection for connection in reader.connections
-                      if connection.topic in TRANSFORMS or inputs.listens_to(connection)]
+                      if connection.topic in is_static or inputs.listens_to(connection)]
             if not any(map(inputs.listens_to, wanted)):
                 raise UserError(f"{bag}: holds no {' and no '.join(inputs.missing_names)}; name the topics of this bag")
             due = deque(sorted(stamps))
             for connection, _, data in reader.messages(wanted):
-                if connection.topic not in TRANSFORMS:
+                if connection.topic not in is_static:
                     # The bag's time is that of its stamps: its log times may be those of another replay.
                     yield from _predict_due(inputs, predictor, due, header_stamp_ns(data) - WAIT_NS, record)
                 message = bag_typestore().deserialize_cdr(data, connection.msgtype)
-                if connection.topic in TRANSFORMS:
-                    inputs.transforms.insert_message(message, TRANSFORMS[connection.topic])
+                if connection.topic in is_static:
+                    inputs.transforms.insert_message(message, is_static[connection.topic])
                 else:
                     inputs.add(connection, message, header_stamp_ns(data))
             yield from _predict_due(inputs, predictor, due, math.inf, record)
@@ -83,15 +90,15 @@ def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics
         record.took_s += time.monotonic() - begun
 
 
-def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int],
+def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int], transforms: TransformBuffer,
             record: ReplayRecord) -> "LidarReplay | CameraReplay":
     config = predictor.config
     if config.fusion is not None:
         raise UserError(f"{config.name}: fuses LiDAR and cameras; the node takes students of one of them")
     if config.camera is not None:
-        return CameraReplay(config.camera, topics.cameras, record)
+        return CameraReplay(config.camera, topics.cameras, transforms, record)
     assert config.lidar
-    return LidarReplay(config.lidar, topics.points, stamps, record)
+    return LidarReplay(config.lidar, topics.points, stamps, transforms, record)
 
 
 def _predict_due(inputs: "LidarReplay | CameraReplay", predictor: Predictor, due: deque[int], until_ns: float,
@@ -104,7 +111,7 @@ def _predict_due(inputs: "LidarReplay | CameraReplay", predictor: Predictor, due
             record.drops[error.kind] += 1
             continue
         if assembled is not None:
-            record.degraded.update(assembled.reasons)
+            record.degraded.update(reason.kind for reason in assembled.reasons)
             converted = time.monotonic()
             prediction = predictor.predict(assembled.frame)
             record.latency["convert"].append(converted - begun)
@@ -115,8 +122,9 @@ def _predict_due(inputs: "LidarReplay | CameraReplay", predictor: Predictor, due
 class LidarReplay:
     """Clouds of a bag for the node's own assembler; every sweep is kept for those after it."""
 
-    def __init__(self, config: LidarConfig, topic: str, stamps: set[int], record: ReplayRecord) -> None:
-        self.transforms, self.missing_names = TransformBuffer(), [topic]
+    def __init__(self, config: LidarConfig, topic: str, stamps: set[int], transforms: TransformBuffer,
+                 record: ReplayRecord) -> None:
+        self.transforms, self.missing_names = transforms, [topic]
         self._topic, self._stamps, self._record = topic, stamps, record
         self._assembler = LidarAssembler(config, SETTINGS, self.transforms)
         self._payloads: dict[int, LidarPayload] = {}
@@ -132,7 +140,7 @@ class LidarReplay:
             return
         if stamp_ns in self._stamps:
             self._payloads[stamp_ns] = payload
-            self._record.degraded.update(payload.reasons)
+            self._record.degraded.update(reason.kind for reason in payload.reasons)
 
     def frame(self, stamp_ns: int) -> AssembledFrame | None:
         """Make the Frame of a stamp; None where the bag has no cloud of it. Raises TransformUnavailable."""
@@ -146,12 +154,13 @@ class LidarReplay:
 class CameraReplay:
     """Images of a bag for the node's own assembler: those nearest to each moment, as with `use_reference`."""
 
-    def __init__(self, config: CameraConfig, topics: tuple[str, ...], record: ReplayRecord) -> None:
+    def __init__(self, config: CameraConfig, topics: tuple[str, ...], transforms: TransformBuffer,
+                 record: ReplayRecord) -> None:
         names = config.images.cameras
         topics = topics or tuple(f"/{name.lower()}" for name in names)
         if len(topics) != len(names):
             raise UserError(f"--cameras: {len(topics)} names, the student reads {len(names)}: {', '.join(names)}")
-        self.transforms, self._record = TransformBuffer(), record
+        self.transforms, self._record = transforms, record
         self._number = {topic: i for i, topic in enumerate(topics)}
         self.missing_names = [f"{topic}/image" for topic in topics]
         # A bag's images are all there: none is waited for.

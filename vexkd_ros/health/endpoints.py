@@ -18,6 +18,9 @@ except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 
+TF = "tf2_msgs/msg/TFMessage"
+
+
 def qos_offers(node: Node, topic: str) -> list[QosOffer]:
     """List the present publishers of a topic (resolved: "/lidar/points")."""
     return [QosOffer(_name(info), info.topic_type,
@@ -31,6 +34,15 @@ def why_nothing_comes(node: Node, topic: str, request: QosRequest) -> str:
     others = [name for name, types in node.get_topic_names_and_types()
               if request.msgtype in types and node.count_publishers(name)]
     return why_silent(topic, qos_offers(node, topic), request, others)
+
+
+def tf_elsewhere(node: Node) -> str:
+    """Return how to listen to TF in a namespace, where nobody publishes what this node listens to; else ''."""
+    if node.count_publishers(node.resolve_topic_name("/tf")):
+        return ""
+    others = [name for name, types in node.get_topic_names_and_types()
+              if TF in types and name.endswith("/tf") and node.count_publishers(name)]
+    return "".join(f"; or listen to {name}: -r /tf:={name} -r /tf_static:={name}_static" for name in others[:1])
 
 
 def subscription_events(topic: str, report: Callable[[str], None]) -> SubscriptionEventCallbacks:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vexkd_model.types import Frame
+from vexkd_ros.inputs.errors import Reason
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class InputSettings:
     odom_frame: str = "odom"
     tf_timeout: float = 0.1
     max_sweep_gap: float = 0.5
+    intensity_field: str = "intensity"
+    intensity_scale: float = 1.0
     threads: int = 0
     camera_tolerance: float = 0.06
     camera_deadline: float = 0.1
@@ -21,8 +24,8 @@ class InputSettings:
 
 
 class AssembledFrame(NamedTuple):
-    """Frame with how many of what is in it, {"sweeps": 5}, and why it is less than it should be, one line each."""
+    """Frame with how many of what is in it, {"sweeps": 5}, and why it is less than it should be."""
 
     frame: Frame
     parts: dict[str, int]
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]

@@ -36,7 +36,7 @@ class CameraHistory:
         Raises TransformUnavailable where not a single camera can be used.
         """
         if not views.cameras:
-            raise TransformUnavailable(NO_IMAGE, "; ".join(views.reasons))
+            raise TransformUnavailable(NO_IMAGE, "; ".join(reason.text for reason in views.reasons))
         past = self.past(stamp_ns, views.odom_from_base)
         self.add(stamp_ns, views.cameras, views.odom_from_base)
         return Frame(NO_POINTS, stamp_ns, cameras=views.cameras, past=past)

@@ -8,7 +8,6 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -22,6 +21,7 @@ from vexkd_ros.inputs.assembly import AssembledFrame
 from vexkd_ros.inputs.camera_assembler import CameraAssembler
 from vexkd_ros.inputs.camera_sync import ImageSet, ReceivedImage
 from vexkd_ros.inputs.latest_slot import PendingInput
+from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.student_parameters import StudentParameters
 
@@ -60,7 +60,7 @@ class CameraSource:
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription:
         events = subscription_events(self._node.resolve_topic_name(topic), self._reporter.degrade)
         self._subscriptions.append(
-            self._node.create_subscription(kind, topic, callback, self._quality, event_callbacks=events))
+            subscribe(self._node, kind, topic, callback, self._reporter.drop, self._quality, events))
         return self._subscriptions[-1]
 
     def get(self) -> PendingInput[ImageSet] | None:
@@ -84,15 +84,15 @@ class CameraSource:
         self._assembler.close()
 
     def _on_image(self, camera: int, message: Image | CompressedImage) -> None:
-        stamp = Time.from_msg(message.header.stamp)
+        stamp = stamp_ns(message.header.stamp)
         self._reporter.received(self._parameters.cameras[camera], stamp)
         if not self._wanted():
             self._reporter.health.idle()
             return
-        reason = self._assembler.add_image(camera, ReceivedImage(message, stamp.nanoseconds, time.monotonic()))
+        reason = self._assembler.add_image(camera, ReceivedImage(message, stamp, time.monotonic()))
         if reason:
             self._reporter.degrade(f"{self._parameters.cameras[camera]}: {reason}")
 
     def _on_reference(self, message: Header) -> None:
-        if self._wanted() and self._assembler.refer(Time.from_msg(message.stamp).nanoseconds, time.monotonic()):
+        if self._wanted() and self._assembler.refer(stamp_ns(message.stamp), time.monotonic()):
             self._reporter.health.dropped(REPLACED)

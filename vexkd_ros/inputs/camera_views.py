@@ -12,7 +12,7 @@ from vexkd_model.data.images import view_of
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import CameraImage
 from vexkd_ros.inputs.camera_sync import ImageSet, ReceivedImage
-from vexkd_ros.inputs.errors import ImageError, TransformUnavailable
+from vexkd_ros.inputs.errors import ImageError, Reason, TransformUnavailable
 from vexkd_ros.inputs.images import stored_image
 from vexkd_ros.inputs.transforms import TransformBuffer
 
@@ -30,12 +30,12 @@ class CameraFrameSet:
     """Views of one moment. cameras: those that could be used.
 
     odom_from_base: float64 (4, 4) at the moment, None without odometry.
-    reasons: why a camera is missing or worse than it should be, one line each.
+    reasons: why a camera is missing or worse than it should be.
     """
 
     cameras: tuple[CameraImage, ...]
     odom_from_base: np.ndarray | None
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 def image_intrinsics(info: Any, size: tuple[int, int]) -> np.ndarray:
@@ -76,33 +76,34 @@ class CameraViews:
         Waits until `deadline` (time.monotonic()) for late transforms. Without odometry the vehicle counts as standing
         still between the images.
         """
-        stamp_ns, odom_from_base, motion = images.stamp_ns, None, ""
+        stamp_ns, odom_from_base, motion = images.stamp_ns, None, None
         try:
             odom_from_base = self._transforms.wait(self._odom_frame, self._base_frame, stamp_ns, deadline)
         except TransformUnavailable as error:
-            motion = f"the vehicle's motion between images is not known: {error.kind}"
+            motion = error.reason("the vehicle's motion between images is not known: {}")
         results = list(self._pool.map(
             lambda camera, image, info: self._view(camera, image, info, stamp_ns, odom_from_base, deadline),
             self._cameras, images.images, infos))
-        reasons = [result for result in results if isinstance(result, str)]
+        reasons = [result for result in results if isinstance(result, Reason)]
         cameras = tuple(result for result in results if isinstance(result, CameraImage))
         moving = any(camera.stamp_ns != stamp_ns for camera in cameras)
         return CameraFrameSet(cameras, odom_from_base, (*reasons, *([motion] if motion and moving else [])))
 
     def _view(self, camera: CameraTopic, image: ReceivedImage | None, info: Any | None, stamp_ns: int,
-              odom_from_base: np.ndarray | None, deadline: float) -> CameraImage | str:
+              odom_from_base: np.ndarray | None, deadline: float) -> CameraImage | Reason:
         """Return the camera's view, or why there is none."""
+        masked = f"{camera.topic}: {{}}: the camera is masked"
         if image is None:
-            return f"{camera.topic}: no image at this moment: the camera is masked"
+            return ImageError("no image at this moment").reason(masked)
         if info is None:
-            return f"{camera.topic}: no message on {camera.topic}/camera_info: the camera is masked"
+            return ImageError(f"no message on {camera.topic}/camera_info").reason(masked)
         try:
             stored = stored_image(image.message)
             intrinsics = image_intrinsics(info, stored.size)
             pixels, image_from_stored = view_of(stored, self._images)
             base_from_camera = self._mount(image, info, stamp_ns, odom_from_base, deadline)
         except (ImageError, TransformUnavailable) as error:
-            return f"{camera.topic}: {error.kind}: the camera is masked"
+            return error.reason(masked)
         return CameraImage(camera.name, pixels, image.stamp_ns, intrinsics, image_from_stored, base_from_camera)
 
     def _mount(self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None,

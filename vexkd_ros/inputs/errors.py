@@ -1,6 +1,15 @@
 """Reasons why an input cannot be used, in the same words whoever found them."""
 
+from typing import NamedTuple
+
 COMING_NS = 1_000_000_000  # a stamp further ahead of the newest transform is not worth waiting for
+
+
+class Reason(NamedTuple):
+    """Reason why an output is less than it should be. kind: without numbers that vary, to be counted. text: in full."""
+
+    kind: str
+    text: str
 
 
 class InputError(ValueError):
@@ -9,6 +18,10 @@ class InputError(ValueError):
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
+
+    def reason(self, form: str = "{}") -> Reason:
+        """Return it as a reason, in the place of {} in a sentence."""
+        return Reason(form.format(self.kind), form.format(self))
 
 
 class CloudError(InputError):

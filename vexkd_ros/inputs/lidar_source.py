@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
 from sensor_msgs.msg import PointCloud2
 
 from vexkd_model.config.lidar import LidarConfig
@@ -15,9 +14,9 @@ from vexkd_ros.health.node_health import REPLACED
 from vexkd_ros.health.qos_match import QosRequest
 from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inputs.assembly import AssembledFrame
-from vexkd_ros.inputs.errors import CloudError
 from vexkd_ros.inputs.latest_slot import LatestSlot, PendingInput
 from vexkd_ros.inputs.lidar_assembler import LidarAssembler, LidarPayload
+from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.student_parameters import POINTS, StudentParameters
 
@@ -38,9 +37,10 @@ class LidarSource:
         self._assembler = LidarAssembler(config, parameters.input_settings(), transforms, monitor)
         self._slot: LatestSlot[PendingInput[LidarPayload]] = LatestSlot()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
-        self._subscription = node.create_subscription(
-            PointCloud2, POINTS, self._on_points, QoSProfile(depth=DEPTH, reliability=reliability),
-            event_callbacks=subscription_events(node.resolve_topic_name(POINTS), reporter.degrade))
+        self._subscription = subscribe(
+            node, PointCloud2, POINTS, self._on_points, reporter.drop,
+            QoSProfile(depth=DEPTH, reliability=reliability),
+            subscription_events(node.resolve_topic_name(POINTS), reporter.degrade))
         request = QosRequest("sensor_msgs/msg/PointCloud2", reliability == ReliabilityPolicy.RELIABLE)
         self.inputs = {POINTS: (self._subscription.topic_name, request)}
 
@@ -62,18 +62,14 @@ class LidarSource:
 
     def _on_points(self, message: PointCloud2) -> None:
         received = time.monotonic()
-        stamp = Time.from_msg(message.header.stamp)
+        stamp = stamp_ns(message.header.stamp)
         self._reporter.received(POINTS, stamp)
         if not self._wanted():
             self._reporter.health.idle()
             return
-        try:
-            payload = self._assembler.add(message, stamp.nanoseconds)
-        except CloudError as error:
-            self._reporter.drop(error.kind, str(error))
-            return
+        payload = self._assembler.add(message, stamp)
         self._reporter.health.points_removed(payload.removed)
         for reason in payload.reasons:
-            self._reporter.degrade(reason)
-        if self._slot.put(PendingInput(stamp.nanoseconds, received, time.monotonic() - received, payload)):
+            self._reporter.degrade(*reason)
+        if self._slot.put(PendingInput(stamp, received, time.monotonic() - received, payload)):
             self._reporter.health.dropped(REPLACED)

@@ -44,9 +44,9 @@ class Poses:
             edge = self._edges[child] = _Edge(parent, static)
         edge.insert(stamp_ns, translation, quaternion)  # as told: normalising twice would move points by a rounding
 
-    def forget_moving(self) -> None:
-        """Forget all but the static poses."""
-        self._edges = {name: edge for name, edge in self._edges.items() if edge.static}
+    def forget(self, child: str) -> None:
+        """Forget all poses of a frame."""
+        self._edges.pop(child, None)
 
     def lookup(self, from_target: Sequence[str], from_source: Sequence[str], stamp_ns: int) -> np.ndarray:
         """Return (4, 4) `target_from_source` at a time. Raises TransformUnavailable where that is outside the history.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep, spaced
-from vexkd_ros.inputs.errors import TransformUnavailable
+from vexkd_ros.inputs.errors import Reason, TransformUnavailable
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 
@@ -52,10 +52,10 @@ class SweepBuffer:
 
 @dataclass(frozen=True)
 class PlacedSweeps:
-    """Sweeps for accumulate_sweeps, newest first. reason: why older ones are missing, or ''."""
+    """Sweeps for accumulate_sweeps, newest first. reason: why older ones are missing, if they are."""
 
     sweeps: list[Sweep]
-    reason: str
+    reason: Reason | None
 
 
 def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, base_frame: str, odom_frame: str,
@@ -69,12 +69,12 @@ def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, bas
     if not newest.frame_id:
         raise TransformUnavailable("the cloud's header has no frame_id; set it in the LiDAR driver")
     base_from_sensor = transforms.wait(base_frame, newest.frame_id, newest.stamp_ns, deadline, for_unknown=True)
-    reason = ""
+    reason = None
     try:
         # One sweep alone needs no odometry, for its own motion cancels: not worth waiting for.
         odom_from_base = transforms.wait(odom_frame, base_frame, newest.stamp_ns, deadline if older else 0.0)
     except TransformUnavailable as error:
-        reason = f"only the newest sweep used: {error.kind}" if older else ""
+        reason = error.reason("only the newest sweep used: {}") if older else None
         older, odom_from_base = [], np.eye(4)
     sweeps = [Sweep(newest.points, newest.stamp_ns, base_from_sensor, odom_from_base)]
     for sweep in older:
@@ -83,5 +83,5 @@ def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, bas
                                 transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
                                 transforms.lookup(odom_frame, base_frame, sweep.stamp_ns)))
         except TransformUnavailable as error:
-            reason = f"some older sweeps not used: {error.kind}"
+            reason = error.reason("some older sweeps not used: {}")
     return PlacedSweeps(sweeps, reason)
