@@ -213,12 +213,12 @@ class StudentNode(StatefulNode):
     def _process(self, loaded: Loaded, source: LidarSource | CameraSource, pending: PendingInput[Any]) -> None:
         begun = time.monotonic()
         frame, parts, poorer = source.frame(pending)
-        converted = time.monotonic()
-        prediction, less = predict(loaded.predictor, frame)
         for reason in poorer:
             self._reporter.degrade(*reason)
         for conflict in self._transforms.conflicts():
             self._reporter.degrade(conflict)
+        converted = time.monotonic()
+        prediction, less = predict(loaded.predictor, frame)
         if less:
             self._reporter.degrade(less)
         inferred = time.monotonic()
