@@ -207,8 +207,8 @@ class StudentNode(StatefulNode):
             except OutOfMemory as error:
                 self._reporter.drop(str(error), str(error))
             except Exception as error:  # one frame that fails must not silence the node
-                self._reporter.drop(f"the frame failed with {type(error).__name__}; see the log",
-                                    traceback.format_exc())
+                reason = f"the frame failed with {type(error).__name__}; see the log"
+                self._reporter.drop(reason, f"{reason}\n{traceback.format_exc()}")
 
     def _process(self, loaded: Loaded, source: LidarSource | CameraSource, pending: PendingInput[Any]) -> None:
         begun = time.monotonic()

@@ -5,15 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.data.images import view_of
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import CameraImage
+from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
 from vexkd_ros.inputs.camera_sync import ImageSet, ReceivedImage
-from vexkd_ros.inputs.errors import ImageError, Reason, TransformUnavailable
-from vexkd_ros.inputs.images import stored_image
+from vexkd_ros.inputs.errors import ImageError, InputError, Reason, TransformUnavailable
+from vexkd_ros.inputs.images import SampleDepth, stored_image
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 
@@ -38,25 +39,6 @@ class CameraFrameSet:
     reasons: tuple[Reason, ...]
 
 
-def image_intrinsics(info: Any, size: tuple[int, int]) -> np.ndarray:
-    """Return float64 (3, 3) of a rectified image of `size` (width, height), which may be binned, a region or scaled.
-
-    info: sensor_msgs/CameraInfo; its P where there is one, which is that of rectified images, else its K. Raises
-    ImageError for a camera that is not calibrated.
-    """
-    projection = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
-    matrix = projection if projection[0, 0] > 0 else np.array(info.k, np.float64).reshape(3, 3)
-    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-        raise ImageError("its CameraInfo has no focal length; calibrate the camera")
-    whole = (info.roi.width, info.roi.height) if info.roi.width and info.roi.height else (info.width, info.height)
-    if not all(whole):
-        raise ImageError("its CameraInfo has no width and height; correct the driver")
-    scale = np.array(size) / np.array(whole)
-    image_from_calibrated = np.array([[scale[0], 0, -scale[0] * info.roi.x_offset],
-                                      [0, scale[1], -scale[1] * info.roi.y_offset], [0, 0, 1]])
-    return image_from_calibrated @ matrix
-
-
 class CameraViews:
     """Reader that decodes, resamples and places images."""
 
@@ -64,6 +46,7 @@ class CameraViews:
                  base_frame: str, odom_frame: str, threads: int) -> None:
         self._cameras, self._images = tuple(cameras), images
         self._transforms, self._base_frame, self._odom_frame = transforms, base_frame, odom_frame
+        self._depths = {camera.topic: SampleDepth() for camera in cameras}
         self._pool = ThreadPoolExecutor(threads, "images")
 
     def close(self) -> None:
@@ -98,13 +81,16 @@ class CameraViews:
         if info is None:
             return ImageError(f"no message on {camera.topic}/camera_info").reason(masked)
         try:
-            stored = stored_image(image.message)
-            intrinsics = image_intrinsics(info, stored.size)
-            pixels, image_from_stored = view_of(stored, self._images)
+            stored = stored_image(image.message, self._depths[camera.topic])
+            calibration = read_calibration(info, stored.size)
+            pixels, image_from_stored = undistorted_view(stored, calibration, self._images)
             base_from_camera = self._mount(image, info, stamp_ns, odom_from_base, deadline)
-        except (ImageError, TransformUnavailable) as error:
+        except InputError as error:
             return error.reason(masked)
-        return CameraImage(camera.name, pixels, image.stamp_ns, intrinsics, image_from_stored, base_from_camera)
+        except (cv2.error, ValueError, MemoryError) as error:  # of an image that is as it should be but for its size
+            return ImageError("the image cannot be resampled; check its size", str(error)).reason(masked)
+        return CameraImage(camera.name, pixels, image.stamp_ns, calibration.intrinsics, image_from_stored,
+                           base_from_camera)
 
     def _mount(self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None,
                deadline: float) -> np.ndarray:

@@ -52,7 +52,7 @@ def test_a_stamp_whose_nanoseconds_overflow_is_dropped(make_cloud, points, is_dr
 
 def test_a_frame_id_that_is_no_utf8_is_dropped(make_cloud, points, is_dropped):
     data = serialize_message(make_cloud(points)).replace(b"lidar_top", b"lidar_" + BROKEN)
-    is_dropped(data, "a message on /points is no PointCloud2; mend who publishes it")
+    is_dropped(data, "nothing on /tf or /tf_static names lidar_\ufffd")  # as rclpy reads what is no UTF-8
 
 
 def test_half_a_message_is_dropped(make_cloud, points, is_dropped):
@@ -67,8 +67,7 @@ def test_a_field_outside_its_point_is_dropped(make_cloud, points, is_dropped, of
 
 
 def test_transforms_that_are_damaged_are_left_out(vehicle, is_dropped, transforms):
-    message = transforms([("odom", "wheel_X", vehicle.stamp_ns, (0, 0, 0), (1, 0, 0, 0))])
-    is_dropped(serialize_message(message).replace(b"wheel_X", b"wheel_\xff"), "a message on /tf is no TFMessage",
-               vehicle._tf)
+    message = transforms([("odom", "wheel", vehicle.stamp_ns, (0, 0, 0), (1, 0, 0, 0))])
+    is_dropped(serialize_message(message)[:-9], "a message on /tf is no TFMessage", vehicle._tf)
     message.transforms[0].header.stamp.sec = -37
-    is_dropped(message, "the transform odom → wheel_X has a stamp before 1970", vehicle._tf)
+    is_dropped(message, "the transform odom → wheel has a stamp before 1970", vehicle._tf)
