@@ -87,8 +87,10 @@ class CameraViews:
             base_from_camera = self._mount(image, info, stamp_ns, odom_from_base, deadline)
         except InputError as error:
             return error.reason(masked)
-        except (cv2.error, ValueError, MemoryError) as error:  # of an image that is as it should be but for its size
+        except (cv2.error, MemoryError) as error:  # of an image that is as it should be but for its size
             return ImageError("the image cannot be resampled; check its size", str(error)).reason(masked)
+        except Exception as error:  # one image that fails must not cost the others
+            return ImageError(f"the image could not be used, {type(error).__name__}", str(error)).reason(masked)
         return CameraImage(camera.name, pixels, image.stamp_ns, calibration.intrinsics, image_from_stored,
                            base_from_camera)
 

@@ -55,8 +55,12 @@ def stored_image(message: Any, depth: SampleDepth | None = None) -> StoredImage:
     depth = depth or SampleDepth()
     if hasattr(message, "format"):
         return StoredImage(_compressed_size(message), lambda reduction: read_compressed(message, reduction, depth))
-    height = _planar_height(message) if message.encoding in PLANAR else int(message.height)
-    return StoredImage((int(message.width), height), lambda reduction: shrunk(read_image(message, depth), reduction))
+    width, height = int(message.width), int(message.height)
+    if message.encoding in PLANAR:
+        height = _planar_height(message)
+    if width * height == 0:
+        raise ImageError("the image has no pixels; check the driver")
+    return StoredImage((width, height), lambda reduction: shrunk(read_image(message, depth), reduction))
 
 
 def read_compressed(message: Any, reduction: int = 1, depth: SampleDepth | None = None) -> np.ndarray:
