@@ -22,7 +22,7 @@ CHUNK = 10_000
 
 def try_chunk(chunk: int, size: int) -> int:
     """Try `size` messages; print how many of each input, and whatever escapes with its edits. Return 1 if one did."""
-    from support.hostile import Vehicle, mutated, random_edits
+    from support.hostile import Vehicle, mutated, random_edits  # pyright: ignore[reportMissingImports]
 
     rng, vehicle, tried, escaped = np.random.default_rng(chunk), Vehicle(), Counter[str](), 0
     names = list(vehicle.seeds)

@@ -14,8 +14,8 @@ from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.health.endpoints import (
     no_publisher_events,
-    qos_offers,
     publisher_events,
+    qos_offers,
     subscription_events,
     why_nothing_comes,
 )
