@@ -1,4 +1,4 @@
-"""Hits, false alarms and misses of a student, as markers, wherever a bag or a simulation tells what is true.
+"""Markers of a student's hits, false alarms and misses, wherever a bag or a simulation publishes the truth.
 
 Matches as the nuScenes detection metrics do: best score first, each detection takes the nearest free annotation of its
 class whose centre is less than `distance` away, within the range at which the metrics look at that class.
@@ -16,7 +16,6 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
@@ -24,6 +23,7 @@ from visualization_msgs.msg import MarkerArray
 from vexkd_model.evaluation.matching import MATCH_DISTANCE_M, match_by_centre, within_range
 from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.inputs.detections import read_detections
+from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.stamp_pairs import StampPairs
 from vexkd_ros.outputs.comparison_markers import comparison_markers
 
@@ -33,7 +33,7 @@ example:
 
 
 class ComparisonNode(Node):
-    """Joins `detections` to `ground_truth` by stamp and publishes ~/markers for each pair."""
+    """Node that joins `detections` to `ground_truth` by stamp and publishes ~/markers for each pair."""
 
     def __init__(self) -> None:
         super().__init__("comparison_node")
@@ -50,7 +50,7 @@ class ComparisonNode(Node):
         # Best effort meets publishers of either reliability.
         quality = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         for topic, add in (("ground_truth", self._pairs.add_reference), ("detections", self._pairs.add_other)):
-            subscription = self.create_subscription(Detection3DArray, topic, partial(self._receive, add), quality)
+            subscription = subscribe(self, Detection3DArray, topic, partial(self._receive, add), self._refuse, quality)
             self.get_logger().info(f"compares {subscription.topic_name}")
 
     def _declare(self, name: str, default: float, limits: tuple[float, float], description: str) -> None:
@@ -59,8 +59,11 @@ class ComparisonNode(Node):
                                                                               to_value=limits[1])]))
 
     def _receive(self, add: Callable, message: Detection3DArray) -> None:
-        for truth, found in add(Time.from_msg(message.header.stamp).nanoseconds, message):
+        for truth, found in add(stamp_ns(message.header.stamp), message):
             self._compare(truth, found)
+
+    def _refuse(self, kind: str, text: str) -> None:
+        self.get_logger().error(f"input dropped: {text}", throttle_duration_sec=5.0)
 
     def _compare(self, truth_message: Detection3DArray, found_message: Detection3DArray) -> None:
         if not self._markers.get_subscription_count():
@@ -73,7 +76,7 @@ class ComparisonNode(Node):
         self._markers.publish(comparison_markers(found, scores, truth, matches, found_message.header))
 
     def _read(self, message: Detection3DArray) -> tuple[Boxes, np.ndarray]:
-        """Boxes within their class's range, and their scores."""
+        """Return the boxes within their class's range, and their scores."""
         boxes, scores, unknown = read_detections(message)
         for name in set(unknown) - self._unknown:
             self._unknown.add(name)
@@ -83,7 +86,7 @@ class ComparisonNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Exit code: 0 after SIGINT or SIGTERM, 1 where the node cannot start (the reason is one line), 2 for wrong use."""
+    """Run the node; return 0 after SIGINT or SIGTERM, 1 where it cannot start (in one line), 2 for wrong use."""
     args = sys.argv if args is None else args
     parser = argparse.ArgumentParser(prog="comparison_node", description=__doc__, epilog=EXAMPLE,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

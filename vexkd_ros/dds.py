@@ -11,20 +11,20 @@ DOMAINS = range(1, 102)  # 0 is everybody's; above 101 the ports reach into thos
 
 
 def large_messages() -> dict[str, str]:
-    """Fast DDS with shared memory in which more than one point cloud fits; config/dds/fastdds.xml says why."""
+    """Return variables that give Fast DDS shared memory for more than one cloud; config/dds/fastdds.xml says why."""
     before_kilted = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
     return {f"{'FASTRTPS' if before_kilted else 'FASTDDS'}_DEFAULT_PROFILES_FILE":
             str(share_path("config/dds/fastdds.xml"))}
 
 
 def this_machine(domain: int) -> dict[str, str]:
-    """DDS that neither disturbs nor sees a robot on the same network, with room for point clouds."""
+    """Return variables of a DDS that neither disturbs nor sees a robot on the network, with room for point clouds."""
     names = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(domain)} | large_messages()
     return names | ({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {})
 
 
 def free_domain() -> int:
-    """A domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
+    """Find a domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
     for domain in random.sample(DOMAINS, len(DOMAINS)):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

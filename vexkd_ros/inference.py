@@ -1,4 +1,4 @@
-"""The student on one frame, or on less of it where memory does not suffice."""
+"""Inference on one frame, or on less of it where memory does not suffice."""
 
 import gc
 from dataclasses import replace
@@ -11,25 +11,28 @@ from vexkd_model.types import Frame, Prediction
 LESS = ("out of memory: predicted from the newest sweep alone and without history; use a smaller student or fewer "
         "points, or free memory")
 DT = 4  # column of Frame.points
+# A RuntimeError that is about memory has a class of its own for the GPU's allocator only. The others, by what PyTorch's
+# allocator for CPUs, the CUDA driver, cuBLAS and the C++ library say; "memory" alone is in "memory format", too.
+ALLOCATORS_SAY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "std::bad_alloc")
 
 
 class OutOfMemory(MemoryError):
-    """Not even the least of the frame could be computed."""
+    """Memory that does not suffice for the least of a frame."""
 
 
 def predict(predictor: Predictor, frame: Frame) -> tuple[Prediction, str]:
-    """The prediction, and why it was made from less than the whole frame, or ''. Raises OutOfMemory."""
+    """Predict; also return why it was from less than the whole frame, or ''. Raises OutOfMemory."""
     try:
         return predictor.predict(frame), ""
     except (RuntimeError, MemoryError) as error:
-        if not _is_memory(error):
+        if not _is_out_of_memory(error):
             raise
     _release(predictor)
     less = _less_of(frame)
     try:
         return predictor.predict(less), LESS
     except (RuntimeError, MemoryError) as error:
-        if not _is_memory(error):
+        if not _is_out_of_memory(error):
             raise
         _release(predictor)
         raise OutOfMemory("out of memory: the frame cannot be predicted; use a smaller student, fewer points, or free "
@@ -40,9 +43,9 @@ def _less_of(frame: Frame) -> Frame:
     return replace(frame, points=frame.points[frame.points[:, DT] == 0], past=())
 
 
-def _is_memory(error: BaseException) -> bool:
-    """PyTorch has a class of its own for the GPU's memory only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in str(error).lower()
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        words in str(error) for words in ALLOCATORS_SAY)
 
 
 def _release(predictor: Predictor) -> None:

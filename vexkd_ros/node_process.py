@@ -1,4 +1,4 @@
-"""The process around a lifecycle node: arguments, start, signals, end."""
+"""Process around a lifecycle node: arguments, start, signals, end."""
 
 import argparse
 import os
@@ -19,11 +19,20 @@ from vexkd_model.process import set_up_process
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
-def run_lifecycle_node(make_node: Callable[[], LifecycleNode], name: str, description: str, example: str,
-                       args: list[str] | None = None) -> int:
-    """Exit code: 0 after SIGINT or SIGTERM, 1 where the node cannot start (the reason is one line), 2 for wrong use.
+class StatefulNode(LifecycleNode):
+    """Lifecycle node that says its state, for which rclpy has no public name."""
 
-    The node has a parameter `autostart` and a property `lifecycle_state`.
+    @property
+    def lifecycle_state(self) -> str:
+        """Return unconfigured, inactive, active or finalized."""
+        return self._state_machine.current_state[1]
+
+
+def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, description: str, example: str,
+                       args: list[str] | None = None) -> int:
+    """Run the node; return 0 after SIGINT or SIGTERM, 1 where it cannot start (in one line), 2 for wrong use.
+
+    The node has a parameter `autostart`.
     """
     # Threads inherit the mask: signals wait for sigtimedwait below, however busy or nested the code is just then.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

@@ -5,15 +5,20 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.subscription import Subscription
+from rclpy.time import Time
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
@@ -21,16 +26,17 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.process import keep_freed_memory
 from vexkd_model.sensor_check.monitor import SensorMonitor
-from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, why_nothing_comes
+from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, tf_elsewhere, why_nothing_comes
 from vexkd_ros.health.latency import Latency, latency_message
 from vexkd_ros.health.reporter import Reporter
 from vexkd_ros.inference import OutOfMemory, predict
 from vexkd_ros.inputs.camera_source import CameraSource
+from vexkd_ros.inputs.errors import InputError
+from vexkd_ros.inputs.latest_slot import PendingInput
 from vexkd_ros.inputs.lidar_source import LidarSource
-from vexkd_ros.inputs.moment import Moment
+from vexkd_ros.inputs.reception import subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
-from vexkd_ros.node_process import run_lifecycle_node
+from vexkd_ros.node_process import StatefulNode, run_lifecycle_node
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
 from vexkd_ros.student_parameters import (
     LIVE,
@@ -45,8 +51,25 @@ LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
 EXAMPLE = "example:\n  student_node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
 
 
-class StudentNode(LifecycleNode):
-    """Reception stores what comes in; a worker thread runs the student on the newest of it, never on a queue."""
+@dataclass(frozen=True)
+class Loaded:
+    """Student of a configured node, with its parameters and publishers."""
+
+    settings: StudentParameters
+    predictor: Predictor
+    outputs: Publishers
+
+
+@dataclass(frozen=True)
+class Running:
+    """Input of an active node and the thread that works on it."""
+
+    source: LidarSource | CameraSource
+    worker: threading.Thread
+
+
+class StudentNode(StatefulNode):
+    """Node whose reception stores what comes in and whose worker runs the student on the newest, never on a queue."""
 
     def __init__(self) -> None:
         super().__init__("student_node")
@@ -54,14 +77,10 @@ class StudentNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_parameters)
         self._label = self.get_fully_qualified_name().lstrip("/")
         self._reporter = Reporter(self)
-        self._transforms = TransformBuffer()
-        self._settings: StudentParameters | None = None  # None while unconfigured
-        self._predictor: Predictor | None = None
-        self._outputs: Publishers | None = None
-        self._transform_subscriptions: list = []
-        self._monitor: SensorMonitor | None = None
-        self._source: LidarSource | CameraSource | None = None  # None while inactive
-        self._worker: threading.Thread | None = None
+        self._transforms = TransformBuffer(hint=partial(tf_elsewhere, self))
+        self._transform_subscriptions: list[Subscription] = []
+        self._loaded: Loaded | None = None  # None while unconfigured
+        self._running: Running | None = None  # None while inactive
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10,
                                                   event_callbacks=no_publisher_events())
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -85,7 +104,7 @@ class StudentNode(LifecycleNode):
             self._reporter.health.cannot_configure(problem)
             self.get_logger().error(problem)
             return TransitionCallbackReturn.FAILURE
-        self._settings, self._predictor, self._outputs = parameters, predictor, outputs
+        self._loaded = Loaded(parameters, predictor, outputs)
         self._subscribe_transforms()
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()
@@ -95,17 +114,20 @@ class StudentNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = super().on_activate(state)
-        config, settings = self._predictor.config, self._settings
+        assert self._loaded
+        config, settings, card = self._loaded.predictor.config, self._loaded.settings, self._loaded.predictor.card
         self._reporter.health.activated(settings.inputs(config), settings.limits())
-        known = self._predictor.card.inputs
-        self._monitor = SensorMonitor(known, config) if known else None
-        common = self, settings, self._transforms, self._reporter, self._monitor, self._wanted
-        self._source = (CameraSource(*common, config.camera) if config.camera
-                        else LidarSource(*common, config.lidar))
-        self._worker = threading.Thread(target=self._work, args=(self._source,), name="student")
-        self._worker.start()
-        self.get_logger().info(f"active, waiting for "
-                               f"{', '.join(topic for topic, _ in self._source.inputs.values())}")
+        monitor = SensorMonitor(card.inputs, config) if card and card.inputs else None
+        common = self, settings, self._transforms, self._reporter, monitor, partial(self._wanted, self._loaded)
+        if config.camera:
+            source = CameraSource(*common, config.camera)
+        else:
+            assert config.lidar
+            source = LidarSource(*common, config.lidar)
+        worker = threading.Thread(target=self._work, args=(self._loaded, source, monitor), name="student")
+        self._running = Running(source, worker)
+        worker.start()
+        self.get_logger().info(f"active, waiting for {', '.join(topic for topic, _ in source.inputs.values())}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -121,18 +143,18 @@ class StudentNode(LifecycleNode):
             self._release()
         return super().on_shutdown(state)
 
-    def _wanted(self) -> bool:
-        return self._outputs.wanted(self.get_parameter("outputs").value)
+    def _wanted(self, loaded: Loaded) -> bool:
+        return loaded.outputs.wanted(self.get_parameter("outputs").value)
 
     def _stop(self, patience_s: float | None = None) -> bool:
-        """No more input, and no frame on its way: False if one still is after `patience_s`."""
-        if self._source:
-            self._source.stop()
-            self._worker.join(patience_s)
-            if self._worker.is_alive():
+        """End the input and wait for the frame on its way; False if it still is after `patience_s`."""
+        if self._running:
+            self._running.source.stop()
+            self._running.worker.join(patience_s)
+            if self._running.worker.is_alive():
                 return False
-            self._source.close()
-        self._source = self._worker = None
+            self._running.source.close()
+        self._running = None
         return True
 
     def _release(self) -> None:
@@ -141,15 +163,10 @@ class StudentNode(LifecycleNode):
             self.destroy_subscription(subscription)
         self._transform_subscriptions = []
         self._transforms.clear()
-        if self._outputs:
-            self._outputs.destroy()
-        self._settings = self._predictor = self._outputs = None
+        if self._loaded:
+            self._loaded.outputs.destroy()
+        self._loaded = None
         gc.unfreeze()
-
-    @property
-    def lifecycle_state(self) -> str:
-        """unconfigured, inactive, active or finalized."""
-        return self._state_machine.current_state[1]  # rclpy has no public name for it
 
     def _check_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         try:
@@ -159,7 +176,7 @@ class StudentNode(LifecycleNode):
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
         fixed = [parameter.name for parameter in changed
-                 if self._settings and parameter.name in StudentParameters.__dataclass_fields__
+                 if self._loaded and parameter.name in StudentParameters.__dataclass_fields__
                  and parameter.name not in LIVE]
         reason = f"{', '.join(fixed)}: deactivate and clean up the node before changing it" if fixed else ""
         return SetParametersResult(successful=not fixed, reason=reason)
@@ -169,11 +186,9 @@ class StudentNode(LifecycleNode):
     def _subscribe_transforms(self) -> None:
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._transform_subscriptions = [
-            self.create_subscription(TFMessage, "/tf", partial(self._on_transforms, static=False), TF_DEPTH,
-                                     event_callbacks=subscription_events("/tf", self._reporter.degrade)),
-            self.create_subscription(TFMessage, "/tf_static", partial(self._on_transforms, static=True), latched,
-                                     event_callbacks=subscription_events("/tf_static", self._reporter.degrade)),
-        ]
+            subscribe(self, TFMessage, topic, partial(self._on_transforms, static=static), self._reporter.drop,
+                      quality, subscription_events(topic, self._reporter.degrade))
+            for topic, static, quality in (("/tf", False, QoSProfile(depth=TF_DEPTH)), ("/tf_static", True, latched))]
 
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
         for problem in self._transforms.insert_message(message, static):
@@ -181,53 +196,57 @@ class StudentNode(LifecycleNode):
 
     # --- Worker: one frame at a time --------------------------------------------------------------------------------
 
-    def _work(self, source: LidarSource | CameraSource) -> None:
-        while (moment := source.take()) is not None:
+    def _work(self, loaded: Loaded, source: LidarSource | CameraSource, monitor: SensorMonitor | None) -> None:
+        while (pending := source.get()) is not None:
             try:
-                self._process(source, moment)
-            except TransformUnavailable as error:
+                self._process(loaded, source, pending)
+                if monitor:
+                    self._reporter.report_mismatches(monitor)
+            except InputError as error:
                 self._reporter.drop(error.kind, str(error))
             except OutOfMemory as error:
                 self._reporter.drop(str(error), str(error))
             except Exception as error:  # one frame that fails must not silence the node
-                self._reporter.drop(f"the frame failed with {type(error).__name__}; see the log",
-                                    traceback.format_exc())
+                reason = f"the frame failed with {type(error).__name__}; see the log"
+                self._reporter.drop(reason, f"{reason}\n{traceback.format_exc()}")
 
-    def _process(self, source: LidarSource | CameraSource, moment: Moment) -> None:
+    def _process(self, loaded: Loaded, source: LidarSource | CameraSource, pending: PendingInput[Any]) -> None:
         begun = time.monotonic()
-        frame, parts = source.frame(moment)
+        frame, parts, poorer = source.frame(pending)
+        for reason in poorer:
+            self._reporter.degrade(*reason)
+        for conflict in self._transforms.conflicts():
+            self._reporter.degrade(conflict)
         converted = time.monotonic()
-        prediction, reason = predict(self._predictor, frame)
-        if reason:
-            self._reporter.degrade(reason)
+        prediction, less = predict(loaded.predictor, frame)
+        if less:
+            self._reporter.degrade(less)
         inferred = time.monotonic()
-        header = Header(stamp=moment.stamp.to_msg(), frame_id=self._settings.base_frame)
-        self._outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header,
+        header = Header(stamp=Time(nanoseconds=pending.stamp_ns).to_msg(), frame_id=loaded.settings.base_frame)
+        loaded.outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header,
                               self.get_parameter("outputs").value)
         latency = Latency(
-            wait=(begun - moment.received - moment.read_s) * 1e3, convert=(converted - begun + moment.read_s) * 1e3,
+            wait=(begun - pending.received - pending.read_s) * 1e3, convert=(converted - begun + pending.read_s) * 1e3,
             infer=(inferred - converted) * 1e3, publish=(time.monotonic() - inferred) * 1e3)
         self._reporter.health.frame_published(latency)
-        age_ms = (self.get_clock().now().nanoseconds - moment.stamp.nanoseconds) * 1e-6
-        self._outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
-        self._outputs.publish_times(latency, age_ms, header.stamp)
-        if self._monitor:
-            self._reporter.report_mismatches(self._monitor)
+        age_ms = (self.get_clock().now().nanoseconds - pending.stamp_ns) * 1e-6
+        loaded.outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
+        loaded.outputs.publish_times(latency, age_ms, header.stamp)
 
     def _publish_diagnostics(self) -> None:
         statuses = self._reporter.health.statuses(
-            self._label, self.lifecycle_state, model=self._settings.model if self._settings else "none",
-            device=str(self._predictor.device) if self._predictor else "none", why_silent=self._why_silent)
+            self._label, self.lifecycle_state, model=self._loaded.settings.model if self._loaded else "none",
+            device=str(self._loaded.predictor.device) if self._loaded else "none", why_silent=self._why_silent)
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
 
     def _why_silent(self, name: str) -> str:
-        return why_nothing_comes(self, *self._source.inputs[name])
+        return why_nothing_comes(self, *self._running.source.inputs[name]) if self._running else ""
 
 
 def main(args: list[str] | None = None) -> int:
     keep_freed_memory()  # a frame needs what the one before it needed
-    return run_lifecycle_node(StudentNode, "student_node", __doc__, EXAMPLE, args)
+    return run_lifecycle_node(StudentNode, "student_node", __doc__ or "", EXAMPLE, args)
 
 
 if __name__ == "__main__":

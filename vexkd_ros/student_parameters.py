@@ -8,6 +8,7 @@ from rclpy.node import Node
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_ros.health.node_health import Limits
+from vexkd_ros.inputs.assembly import InputSettings
 
 RELIABILITIES = ("best_effort", "reliable")
 TRANSPORTS = ("raw", "compressed")
@@ -31,6 +32,8 @@ class StudentParameters:
     odom_frame: str
     tf_timeout: float
     max_sweep_gap: float
+    intensity_field: str
+    intensity_scale: float
     input_reliability: str
     threads: int
     permitted_latency: float
@@ -53,32 +56,41 @@ class StudentParameters:
         if not self.base_frame or self.base_frame == self.odom_frame:
             raise UserError(f"parameter base_frame: '{self.base_frame}' must name a frame other than odom_frame")
 
-
     def inputs(self, student: ModelConfig) -> list[str]:
-        """Names of what the student reads: the cameras that are there, or points."""
+        """Name what the student reads: the cameras that are there, or points."""
         return [name for name in self.cameras if name] if student.camera else [POINTS]
 
     def limits(self) -> Limits:
-        """Beyond which /diagnostics warns."""
+        """Return the limits beyond which /diagnostics warns."""
         return Limits(self.permitted_latency, self.permitted_age or None, self.stale_after, self.permitted_sync_error)
+
+    def input_settings(self) -> InputSettings:
+        """Return the parameters of the way from messages to Frames."""
+        return InputSettings(**{field.name: getattr(self, field.name) for field in fields(InputSettings)})
 
 
 def declare_parameters(node: Node) -> None:
-    """Raises rclpy's ParameterException for an override of a wrong type or beyond its limits."""
+    """Declare all. Raises rclpy's ParameterException for an override of a wrong type or beyond its limits."""
+    inputs = InputSettings()
     node.declare_parameter("autostart", True, _about("Configure and activate at start, without a lifecycle manager."))
     node.declare_parameter("model", "", _about("Folder of the student package, as `vexkd export` wrote it."))
     node.declare_parameter("device", "cpu", _about("Where the student runs: cpu, cuda or cuda:N."))
     node.declare_parameter("score_threshold", 0.0, _between(
         0.0, 1.0, "Publish detections that score at least this; 0.0 publishes all that the student gives. "
         "May change at any time."))
-    node.declare_parameter("base_frame", "base_link", _about("Ego frame of the student and of every output."))
-    node.declare_parameter("odom_frame", "odom", _about("Frame fixed to the world, to bring older sweeps to now."))
-    node.declare_parameter("tf_timeout", 0.1, _between(0.0, 1.0, "Longest wait for a transform [s]."))
-    node.declare_parameter("max_sweep_gap", 0.5, _between(
+    node.declare_parameter("base_frame", inputs.base_frame, _about("Ego frame of the student and of every output."))
+    node.declare_parameter("odom_frame", inputs.odom_frame, _about(
+        "Frame fixed to the world, to bring older sweeps to now."))
+    node.declare_parameter("tf_timeout", inputs.tf_timeout, _between(0.0, 1.0, "Longest wait for a transform [s]."))
+    node.declare_parameter("max_sweep_gap", inputs.max_sweep_gap, _between(
         0.01, 10.0, "Clouds further apart than this are not accumulated [s]."))
+    node.declare_parameter("intensity_field", inputs.intensity_field, _about(
+        "Field of the clouds that is read as intensity: reflectivity, for example."))
+    node.declare_parameter("intensity_scale", inputs.intensity_scale, _between(
+        1e-6, 1e6, "Factor that brings that field to the intensity of the training: 255.0 where it runs from 0 to 1."))
     node.declare_parameter("input_reliability", RELIABILITIES[0], _about(
-        "Quality of service asked of the point cloud.", constraints=" or ".join(RELIABILITIES)))
-    node.declare_parameter("threads", 0, ParameterDescriptor(
+        "Reliability that is requested of clouds and images.", constraints=" or ".join(RELIABILITIES)))
+    node.declare_parameter("threads", inputs.threads, ParameterDescriptor(
         description="CPU threads of the inference; 0 leaves it to PyTorch.",
         integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]))
     node.declare_parameter("permitted_latency", 0.2, _between(
@@ -89,7 +101,7 @@ def declare_parameters(node: Node) -> None:
         0.001, 1.0, "Distance of images from their moment beyond which /diagnostics warns [s]."))
     node.declare_parameter("stale_after", 2.0, _between(
         0.1, 60.0, "An input that is silent for so long counts as stopped: STALE in /diagnostics [s]."))
-    node.declare_parameter("outputs", list(DEFAULT_OUTPUTS), _about(
+    node.declare_parameter("outputs", [*map(str, DEFAULT_OUTPUTS)], _about(
         "What is published, of those that the student gives. May change at any time.",
         constraints=f"some of {', '.join(OUTPUTS)}"))
     node.declare_parameter("cameras", OWN_NAMES, _about(
@@ -97,24 +109,24 @@ def declare_parameters(node: Node) -> None:
         "for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))
     node.declare_parameter("image_transport", TRANSPORTS[0], _about(
         "Type of the images: NAME/image, or NAME/image/compressed.", constraints=" or ".join(TRANSPORTS)))
-    node.declare_parameter("camera_tolerance", 0.06, _between(
+    node.declare_parameter("camera_tolerance", inputs.camera_tolerance, _between(
         0.001, 1.0, "An image belongs to a moment if their stamps differ by at most this, either way [s]."))
-    node.declare_parameter("camera_deadline", 0.1, _between(
+    node.declare_parameter("camera_deadline", inputs.camera_deadline, _between(
         0.0, 10.0, "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes "
         "on with those that are there."))
-    node.declare_parameter("use_reference", False, _about(
+    node.declare_parameter("use_reference", inputs.use_reference, _about(
         "Predict for the stamps of the topic `reference` (std_msgs/Header), a camera trigger for example; else for the "
         "mean stamp of the images."))
 
 
 def read_parameters(node: Node) -> StudentParameters:
-    """Raises UserError where a value cannot be."""
+    """Read the parameters. Raises UserError where a value cannot be."""
     return StudentParameters(**{field.name: node.get_parameter(field.name).value
                                 for field in fields(StudentParameters)})
 
 
 def check_student(parameters: StudentParameters, student: ModelConfig) -> StudentParameters:
-    """The parameters with what only the student knows. Raises UserError where they do not fit it."""
+    """Complete the parameters by what only the student knows. Raises UserError where they do not fit it."""
     if student.fusion is not None:
         raise UserError(f"{parameters.model}: fuses LiDAR and cameras; this node takes students of one of them")
     if student.camera is None:

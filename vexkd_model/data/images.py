@@ -62,15 +62,28 @@ def warp(pixels: np.ndarray, image_from_stored: np.ndarray, size: tuple[int, int
     return cv2.warpAffine(pixels, opencv_from_opencv[:2], size, flags=cv2.INTER_LINEAR)
 
 
+def check_whole(content: np.ndarray) -> None:
+    """Raise ValueError, "truncated", for a JPEG without an end: libjpeg fills what it lacks with grey and only warns.
+
+    Bytes after the end are no fault. A thumbnail among the segments before the scan has an end of its own.
+    """
+    data = content.tobytes()
+    if data[:2] != JPEG_START:
+        return
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda" and at < len(data):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    if data.find(JPEG_END, at) < 0:
+        raise ValueError("truncated")
+
+
 def decode(content: np.ndarray, reduction: int = 1) -> np.ndarray:
     """Decode the bytes uint8 (N,) of an image file to uint8 (h, w, 3) RGB, shrunk by `reduction`, 1, 2, 4 or 8.
 
     As stored, whatever an EXIF orientation says. ValueError, "truncated" or "corrupt", where it cannot be decoded.
     """
-    # libjpeg fills what a truncated file lacks with grey and only warns.
-    truncated = content[:2].tobytes() == JPEG_START and content[-2:].tobytes() != JPEG_END
-    flags = REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = None if truncated or not len(content) else cv2.imdecode(content, flags)
+    check_whole(content)
+    pixels = cv2.imdecode(content, REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION) if len(content) else None
     if pixels is None:
-        raise ValueError("truncated" if truncated else "corrupt")
+        raise ValueError("corrupt")
     return pixels if reduction == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)

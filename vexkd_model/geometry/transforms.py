@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def matrix_from_pose(translation: Sequence[float], quaternion_wxyz: Sequence[float]) -> np.ndarray:
+def matrix_from_pose(translation: Sequence[float] | np.ndarray,
+                     quaternion_wxyz: Sequence[float] | np.ndarray) -> np.ndarray:
     """Matrix (4, 4) `parent_from_child` of a child's pose in its parent: translation [m], quaternion w, x, y, z."""
     w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
     parent_from_child = np.eye(4)

@@ -1,5 +1,7 @@
-"""`bag_evaluator`: scores what a student node published, or a student on the inputs in bags, with the same code that
-scores it offline. Needs no ROS."""
+"""Command bag_evaluator: score what a student node published, or a student on the inputs in bags. Needs no ROS.
+
+The code that scores is that of offline evaluation.
+"""
 
 import argparse
 import dataclasses
@@ -43,13 +45,14 @@ one scene of the split, which the result then says:
 
 
 class KeyframesMissing(UserError):
-    """There are no detections of some keyframes, most often because the node could not keep up."""
+    """Missing detections of some keyframes, most often because the node could not keep up."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """latency: seconds of every frame, by stage. notes: what a reader of the figures must know, one line each.
+    """Figures of an evaluation. latency: seconds of every frame, by stage.
 
+    notes: what a reader of the figures must know, one line each.
     predictions: of what a node published, one a keyframe in the order of the index; those of --student are not kept.
     """
 
@@ -60,14 +63,14 @@ class Evaluation:
     predictions: tuple[Prediction, ...] = ()
 
     def tables(self) -> str:
-        """Metrics and latency for people."""
+        """Format metrics and latency for people."""
         parts = [metrics_table(self.result.detection, self.result.maps)]
         if self.latency:
             parts.append(latency_table(self.latency))
         return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in self.notes)] if self.notes else [])])
 
     def to_dict(self) -> dict:
-        """The figures for programs."""
+        """Return the figures for programs."""
         return {"keyframes": self.keyframes, **self.result.to_dict(), "notes": list(self.notes),
                 "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()}}
 
@@ -127,7 +130,7 @@ def _tokens_by_stamp(index: FrameIndex) -> dict[int, str]:
 
 
 def _check_complete(stamps: Collection[int], index: FrameIndex, who: str, why: str) -> None:
-    """KeyframesMissing unless every keyframe of the index is among the stamps. It names the scenes that are whole."""
+    """Raise KeyframesMissing, with the scenes that are whole, unless every keyframe is among the stamps."""
     token_of = _tokens_by_stamp(index)
     scene_of = dict(zip(index.column("stamp_ns"), index.column("scene"), strict=True))
     missing = [stamp for stamp in token_of if stamp not in stamps]
@@ -166,6 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         help=f"point clouds for --student (default: {TopicNames().points})")
     parser.add_argument("--cameras", metavar="NAMES", help="namespaces of the cameras for --student, in its order "
                         "(default: /cam_front_left,/cam_front, …)")
+    parser.add_argument("--tf", default=TopicNames().tf, metavar="TOPIC", help="transforms for --student, beside "
+                        f"TOPIC_static; /robot1/tf where a bag holds several robots (default: {TopicNames().tf})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
@@ -179,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.scenes:
             index = index.of_scenes(arguments.scenes.split(","))
         if arguments.student:
-            topics = TopicNames(arguments.points, tuple(arguments.cameras.split(",")) if arguments.cameras else ())
+            cameras = tuple(arguments.cameras.split(",")) if arguments.cameras else ()
+            topics = TopicNames(arguments.points, cameras, arguments.tf)
             student = Predictor.load(arguments.student, arguments.device)
             evaluation = evaluate_student(bags, index, student, topics)
         else:

@@ -25,8 +25,9 @@ from vexkd_ros.bags.reading import bag_folders
 from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
 from vexkd_ros.bags.view_poses import Poses
 from vexkd_ros.inputs.detections import read_detections
-from vexkd_ros.inputs.images import ImageError, stored_image
-from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
+from vexkd_ros.inputs.errors import CloudError, ImageError
+from vexkd_ros.inputs.images import stored_image
+from vexkd_ros.inputs.pointcloud import read_cloud
 
 HELP = "Bags in a browser: one HTML file that needs neither ROS nor a network."
 EXAMPLE = """example:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from vexkd_model.geometry.transforms import inverse, matrix_from_pose
+from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 BASE, ODOM = "base_link", "odom"
 

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.data.images import view_of
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import CameraImage
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
-from vexkd_ros.inputs.camera_views import intrinsics_of
-from vexkd_ros.inputs.images import ImageError, stored_image
-from vexkd_ros.inputs.unavailable import TransformUnavailable
+from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
+from vexkd_ros.inputs.errors import ImageError, TransformUnavailable
+from vexkd_ros.inputs.images import stored_image
 
 TOGETHER_S = 0.06  # the node's camera_tolerance
 SQUARE = 1.05  # between the focal lengths in x and y: a CameraInfo of another shape of image differs by more
@@ -30,14 +29,15 @@ def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base
     for message in images.messages():
         try:
             stored = stored_image(message)
-            intrinsics = intrinsics_of(info, stored.size)
-            pixels, image_from_stored = view_of(stored, view)
+            calibration = read_calibration(info, stored.size)
+            intrinsics = calibration.intrinsics
+            pixels, image_from_stored = undistorted_view(stored, calibration, view)
         except ImageError as error:
             unreadable[str(error)] = None
             continue
         if stored.size not in sizes:
             sizes.add(stored.size)
-            findings += _calibration(images.topic, info, stored.size, intrinsics)
+            findings += _calibration(images.topic, info, stored.size, intrinsics, bool(len(calibration.distortion)))
         if monitor is not None:
             _show(seen, monitor, message, CameraImage(name, pixels, 0, intrinsics, image_from_stored, np.eye(4)), base)
     return [Finding(FAIL, images.topic, problem) for problem in unreadable] + findings + _frames(images, infos)
@@ -65,7 +65,8 @@ def check_together(images: Sequence[Heard]) -> list[Finding]:
     return findings
 
 
-def _calibration(topic: str, info: Any, size: tuple[int, int], intrinsics: np.ndarray) -> list[Finding]:
+def _calibration(topic: str, info: Any, size: tuple[int, int], intrinsics: np.ndarray,
+                 undistorts: bool) -> list[Finding]:
     (width, height), text = size, f"{size[0]}×{size[1]} px"
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] / width, intrinsics[1, 2] / height
     if not 1 / SQUARE < fx / fy < SQUARE:
@@ -76,9 +77,9 @@ def _calibration(topic: str, info: Any, size: tuple[int, int], intrinsics: np.nd
                         "this image, and not of a larger or cropped one?")]
     angle = np.degrees(2 * np.arctan(0.5 * width / fx))
     findings = [Finding(OK, topic, f"{text}, {angle:.0f}° wide by its CameraInfo")]
-    if any(info.d) and not info.p[0]:
-        findings.append(Finding(WARN, topic, "its CameraInfo has distortion and no p: publish rectified images "
-                                "(image_proc); the student takes them as a pinhole's"))
+    if any(info.d):
+        findings.append(Finding(OK, topic, f"distorted ({info.distortion_model}), undistorted by its CameraInfo"
+                                if undistorts else "rectified, for its CameraInfo's p is not its k"))
     return findings
 
 

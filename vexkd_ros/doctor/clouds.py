@@ -6,8 +6,8 @@ from vexkd_model.data.sweeps import Sweep
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
-from vexkd_ros.inputs.pointcloud import Cloud, CloudError, read_cloud
-from vexkd_ros.inputs.unavailable import TransformUnavailable
+from vexkd_ros.inputs.errors import CloudError, TransformUnavailable
+from vexkd_ros.inputs.pointcloud import Cloud, read_cloud
 
 
 def check_clouds(seen: Observation, heard: Heard, base: str, monitor: SensorMonitor | None) -> list[Finding]:

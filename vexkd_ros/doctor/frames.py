@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import TF, Heard, Observation
-from vexkd_ros.health.offers import Asked, unheard
+from vexkd_ros.health.qos_match import QosRequest, qos_mismatch
+from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.poses import HISTORY_NS
-from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 COMING_NS = 200_000_000  # the newest messages may still wait for theirs
 
@@ -15,7 +15,7 @@ def check_transform_topics(seen: Observation) -> list[Finding]:
     """/tf and /tf_static themselves."""
     findings = [Finding(FAIL, topic, problem) for topic, latched in (("/tf", False), ("/tf_static", True))
                 for offer in seen.offers.get(topic, ())
-                if (problem := unheard(topic, offer, Asked(TF, True, latched)))]
+                if (problem := qos_mismatch(topic, offer, QosRequest(TF, True, latched)))]
     return findings + [Finding(WARN, "/tf", f"{problem} ({count} times)")
                        for problem, count in seen.transform_problems.items()]
 

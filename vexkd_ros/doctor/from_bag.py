@@ -10,7 +10,7 @@ from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.doctor.observation import SENSORS, TF, Heard, Observation
-from vexkd_ros.health.offers import Offer
+from vexkd_ros.health.qos_match import QosOffer
 
 
 def observe_bag(bag: Path, seconds: float) -> Observation:
@@ -36,7 +36,7 @@ def observe_bag(bag: Path, seconds: float) -> Observation:
     return seen
 
 
-def _offers(connection: Connection) -> list[Offer]:
+def _offers(connection: Connection) -> list[QosOffer]:
     profiles = connection.ext.offered_qos_profiles
-    return [Offer("the bag", connection.msgtype, profile.reliability is not QosReliability.BEST_EFFORT,
+    return [QosOffer("the bag", connection.msgtype, profile.reliability is not QosReliability.BEST_EFFORT,
                   profile.durability is QosDurability.TRANSIENT_LOCAL) for profile in profiles]

@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
-from vexkd_ros.health.endpoints import offers_of
+from vexkd_ros.health.endpoints import qos_offers
 
 CLASSES = {CLOUD: PointCloud2, IMAGE: Image, COMPRESSED: CompressedImage, INFO: CameraInfo}
 LOOK_S = 0.5  # between looks for new topics
@@ -55,14 +55,14 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Obs
             until, begun = now + seconds, True
     _subscribe_new(node, seen)  # who came last is at least known to be there
     for topic in (*seen.heard, "/tf", "/tf_static"):
-        seen.offers[topic] = offers_of(node, topic)
+        seen.offers[topic] = qos_offers(node, topic)
     return seen
 
 
 def _subscribe_new(node: Node, seen: Observation) -> None:
     """To the sensors' topics that have appeared."""
     for topic, types in node.get_topic_names_and_types():
-        published = {offer.msgtype for offer in offers_of(node, topic)}
+        published = {offer.msgtype for offer in qos_offers(node, topic)}
         msgtype = next((kind for kind in CLASSES if kind in published), None)
         if msgtype and topic not in seen.heard:
             # raw: a header is all that is read of most messages, and an image is large.

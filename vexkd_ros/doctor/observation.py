@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vexkd_ros.health.offers import Offer
+from vexkd_ros.health.qos_match import QosOffer
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 CLOUD, IMAGE, COMPRESSED, INFO, TF = (
@@ -56,7 +56,7 @@ class Observation:
     seconds: float
     live: bool
     types: dict[str, str] = field(default_factory=dict)
-    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    offers: dict[str, list[QosOffer]] = field(default_factory=dict)
     heard: dict[str, Heard] = field(default_factory=dict)
     transforms: TransformBuffer = field(default_factory=TransformBuffer)
     transform_problems: Counter[str] = field(default_factory=Counter)

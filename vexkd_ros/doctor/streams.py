@@ -4,7 +4,7 @@ import numpy as np
 
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.observation import Heard, Observation
-from vexkd_ros.health.offers import Asked, Offer, unheard, why_silent
+from vexkd_ros.health.qos_match import QosOffer, QosRequest, qos_mismatch, why_silent
 
 GAPS = 3.0  # a gap this many times as long as the median one has lost messages in it
 AGE_S = 1.0  # a stamp further from now than any driver's and network's delay
@@ -12,21 +12,22 @@ AGE_S = 1.0  # a stamp further from now than any driver's and network's delay
 
 def check_stream(seen: Observation, topic: str, msgtype: str, reliable: bool) -> list[Finding]:
     """Of one sensor's topic; the first finding is a failure where nothing of it can be used."""
-    offers, asked = seen.offers.get(topic, []), Asked(msgtype, reliable)
+    offers, request = seen.offers.get(topic, []), QosRequest(msgtype, reliable)
     heard = seen.heard.get(topic)
     if heard is None or not heard.stamps or heard.msgtype != msgtype:
         if topic in seen.types and not offers:  # a bag without qualities of service
-            offers = [Offer(seen.source, seen.types[topic], True, False)]
+            offers = [QosOffer(seen.source, seen.types[topic], True, False)]
         others = [other for other in seen.of_type(msgtype) if other != topic]
-        why = why_silent(topic, offers, asked, others)
-        if not seen.live and any(not unheard(topic, offer, asked) for offer in offers):
+        why = why_silent(topic, offers, request, others)
+        if not seen.live and any(not qos_mismatch(topic, offer, request) for offer in offers):
             why = f"no message in the first {seen.seconds:.0f} s of {seen.source}: record it, or give more --seconds"
         return [Finding(FAIL, topic, why)]
     findings = [_rate(heard), *_stamps(heard), *_age(seen, heard), *_frame(heard)]
     if len(offers) > 1:
         names = ", ".join(offer.node for offer in offers)
         findings.append(Finding(WARN, topic, f"{len(offers)} publishers, {names}: stop or remap all but one"))
-    return findings + [Finding(FAIL, topic, problem) for offer in offers if (problem := unheard(topic, offer, asked))]
+    return findings + [Finding(FAIL, topic, problem) for offer in offers
+                       if (problem := qos_mismatch(topic, offer, request))]
 
 
 def _rate(heard: Heard) -> Finding:

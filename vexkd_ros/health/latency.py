@@ -38,7 +38,7 @@ def latency_message(latency: Latency, age_ms: float, parts: Mapping[str, int], h
     """
     values = {f"{stage}_ms": f"{getattr(latency, stage):.3f}" for stage in STAGES}
     status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f"{name}: latency",
-                              values=key_values(values | {"age_ms": f"{age_ms:.3f}"} | parts))
+                              values=key_values({**values, "age_ms": f"{age_ms:.3f}", **parts}))
     return DiagnosticArray(header=header, status=[status])
 
 
@@ -51,5 +51,6 @@ def percentiles(latencies: list[Latency]) -> dict[str, str]:
     return result
 
 
-def key_values(values: dict[str, object]) -> list[KeyValue]:
+def key_values(values: Mapping[str, object]) -> list[KeyValue]:
+    """Convert to the pairs of a DiagnosticStatus."""
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]

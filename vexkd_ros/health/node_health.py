@@ -57,6 +57,7 @@ class NodeHealth:
         self._degraded: Counter[str] = Counter()
         self._last_seen: dict[str, float] = {}
         self._last_logged: dict[str, float] = {}
+        self._texts: dict[str, str] = {}  # by kind, of its last time
         self._mismatches: list[Mismatch] = []
         self._told: set[tuple[str, str]] = set()
 
@@ -71,7 +72,7 @@ class NodeHealth:
             self._last_problem = self._clock(), reason
 
     def input_received(self, age_s: float, name: str = "points") -> None:
-        """age_s: node clock − input stamp; means little while a bag is replayed."""
+        """Note an input. age_s: node clock − input stamp, which means little while a bag is replayed."""
         with self._lock:
             self._inputs[name].arrived(self._clock(), age_s)
 
@@ -81,7 +82,7 @@ class NodeHealth:
             self._idle = self._clock()
 
     def points_removed(self, count: int) -> None:
-        """Count the points of the last input that were not finite."""
+        """Count the points of the last input that were left out."""
         with self._lock:
             self._last_removed = count
             self._removed_points += count
@@ -96,13 +97,13 @@ class NodeHealth:
             self._outputs += 1
             self._frames.append((self._clock(), latency))
 
-    def dropped(self, reason: str) -> bool:
-        """Count an input that led to no output. True if the reason is due in the log."""
-        return self._note(self._drops, reason)
+    def dropped(self, kind: str, text: str = "") -> bool:
+        """Count an input that led to no output, text: in full. True if the reason is due in the log."""
+        return self._note(self._drops, kind, text)
 
-    def degraded(self, reason: str) -> bool:
+    def degraded(self, kind: str, text: str = "") -> bool:
         """Count an output made from less than it should be. True if the reason is due in the log."""
-        return self._note(self._degraded, reason)
+        return self._note(self._degraded, kind, text)
 
     def sensors_compared(self, mismatches: Sequence[Mismatch]) -> list[Mismatch]:
         """Keep the present mismatches; return those that are new, for the log."""
@@ -148,7 +149,7 @@ class NodeHealth:
             "inputs": sum(watch.received for watch in self._inputs.values()), "outputs": self._outputs,
             "input age [s]": "none yet" if oldest is None else f"{oldest:.3f}",
             "since last input [s]": "none yet" if since is None else f"{since:.2f}",
-            "points removed, not finite": self._removed_points,
+            "points removed, not finite or at the sensor": self._removed_points,
             "points removed, last cloud": self._last_removed,
             "last problem": self._describe_last_problem(now),
             "drops": sum(self._drops.values()),
@@ -196,7 +197,8 @@ class NodeHealth:
             return DiagnosticStatus.STALE, f"waiting for input on {', '.join(self._inputs)}"
         if self._idle >= now - RECENT_S:
             return DiagnosticStatus.OK, "idle: nobody subscribes to an output"
-        recent = [reason for reason, seen in self._last_seen.items() if seen >= now - RECENT_S and reason != REPLACED]
+        recent = [self._texts[kind] for kind, seen in self._last_seen.items()
+                  if seen >= now - RECENT_S and kind != REPLACED]
         if not self._frames or self._frames[-1][0] < now - RECENT_S:
             starting = not self._outputs and now - self._first_input() < RECENT_S and not recent
             level = DiagnosticStatus.WARN if starting else DiagnosticStatus.ERROR
@@ -239,13 +241,14 @@ class NodeHealth:
         p50, most = np.percentile([error * 1e3 for _, error in self._sync_errors], [50, 100])
         return {"synchronisation p50 [ms]": f"{p50:.1f}", "synchronisation max [ms]": f"{most:.1f}"}
 
-    def _note(self, counter: Counter, reason: str) -> bool:
-        now = self._clock()
+    def _note(self, counter: Counter[str], reason: str, text: str) -> bool:
+        now, line = self._clock(), (text or reason).splitlines()[0]
         with self._lock:
             counter[reason] += 1
             self._last_seen[reason] = now
+            self._texts[reason] = line
             if reason != REPLACED:
-                self._last_problem = now, reason
+                self._last_problem = now, line
             if now - self._last_logged.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
                 return False
             self._last_logged[reason] = now

@@ -1,1 +1,1 @@
-"""Messages → Frame: point clouds, transforms and the accumulation of sweeps."""
+"""Messages → Frame: point clouds, images, transforms, synchronisation and the accumulation of sweeps."""

@@ -1,4 +1,4 @@
-"""Images of several cameras, as they come → sets that belong to one moment. No camera is waited for in vain."""
+"""Synchronisation of several cameras' images to sets of one moment, without blocking on a dead camera."""
 
 import threading
 import time
@@ -25,8 +25,8 @@ Images = tuple[ReceivedImage | None, ...]  # one a camera, None where it is miss
 
 
 @dataclass(frozen=True)
-class CameraSet:
-    """What belongs together. received: when its first news came.
+class ImageSet:
+    """Images that belong together. received: when the first of them, or the reference, came.
 
     stamp_ns: the moment that the set stands for: the reference's stamp, or else the mean of the images' own.
     """
@@ -37,12 +37,12 @@ class CameraSet:
 
     @property
     def spread_ns(self) -> int:
-        """The farthest that an image is from the set's moment."""
+        """Return how far [ns] the farthest image is from the set's moment."""
         return max((abs(image.stamp_ns - self.stamp_ns) for image in self.images if image), default=0)
 
 
 class CameraSync:
-    """Newest first, never a queue; thread-safe. One thread gives, another takes.
+    """Synchroniser; newest first, never a queue; thread-safe. One thread puts, another gets.
 
     An image belongs to a moment if their stamps differ by at most `tolerance_ns`, either way. A set goes out as soon as
     every camera that is alive has its image, and at the latest `deadline_s` after its first news came: an image, or
@@ -66,8 +66,8 @@ class CameraSync:
         self._reference_ns: int | None = None
         self._first_news: float | None = None
 
-    def give(self, camera: int, image: ReceivedImage) -> str:
-        """Take in an image; why it, or what was here already, had to be dropped, or ''."""
+    def put(self, camera: int, image: ReceivedImage) -> str:
+        """Take in an image; return why it, or what was here already, had to be dropped, or ''."""
         with self._changed:
             reason = self._make_room(self._recent[camera], image)
             if reason == LATE:
@@ -82,23 +82,24 @@ class CameraSync:
         return reason
 
     def refer(self, stamp_ns: int, received: float) -> bool:
-        """Take in a reference: a set of its moment is wanted. True if it replaced one that nobody had taken."""
+        """Take in a reference: a set of its moment is wanted. True if it replaced one that nobody had got."""
         with self._changed:
             replaced, self._reference_ns, self._first_news = self._reference_ns is not None, stamp_ns, received
             self._changed.notify()
         return replaced
 
-    def take(self) -> CameraSet | None:
+    def get(self) -> ImageSet | None:
         """Wait for a set; None once this is closed."""
         with self._changed:
             while not self._closed:
-                now = self._clock()
-                found = self._find(now) if self._first_news is not None else None
-                if found:
-                    self._used = [image or before for image, before in zip(found.images, self._used, strict=True)]
+                now, first_news = self._clock(), self._first_news
+                images = None if first_news is None else self._find(now, first_news)
+                if images:
+                    self._used = [image or before for image, before in zip(images.images, self._used, strict=True)]
                     self._reference_ns = self._first_news = None
-                    return found
-                self._changed.wait(None if self._first_news is None else self._first_news + self._deadline_s - now)
+                    return images
+                first_news = self._first_news  # None again where all that was new has been forgotten
+                self._changed.wait(None if first_news is None else first_news + self._deadline_s - now)
         return None
 
     def close(self) -> None:
@@ -119,24 +120,25 @@ class CameraSync:
         return ""
 
     def _awaited(self, image: ReceivedImage) -> bool:
-        """Whether it belongs to the reference of which a set is still to be taken."""
+        """Return whether it belongs to the reference of which a set is still to be got."""
         return self._reference_ns is not None and abs(image.stamp_ns - self._reference_ns) <= self._tolerance_ns
 
-    def _find(self, now: float) -> CameraSet | None:
-        late = now >= self._first_news + self._deadline_s
-        return self._find_referenced(now, late) if self._referenced else self._find_newest(now, late)
+    def _find(self, now: float, first_news: float) -> ImageSet | None:
+        late = now >= first_news + self._deadline_s
+        if self._reference_ns is not None:
+            return self._find_referenced(self._reference_ns, now, first_news, late)
+        return self._find_newest(now, first_news, late)
 
-    def _find_referenced(self, now: float, late: bool) -> CameraSet | None:
-        moment = self._reference_ns
+    def _find_referenced(self, moment: int, now: float, first_news: float, late: bool) -> ImageSet | None:
         # Only an image that is no older than the moment tells that none closer to it is still to come.
         decided = all((recent and recent[-1].stamp_ns >= moment) or self._silent(camera, now)
                       for camera, recent in enumerate(self._recent))
         if not decided and not late:
             return None
         nearest = [min(recent, key=lambda image: abs(image.stamp_ns - moment), default=None) for recent in self._recent]
-        return CameraSet(moment, _within(nearest, moment, self._tolerance_ns), self._first_news)
+        return ImageSet(moment, _within(nearest, moment, self._tolerance_ns), first_news)
 
-    def _find_newest(self, now: float, late: bool) -> CameraSet | None:
+    def _find_newest(self, now: float, first_news: float, late: bool) -> ImageSet | None:
         newest = [recent[-1] if recent else None for recent in self._recent]
         fresh = [image for image, used in zip(newest, self._used, strict=True) if image and image is not used]
         if not fresh:  # all that was new has been forgotten
@@ -148,10 +150,10 @@ class CameraSync:
             return None
         stamps = [image.stamp_ns for image in near if image]
         mean = sum(stamps) // len(stamps)  # whole numbers: a float would lose 100 ns
-        return CameraSet(mean, _within(near, mean, self._tolerance_ns), self._first_news)
+        return ImageSet(mean, _within(near, mean, self._tolerance_ns), first_news)
 
     def _before(self, images: Sequence[ReceivedImage | None], end_ns: int) -> Images:
-        """Those that lie within tolerance of a moment in their midst, the last of them at `end_ns`."""
+        """Return the images within tolerance of a moment in their midst, the last of them at `end_ns`."""
         return _within(images, end_ns - self._tolerance_ns, self._tolerance_ns)
 
     def _silent(self, camera: int, now: float) -> bool:

@@ -1,113 +1,102 @@
-"""Images of one moment, CameraInfo and transforms → what a student sees through its cameras."""
+"""Views of a student's cameras, from images of one moment, CameraInfo and transforms."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
-from vexkd_model.data.images import view_of
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import CameraImage
-from vexkd_ros.inputs.camera_sync import ReceivedImage
-from vexkd_ros.inputs.images import ImageError, stored_image
+from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
+from vexkd_ros.inputs.camera_sync import ImageSet, ReceivedImage
+from vexkd_ros.inputs.errors import ImageError, InputError, Reason, TransformUnavailable
+from vexkd_ros.inputs.images import SampleDepth, stored_image
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
 @dataclass(frozen=True)
-class Camera:
-    """name: nuScenes' channel that the student knows it by. topic: the vehicle's name of it, cam_front."""
+class CameraTopic:
+    """Camera of the student. name: nuScenes' channel that it knows it by. topic: the vehicle's name, cam_front."""
 
     name: str
     topic: str
 
 
 @dataclass(frozen=True)
-class SeenMoment:
-    """cameras: those that could be used. odom_from_base: float64 (4, 4) at the moment, None without odometry.
+class CameraFrameSet:
+    """Views of one moment. cameras: those that could be used.
 
-    reasons: why a camera is missing or worse than it should be, one line each.
+    odom_from_base: float64 (4, 4) at the moment, None without odometry.
+    reasons: why a camera is missing or worse than it should be.
     """
 
     cameras: tuple[CameraImage, ...]
     odom_from_base: np.ndarray | None
-    reasons: tuple[str, ...]
-
-
-def intrinsics_of(info: Any, size: tuple[int, int]) -> np.ndarray:
-    """float64 (3, 3) for a rectified image of `size` (width, height), which may be binned, a region or scaled.
-
-    info: sensor_msgs/CameraInfo; its P where there is one, which is that of rectified images, else its K. Raises
-    ImageError for a camera that is not calibrated.
-    """
-    projection = np.array(info.p, np.float64).reshape(3, 4)[:, :3]
-    matrix = projection if projection[0, 0] > 0 else np.array(info.k, np.float64).reshape(3, 3)
-    if not (np.isfinite(matrix).all() and matrix[0, 0] > 0 and matrix[1, 1] > 0):
-        raise ImageError("its CameraInfo has no focal length; calibrate the camera")
-    whole = (info.roi.width, info.roi.height) if info.roi.width and info.roi.height else (info.width, info.height)
-    if not all(whole):
-        raise ImageError("its CameraInfo has no width and height; correct the driver")
-    scale = np.array(size) / np.array(whole)
-    image_from_calibrated = np.array([[scale[0], 0, -scale[0] * info.roi.x_offset],
-                                      [0, scale[1], -scale[1] * info.roi.y_offset], [0, 0, 1]])
-    return image_from_calibrated @ matrix
+    reasons: tuple[Reason, ...]
 
 
 class CameraViews:
-    """Reads, resamples and places images; the transforms are those of the vehicle."""
+    """Reader that decodes, resamples and places images."""
 
-    def __init__(self, cameras: Sequence[Camera], images: ImageConfig, transforms: TransformBuffer, base_frame: str,
-                 odom_frame: str, threads: int) -> None:
+    def __init__(self, cameras: Sequence[CameraTopic], images: ImageConfig, transforms: TransformBuffer,
+                 base_frame: str, odom_frame: str, threads: int) -> None:
         self._cameras, self._images = tuple(cameras), images
         self._transforms, self._base_frame, self._odom_frame = transforms, base_frame, odom_frame
+        self._depths = {camera.topic: SampleDepth() for camera in cameras}
         self._pool = ThreadPoolExecutor(threads, "images")
 
     def close(self) -> None:
         """End the threads that decode."""
         self._pool.shutdown()
 
-    def see(self, stamp_ns: int, images: Sequence[ReceivedImage | None], infos: Sequence[Any | None],
-            deadline: float) -> SeenMoment:
-        """One image and CameraInfo a camera, None where there is none; base_link is that of `stamp_ns`.
+    def view(self, images: ImageSet, infos: Sequence[Any | None], deadline: float) -> CameraFrameSet:
+        """Make the views of a set; infos: CameraInfo of each camera or None. base_link is that of the set's stamp.
 
         Waits until `deadline` (time.monotonic()) for late transforms. Without odometry the vehicle counts as standing
         still between the images.
         """
-        odom_from_base, motion = None, ""
+        stamp_ns, odom_from_base, motion = images.stamp_ns, None, None
         try:
             odom_from_base = self._transforms.wait(self._odom_frame, self._base_frame, stamp_ns, deadline)
         except TransformUnavailable as error:
-            motion = f"the vehicle's motion between images is not known: {error.kind}"
+            motion = error.reason("the vehicle's motion between images is not known: {}")
         results = list(self._pool.map(
             lambda camera, image, info: self._view(camera, image, info, stamp_ns, odom_from_base, deadline),
-            self._cameras, images, infos))
-        reasons = [result for result in results if isinstance(result, str)]
+            self._cameras, images.images, infos))
+        reasons = [result for result in results if isinstance(result, Reason)]
         cameras = tuple(result for result in results if isinstance(result, CameraImage))
         moving = any(camera.stamp_ns != stamp_ns for camera in cameras)
-        return SeenMoment(cameras, odom_from_base, (*reasons, *([motion] if motion and moving else [])))
+        return CameraFrameSet(cameras, odom_from_base, (*reasons, *([motion] if motion and moving else [])))
 
-    def _view(self, camera: Camera, image: ReceivedImage | None, info: Any | None, stamp_ns: int,
-              odom_from_base: np.ndarray | None, deadline: float) -> CameraImage | str:
-        """The camera's view, or why there is none."""
+    def _view(self, camera: CameraTopic, image: ReceivedImage | None, info: Any | None, stamp_ns: int,
+              odom_from_base: np.ndarray | None, deadline: float) -> CameraImage | Reason:
+        """Return the camera's view, or why there is none."""
+        masked = f"{camera.topic}: {{}}: the camera is masked"
         if image is None:
-            return f"{camera.topic}: no image at this moment: the camera is masked"
+            return ImageError("no image at this moment").reason(masked)
         if info is None:
-            return f"{camera.topic}: no message on {camera.topic}/camera_info: the camera is masked"
+            return ImageError(f"no message on {camera.topic}/camera_info").reason(masked)
         try:
-            stored = stored_image(image.message)
-            intrinsics = intrinsics_of(info, stored.size)
-            pixels, image_from_stored = view_of(stored, self._images)
-            base_from_camera = self._placed(image, info, stamp_ns, odom_from_base, deadline)
-        except (ImageError, TransformUnavailable) as error:
-            return f"{camera.topic}: {error.kind}: the camera is masked"
-        return CameraImage(camera.name, pixels, image.stamp_ns, intrinsics, image_from_stored, base_from_camera)
+            stored = stored_image(image.message, self._depths[camera.topic])
+            calibration = read_calibration(info, stored.size)
+            pixels, image_from_stored = undistorted_view(stored, calibration, self._images)
+            base_from_camera = self._mount(image, info, stamp_ns, odom_from_base, deadline)
+        except InputError as error:
+            return error.reason(masked)
+        except (cv2.error, MemoryError) as error:  # of an image that is as it should be but for its size
+            return ImageError("the image cannot be resampled; check its size", str(error)).reason(masked)
+        except Exception as error:  # one image that fails must not cost the others
+            return ImageError(f"the image could not be used, {type(error).__name__}", str(error)).reason(masked)
+        return CameraImage(camera.name, pixels, image.stamp_ns, calibration.intrinsics, image_from_stored,
+                           base_from_camera)
 
-    def _placed(self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None,
-                deadline: float) -> np.ndarray:
-        """float64 (4, 4): from the camera at its own stamp to base_link at `stamp_ns`."""
+    def _mount(self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None,
+               deadline: float) -> np.ndarray:
+        """Return float64 (4, 4): from the camera at its own stamp to base_link at `stamp_ns`."""
         frame = image.message.header.frame_id or info.header.frame_id
         if not frame:
             raise TransformUnavailable("its images have no frame_id; set it in the driver")

@@ -1,4 +1,4 @@
-"""vision_msgs/Detection3DArray → Boxes, whether rclpy or rosbags received it."""
+"""Reader of vision_msgs/Detection3DArray, in ROS's messages or rosbags'."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, Boxes
 
 
 def read_detections(message: Any) -> tuple[Boxes, np.ndarray, list[str]]:
-    """Boxes, their scores float32 (M,), and the names of classes that were left out because they are not ours.
+    """Return boxes, their scores float32 (M,), and the names of classes that were left out as they are not ours.
 
     A detection counts for its best hypothesis. Velocity is unknown: the message has no field for it.
     """

@@ -1,81 +1,88 @@
-"""sensor_msgs/PointCloud2 → points, whatever the driver made of its fields."""
+"""Reader of sensor_msgs/PointCloud2, whatever the driver made of its fields."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from vexkd_ros.inputs.errors import CloudError
+
 NUMPY_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}  # PointField.INT8 … FLOAT64
-
-
-class CloudError(ValueError):
-    """A PointCloud2 that cannot be read, and why, in one line. `kind` is the same text without numbers that vary."""
-
-    def __init__(self, kind: str, detail: str = "") -> None:
-        super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What was in a PointCloud2.
+    """Points of a PointCloud2.
 
     points: float32 (N, 4): x, y, z [m] in the sensor frame, intensity; every number is finite.
-    removed: how many points were left out because a coordinate or the intensity is NaN or infinite.
+    removed: how many points were left out, because a coordinate is NaN or infinite or because all three are 0: drivers
+        write rays without return either way.
     has_intensity: False where the message has no such field and column 3 is therefore zero.
+    layout_warning: what was wrong with the layout of the data and could be mended, or ''.
     """
 
     points: np.ndarray
     removed: int
     has_intensity: bool
+    layout_warning: str = ""
 
 
-def read_cloud(message: Any) -> Cloud:
+def read_cloud(message: Any, intensity_field: str = "intensity", intensity_scale: float = 1.0) -> Cloud:
     """Read x, y, z and intensity of any datatype, offset, padding and byte order; organised or not.
 
-    Raises CloudError when x, y or z is absent or the data is shorter than the message declares.
+    Intensity that is not finite is 0. Raises CloudError where x, y or z is absent, a field reaches beyond the point, or
+    the data are shorter than the message declares.
     """
     fields = {field.name: field for field in reversed(message.fields)}  # the first of a name wins
     missing = [name for name in "xyz" if name not in fields]
     if missing:
         raise CloudError(f"the cloud has no field {', '.join(missing)}; configure the driver",
                          f"it has: {', '.join(fields) or 'none'}")
-    has_intensity = "intensity" in fields
-    names = ["x", "y", "z", "intensity"] if has_intensity else ["x", "y", "z"]
-    view = _view(message, [fields[name] for name in names])
-    points = np.zeros((view.size, 4), dtype=np.float32)
+    names = ["x", "y", "z", *([intensity_field] if intensity_field in fields else [])]
+    height, width, row_step, warning = _layout(message)
+    if not height:
+        return Cloud(np.zeros((0, 4), np.float32), 0, len(names) == 4)
+    points = np.zeros((height * width, 4), dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # a float64 beyond float32 becomes inf and is removed below
         for column, name in enumerate(names):
-            points[:, column] = view[name].reshape(-1)
-    finite = np.isfinite(points).all(axis=1)
-    removed = len(points) - int(np.count_nonzero(finite))
-    return Cloud(points[finite] if removed else points, removed, has_intensity)
+            points[:, column] = _column(message, fields[name], (height, width), row_step)
+        points[:, 3] *= intensity_scale
+    points[~np.isfinite(points[:, 3]), 3] = 0
+    returned = np.isfinite(points[:, :3]).all(axis=1) & points[:, :3].any(axis=1)
+    removed = len(points) - int(np.count_nonzero(returned))
+    return Cloud(points[returned] if removed else points, removed, len(names) == 4, warning)
 
 
-def _view(message: Any, fields: list) -> np.ndarray:
-    """(height, width) structured array onto the message's own bytes, with just `fields`; nothing is copied."""
+def _layout(message: Any) -> tuple[int, int, int, str]:
+    """Return height, width and row_step [bytes] that the data have room for, and what had to be mended, or ''.
+
+    Everything is checked as Python integers, before NumPy may read outside the message.
+    """
     height, width = int(message.height), int(message.width)
-    dtype = np.dtype({
-        "names": [field.name for field in fields],
-        "formats": [_field_type(field, message.is_bigendian) for field in fields],
-        "offsets": [int(field.offset) for field in fields],
-    })  # fmt: skip
+    row_step, row, size = int(message.row_step), int(message.width) * int(message.point_step), len(message.data)
     if height * width == 0:
-        return np.empty((0, 0), dtype)
-    if dtype.itemsize > message.point_step:
-        raise CloudError("the cloud's fields reach beyond its point_step; mend the driver",
-                         f"point_step is {message.point_step} bytes, the fields need {dtype.itemsize}")
-    if height > 1 and message.row_step < width * message.point_step:
+        return 0, 0, 0, ""
+    if height == 1 and size >= row:
+        return height, width, row, ""
+    if row_step >= row and size >= (height - 1) * row_step + row:
+        return height, width, row_step, ""
+    if size == height * row:  # row_step of the whole cloud, 0 or the width: drivers have written all of them
+        return height, width, row, ("the cloud's row_step is wrong, its rows are read without padding; mend the driver")
+    if height > 1 and row_step < row:
         raise CloudError("the cloud's rows are longer than its row_step; mend the driver",
-                         f"row_step is {message.row_step} bytes, {width} points need {width * message.point_step}")
-    needed = (height - 1) * message.row_step + width * message.point_step
-    if len(message.data) < needed:
-        raise CloudError("the cloud has less data than it declares; mend the driver",
-                         f"{height}×{width} points need {needed} bytes, the message has {len(message.data)}")
-    return np.ndarray((height, width), dtype, message.data, strides=(message.row_step, message.point_step))
+                         f"row_step is {row_step} bytes, {width} points need {row}")
+    raise CloudError("the cloud has less data than it declares; mend the driver",
+                     f"{height}×{width} points need {(height - 1) * row_step + row} bytes, the message has {size}")
 
 
-def _field_type(field: Any, big_endian: bool) -> str:
+def _column(message: Any, field: Any, shape: tuple[int, int], row_step: int) -> np.ndarray:
+    """Lay an array (height · width) of one field over the message's own bytes."""
     if field.datatype not in NUMPY_TYPES:
         raise CloudError(f"the cloud's field {field.name} has no known datatype; mend the driver", str(field.datatype))
-    return (">" if big_endian else "<") + NUMPY_TYPES[field.datatype]
+    dtype = np.dtype((">" if message.is_bigendian else "<") + NUMPY_TYPES[field.datatype])
+    point_step, end = int(message.point_step), int(field.offset) + dtype.itemsize
+    if end > point_step:
+        raise CloudError("the cloud's fields reach beyond its point_step; mend the driver",
+                         f"point_step is {point_step} bytes, {field.name} ends at {end}")
+    column = np.ndarray(shape, dtype, message.data, offset=int(field.offset), strides=(row_step, point_step))
+    return column.reshape(-1)

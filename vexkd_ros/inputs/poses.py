@@ -1,4 +1,4 @@
-"""Poses in time: their recent past, and interpolation in between. For where there is no tf2."""
+"""Poses in time, their recent past and interpolation in between, for where there is no tf2."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vexkd_model.geometry.transforms import inverse, matrix_from_pose
-from vexkd_ros.inputs.unavailable import beyond_newest, beyond_oldest
+from vexkd_ros.inputs.errors import beyond_newest, beyond_oldest
 
 HISTORY_NS = 10_000_000_000
 HOLD_NS = 5_000_000  # just outside the history, its end is used as it is; beyond that there is no answer
@@ -31,7 +31,7 @@ class _Edge:
 
 
 class Poses:
-    """Of each child frame in its parent, the newest parent that was told."""
+    """Store of the poses of each child frame in its parent, the newest parent that was published."""
 
     def __init__(self) -> None:
         self._edges: dict[str, _Edge] = {}
@@ -44,19 +44,19 @@ class Poses:
             edge = self._edges[child] = _Edge(parent, static)
         edge.insert(stamp_ns, translation, quaternion)  # as told: normalising twice would move points by a rounding
 
-    def forget_moving(self) -> None:
-        """Only what is static stays."""
-        self._edges = {name: edge for name, edge in self._edges.items() if edge.static}
+    def forget(self, child: str) -> None:
+        """Forget all poses of a frame."""
+        self._edges.pop(child, None)
 
     def lookup(self, from_target: Sequence[str], from_source: Sequence[str], stamp_ns: int) -> np.ndarray:
-        """(4, 4) `target_from_source` at a time. Raises TransformUnavailable where that is outside the history.
+        """Return (4, 4) `target_from_source` at a time. Raises TransformUnavailable where that is outside the history.
 
         from_target, from_source: each frame and its ancestors, up to the one that they share.
         """
         return inverse(self._climb(from_target, stamp_ns)) @ self._climb(from_source, stamp_ns)
 
     def _climb(self, path: Sequence[str], stamp_ns: int) -> np.ndarray:
-        """(4, 4) `path[-1]_from_path[0]`."""
+        """Return (4, 4) `path[-1]_from_path[0]`."""
         ancestor_from_frame = np.eye(4)
         for child in path[:-1]:
             ancestor_from_frame = _pose_at(child, self._edges[child], stamp_ns) @ ancestor_from_frame
@@ -64,7 +64,7 @@ class Poses:
 
 
 def _pose_at(child: str, edge: _Edge, stamp_ns: int) -> np.ndarray:
-    """(4, 4) `parent_from_child`, interpolated between the neighbours in time."""
+    """Return (4, 4) `parent_from_child`, interpolated between the neighbours in time."""
     first, last = edge.stamps[0], edge.stamps[-1]
     if not edge.static and stamp_ns > last + HOLD_NS:
         raise beyond_newest(edge.parent, child, stamp_ns, last)

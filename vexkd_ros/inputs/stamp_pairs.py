@@ -1,4 +1,4 @@
-"""Two streams of stamped messages, one joined to the other by time, whichever of a pair comes first."""
+"""Pairing of two streams of stamped messages by time, whichever of a pair comes first."""
 
 from typing import Generic, TypeVar
 
@@ -9,7 +9,7 @@ JUMP_NS = 1_000_000_000  # further back than a late message: time itself jumped 
 
 
 class StampPairs(Generic[T]):
-    """Joins each reference to the nearest other message, at most `tolerance_ns` away.
+    """Pairing of each reference with the nearest other message, at most `tolerance_ns` away.
 
     Both `add_…` return the pairs (reference, other) that are new: a reference is paired again only with an other that
     is nearer in time. A jump back in time forgets everything before it.

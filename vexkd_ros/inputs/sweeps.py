@@ -1,4 +1,4 @@
-"""Sweeps as they come in, in the sensor's frame → sweeps that know their place, ready to accumulate."""
+"""Sweeps as they come in, in the sensor's frame, and their placing in the vehicle's, ready to accumulate."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep, spaced
+from vexkd_ros.inputs.errors import Reason, TransformUnavailable
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
 
 
 @dataclass(frozen=True)
 class RawSweep:
-    """points: float32 (N, 4) in `frame_id`: x, y, z [m], intensity."""
+    """Sweep in its sensor's frame. points: float32 (N, 4) in `frame_id`: x, y, z [m], intensity."""
 
     points: np.ndarray
     stamp_ns: int
@@ -20,7 +20,7 @@ class RawSweep:
 
 
 class SweepBuffer:
-    """The last sweeps of a frame, newest first, as long as they follow one another in time.
+    """Buffer of a frame's sweeps, newest first, as long as they follow one another in time.
 
     sweeps, interval: as `spaced` takes them.
     """
@@ -30,7 +30,7 @@ class SweepBuffer:
         self._history: deque[RawSweep] = deque()
 
     def add(self, sweep: RawSweep) -> tuple[tuple[RawSweep, ...], str]:
-        """Those of this one's frame, newest first, and why older ones were dropped ('' if they were not)."""
+        """Return the sweeps of this one's frame, newest first, and why older ones were dropped, or ''."""
         reason = ""
         if self._history:
             gap = sweep.stamp_ns - self._history[0].stamp_ns
@@ -52,15 +52,15 @@ class SweepBuffer:
 
 @dataclass(frozen=True)
 class PlacedSweeps:
-    """sweeps: newest first, what accumulate_sweeps takes. reason: why older ones are missing, or ''."""
+    """Sweeps for accumulate_sweeps, newest first. reason: why older ones are missing, if they are."""
 
     sweeps: list[Sweep]
-    reason: str
+    reason: Reason | None
 
 
 def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, base_frame: str, odom_frame: str,
                  deadline: float) -> PlacedSweeps:
-    """Look up where each sweep (newest first) was taken; waits until `deadline` (time.monotonic()) for late transforms.
+    """Look up where each sweep, newest first, was taken; wait until `deadline` (time.monotonic()) for late transforms.
 
     Without odometry at the newest stamp only the newest sweep is used; older sweeps whose own transforms are missing
     are left out. Raises TransformUnavailable where the newest sweep's place in `base_frame` is unknown.
@@ -69,12 +69,12 @@ def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, bas
     if not newest.frame_id:
         raise TransformUnavailable("the cloud's header has no frame_id; set it in the LiDAR driver")
     base_from_sensor = transforms.wait(base_frame, newest.frame_id, newest.stamp_ns, deadline, for_unknown=True)
-    reason = ""
+    reason = None
     try:
         # One sweep alone needs no odometry, for its own motion cancels: not worth waiting for.
         odom_from_base = transforms.wait(odom_frame, base_frame, newest.stamp_ns, deadline if older else 0.0)
     except TransformUnavailable as error:
-        reason = f"only the newest sweep used: {error.kind}" if older else ""
+        reason = error.reason("only the newest sweep used: {}") if older else None
         older, odom_from_base = [], np.eye(4)
     sweeps = [Sweep(newest.points, newest.stamp_ns, base_from_sensor, odom_from_base)]
     for sweep in older:
@@ -83,5 +83,5 @@ def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, bas
                                 transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
                                 transforms.lookup(odom_frame, base_frame, sweep.stamp_ns)))
         except TransformUnavailable as error:
-            reason = f"some older sweeps not used: {error.kind}"
+            reason = error.reason("some older sweeps not used: {}")
     return PlacedSweeps(sweeps, reason)

@@ -1,4 +1,4 @@
-"""Detections beside annotated boxes → visualization_msgs/MarkerArray: what was hit, invented and missed."""
+"""Conversion of detections beside annotated boxes to visualization_msgs/MarkerArray: hits, false alarms, misses."""
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, Vector3
@@ -20,7 +20,7 @@ SUMMARY_AT = Point(x=0.0, y=0.0, z=5.0)  # above the vehicle
 
 
 def comparison_markers(found: Boxes, scores: np.ndarray, truth: Boxes, matches: Matches, header: Header) -> MarkerArray:
-    """First a DELETEALL, then cubes and texts in the namespaces hits, false_alarms, misses, and a summary's text.
+    """Make a DELETEALL, then cubes and texts in the namespaces hits, false_alarms, misses, and a summary's text.
 
     A hit's cube is the detection; a thin line leads to the centre of the box that it hit, and the text says the class,
     the score and how far apart the centres are. A miss's cube is the annotated box.
@@ -44,9 +44,9 @@ def _name(boxes: Boxes, index: int) -> str:
     return DETECTION_CLASSES[boxes.labels[index]]
 
 
-def _box(header: Header, namespace: str, index: int, values: np.ndarray, colour: tuple, text: str) -> list[Marker]:
-    """A cube (id 3 · index) and the text above it (id 3 · index + 1)."""
-    values = values.tolist()
+def _box(header: Header, namespace: str, index: int, row: np.ndarray, colour: tuple, text: str) -> list[Marker]:
+    """Make a cube (id 3 · index) and the text above it (id 3 · index + 1)."""
+    values = row.tolist()
     above = Point(x=values[0], y=values[1], z=values[2] + values[5] / 2 + TEXT_HEIGHT_M)
     cube = Marker(header=header, ns=namespace, id=3 * int(index), type=Marker.CUBE, pose=box_pose(values),
                   scale=Vector3(x=values[3], y=values[4], z=values[5]), color=_rgba(colour, 0.45))
@@ -62,7 +62,7 @@ def _text(header: Header, namespace: str, number: int, position: Point, height: 
 
 
 def _line(header: Header, index: int, found: np.ndarray, truth: np.ndarray) -> Marker:
-    """From a detection's centre to its annotation's (id 3 · index + 2)."""
+    """Make the line from a detection's centre to its annotation's (id 3 · index + 2)."""
     ends = [Point(x=x, y=y, z=z) for x, y, z in (found[:3].tolist(), truth[:3].tolist())]
     pose = Pose()
     pose.orientation.w = 1.0

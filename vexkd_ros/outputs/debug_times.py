@@ -1,12 +1,11 @@
-"""Each frame's times under the names that Autoware's nodes give them, for its tools and plots."""
+"""Times of each frame under the names that Autoware's nodes give them, for its tools and plots."""
 
 import time
 from collections.abc import Callable
 from importlib import import_module
 
 from builtin_interfaces.msg import Time
-from rclpy.lifecycle import LifecycleNode
-from rclpy.publisher import Publisher
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from std_msgs.msg import Float64
 
 from vexkd_ros.health.endpoints import no_publisher_events
@@ -30,14 +29,14 @@ class DebugTimes:
         self._node, self._clock = node, clock
         self._stamped = _float64_stamped()
         self._published_at: float | None = None
-        self._publishers: dict[str, Publisher] = {
+        self._publishers: dict[str, LifecyclePublisher] = {
             name: node.create_lifecycle_publisher(self._stamped or Float64, f"~/debug/{name}_ms", DEPTH,
                                                   event_callbacks=no_publisher_events())
             for name in ("cyclic_time", "pipeline_latency", "processing_time/preprocess", "processing_time/inference",
                          "processing_time/postprocess", "processing_time/total")}
 
     def publish(self, latency: Latency, age_ms: float, stamp: Time) -> None:
-        """One frame's times."""
+        """Publish the times of one frame."""
         before, self._published_at = self._published_at, self._clock()
         values = {
             "pipeline_latency": age_ms,
@@ -55,7 +54,7 @@ class DebugTimes:
                 publisher.publish(self._stamped(stamp=stamp, data=data) if self._stamped else Float64(data=data))
 
     def wanted(self) -> bool:
-        """Whether somebody subscribes to a time."""
+        """Return whether somebody subscribes to a time."""
         return any(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def destroy(self) -> None:

@@ -1,4 +1,4 @@
-"""Prediction → autoware_perception_msgs/DetectedObjects, where that package is installed."""
+"""Conversion of a Prediction to autoware_perception_msgs/DetectedObjects, where that package is installed."""
 
 import math
 from importlib import import_module
@@ -21,7 +21,7 @@ ORIENTATION = {"barrier": "SIGN_UNKNOWN", "traffic_cone": "UNAVAILABLE"}
 
 
 def detected_objects_type() -> type | None:
-    """The class DetectedObjects; None where autoware_perception_msgs is not installed."""
+    """Return the class DetectedObjects; None where autoware_perception_msgs is not installed."""
     try:
         return _messages().DetectedObjects
     except ImportError:
@@ -29,7 +29,7 @@ def detected_objects_type() -> type | None:
 
 
 def detected_objects_message(prediction: Prediction, header: Header) -> object:
-    """One DetectedObject a box, best first. Only where `detected_objects_type` is not None.
+    """Make one DetectedObject a box, best first. Only where `detected_objects_type` is not None.
 
     existence_probability is the score, a confidence and not a calibrated probability. Each object has one class, with
     probability 1. The shape is a BOUNDING_BOX: length, width, height [m]. The twist is over ground, in the object's own

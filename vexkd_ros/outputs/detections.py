@@ -1,4 +1,4 @@
-"""Prediction → vision_msgs/Detection3DArray."""
+"""Conversion of a Prediction to vision_msgs/Detection3DArray."""
 
 import math
 
@@ -10,7 +10,7 @@ from vexkd_model.types import DETECTION_CLASSES, Prediction
 
 
 def detections_message(prediction: Prediction, header: Header) -> Detection3DArray:
-    """One Detection3D a box, best first, id = its number: class_id is the class's name, score a confidence in [0, 1].
+    """Make one Detection3D a box, best first, id = its number: class_id is the class, score a confidence in [0, 1].
 
     Velocity has no field here; it travels in the markers.
     """
@@ -22,7 +22,7 @@ def detections_message(prediction: Prediction, header: Header) -> Detection3DArr
 
 
 def box_pose(values: list[float]) -> Pose:
-    """Pose of a box's centre, from its row of BOX_FIELDS."""
+    """Return the pose of a box's centre, from its row of BOX_FIELDS."""
     x, y, z, yaw = values[0], values[1], values[2], values[6]
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(z=math.sin(yaw / 2), w=math.cos(yaw / 2)))
 

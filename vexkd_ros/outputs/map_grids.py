@@ -1,4 +1,4 @@
-"""Prediction → nav_msgs/OccupancyGrid a map class, and pictures of all of them: coloured, and as labels."""
+"""Conversion of a Prediction's map to a nav_msgs/OccupancyGrid a class, and to pictures: coloured, and as labels."""
 
 from array import array
 
@@ -10,17 +10,17 @@ from std_msgs.msg import Header
 from vision_msgs.msg import LabelInfo, VisionClass
 
 from vexkd_model.figures.palette import MAP_COLOURS
-from vexkd_model.types import MAP_CLASSES, Prediction
+from vexkd_model.types import MAP_CLASSES, BevGrid, Prediction
 
 SHOWN_ABOVE = 0.5  # the pictures show a class where its probability is at least this
 COLOURS = np.array([(255, 255, 255), *(MAP_COLOURS[name] for name in MAP_CLASSES)], np.uint8)  # white background
 
 
 def grid_message(prediction: Prediction, header: Header, map_class: int) -> OccupancyGrid:
-    """Probability 0 … 100 of one class: the (Y, X) tensor, flattened as it is, with x as the grid's columns."""
-    grid = prediction.map_grid
+    """Make the grid of one class, 0 … 100 %: the (Y, X) tensor, flattened as it is, with x as the grid's columns."""
+    grid, probabilities = _map_of(prediction)
     rows, columns = grid.shape
-    percent = np.rint(prediction.map_probabilities[map_class] * 100).clip(0, 100).astype(np.int8)
+    percent = np.rint(probabilities[map_class] * 100).clip(0, 100).astype(np.int8)
     info = MapMetaData(
         map_load_time=header.stamp, resolution=float(grid.cell), width=columns, height=rows,
         origin=Pose(position=Point(x=float(grid.x_min), y=float(grid.y_min)), orientation=Quaternion(w=1.0)))
@@ -28,30 +28,37 @@ def grid_message(prediction: Prediction, header: Header, map_class: int) -> Occu
 
 
 def image_message(prediction: Prediction, header: Header) -> Image:
-    """rgb8 picture seen from above: the vehicle looks up (+x), its left (+y) is on the left; one pixel a cell."""
+    """Make an rgb8 picture from above: the vehicle looks up (+x), its left (+y) is on the left; one pixel a cell."""
     return _image(COLOURS[_labels(prediction)], "rgb8", header)
 
 
 def labels_message(prediction: Prediction, header: Header) -> Image:
-    """mono8 picture of the same view: a pixel is the class_id of `label_info_message`."""
+    """Make a mono8 picture of the same view: a pixel is the class_id of `label_info_message`."""
     return _image(_labels(prediction), "mono8", header)
 
 
 def label_info_message(header: Header) -> LabelInfo:
-    """What the pixels of `labels_message` mean: 0 is background, the others the map classes in their order."""
+    """Make the meaning of `labels_message`'s pixels: 0 is background, the others the map classes in their order."""
     names = ("background", *MAP_CLASSES)
     return LabelInfo(header=header, threshold=SHOWN_ABOVE,
                      class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)])
 
 
+def _map_of(prediction: Prediction) -> tuple[BevGrid, np.ndarray]:
+    """Return the grid and float32 (C, Y, X); a student without a segmentation head has no topic to ask for them."""
+    assert prediction.map_grid is not None and prediction.map_probabilities is not None
+    return prediction.map_grid, prediction.map_probabilities
+
+
 def _labels(prediction: Prediction) -> np.ndarray:
-    """uint8 (X, Y): the map seen from above, 0 where no class is.
+    """Return uint8 (X, Y): the map seen from above, 0 where no class is.
 
     Where classes overlap, the later one of MAP_CLASSES shows: thin ones lie on top of the drivable area.
     """
-    _, rows, columns = prediction.map_probabilities.shape
+    _, probabilities = _map_of(prediction)
+    _, rows, columns = probabilities.shape
     labels = np.zeros((rows, columns), dtype=np.uint8)
-    for class_id, probability in enumerate(prediction.map_probabilities, 1):
+    for class_id, probability in enumerate(probabilities, 1):
         labels[probability >= SHOWN_ABOVE] = class_id
     return labels[::-1, ::-1].T
 

@@ -1,4 +1,4 @@
-"""Prediction → visualization_msgs/MarkerArray for RViz."""
+"""Conversion of a Prediction to visualization_msgs/MarkerArray for RViz."""
 
 import math
 
@@ -14,7 +14,7 @@ ARROW_SIZE = Vector3(x=0.15, y=0.4, z=0.5)  # shaft diameter, head diameter, hea
 
 
 def markers_message(prediction: Prediction, header: Header) -> MarkerArray:
-    """First a DELETEALL, then for detection i a cube (ns "boxes", id i) and an arrow (ns "velocity", id i).
+    """Make a DELETEALL, then for detection i a cube (ns "boxes", id i) and an arrow (ns "velocity", id i).
 
     The arrow runs from the box's centre to where its velocity takes it within one second; unknown velocity is an
     arrow of no length. The stronger the score, the less transparent the cube.

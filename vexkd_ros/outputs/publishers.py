@@ -1,4 +1,4 @@
-"""All that the node says about a frame, on its topics; a topic that nobody listens to costs nothing."""
+"""Publishers of all that the node says about a frame; a topic that nobody listens to costs nothing."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -7,10 +7,10 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
 from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNode
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions, QoSPolicyKind
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray, LabelInfo
@@ -34,7 +34,7 @@ Convert = Callable[[Prediction, Header], object]
 
 
 def check_outputs(names: Collection[str]) -> None:
-    """UserError where the parameter `outputs` names something that cannot be published here."""
+    """Raise UserError where the parameter `outputs` names something that cannot be published here."""
     unknown = sorted(set(names) - set(OUTPUTS))
     if unknown:
         raise UserError(f"parameter outputs: there is no {unknown[0]}; choose from {', '.join(OUTPUTS)}")
@@ -44,7 +44,7 @@ def check_outputs(names: Collection[str]) -> None:
 
 
 class Publishers:
-    """The node's lifecycle publishers: silent until the node is active. A student's missing head has no topics.
+    """Lifecycle publishers of the node: silent until the node is active. A student's missing head has no topics.
 
     Their reliability is a parameter each, ROS's own: qos_overrides.TOPIC.publisher.reliability, with the topic's full
     name. A value that cannot be is a UserError. A subscriber that cannot hear an output is told to `report`.
@@ -53,9 +53,9 @@ class Publishers:
     def __init__(self, node: LifecycleNode, config: ModelConfig, report: Callable[[str], None]) -> None:
         self._node, self._report = node, report
         # In the order of publication: somebody may be waiting for the detections to brake.
-        self._outputs: list[tuple[str, Publisher, Convert]] = []
+        self._outputs: list[tuple[str, LifecyclePublisher, Convert]] = []
         self._label_info: Publisher | None = None
-        self._latency: Publisher | None = None
+        self._latency: LifecyclePublisher | None = None
         self._times: DebugTimes | None = None
         try:
             if config.detection is not None:
@@ -95,10 +95,11 @@ class Publishers:
         self._outputs.append((name, publisher, message))
 
     def wanted(self, names: Collection[str]) -> bool:
-        """Whether somebody subscribes to an output of these names, or to a frame's times."""
+        """Return whether somebody subscribes to an output of these names, or to a frame's times."""
         publishers = [publisher for name, publisher, _ in self._outputs if name in names]
-        return any(publisher.get_subscription_count() for publisher in (*publishers, self._latency)) or (
-            self._times.wanted())
+        return (any(publisher.get_subscription_count() for publisher in publishers)
+                or bool(self._latency and self._latency.get_subscription_count())
+                or bool(self._times and self._times.wanted()))
 
     def publish(self, prediction: Prediction, header: Header, names: Collection[str] = DEFAULT_OUTPUTS) -> None:
         """Convert and publish the outputs of these names, of OUTPUTS, that somebody subscribes to."""
@@ -107,14 +108,17 @@ class Publishers:
                 publisher.publish(message(prediction, header))
 
     def publish_latency(self, message: DiagnosticArray) -> None:
-        if self._latency.get_subscription_count():
+        """Publish a frame's latency by stage."""
+        if self._latency and self._latency.get_subscription_count():
             self._latency.publish(message)
 
     def publish_times(self, latency: Latency, age_ms: float, stamp: Time) -> None:
-        """The frame's times as Autoware's tools read them. age_ms: node clock now − input stamp; stamp: the input's."""
-        self._times.publish(latency, age_ms, stamp)
+        """Publish the times as Autoware's tools read them. age_ms: node clock now − input stamp; stamp: the input's."""
+        if self._times:
+            self._times.publish(latency, age_ms, stamp)
 
     def destroy(self) -> None:
+        """Destroy all publishers."""
         for _, publisher, _ in self._outputs:
             self._node.destroy_lifecycle_publisher(publisher)
         if self._latency:

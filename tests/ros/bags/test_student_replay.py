@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,14 @@ from vexkd_model.data.prepare import prepare
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
-from vexkd_ros.bags import student_replay
 from vexkd_ros.bags.evaluator import KeyframesMissing, evaluate_student, main
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.scene.selection import Selection
-from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
+from vexkd_ros.bags.student_replay import SETTINGS, ReplayRecord, TopicNames, predict_bag
 
 REPOSITORY = Path(__file__).parents[3]
 SCENES = {"mini_train": "scene-0061", "mini_val": "scene-0103"}
+
 
 def replay(bags: Sequence[Path], student: Predictor, index: FrameIndex,
            record: ReplayRecord | None = None) -> dict[int, object]:
@@ -93,11 +94,7 @@ def test_a_bag_without_the_students_topics_is_one_line(students: dict[str, Path]
 def test_the_replays_settings_are_the_nodes_defaults() -> None:
     section, = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text()).values()
     defaults = section["ros__parameters"]
-    assert defaults["base_frame"] == student_replay.BASE_FRAME
-    assert defaults["odom_frame"] == student_replay.ODOM_FRAME
-    assert defaults["max_sweep_gap"] * 1e9 == student_replay.MAX_SWEEP_GAP_NS
-    assert defaults["camera_tolerance"] * 1e9 == student_replay.CAMERA_TOLERANCE_NS
-    assert defaults["tf_timeout"] * 1e9 == student_replay.WAIT_NS
+    assert {name: defaults[name] for name in asdict(SETTINGS)} == asdict(SETTINGS)
     assert defaults["score_threshold"] == 0, "all detections are scored"
 
 

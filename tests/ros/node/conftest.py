@@ -253,10 +253,15 @@ def transforms_message(transforms: list[tuple[str, str, int, tuple, tuple]]) -> 
         stamped = TransformStamped(child_frame_id=child)
         stamped.header.frame_id = parent
         stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(stamp_ns, SECOND)
-        stamped.transform.translation = Vector3(x=x, y=y, z=z)
-        stamped.transform.rotation = Quaternion(w=qw, x=qx, y=qy, z=qz)
+        stamped.transform.translation = Vector3(x=float(x), y=float(y), z=float(z))
+        stamped.transform.rotation = Quaternion(w=float(qw), x=float(qx), y=float(qy), z=float(qz))
         message.transforms.append(stamped)
     return message
+
+
+@pytest.fixture(scope="session")
+def transforms() -> Callable[..., TFMessage]:
+    return transforms_message
 
 
 @pytest.fixture(scope="module")

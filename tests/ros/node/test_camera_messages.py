@@ -1,5 +1,6 @@
 """Image messages and CameraInfo against pictures and projections made by hand."""
 
+import zlib
 from array import array
 
 import cv2
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vexkd_ros.inputs.camera_views import intrinsics_of
-from vexkd_ros.inputs.images import ImageError, read_compressed, read_image, stored_image
+from vexkd_model.config.camera import ImageConfig
+from vexkd_model.data.images import view_of
+from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
+from vexkd_ros.inputs.errors import ImageError
+from vexkd_ros.inputs.images import SampleDepth, read_compressed, read_image, stored_image
 
 RED, GREEN, BLUE, GREY = (200, 10, 20), (30, 180, 40), (50, 60, 220), (90, 90, 90)
 
@@ -126,7 +130,7 @@ def info(**fields: object) -> CameraInfo:
     (info(binning_x=2, binning_y=2), (800, 450), (0, 0)),
 ], ids=["as calibrated", "scaled", "binned"])  # fmt: skip
 def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, left_top):
-    whole, scaled = np.array(message.k).reshape(3, 3), intrinsics_of(message, size)
+    whole, scaled = np.array(message.k).reshape(3, 3), read_calibration(message, size).intrinsics
     ray = np.array([0.3, -0.1, 1.0])
     np.testing.assert_allclose((scaled @ ray)[:2], (whole @ ray)[:2] * size[0] / 1600)
 
@@ -134,15 +138,152 @@ def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, lef
 def test_a_region_of_interest_moves_the_principal_point():
     message = info()
     message.roi.x_offset, message.roi.y_offset, message.roi.width, message.roi.height = 200, 100, 1200, 600
-    np.testing.assert_allclose(intrinsics_of(message, (1200, 600))[:2, 2], [600, 350])
-    np.testing.assert_allclose(intrinsics_of(message, (600, 300))[:2, 2], [300, 175])
+    np.testing.assert_allclose(read_calibration(message, (1200, 600)).intrinsics[:2, 2], [600, 350])
+    np.testing.assert_allclose(read_calibration(message, (600, 300)).intrinsics[:2, 2], [300, 175])
 
 
 def test_the_projection_of_rectified_images_goes_before_the_raw_matrix():
     rectified = info(p=[1000.0, 0, 810, 0, 0, 1000, 460, 0, 0, 0, 1, 0])
-    np.testing.assert_allclose(intrinsics_of(rectified, (1600, 900)), [[1000, 0, 810], [0, 1000, 460], [0, 0, 1]])
+    intrinsics = read_calibration(rectified, (1600, 900)).intrinsics
+    np.testing.assert_allclose(intrinsics, [[1000, 0, 810], [0, 1000, 460], [0, 0, 1]])
 
 
 def test_a_camera_without_calibration_is_refused():
     with pytest.raises(ImageError, match="calibrate"):
-        intrinsics_of(CameraInfo(width=1600, height=900), (1600, 900))
+        read_calibration(CameraInfo(width=1600, height=900), (1600, 900))
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_fault_and_a_thumbnails_end_is_not_its_own(picture):
+    data = jpeg(picture)
+    thumbnail = b"\xff\xe1" + (2 + len(data)).to_bytes(2, "big") + data
+    with_thumbnail = data[:2] + thumbnail + data[2:]
+    for whole in (data + b"\0" * 7, data + data, with_thumbnail + b"\n"):
+        message = CompressedImage(format="jpeg", data=array("B", whole))
+        np.testing.assert_array_equal(read_compressed(message),
+                                      read_compressed(CompressedImage(format="jpeg", data=array("B", data))))
+    with pytest.raises(ImageError, match="truncated"):
+        read_compressed(CompressedImage(format="jpeg", data=array("B", with_thumbnail[: len(thumbnail) + 200])))
+
+
+@pytest.mark.parametrize(("suffix", "form", "tolerance"), [(".jpg", "bayer_rggb8; jpeg compressed ", 12),
+                                                           (".png", "bayer_rggb8; png compressed ", 1)])
+def test_a_compressed_mosaic_is_given_its_colours(picture, suffix, form, tolerance):
+    big = np.kron(picture, np.ones((4, 4, 1), np.uint8))
+    data = cv2.imencode(suffix, bayer(big, "rggb"), [cv2.IMWRITE_JPEG_QUALITY, 98])[1]
+    read = stored_image(CompressedImage(format=form, data=array("B", data.tobytes()))).read(2)
+    for rows, columns, colour in ((slice(4, 36), slice(4, 56), RED), (slice(4, 36), slice(64, 116), GREEN),
+                                  (slice(44, 76), slice(4, 56), BLUE)):
+        assert np.abs(read[rows, columns].mean((0, 1)) - colour).max() <= tolerance
+
+
+def test_an_image_that_was_a_mosaic_before_it_was_compressed_in_colour_stays_as_it_is(picture):
+    plain, once_bayer = (CompressedImage(format=form, data=array("B", jpeg(picture)))
+                         for form in ("jpeg", "bayer_rggb8; jpeg compressed bgr8"))
+    np.testing.assert_array_equal(read_compressed(once_bayer), read_compressed(plain))
+
+
+@pytest.mark.parametrize(("form", "named"), [
+    ("16UC1; compressedDepth png", "compressedDepth, no picture"), ("h264", "packet of video, format 'h264'"),
+    ("rgb8; hevc", "packet of video")])
+def test_what_is_no_picture_is_refused_by_name(form, named):
+    with pytest.raises(ImageError, match=named):
+        stored_image(CompressedImage(format=form, data=array("B", bytes(100))))
+
+
+def test_a_picture_larger_than_any_camera_is_refused_before_it_is_decoded():
+    data = bytearray(cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(ImageError, match=r"larger than any camera's; check the driver: 60000×60000|corrupt"):
+        stored_image(CompressedImage(format="png", data=array("B", bytes(data))))
+
+
+@pytest.mark.parametrize("padding", [0, 6])
+@pytest.mark.parametrize("encoding", ["nv12", "nv21", "i420"])
+@pytest.mark.parametrize("declares_all", [False, True], ids=["height of the picture", "height of all planes"])
+def test_planar_yuv_is_read_by_the_equations_of_bt_601(encoding, padding, declares_all):
+    y, u, v, height, width = 110, 90, 160, 4, 6
+    step = width + padding
+    luma = np.full((height, step), y, np.uint8)
+    if encoding == "i420":
+        chroma = np.concatenate([np.full(height * step // 4, value, np.uint8) for value in (u, v)])
+    else:
+        chroma = np.tile(np.array([u, v] if encoding == "nv12" else [v, u], np.uint8), height * step // 4)
+    message = Image(height=height * 3 // 2 if declares_all else height, width=width, encoding=encoding, step=step,
+                    data=array("B", luma.tobytes() + chroma.tobytes()))
+    light = 1.164 * (y - 16)
+    expected = [light + 1.596 * (v - 128), light - 0.813 * (v - 128) - 0.391 * (u - 128), light + 2.018 * (u - 128)]
+    assert stored_image(message).size == (width, height)
+    assert np.abs(read_image(message).astype(int) - np.array(expected)).max() < 2
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_fewer_bits_in_sixteen_are_recognised_by_their_maximum(picture, bits):
+    grey = picture[:, :, 1].copy()
+    grey[0, 0] = 255
+    depth = SampleDepth()
+    for dark in (1, 8):  # the second image is dark, and still of the same camera
+        deep = (grey // dark).astype(np.uint16) << (bits - 8)
+        read = read_image(message_of(deep, "mono16"), depth)
+        np.testing.assert_array_equal(read[:, :, 0], grey // dark)
+
+
+WIDE = ImageConfig(width=256, height=96, zoom=1.0, augment={"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False})
+DISTORTIONS = {"equidistant": [0.108, -0.065, 0.028, -0.041], "plumb_bob": [-0.3, 0.1, 0.002, -0.001, 0.0],
+               "rational_polynomial": [0.78, -2.98, 7e-4, 5e-5, 1.7, 0.657, -2.81, 1.63]}  # fmt: skip
+RAW = np.array([[300.0, 0, 320], [0, 300, 120], [0, 0, 1]])
+
+
+def distorted_info(model: str, **fields: object) -> CameraInfo:
+    return CameraInfo(width=640, height=240, distortion_model=model, d=DISTORTIONS[model], k=RAW.ravel().tolist(),
+                      **fields)
+
+
+def distorted_dots(model: str, rays: np.ndarray) -> np.ndarray:
+    """(240, 640, 3) with a white dot where OpenCV's own projection says that each ray (N, 3) meets the sensor."""
+    nowhere, coefficients = np.zeros(3), np.array(DISTORTIONS[model])
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    arguments = (nowhere, nowhere, RAW, coefficients)
+    pixels = project(rays.reshape(-1, 1, 3), *arguments)[0].reshape(-1, 2)
+    dots = np.zeros((240, 640, 3), np.uint8)
+    for x, y in pixels:
+        cv2.circle(dots, (round(x * 16), round(y * 16)), 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+    return dots
+
+
+@pytest.mark.parametrize("p", [[], RAW], ids=["no P", "P is K"])
+@pytest.mark.parametrize("model", DISTORTIONS)
+def test_a_distorted_image_is_seen_as_the_pinhole_that_the_student_is_told(model, p):
+    """Each dot is where the view's own intrinsics say that its ray is, to half a pixel of the view."""
+    fields = {"p": np.column_stack([p, np.zeros(3)]).ravel().tolist()} if len(p) else {}
+    for degrees in (-35, -20, 0, 12, 35):
+        ray = np.array([[np.tan(np.radians(degrees)), 0.1, 1.0]])
+        stored = stored_image(message_of(distorted_dots(model, ray), "rgb8"))
+        calibration = read_calibration(distorted_info(model, **fields), stored.size)
+        view, image_from_stored = undistorted_view(stored, calibration, WIDE)
+        u, v, w = image_from_stored @ calibration.intrinsics @ ray[0]
+        rows, columns = np.nonzero(view[:, :, 0] > 100)
+        assert len(rows)
+        scale = image_from_stored[0, 0]  # the dot's circle is round in pixels that begin at their middle
+        assert abs(columns.mean() + 0.5 - u / w - scale / 2) < 0.7
+        assert abs(rows.mean() + 0.5 - v / w - scale / 2) < 0.7
+
+
+def test_an_image_that_its_calibration_calls_rectified_is_not_undistorted():
+    rectified = [280.0, 0, 310, 0, 0, 280, 118, 0, 0, 0, 1, 0]
+    calibration = read_calibration(distorted_info("plumb_bob", p=rectified), (640, 240))
+    assert not len(calibration.distortion)
+    np.testing.assert_allclose(calibration.intrinsics[0], rectified[:3])
+
+
+def test_without_distortion_the_way_of_the_view_is_that_of_offline_data(picture):
+    stored = stored_image(message_of(picture, "rgb8"))
+    calibration = read_calibration(CameraInfo(width=60, height=40, k=RAW.ravel().tolist(), d=[0.0] * 5), stored.size)
+    for found, expected in zip(undistorted_view(stored, calibration, WIDE), view_of(stored, WIDE), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_distortion_that_nobody_knows_is_refused_by_name():
+    message = CameraInfo(width=640, height=240, distortion_model="omni", d=[0.1] * 4, k=RAW.ravel().tolist())
+    with pytest.raises(ImageError, match="distortion of the model 'omni'; publish rectified images"):
+        read_calibration(message, (640, 240))

@@ -48,7 +48,7 @@ class Taker(threading.Thread):
         self.start()
 
     def run(self):
-        self._taken = self._sync.take()
+        self._taken = self._sync.get()
 
     @property
     def waits(self):
@@ -68,7 +68,7 @@ def take(sync):
 
 def test_a_set_goes_out_as_soon_as_every_camera_has_its_image(sync, image):
     for camera, stamp in enumerate((0, 10, 20)):
-        sync.give(camera, image(stamp))
+        sync.put(camera, image(stamp))
     found = take(sync)
     assert stamps(found) == [0, 10, 20]
     assert found.stamp_ns == START + 10 * MS
@@ -78,13 +78,13 @@ def test_a_set_goes_out_as_soon_as_every_camera_has_its_image(sync, image):
 def test_whoever_takes_first_is_woken_by_the_last_image(sync, image):
     taker = Taker(sync)
     for camera in range(3):
-        sync.give(camera, image(5))
+        sync.put(camera, image(5))
     assert stamps(taker.taken()) == [5, 5, 5]
 
 
 def test_a_camera_that_does_not_come_is_left_out_at_the_deadline(sync, clock, image):
-    sync.give(0, image(0))
-    sync.give(2, image(4))
+    sync.put(0, image(0))
+    sync.put(2, image(4))
     taker = Taker(sync)
     clock.advance(0.1)
     assert taker.waits
@@ -94,22 +94,22 @@ def test_a_camera_that_does_not_come_is_left_out_at_the_deadline(sync, clock, im
 
 def test_a_camera_that_has_long_been_silent_is_not_waited_for_until_it_is_back(sync, image):
     for camera in range(3):
-        sync.give(camera, image(0, age_s=SILENT_S + 0.9))
+        sync.put(camera, image(0, age_s=SILENT_S + 0.9))
     take(sync)
     for stamp in (300, 600):
-        sync.give(0, image(stamp, age_s=(1800 - 3 * stamp) * 1e-3))
-        sync.give(1, image(stamp, age_s=(1800 - 3 * stamp) * 1e-3))
+        sync.put(0, image(stamp, age_s=(1800 - 3 * stamp) * 1e-3))
+        sync.put(1, image(stamp, age_s=(1800 - 3 * stamp) * 1e-3))
     assert stamps(take(sync)) == [600, 600, None]
     for camera in range(3):
-        sync.give(camera, image(700))
+        sync.put(camera, image(700))
     assert stamps(take(sync)) == [700, 700, 700]
 
 
 def test_after_a_pause_of_all_cameras_none_counts_as_silent(sync, image, clock):
     for camera in range(3):
-        sync.give(camera, image(0, age_s=20.0))
+        sync.put(camera, image(0, age_s=20.0))
     take(sync)
-    sync.give(0, image(20_000))
+    sync.put(0, image(20_000))
     taker = Taker(sync)
     assert taker.waits  # the others have their chance
     clock.advance(0.2)
@@ -119,21 +119,21 @@ def test_after_a_pause_of_all_cameras_none_counts_as_silent(sync, image, clock):
 @pytest.mark.parametrize("off", [-400, 400], ids=["old", "ahead"])
 def test_an_image_that_is_too_far_from_the_others_is_left_out_either_way(sync, off, image, clock):
     for camera, stamp in enumerate((1000, 1000 + off, 1010)):
-        sync.give(camera, image(stamp))
+        sync.put(camera, image(stamp))
     clock.advance(0.3)
     assert stamps(take(sync)) == [1000, None, 1010]
 
 
 def test_a_camera_at_half_rate_gives_its_last_image_twice_while_that_is_near_enough(sync, image, clock):
     for camera in range(3):
-        sync.give(camera, image(0))
+        sync.put(camera, image(0))
     assert stamps(take(sync)) == [0, 0, 0]
     for camera in (0, 1):
-        sync.give(camera, image(50))
+        sync.put(camera, image(50))
     clock.advance(0.3)
     assert stamps(take(sync)) == [50, 50, 0]
     for camera in (0, 1):
-        sync.give(camera, image(120))
+        sync.put(camera, image(120))
     clock.advance(0.3)
     assert stamps(take(sync)) == [120, 120, None]
 
@@ -141,31 +141,31 @@ def test_a_camera_at_half_rate_gives_its_last_image_twice_while_that_is_near_eno
 def test_of_many_images_the_newest_are_taken(sync, image):
     for stamp in range(0, 1000, 10):
         for camera in range(3):
-            sync.give(camera, image(stamp))
+            sync.put(camera, image(stamp))
     assert stamps(take(sync)) == [990, 990, 990]
 
 
 def test_an_image_out_of_order_is_not_used_and_said_so(sync, image):
     for camera in range(3):
-        assert sync.give(camera, image(100)) == ""
-    assert sync.give(1, image(60)) == LATE
-    assert sync.give(1, image(100)) == LATE
+        assert sync.put(camera, image(100)) == ""
+    assert sync.put(1, image(60)) == LATE
+    assert sync.put(1, image(100)) == LATE
     assert stamps(take(sync)) == [100, 100, 100]
 
 
 def test_time_that_jumps_back_begins_anew(sync, image):
     for camera in range(3):
-        sync.give(camera, image(60_000))
+        sync.put(camera, image(60_000))
     take(sync)
-    assert [sync.give(camera, image(0)) for camera in range(3)] == [JUMPED, "", ""]
+    assert [sync.put(camera, image(0)) for camera in range(3)] == [JUMPED, "", ""]
     assert stamps(take(sync)) == [0, 0, 0]
 
 
 def test_with_a_reference_the_images_nearest_to_it_are_taken_and_its_stamp_is_the_moment(sync_of, image, clock):
     sync = sync_of(2, TOLERANCE_NS, deadline_s=5.0, referenced=True)
     for stamp in (0, 80, 160):
-        sync.give(0, image(stamp))
-        sync.give(1, image(stamp + 30))
+        sync.put(0, image(stamp))
+        sync.put(1, image(stamp + 30))
     sync.refer(START + 90 * MS, clock())
     found = take(sync)
     assert stamps(found) == [80, 110]
@@ -174,13 +174,13 @@ def test_with_a_reference_the_images_nearest_to_it_are_taken_and_its_stamp_is_th
 
 def test_a_reference_waits_for_images_that_may_still_come_nearer(sync_of, image, clock):
     sync = sync_of(2, TOLERANCE_NS, deadline_s=5.0, referenced=True)
-    sync.give(0, image(70))
-    sync.give(1, image(70))
+    sync.put(0, image(70))
+    sync.put(1, image(70))
     sync.refer(START + 100 * MS, clock())
     taker = Taker(sync)
     assert taker.waits
-    sync.give(0, image(110))
-    sync.give(1, image(150))
+    sync.put(0, image(110))
+    sync.put(1, image(150))
     assert stamps(taker.taken()) == [110, 70]
 
 
@@ -188,10 +188,10 @@ def test_a_jump_ahead_does_not_take_the_images_of_a_reference_that_still_waits(s
     """The last moment of a drive waits for images that may come nearer, and those of the next drive come."""
     sync = sync_of(2, TOLERANCE_NS, deadline_s=60.0, referenced=True)
     for camera in range(2):
-        sync.give(camera, image(90))
+        sync.put(camera, image(90))
     sync.refer(START + 100 * MS, clock())
     for camera in range(2):
-        sync.give(camera, image(1_000_000))
+        sync.put(camera, image(1_000_000))
     assert stamps(take(sync)) == [90, 90]
 
 

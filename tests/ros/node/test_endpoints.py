@@ -14,12 +14,12 @@ from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.health.endpoints import (
     no_publisher_events,
-    offers_of,
     publisher_events,
+    qos_offers,
     subscription_events,
     why_nothing_comes,
 )
-from vexkd_ros.health.offers import Asked
+from vexkd_ros.health.qos_match import QosOffer, QosRequest, qos_mismatch
 
 CLOUD, TF = "sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage"
 RELIABLE, BEST_EFFORT = (QoSProfile(depth=1, reliability=policy)
@@ -41,23 +41,23 @@ def nodes() -> Iterator[tuple[Node, Node]]:
 
 
 def found(nodes: tuple[Node, Node], topic: str) -> None:
-    wait_for(lambda: [offer.node for offer in offers_of(nodes[1], topic)] == ["/driver"], f"a publisher of {topic}")
+    wait_for(lambda: [offer.node for offer in qos_offers(nodes[1], topic)] == ["/driver"], f"a publisher of {topic}")
 
 
 def test_a_topic_that_nobody_publishes_is_said_to_be_so_with_what_there_is_of_its_type(nodes):
     assert "nobody any sensor_msgs/msg/PointCloud2: start the sensor's driver" in why_nothing_comes(
-        nodes[1], "/points", Asked(CLOUD, reliable=True))
+        nodes[1], "/points", QosRequest(CLOUD, reliable=True))
     nodes[0].create_publisher(PointCloud2, "/velodyne_points", RELIABLE)
     found(nodes, "/velodyne_points")
-    assert why_nothing_comes(nodes[1], "/points", Asked(CLOUD, reliable=True)) == (
+    assert why_nothing_comes(nodes[1], "/points", QosRequest(CLOUD, reliable=True)) == (
         "nobody publishes /points: remap to one of /velodyne_points")
 
 
 @pytest.mark.parametrize(("kind", "offered", "asked", "said"), [
-    (PointCloud2, BEST_EFFORT, Asked(CLOUD, True), "/driver offers /a1 best effort, the node asks for reliable"),
-    (PointCloud2, RELIABLE, Asked(CLOUD, False), "/driver publishes /a2, but nothing comes: is it running"),
-    (LaserScan, RELIABLE, Asked(CLOUD, True), "/driver publishes /a3 as sensor_msgs/msg/LaserScan, not"),
-    (PointCloud2, RELIABLE, Asked(CLOUD, True, latched=True), "/driver offers /a4 volatile, the node asks"),
+    (PointCloud2, BEST_EFFORT, QosRequest(CLOUD, True), "/driver offers /a1 best effort, the node asks for reliable"),
+    (PointCloud2, RELIABLE, QosRequest(CLOUD, False), "/driver publishes /a2, but nothing comes: is it running"),
+    (LaserScan, RELIABLE, QosRequest(CLOUD, True), "/driver publishes /a3 as sensor_msgs/msg/LaserScan, not"),
+    (PointCloud2, RELIABLE, QosRequest(CLOUD, True, latched=True), "/driver offers /a4 volatile, the node asks"),
 ], ids=["best effort", "compatible", "type", "latched"])
 def test_what_a_publisher_offers_is_compared_with_what_is_asked(nodes, kind, offered, asked, said):
     topic = said.split()[2].rstrip(",")
@@ -96,8 +96,17 @@ def test_rclpy_looks_at_no_event_that_nobody_reports(nodes):
     assert [len(entity.event_handlers) for entity in (quiet, loud, heard)] == [0, 1, 1]
 
 
+@pytest.mark.parametrize(("topic", "cure"), [
+    ("/points", "set input_reliability:=best_effort, or make the publisher reliable"),
+    ("/tf", "make the publisher reliable, as tf2's broadcasters are"),
+])
+def test_the_cure_for_a_publisher_that_is_best_effort_names_a_parameter_only_where_it_governs_the_topic(topic, cure):
+    mismatch = qos_mismatch(topic, QosOffer("/driver", TF, reliable=False, latched=False), QosRequest(TF, True))
+    assert mismatch == f"/driver offers {topic} best effort, the node asks for reliable: {cure}"
+
+
 def test_a_static_transform_that_is_not_latched_is_named(nodes):
     nodes[0].create_publisher(TFMessage, "/tf_static", RELIABLE)
     found(nodes, "/tf_static")
     assert "as every publisher of /tf_static must be" in why_nothing_comes(
-        nodes[1], "/tf_static", Asked(TF, reliable=True, latched=True))
+        nodes[1], "/tf_static", QosRequest(TF, reliable=True, latched=True))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import PointCloud2, PointField
 
-from vexkd_ros.inputs.pointcloud import CloudError, read_cloud
+from vexkd_ros.inputs.errors import CloudError
+from vexkd_ros.inputs.pointcloud import read_cloud
 
 
 def field(name: str, offset: int, datatype: int) -> PointField:
@@ -45,10 +46,48 @@ def test_an_organised_cloud_with_padded_rows_is_read_row_by_row():
 
 
 def test_points_with_a_number_that_is_not_finite_in_float32_are_left_out(make_cloud):
-    points = np.array([[1, 2, 3, 4], [np.nan, 0, 0, 0], [0, -np.inf, 0, 0], [0, 0, 0, np.nan], [1e300, 0, 0, 0]])
+    points = np.array([[1, 2, 3, 4], [np.nan, 0, 0, 0], [0, -np.inf, 0, 0], [1, 0, np.nan, 1], [1e300, 0, 0, 0]])
     cloud = read_cloud(make_cloud(points, kind="<f8"))
     np.testing.assert_array_equal(cloud.points, [[1, 2, 3, 4]])
     assert cloud.removed == 4
+
+
+def test_rays_without_return_are_left_out_whether_they_are_nan_or_zero(make_cloud):
+    rays = np.array([[0, 0, 0, 7], [0, 0, 0.5, 7], [-0.0, 0, 0, 0], [np.nan, np.nan, np.nan, 0]])
+    cloud = read_cloud(make_cloud(rays))
+    np.testing.assert_array_equal(cloud.points, [[0, 0, 0.5, 7]])
+    assert cloud.removed == 3
+
+
+def test_intensity_that_is_no_number_is_zero_and_its_point_stays(make_cloud):
+    cloud = read_cloud(make_cloud(np.array([[1, 2, 3, np.nan], [4, 5, 6, np.inf], [7, 8, 9, 10]])))
+    np.testing.assert_array_equal(cloud.points, [[1, 2, 3, 0], [4, 5, 6, 0], [7, 8, 9, 10]])
+    assert cloud.removed == 0
+
+
+def test_another_field_is_read_as_intensity_with_its_scale(make_cloud):
+    message = make_cloud(np.array([[1, 2, 3, 9, 0.5]]), names=("x", "y", "z", "intensity", "reflectivity"))
+    np.testing.assert_array_equal(read_cloud(message, "reflectivity", 100.0).points, [[1, 2, 3, 50]])
+    assert not read_cloud(message, "ambient").has_intensity
+
+
+@pytest.mark.parametrize("row_step", [6 * 5 * 16, 0, 5], ids=["whole cloud", "zero", "width"])
+def test_a_row_step_that_drivers_get_wrong_is_read_where_the_data_have_the_right_length(make_cloud, row_step):
+    points = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    message = make_cloud(points, rows=6)
+    assert not read_cloud(message).layout_warning
+    message.row_step = row_step
+    cloud = read_cloud(message)
+    np.testing.assert_array_equal(cloud.points, points)
+    assert cloud.layout_warning.startswith("the cloud's row_step is wrong")
+
+
+@pytest.mark.parametrize("offset", [13, 2**31 - 1, 2**31, 2**32 - 1])
+def test_a_field_beyond_its_point_is_refused_before_anything_is_read(make_cloud, offset):
+    message = make_cloud(np.ones((10, 4)))
+    message.fields[3].offset = offset
+    with pytest.raises(CloudError, match=f"beyond its point_step.*intensity ends at {offset + 4}"):
+        read_cloud(message)
 
 
 def test_a_cloud_without_points_is_no_error(make_cloud):
@@ -60,7 +99,7 @@ def test_a_cloud_without_points_is_no_error(make_cloud):
     ({"data": array("B", bytes(100))}, "less data than it declares"),
     ({"point_step": 8}, "beyond its point_step"),
     ({"fields": []}, "no field x, y, z"),
-    ({"height": 2, "width": 5, "row_step": 10}, "longer than its row_step"),
+    ({"height": 2, "width": 4, "row_step": 10}, "longer than its row_step"),
     ({"fields": [field("x", 0, 42), field("y", 4, 7), field("z", 8, 7)]}, "field x has no known datatype"),
     ({"height": 2**31, "width": 2**31, "row_step": 2**32 - 1}, "longer than its row_step"),
 ])  # fmt: skip

@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
 from vexkd_model.geometry.transforms import matrix_from_pose, yaw_of
+from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.poses import Poses
 from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
-from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.inputs.unavailable import TransformUnavailable
+from vexkd_ros.inputs.transforms import STRAYS, TransformBuffer
 
 SECOND = 10**9
 NOON = 1_533_000_000 * SECOND  # to tf2, zero is no time
@@ -140,17 +140,79 @@ def test_numbers_that_are_no_pose_are_refused(buffer, pose):
 
 
 def test_a_frame_that_gets_another_parent_leaves_the_old_one(driving):
-    driving.insert("map", "base_link", NOON + SECOND, (7, 0, 0), REST)
-    np.testing.assert_allclose(driving.lookup("map", "lidar", NOON + SECOND)[:3, 3], [7, 0, 2], atol=1e-12)
+    driving.insert("map", "base_link", NOON + 3 * SECOND, (7, 0, 0), REST)
+    np.testing.assert_allclose(driving.lookup("map", "lidar", NOON + 3 * SECOND)[:3, 3], [7, 0, 2], atol=1e-12)
     with pytest.raises(TransformUnavailable, match="names odom"):
-        driving.lookup("odom", "lidar", NOON + SECOND)
+        driving.lookup("odom", "lidar", NOON + 3 * SECOND)
+    assert not driving.conflicts()
+
+
+def test_two_parents_at_one_time_are_named_and_the_first_one_stays(driving):
+    """AMCL that is set to publish map → base_link beside odometry's odom → base_link."""
+    for i in range(20):
+        stamp = NOON + SECOND + i * SECOND // 50
+        driving.insert("odom", "base_link", stamp, (10 + i, 0, 0), REST)
+        driving.insert("map", "base_link", stamp + SECOND // 100, (500, 0, 0), REST)
+        assert driving.lookup("odom", "base_link", stamp)[0, 3] == pytest.approx(10 + i)
+    conflict, = driving.conflicts()
+    assert conflict == ("base_link has two parents on /tf, odom and map, with stamps 0.010 s apart; odom is used: let "
+                        "only one node publish base_link")
 
 
 def test_time_that_jumps_back_forgets_the_future_and_keeps_what_is_static(driving):
     driving.insert("odom", "base_link", NOON - 100 * SECOND, (1, 0, 0), REST)
+    # A cloud of that time says that it is no stray message.
+    np.testing.assert_allclose(driving.lookup("odom", "lidar", NOON - 100 * SECOND)[:3, 3], [1, 0, 2], atol=1e-12)
     with pytest.raises(TransformUnavailable):
         driving.lookup("odom", "base_link", NOON + SECOND)
-    np.testing.assert_allclose(driving.lookup("odom", "lidar", NOON - 100 * SECOND)[:3, 3], [1, 0, 2], atol=1e-12)
+
+
+def test_time_that_stays_back_has_jumped_though_nobody_asks(driving):
+    for i in range(STRAYS):
+        driving.insert("odom", "base_link", NOON - 5 * SECOND + i * SECOND // 50, (i, 0, 0), REST)
+    with pytest.raises(TransformUnavailable, match="beyond the newest"):
+        driving.lookup("odom", "base_link", NOON)
+    assert driving.lookup("odom", "base_link", NOON - 5 * SECOND + SECOND // 50)[0, 3] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("stray", [0, NOON - 2 * SECOND], ids=["stamp 0, as a filter that starts", "two seconds late"])
+def test_one_old_message_is_dropped_and_not_the_history(driving, stray):
+    driving.insert("odom", "base_link", stray, (77, 0, 0), REST)
+    assert driving.lookup("odom", "base_link", NOON + SECOND // 2)[0, 3] == pytest.approx(5)
+
+
+def test_the_clocks_of_frames_that_nobody_asks_for_do_not_matter(driving):
+    """Two publishers of one wheel, one with a clock that is two seconds late."""
+    for i in range(40):
+        driving.insert("base_link", "wheel", NOON + SECOND + i - 2 * SECOND * (i % 2), (0, 1, 0), REST)
+    assert driving.lookup("odom", "lidar", NOON + SECOND // 2)[0, 3] == pytest.approx(5)
+    for _ in range(2 * STRAYS):
+        driving.insert("base_link", "wheel", NOON - 50 * SECOND, (0, 1, 0), REST)
+    assert driving.lookup("odom", "lidar", NOON + SECOND // 2)[0, 3] == pytest.approx(5)
+
+
+def test_static_broadcasters_that_disagree_are_named_with_amounts_where_the_frame_is_used(driving):
+    driving.insert("base_link", "camera", NOON, (1, 0, 0), REST, static=True)
+    driving.insert("base_link", "camera", NOON, (1.3, 0, 0), turn(np.radians(2)), static=True)
+    driving.insert("base_link", "lidar", NOON + SECOND, (0, 0, 2), REST, static=True)  # the same, said twice
+    driving.lookup("base_link", "lidar", NOON)
+    assert not driving.conflicts()
+    np.testing.assert_allclose(driving.lookup("base_link", "camera", NOON)[:3, 3], [1.3, 0, 0], atol=1e-9)
+    conflict, = driving.conflicts()
+    assert conflict.startswith("two transforms base_link → camera on /tf_static differ by 0.300 m and 2.00°")
+    driving.insert("chassis", "camera", NOON, (0, 0, 0), REST, static=True)
+    assert driving.conflicts()[0].startswith("camera has two parents on /tf_static, base_link and chassis")
+
+
+def test_a_stamp_that_no_clock_has_is_refused(buffer):
+    with pytest.raises(ValueError, match="odom → base_link has a stamp before 1970"):
+        buffer.insert("odom", "base_link", -37 * SECOND, (0, 0, 0), REST)
+
+
+def test_where_tf_is_elsewhere_the_reason_says_so():
+    buffer = TransformBuffer(Poses, hint=lambda: "; or listen to /robot1/tf")
+    with pytest.raises(TransformUnavailable, match=r"names lidar or base_link; .*; or listen to /robot1/tf$"):
+        buffer.lookup("base_link", "lidar", NOON)
 
 
 def test_frames_may_be_named_as_in_ros_1(buffer):

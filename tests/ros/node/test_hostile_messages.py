@@ -1,0 +1,73 @@
+"""Messages that no driver should send, over real DDS, to a student_node: it lives, says why, and answers the next."""
+
+import numpy as np
+import pytest
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import PointCloud2
+
+SECOND = 10**9
+BROKEN = b"\xff\xfe\xfd"  # no UTF-8
+
+
+@pytest.fixture(scope="module")
+def points() -> np.ndarray:
+    random = np.random.default_rng(1)
+    xyz = random.uniform([-50, -50, -2], [50, 50, 1], (3000, 3))
+    return np.column_stack([xyz, random.uniform(0, 255, len(xyz))]).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def node(start_node, package, vehicle):
+    node = start_node(model=package, threads=1, input_reliability="reliable", tf_timeout=1.0)
+    vehicle.wait_until_node_listens()
+    yield node
+    assert node.process.poll() is None, node.log
+    assert node.stop() == 0, node.log
+
+
+@pytest.fixture
+def is_dropped(vehicle, make_cloud, points):
+    """Function of a message and a text: it is dropped with that text in /diagnostics, and the next cloud answered."""
+    def check(message: PointCloud2 | bytes, text: str, publisher=None) -> None:
+        vehicle.now_follows_an_input()
+        (publisher or vehicle._points).publish(message)
+        vehicle.send(make_cloud(points[:0, :2], names=("x", "y")))  # itself dropped: no output may hide the reason
+        vehicle.status_that_says(text)
+        assert vehicle.result(vehicle.send(make_cloud(points))).detections
+    return check
+
+
+@pytest.mark.parametrize("seconds", [-37, -(2**31)])
+def test_a_stamp_before_1970_is_dropped(make_cloud, points, is_dropped, seconds):
+    cloud = make_cloud(points)
+    cloud.header.stamp.sec = seconds
+    is_dropped(cloud, "the message's stamp lies before 1970 or after 2038; set the sensor's clock: " + str(seconds))
+
+
+def test_a_stamp_whose_nanoseconds_overflow_is_dropped(make_cloud, points, is_dropped):
+    cloud = make_cloud(points)
+    cloud.header.stamp.sec, cloud.header.stamp.nanosec = 2**31 - 1, 2**32 - 1
+    is_dropped(cloud, "before 1970 or after 2038")
+
+
+def test_a_frame_id_that_is_no_utf8_is_dropped(make_cloud, points, is_dropped):
+    data = serialize_message(make_cloud(points)).replace(b"lidar_top", b"lidar_" + BROKEN)
+    is_dropped(data, "nothing on /tf or /tf_static names lidar_\ufffd")  # as rclpy reads what is no UTF-8
+
+
+def test_half_a_message_is_dropped(make_cloud, points, is_dropped):
+    is_dropped(serialize_message(make_cloud(points))[:1000], "a message on /points is no PointCloud2")
+
+
+@pytest.mark.parametrize("offset", [2**31 - 1, 2**32 - 1])
+def test_a_field_outside_its_point_is_dropped(make_cloud, points, is_dropped, offset):
+    cloud = make_cloud(points)
+    cloud.fields[3].offset = offset
+    is_dropped(cloud, f"beyond its point_step; mend the driver: point_step is 16 bytes, intensity ends at {offset + 4}")
+
+
+def test_transforms_that_are_damaged_are_left_out(vehicle, is_dropped, transforms):
+    message = transforms([("odom", "wheel", vehicle.stamp_ns, (0, 0, 0), (1, 0, 0, 0))])
+    is_dropped(serialize_message(message)[:-9], "a message on /tf is no TFMessage", vehicle._tf)
+    message.transforms[0].header.stamp.sec = -37
+    is_dropped(message, "the transform odom → wheel has a stamp before 1970", vehicle._tf)
