@@ -10,6 +10,7 @@ from vexkd_model.types import Frame, Prediction
 
 LESS = ("out of memory: predicted from the newest sweep alone and without history; use a smaller student or fewer "
         "points, or free memory")
+NOTHING = "out of memory: the frame cannot be predicted; use a smaller student, fewer points, or free memory"
 DT = 4  # column of Frame.points
 # A RuntimeError that is about memory has a class of its own for the GPU's allocator only. The others, by what PyTorch's
 # allocator for CPUs, the CUDA driver, cuBLAS and the C++ library say; "memory" alone is in "memory format", too.
@@ -35,8 +36,7 @@ def predict(predictor: Predictor, frame: Frame) -> tuple[Prediction, str]:
         if not _is_out_of_memory(error):
             raise
         _release(predictor)
-        raise OutOfMemory("out of memory: the frame cannot be predicted; use a smaller student, fewer points, or free "
-                          "memory") from None
+        raise OutOfMemory(NOTHING) from None
 
 
 def _less_of(frame: Frame) -> Frame:

@@ -29,7 +29,7 @@ from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, tf_elsewhere, why_nothing_comes
 from vexkd_ros.health.latency import Latency, latency_message
 from vexkd_ros.health.reporter import Reporter
-from vexkd_ros.inference import OutOfMemory, predict
+from vexkd_ros.inference import NOTHING, predict
 from vexkd_ros.inputs.camera_source import CameraSource
 from vexkd_ros.inputs.errors import InputError
 from vexkd_ros.inputs.latest_slot import PendingInput
@@ -204,8 +204,8 @@ class StudentNode(StatefulNode):
                     self._reporter.report_mismatches(monitor)
             except InputError as error:
                 self._reporter.drop(error.kind, str(error))
-            except OutOfMemory as error:
-                self._reporter.drop(str(error), str(error))
+            except MemoryError:  # of the inference, or of the points before it
+                self._reporter.drop(NOTHING, NOTHING)
             except Exception as error:  # one frame that fails must not silence the node
                 reason = f"the frame failed with {type(error).__name__}; see the log"
                 self._reporter.drop(reason, f"{reason}\n{traceback.format_exc()}")

@@ -33,6 +33,9 @@ def take_in(data: bytes, kind: type, topic: str, receive: Callable[[Any], None],
         receive(_converted(data, kind, topic))
     except InputError as error:
         refuse(error.kind, str(error))
+    except MemoryError:
+        reason = f"out of memory: a message on {topic} cannot be read; free memory, or send fewer points or pixels"
+        refuse(reason, reason)
     except Exception as error:  # one message must not silence the node, whatever is in it
         reason = f"a message on {topic} could not be used, {type(error).__name__}; see the log"
         refuse(reason, f"{reason}\n{traceback.format_exc()}")
@@ -50,6 +53,8 @@ def stamp_ns(stamp: Any) -> int:
 def _converted(data: bytes, kind: type, topic: str) -> Any:
     try:
         return deserialize_message(data, kind)
+    except MemoryError:
+        raise
     except Exception as error:  # the middleware's, and UnicodeDecodeError
         raise InputError(f"a message on {topic} is no {kind.__name__}; mend who publishes it, or what damages it on "
                          "its way", f"{type(error).__name__}: {error}") from None
