@@ -216,7 +216,7 @@ class StudentNode(StatefulNode):
         for reason in poorer:
             self._reporter.degrade(*reason)
         for conflict in self._transforms.conflicts():
-            self._reporter.degrade(conflict)
+            self._reporter.degrade(*conflict)
         converted = time.monotonic()
         prediction, less = predict(loaded.predictor, frame)
         if less:

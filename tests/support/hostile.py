@@ -181,7 +181,7 @@ class Vehicle:
         except InputError as error:
             self._refuse(error.kind, str(error))
         for conflict in self._transforms.conflicts():
-            self._refuse(conflict, conflict)
+            self._refuse(*conflict)
         self._reset_transforms()
 
     def _on_detections(self, add: Callable[[int, Any], list], message: Detection3DArray) -> None:

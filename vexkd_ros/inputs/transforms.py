@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vexkd_model.geometry.transforms import inverse, matrix_from_pose
-from vexkd_ros.inputs.errors import TransformUnavailable
+from vexkd_ros.inputs.errors import Reason, TransformUnavailable
 
 try:
     from vexkd_ros.inputs.tf2_poses import Tf2Poses as AvailablePoses
@@ -85,9 +85,10 @@ class TransformBuffer:
         self._strays.pop(child, None)
         parent = self._parents.get(child, pose.parent)
         if parent != pose.parent and child in self._newest and pose.stamp_ns - newest <= JUMP_NS:
-            self._conflicts[child] = time.monotonic() + TOGETHER_S, (
-                f"{child} has two parents on /tf, {parent} and {pose.parent}, with stamps "
-                f"{abs(pose.stamp_ns - newest) / 1e9:.3f} s apart; {parent} is used: let only one node publish {child}")
+            kind = (f"{child} has two parents on /tf, {parent} and {pose.parent}; {parent} is used: let only one node "
+                    f"publish {child}")
+            apart = f"{abs(pose.stamp_ns - newest) / 1e9:.3f} s between their stamps"
+            self._conflicts[child] = time.monotonic() + TOGETHER_S, Reason(kind, f"{kind} ({apart})")
             return
         self._newest[child] = max(pose.stamp_ns, newest)
         self._store(child, pose, static=False)
@@ -115,13 +116,14 @@ class TransformBuffer:
             if metres < SAME_M and degrees < SAME_DEG:
                 return
             what = f"two transforms {pose.parent} → {child} on /tf_static differ by {metres:.3f} m and {degrees:.2f}°"
-        self._conflicts[child] = math.inf, f"{what}; the later one is used: stop one of those who publish it"
+        text = f"{what}; the later one is used: stop one of those who publish it"
+        self._conflicts[child] = math.inf, Reason(text, text)
 
-    def conflicts(self) -> list[str]:
+    def conflicts(self) -> list[Reason]:
         """List contradictions between publishers about the frames that were looked up, with their cures."""
         with self._changed:
             now = time.monotonic()
-            return [text for child, (until, text) in self._conflicts.items() if child in self._used and until > now]
+            return [reason for child, (until, reason) in self._conflicts.items() if child in self._used and until > now]
 
     def insert_message(self, message: Any, static: bool) -> list[str]:
         """Take in a tf2_msgs/TFMessage; return what is wrong with those of its transforms that had to be left out."""
@@ -185,7 +187,7 @@ class TransformBuffer:
             self._newest: dict[str, int] = {}  # stamp by child frame, of those that move
             self._strays: dict[str, list[_Pose]] = {}  # by child frame: older than its newest by more than JUMP_NS
             self._fixed: dict[str, tuple[_Pose, float]] = {}  # by child frame: on /tf_static, with time.monotonic()
-            self._conflicts: dict[str, tuple[float, str]] = {}  # by child frame: until when it counts, and its text
+            self._conflicts: dict[str, tuple[float, Reason]] = {}  # by child frame: until when it counts
             self._used: set[str] = set()  # child frames of the chains that were looked up
             self._poses = self._make_poses()
 
