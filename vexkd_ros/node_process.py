@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 import rclpy
@@ -17,6 +18,7 @@ from rclpy.utilities import remove_ros_args
 from vexkd_model.process import set_up_process
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+PAUSE_S = 0.01  # after a callback that failed: one that always fails does not take a whole core
 
 
 class StatefulNode(LifecycleNode):
@@ -79,11 +81,21 @@ def _start(node: LifecycleNode) -> bool:
                for transition in (node.trigger_configure, node.trigger_activate))
 
 
+def _receive(executor: SingleThreadedExecutor, node: LifecycleNode) -> None:
+    """Spin until the executor is shut down, whatever a callback raises: rclpy's own are not guarded, as of /clock."""
+    while True:
+        try:
+            return executor.spin()
+        except Exception as error:
+            node.get_logger().error(f"a callback failed, the node goes on; {type(error).__name__}: {_one_line(error)}")
+            time.sleep(PAUSE_S)
+
+
 def _spin(node: LifecycleNode) -> int:
-    """Receive in a thread of its own until a signal comes, or a defect ends it."""
+    """Receive in a thread of its own until a signal comes."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    receiver = threading.Thread(target=executor.spin, name="receiver")
+    receiver = threading.Thread(target=_receive, args=(executor, node), name="receiver")
     receiver.start()
     stopped = None
     while receiver.is_alive() and not stopped:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from rclpy.serialization import serialize_message
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
 
 SECOND = 10**9
@@ -71,3 +72,20 @@ def test_transforms_that_are_damaged_are_left_out(vehicle, is_dropped, transform
     is_dropped(serialize_message(message)[:-9], "a message on /tf is no TFMessage", vehicle._tf)
     message.transforms[0].header.stamp.sec = -37
     is_dropped(message, "the transform odom → wheel has a stamp before 1970", vehicle._tf)
+
+
+def test_a_clock_before_1970_does_not_end_a_node_that_takes_its_time_from_it(vehicle, start_node, package):
+    simulated = start_node("-r", "__node:=simulated", model=package, threads=1, use_sim_time="true")
+    clock = vehicle.node.create_publisher(Clock, "/clock", 10)
+    vehicle.wait_for(lambda: "active, waiting" in simulated.log, "an active node")
+    vehicle.wait_for(clock.get_subscription_count, "the node to listen to /clock")
+    message = Clock()
+    message.clock.sec = -5
+    def is_said() -> bool:
+        clock.publish(message)
+        return "a callback failed, the node goes on; ValueError" in simulated.log
+    vehicle.wait_for(is_said, "the reason in the log")
+    message.clock.sec = 5
+    clock.publish(message)
+    assert simulated.process.poll() is None
+    assert simulated.stop() == 0, simulated.log
