@@ -26,7 +26,7 @@ from machine import machine
 from vexkd_model.data.tables import open_nuscenes
 from vexkd_model.files import write_json
 from vexkd_ros.bags.scene.selection import Selection
-from vexkd_ros.bags.scene.tables import Scene, read_scene
+from vexkd_ros.bags.scene.tables import SceneRecord, read_scene
 from vexkd_ros.bags.scene_bag import SceneBag, write_scene_bag
 from vexkd_ros.bags.writing import STORAGES, BagFormat
 
@@ -34,14 +34,14 @@ LEAST = 0.5  # of a copy's speed
 SENSOR_DATA = Selection(topics=("/lidar/points", "/*/image/compressed"))
 
 
-def copy_files(scene: Scene, folder: Path) -> None:
+def copy_files(scene: SceneRecord, folder: Path) -> None:
     folder.mkdir()
     for channel, captures in scene.sensors.items():
         for capture in captures:
             shutil.copyfile(capture.path, folder / f"{channel}_{capture.path.name}")
 
 
-def bag_writer(scene: Scene, selection: Selection, storage: str) -> Callable[[Path], None]:
+def bag_writer(scene: SceneRecord, selection: Selection, storage: str) -> Callable[[Path], None]:
     return lambda folder: write_scene_bag((SceneBag(folder, "benchmark", selection, BagFormat(storage),
                                                     f"{scene.name}, {storage}", shows_progress=False), scene))
 

@@ -23,7 +23,7 @@ class _Child:
 
 
 class Children:
-    """A `with` block of named processes; all have ended when it is left, however it is left.
+    """Named processes of a `with` block; all have ended when it is left, however it is left.
 
     Inside, Ctrl-C, SIGTERM and SIGHUP only raise a flag, that `watch` turns into KeyboardInterrupt: no process can be
     started and forgotten. Each child has a session of its own, so that Ctrl-C reaches it in our order and not at once.
@@ -51,10 +51,9 @@ class Children:
     def start(self, name: str, command: Sequence[str], log: Path | None = None) -> None:
         """Start a process; what it says goes into the file `log`, or to our own stderr."""
         with log.open("wb") if log else open(os.devnull, "wb") as sink:
-            output = {"stdout": sink, "stderr": subprocess.STDOUT} if log else {"stdout": sink}
             self._children[name] = _Child(subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=self._environment, start_new_session=True,
-                preexec_fn=_hear_sigint, **output), log)
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT if log else None,
+                env=self._environment, start_new_session=True, preexec_fn=_hear_sigint), log)
 
     def watch(self, seconds: float, until_end_of: str = "") -> None:
         """Return after `seconds`, or as soon as the named process has ended well.
@@ -77,7 +76,7 @@ class Children:
             raise UserError(f"{until_end_of}: not done after {seconds:.0f} s; {others}")
 
     def stop(self, name: str) -> None:
-        """SIGINT and wait; UserError where the process does not end well and in time."""
+        """Send SIGINT and wait; UserError where the process does not end well and in time."""
         self._end(name)
         if self._children[name].process.returncode:
             raise UserError(self._obituary(name))
@@ -109,7 +108,7 @@ class Children:
 
 
 def _hear_sigint() -> None:
-    """A shell's background jobs ignore SIGINT, and so would what they start, which is to end by it."""
+    """Let a child end by SIGINT, which a shell's background jobs, and so what they start, ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -1,4 +1,4 @@
-"""The main job in one command: scenes → bags → the student as a ROS 2 node → official metrics of what it published.
+"""Demo: scenes → bags → the student as a ROS 2 node → official metrics of what it published.
 
 Node, player and recorder are separate processes that talk over DDS, as on a vehicle.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
@@ -25,7 +26,6 @@ from vexkd_model.figures.bev_figure import bev_figure
 from vexkd_model.files import locked, write_json
 from vexkd_model.synth import synthesise
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
@@ -53,7 +53,7 @@ examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A nuScenes folder and its version, v1.0-mini."""
+    """NuScenes folder and its version, v1.0-mini."""
 
     dataroot: Path
     version: str
@@ -88,7 +88,7 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
 
 def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,
                      index: FrameIndex) -> tuple[float, Evaluation]:
-    """The first of the rates at which the node publishes every keyframe, and its score."""
+    """Return the first of the rates at which the node publishes every keyframe, and its score."""
     for rate in rates:
         replay(bags, student, rate, out / "published", out / "log")
         say("score what the node published")
@@ -102,14 +102,14 @@ def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float]
 
 
 def synthetic_scenes(dataroot: Path) -> Dataset:
-    """The validation scenes of the demo's synthetic world."""
+    """Make the validation scenes of the demo's synthetic world."""
     say("make synthetic scenes")
     synthesise(dataroot, "demo", SEED, split="mini_val", workers=os.cpu_count() or 1)
     return Dataset(dataroot, "v1.0-mini")
 
 
 def split_with_scenes(dataset: Dataset) -> str:
-    """The validation split, or the other one where the dataset has no scene of it."""
+    """Return the validation split, or the other one where the dataset has no scene of it."""
     nusc = open_nuscenes(dataset.dataroot, dataset.version)
     for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
         if scenes_of_split(nusc, split):
@@ -129,7 +129,7 @@ def forget_other_data(out: Path, dataset: Dataset) -> None:
 
 
 def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
-    """The index of a split; a damaged one is written anew."""
+    """Open the index of a split; a damaged one is written anew."""
     say("index the keyframes")
     try:
         index = FrameIndex.open(index_dir, split)
@@ -142,11 +142,11 @@ def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
 
 
 def scene_bags(dataset: Dataset, split: str, folder: Path) -> list[Path]:
-    """One bag a scene; a damaged one is written anew."""
+    """Write one bag a scene; a damaged one is written anew."""
     say("write bags")
     for bag in folder.glob("scene-*"):
         try:
-            with open_bag(bag):
+            with open_bag(bag, whole=True):
                 pass
         except UserError:
             shutil.rmtree(bag)
@@ -175,7 +175,7 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
 
 
 def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
-    """The keyframe with the most annotated boxes, from above."""
+    """Draw the keyframe with the most annotated boxes, from above."""
     fullest = max(range(len(index)), key=lambda i: len(index[i].boxes))
     record = index[fullest]
     bev_figure(path, record.load_points(sweeps=1), record.seen_boxes, evaluation.predictions[fullest],
@@ -193,7 +193,7 @@ def sole_user(folder: Path) -> AbstractContextManager[None]:
 
 
 def _duration_s(bag: Path) -> float:
-    with open_bag(bag) as reader:
+    with open_bag(bag, whole=True) as reader:
         return reader.duration * 1e-9
 
 
@@ -202,20 +202,17 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m vexkd_ros.demo", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("python -m vexkd_ros.demo", HELP, EXAMPLE)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for everything (default: out/demo)")
     parser.add_argument("--dataroot", type=Path, help="nuScenes folder (default: synthetic scenes)")
     parser.add_argument("--version", help="v1.0-mini or v1.0-trainval; with --dataroot")
-    parser.add_argument("--rate", type=float, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
+    parser.add_argument("--rate", type=positive_number, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
                         f"{DEFAULT_RATES[1]} where the node does not keep up)")
     parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT})")
 
     def command(arguments: argparse.Namespace) -> None:
         if bool(arguments.dataroot) != bool(arguments.version):
             parser.error("--dataroot and --version go together")
-        if arguments.rate is not None and not arguments.rate > 0:
-            parser.error("--rate must be positive")
         for number in STOPPING:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, signal.default_int_handler)

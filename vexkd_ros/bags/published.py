@@ -1,17 +1,17 @@
-"""What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
+"""Outputs of a student node, read back from a bag as the Predictions they were made from. Needs no ROS."""
 
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import Reader
 
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
-from vexkd_ros.bags.reading import header_stamp_ns, open_bag
+from vexkd_ros.bags.reading import Bag, header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.inputs.detections import read_detections
 
@@ -23,10 +23,11 @@ STAGES = ("wait", "convert", "infer", "publish", "total")
 
 @dataclass(frozen=True)
 class Published:
-    """predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as
-    far as the student has them at all. detects: whether it has detections.
+    """Outputs of a student node in a bag.
 
-    latency: seconds of every published frame, by stage; empty where the node's latencies were not recorded.
+    predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as
+    far as the student has them at all. detects: whether it has detections. latency: seconds of every published frame,
+    by stage; empty where the node's latencies were not recorded.
     """
 
     predictions: dict[int, Prediction]
@@ -60,8 +61,8 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
         latency if latency["total"] else {}, detections in expected)
 
 
-def _expected_topics(reader: Reader, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
-    """What each keyframe must have. A student may lack one of its heads, and then all topics of it, but not some."""
+def _expected_topics(reader: Bag, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
+    """List what each keyframe must have; a student may lack one of its heads, and then all topics of it."""
     there = {connection.topic for connection in reader.connections}
     expected = [topic for head in (boxes, maps) if there.intersection(head) for topic in head]
     missing = sorted(set(expected or boxes) - there)
@@ -70,20 +71,20 @@ def _expected_topics(reader: Reader, boxes: list[str], maps: list[str], bag: Pat
     return expected
 
 
-def _add_latency(latency: dict[str, list[float]], message: object) -> None:
+def _add_latency(latency: dict[str, list[float]], message: Any) -> None:
     values = {pair.key: pair.value for pair in message.status[0].values}
     for stage in STAGES:
         latency[stage].append(float(values[f"{stage}_ms"]) / 1000)
 
 
-def _prediction(stamp: int, detections: object | None, markers: object | None, grids: list[object]) -> Prediction:
+def _prediction(stamp: int, detections: Any, markers: Any, grids: list[Any]) -> Prediction:
     boxes, scores = _boxes(detections, markers.markers if markers else []) if detections else NOTHING
     return Prediction(boxes, scores, np.stack([_probabilities(grid) for grid in grids]) if grids else None,
                       _grid(grids[0]) if grids else None, stamp)
 
 
-def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
-    """The boxes of a message, with the velocities that the markers of the same numbers tell."""
+def _boxes(detections: Any, markers: list) -> tuple[Boxes, np.ndarray]:
+    """Read the boxes of a message, with the velocities that the markers of the same numbers tell."""
     boxes, scores, unknown = read_detections(detections)
     if unknown:
         raise UserError(f"detections: class {unknown[0]!r} is none of {', '.join(DETECTION_CLASSES)}")
@@ -94,13 +95,13 @@ def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
     return boxes, scores
 
 
-def _probabilities(grid: object) -> np.ndarray:
-    """float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
+def _probabilities(grid: Any) -> np.ndarray:
+    """Read float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
     percent = np.asarray(grid.data, np.int8).reshape(grid.info.height, grid.info.width)
     return percent.clip(0).astype(np.float32) / np.float32(100)
 
 
-def _grid(grid: object) -> BevGrid:
+def _grid(grid: Any) -> BevGrid:
     # resolution is float32 in the message; a cell is given in whole tenths of a millimetre
     info, cell = grid.info, round(grid.info.resolution, 4)
     origin = info.origin.position

@@ -1,8 +1,9 @@
-"""Format and message types of our bags: those of ROS 2, vision_msgs and whatever is installed. Needs no ROS."""
+"""Message types of our bags: those of ROS 2, vision_msgs and whatever is installed. Needs no ROS."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -14,15 +15,19 @@ from vexkd_ros.share import REPOSITORY, installed_shares
 
 # distribution: its message types, and the newest format of metadata.yaml that its rosbag2 reads. Humble refuses 9,
 # whose quality of service is written in words; what Humble reads, all later ones read, too.
-DISTRIBUTIONS = {"humble": (Stores.ROS2_HUMBLE, 8), "jazzy": (Stores.ROS2_JAZZY, 9), "kilted": (Stores.ROS2_KILTED, 9)}
+DISTRIBUTIONS: dict[str, tuple[Stores, Literal[8, 9]]] = {
+    "humble": (Stores.ROS2_HUMBLE, 8), "jazzy": (Stores.ROS2_JAZZY, 9), "kilted": (Stores.ROS2_KILTED, 9)}
 OLDEST = "humble"
 VISION_MSGS = "vision_msgs/msg/Detection3DArray"
 
 
 @cache
 def bag_typestore(distro: str = "kilted") -> Typestore:
-    """Types of a distribution, with vision_msgs. What we use has the same fields in all of them; comments and constants
-    in the definitions, which bags carry with them, differ a little."""
+    """Return the types of a distribution, with vision_msgs.
+
+    What we use has the same fields in all of them; comments and constants in the definitions, which bags carry with
+    them, differ a little.
+    """
     store = get_typestore(DISTRIBUTIONS[distro][0])
     if not learn_type(VISION_MSGS, store):
         raise UserError("vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "
@@ -31,13 +36,13 @@ def bag_typestore(distro: str = "kilted") -> Typestore:
 
 
 @cache
-def message_type(name: str) -> type:
-    """The class of a message, "std_msgs/msg/Header", whose fields are its arguments in their order."""
+def message_type(name: str) -> Callable[..., Any]:
+    """Return the class of a message, "std_msgs/msg/Header", whose fields are its arguments in their order."""
     return bag_typestore().types[name]
 
 
 def learn_type(msgtype: str, store: Typestore) -> bool:
-    """Whether the store knows a type, "package/msg/Name", if need be from the definitions of installed packages."""
+    """Tell whether the store knows a type, "package/msg/Name", if need be from definitions of installed packages."""
     found: Typesdict = {}
     missing = [msgtype]
     while missing:
@@ -60,9 +65,10 @@ def _definition_path(msgtype: str) -> Path | None:
 
 
 def _messages_in(description: FieldDesc) -> Iterator[str]:
-    """The message types that a field's description names."""
+    """Yield the message types that a field's description names."""
     kind, argument = description
     if kind == Nodetype.NAME:
-        yield argument
+        yield str(argument)
     elif kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-        yield from _messages_in(argument[0])
+        element: Any = argument[0]
+        yield from _messages_in(element)
