@@ -3,3 +3,7 @@
 
 class UserError(Exception):
     """Error that the user can correct. The message names the file or key and the cure, in one line."""
+
+
+class Interrupted(UserError):
+    """Ctrl-C, where the message says how to go on; exit code 130."""

@@ -4,7 +4,6 @@ Matches as the nuScenes detection metrics do: best score first, each detection t
 class whose centre is less than `distance` away, within the range at which the metrics look at that class.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,24 +11,24 @@ from functools import partial
 import numpy as np
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.utilities import remove_ros_args
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from vexkd_model.command import make_parser, run_command
 from vexkd_model.evaluation.matching import MATCH_DISTANCE_M, match_by_centre, within_range
 from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.stamp_pairs import StampPairs
+from vexkd_ros.node_process import start_errors
 from vexkd_ros.outputs.comparison_markers import comparison_markers
 
 EXAMPLE = """\
 example:
-  comparison_node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.3"""
+  vexkd-comparison-node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.3"""
 
 
 class ComparisonNode(Node):
@@ -86,20 +85,15 @@ class ComparisonNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node; return 0 after SIGINT or SIGTERM, 1 where it cannot start (in one line), 2 for wrong use."""
+    """Run the node until SIGINT or SIGTERM and return the exit code; SystemExit where it cannot start."""
     args = sys.argv if args is None else args
-    parser = argparse.ArgumentParser(prog="comparison_node", description=__doc__, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.parse_args(remove_ros_args(args)[1:])
-    try:
+    return run_command(make_parser("vexkd-comparison-node", __doc__ or "", EXAMPLE), lambda _: _run(args), args[1:])
+
+
+def _run(args: list[str]) -> int:
+    with start_errors():
         rclpy.init(args=args)
         node = ComparisonNode()
-    except InvalidParameterTypeException as error:
-        return _refuse(f"{error}; a number with a fraction is written 1.0")
-    except ParameterException as error:
-        return _refuse(str(error))
-    except RuntimeError as error:
-        return _refuse(f"--ros-args: {error}")
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -108,11 +102,6 @@ def main(args: list[str] | None = None) -> int:
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
-
-
-def _refuse(reason: str) -> int:
-    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

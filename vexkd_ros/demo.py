@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
@@ -25,7 +26,6 @@ from vexkd_model.figures.bev_figure import bev_figure
 from vexkd_model.files import locked, write_json
 from vexkd_model.synth import synthesise
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.evaluator import NODE, Evaluation, KeyframesMissing, evaluate_bag
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
@@ -202,20 +202,17 @@ def _module(name: str, *arguments: str) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m vexkd_ros.demo", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("python -m vexkd_ros.demo", HELP, EXAMPLE)
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for everything (default: out/demo)")
     parser.add_argument("--dataroot", type=Path, help="nuScenes folder (default: synthetic scenes)")
     parser.add_argument("--version", help="v1.0-mini or v1.0-trainval; with --dataroot")
-    parser.add_argument("--rate", type=float, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
+    parser.add_argument("--rate", type=positive_number, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
                         f"{DEFAULT_RATES[1]} where the node does not keep up)")
     parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT})")
 
     def command(arguments: argparse.Namespace) -> None:
         if bool(arguments.dataroot) != bool(arguments.version):
             parser.error("--dataroot and --version go together")
-        if arguments.rate is not None and not arguments.rate > 0:
-            parser.error("--rate must be positive")
         for number in STOPPING:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 signal.signal(number, signal.default_int_handler)

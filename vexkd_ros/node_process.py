@@ -1,20 +1,21 @@
 """Process around a lifecycle node: arguments, start, signals, end."""
 
-import argparse
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
 
+from vexkd_model.command import make_parser, run_command
+from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -32,7 +33,7 @@ class StatefulNode(LifecycleNode):
 
 def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, description: str, example: str,
                        args: list[str] | None = None) -> int:
-    """Run the node; return 0 after SIGINT or SIGTERM, 1 where it cannot start (in one line), 2 for wrong use.
+    """Run the node until SIGINT or SIGTERM and return the exit code; SystemExit where it cannot start.
 
     The node has a parameter `autostart`.
     """
@@ -40,18 +41,13 @@ def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, descrip
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     set_up_process()
     args = sys.argv if args is None else args
-    parser = argparse.ArgumentParser(prog=name, description=description, epilog=example,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    try:
-        parser.parse_args(remove_ros_args(args)[1:])
+    return run_command(make_parser(name, description, example), lambda _: _run(make_node, args), args[1:])
+
+
+def _run(make_node: Callable[[], StatefulNode], args: list[str]) -> int:
+    with start_errors():
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
-    except InvalidParameterTypeException as error:
-        return _refuse(f"{_one_line(error)}; a number with a fraction is written 1.0")
-    except ParameterException as error:
-        return _refuse(_one_line(error))
-    except RuntimeError as error:
-        return _refuse(f"--ros-args: {_one_line(error)}")
     try:
         started = not node.get_parameter("autostart").value or _start(node)
         code = _spin(node) if started else 1
@@ -67,13 +63,21 @@ def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, descrip
     return code
 
 
+@contextmanager
+def start_errors() -> Iterator[None]:
+    """Make a UserError of what rclpy raises of wrong arguments and parameters."""
+    try:
+        yield
+    except InvalidParameterTypeException as error:
+        raise UserError(f"{_one_line(error)}; a number with a fraction is written 1.0") from None
+    except ParameterException as error:
+        raise UserError(_one_line(error)) from None
+    except RuntimeError as error:
+        raise UserError(f"--ros-args: {_one_line(error)}") from None
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _refuse(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 1
 
 
 def _start(node: LifecycleNode) -> bool:

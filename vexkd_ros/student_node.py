@@ -48,7 +48,7 @@ from vexkd_ros.student_parameters import (
 
 TF_DEPTH = 100
 LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
-EXAMPLE = "example:\n  student_node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
+EXAMPLE = "example:\n  vexkd-student-node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class StudentNode(StatefulNode):
 
 def main(args: list[str] | None = None) -> int:
     keep_freed_memory()  # a frame needs what the one before it needed
-    return run_lifecycle_node(StudentNode, "student_node", __doc__ or "", EXAMPLE, args)
+    return run_lifecycle_node(StudentNode, "vexkd-student-node", __doc__ or "", EXAMPLE, args)
 
 
 if __name__ == "__main__":

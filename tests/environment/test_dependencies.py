@@ -3,9 +3,11 @@
 import ast
 import re
 import sys
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 from xml.etree import ElementTree
 
 import pytest
@@ -98,13 +100,20 @@ def test_package_xml_is_valid_and_agrees_with_what_pip_installs():
     assert f'\nlicense = {{text = "{package.licenses[0]}"}}' in project
 
 
-def test_every_command_leads_to_a_function_that_exists():
-    commands = [entry for entry in entry_points(group="console_scripts")
-                if entry.value.startswith(("vexkd_ros.", "vexkd_model."))]
-    assert {entry.name for entry in commands} == {
-        "vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
-        "bag_evaluator", "bag_view"}
-    assert [entry.name for entry in commands if not callable(entry.load())] == []
+@pytest.mark.parametrize(("command", "names"), [
+    ("install", {"vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
+                 "bag_evaluator", "bag_view"}),
+    ("bdist_wheel", {"vexkd", "vexkd-student-node", "vexkd-comparison-node", "vexkd-doctor", "vexkd-nuscenes-to-bag",
+                     "vexkd-bag-player", "vexkd-bag-recorder", "vexkd-bag-evaluator", "vexkd-bag-view"})])
+def test_every_command_of_colcon_and_of_a_wheel_leads_to_a_program(command, names, monkeypatch):
+    told: list[str] = []
+    monkeypatch.setattr("setuptools.setup", lambda **keywords: told.extend(keywords["entry_points"]["console_scripts"]))
+    monkeypatch.setattr(sys, "argv", ["setup.py", command])
+    run_path(str(ROOT / "setup.py"))
+    entries = [EntryPoint(*script.split(" = "), "console_scripts") for script in told]
+    assert {entry.name for entry in entries} == names
+    monkeypatch.setattr("vexkd_ros.programs.run_program", lambda module: import_module(module).main)
+    assert all(callable(entry.load()() if entry.module == "vexkd_ros.programs" else entry.load()) for entry in entries)
 
 
 def test_a_wheel_requires_what_its_modules_import():

@@ -99,9 +99,10 @@ def test_prepare_writes_every_split_that_has_scenes(tiny_dataroot, tmp_path, cap
         assert f"{tmp_path / split}: index complete" in out
 
 
-def test_an_interruption_is_one_line(monkeypatch):
+def test_an_interruption_is_one_line_and_exit_code_130(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vexkd_model.data.prepare.prepare", interrupted)
-    assert exit_of("prepare", "data", "--version", "v1.0-mini") == "vexkd: interrupted"
+    assert exit_of("prepare", "data", "--version", "v1.0-mini") == 130
+    assert capsys.readouterr().err == "vexkd: interrupted\n"

@@ -14,7 +14,7 @@ from vexkd_model.ablation.records import Records
 from vexkd_model.ablation.row_version import check_version, write_version
 from vexkd_model.ablation.table import write_tables
 from vexkd_model.data.index import FrameIndex, index_folder
-from vexkd_model.errors import UserError
+from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.files import locked
 
 STOP_S = 60.0  # from SIGINT to SIGKILL: a training that is asked to stop finishes its step
@@ -53,7 +53,7 @@ def ablate(plan: Plan, out: Path, records: Records) -> None:
             try:
                 problem = _execute(plan, run, failed) or _record(run, records)
             except KeyboardInterrupt:
-                raise UserError(f"{out}: interrupted in {run.name}; the same command goes on") from None
+                raise Interrupted(f"{out}: interrupted in {run.name}; the same command goes on") from None
             if problem:
                 _say(f"{run.name}: {problem}")
                 failed.append(run.name)

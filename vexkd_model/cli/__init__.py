@@ -2,14 +2,10 @@
 is done elsewhere."""
 
 import argparse
-import os
-import sys
-import traceback
 from collections.abc import Sequence
 
 from vexkd_model.cli import data, evaluation, figures, training
-from vexkd_model.cli.arguments import DEBUG_HELP
-from vexkd_model.errors import UserError
+from vexkd_model.command import make_parser, run_command
 
 TOUR = """\
 a first tour:
@@ -22,32 +18,14 @@ a first tour:
 # Imports of torch and of the devkit stand inside the commands: `vexkd --help` must answer at once.
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command; exit code 0, 1 for a failure in one line, 2 for wrong use."""
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.command(arguments)
-    except UserError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        sys.exit(f"vexkd: {error}")
-    except KeyboardInterrupt:
-        sys.exit("vexkd: interrupted")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # a full disk, a place that cannot be written
-        if arguments.debug:
-            traceback.print_exc()
-        sys.exit(f"vexkd: {error.filename}: {error.strerror}" if error.filename else f"vexkd: {error}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vexkd", description="Train, evaluate and export bird's-eye-view models.", epilog=TOUR,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; SystemExit where it fails, with the reason in one line."""
+    parser = make_parser("vexkd", "Train, evaluate and export bird's-eye-view models.", TOUR)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (data, training, evaluation, figures):
         group.add_commands(commands)
-    return parser
+    return run_command(parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    arguments.command(arguments)

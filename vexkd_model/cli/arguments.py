@@ -1,17 +1,20 @@
-"""What the commands share: how a command is described, and how it finds its data."""
+"""Descriptions and arguments that several commands share."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vexkd_model.command import DEBUG_HELP
 from vexkd_model.errors import UserError
 
-DEBUG_HELP = "show the traceback of an error"
+if TYPE_CHECKING:
+    from vexkd_model.data.index import FrameIndex
 
 
 def add_command(commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], text: str,
                 example: str) -> argparse.ArgumentParser:
-    """A command that is named like its function."""
+    """Add a command that is named like its function."""
     command = _described(commands, run.__name__.replace("_", "-"), text, example)
     command.set_defaults(command=run)
     return command
@@ -19,7 +22,7 @@ def add_command(commands: argparse._SubParsersAction, run: Callable[[argparse.Na
 
 def add_group(commands: argparse._SubParsersAction, name: str, text: str,
               example: str) -> argparse._SubParsersAction:
-    """A command that only holds others: `vexkd NAME KIND …`."""
+    """Add a command that only holds others: `vexkd NAME KIND …`."""
     return _described(commands, name, text, example).add_subparsers(required=True, metavar="KIND")
 
 
@@ -59,8 +62,8 @@ def index_dir(arguments: argparse.Namespace) -> Path:
     return arguments.index or index_folder(arguments.dataroot, arguments.version)
 
 
-def open_index(arguments: argparse.Namespace, default: int):
-    """default: which of the version's splits, the first one is for training and the last one for evaluation."""
+def open_index(arguments: argparse.Namespace, default: int) -> "FrameIndex":
+    """Open the chosen split, or the version's by its number: the first is for training, the last for evaluation."""
     from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 
     if arguments.version not in SPLITS_OF_VERSION:

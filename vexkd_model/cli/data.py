@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, index_dir
+from vexkd_model.command import positive_int
 
 
 def synth(arguments: argparse.Namespace) -> None:
@@ -40,7 +41,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--seed", type=int, default=1, help="other seeds give other streets (default: 1)")
     command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
     command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")
-    command.add_argument("--workers", type=int, default=1, help="processes; the files do not depend on it (default: 1)")
+    command.add_argument("--workers", type=positive_int, default=1,
+                         help="processes; the files do not depend on it (default: 1)")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
     command = add_command(commands, prepare, "index a nuScenes folder for training and evaluation",
@@ -48,7 +50,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="folder that holds samples/, sweeps/, maps/")
     add_dataset_arguments(command)
     command.add_argument("--force", action="store_true", help="write a complete index anew")
-    command.add_argument("--workers", type=int, default=1,
+    command.add_argument("--workers", type=positive_int, default=1,
                          help="processes that check files and draw map masks (default: 1)")
     command.add_argument("--skip-bad", action="store_true",
                          help="go on without missing and unreadable files; INDEX/SPLIT_problems.txt lists them")

@@ -13,6 +13,7 @@ from vexkd_model.cli.arguments import (
     add_set_argument,
     open_index,
 )
+from vexkd_model.command import positive_int
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
@@ -127,9 +128,9 @@ def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
-    command.add_argument("--devices", type=int, default=1,
+    command.add_argument("--devices", type=positive_int, default=1,
                          help="GPUs, or processes on a machine without, that train together (default: 1)")
-    command.add_argument("--nodes", type=int, default=1,
+    command.add_argument("--nodes", type=positive_int, default=1,
                          help="machines that train together, each started with the same command or by torchrun "
                               "(default: 1)")
     add_set_argument(command)

@@ -13,7 +13,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.distributed import Shard
-from vexkd_model.errors import UserError
+from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.module import TrainingModule
@@ -80,7 +80,7 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingDataMo
     try:
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
-        _end(trainer, UserError(f"{trainer.default_root_dir}: interrupted; go on with the same command and --resume"))
+        _end(trainer, Interrupted(f"{trainer.default_root_dir}: interrupted; go on with the same command and --resume"))
     except UserError as error:
         _end(trainer, error)
     return trainer.is_global_zero

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vexkd_model.command import make_parser, run_command
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -21,7 +22,6 @@ from vexkd_model.files import write_json
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.published import read_published
 from vexkd_ros.bags.reading import bag_folders
 from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
@@ -33,15 +33,15 @@ wrote down, or, with --student, of a student on the inputs that the bags hold, i
 
 Messages belong to the keyframes that bear their stamps; every keyframe of the split, or of --scenes, must be there."""
 EXAMPLE = """\
-example, after `nuscenes_to_bag data --version v1.0-mini --out bags` and `vexkd prepare data --version v1.0-mini`:
-  bag_evaluator bags/* --student models/lidar_pillar_small --dataroot data --version v1.0-mini --split mini_val
+example, after `vexkd-nuscenes-to-bag data --version v1.0-mini --out bags` and `vexkd prepare data --version v1.0-mini`:
+  vexkd-bag-evaluator bags/* --student models/lidar_pillar_small --dataroot data --version v1.0-mini --split mini_val
 or over DDS, each line in a terminal of its own:
-  student_node --ros-args -r points:=/lidar/points -p model:=models/lidar_pillar_small
-  bag_recorder --out published --namespace /student_node
-  bag_player bags/* --rate 0.25 --wait-for-subscribers /lidar/points
-  bag_evaluator published --dataroot data --version v1.0-mini --split mini_val
+  vexkd-student-node --ros-args -r points:=/lidar/points -p model:=models/lidar_pillar_small
+  vexkd-bag-recorder --out published --namespace /student_node
+  vexkd-bag-player bags/* --rate 0.25 --wait-for-subscribers /lidar/points
+  vexkd-bag-evaluator published --dataroot data --version v1.0-mini --split mini_val
 one scene of the split, which the result then says:
-  bag_evaluator bags/scene-0103 --student … --dataroot data --version v1.0-mini --scenes scene-0103"""
+  vexkd-bag-evaluator bags/scene-0103 --student … --dataroot data --version v1.0-mini --scenes scene-0103"""
 
 
 class KeyframesMissing(UserError):
@@ -153,8 +153,7 @@ def _subset_note(index: FrameIndex) -> tuple[str, ...]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("bag_evaluator", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("vexkd-bag-evaluator", HELP, EXAMPLE)
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folder; several with --student")
     parser.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     parser.add_argument("--version", required=True, help="v1.0-mini or v1.0-trainval")

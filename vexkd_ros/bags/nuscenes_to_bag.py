@@ -2,20 +2,19 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
 
+from vexkd_model.command import existing_folder, make_parser, names, positive_int, run_command, seconds
 from vexkd_model.data.map_masks import expansion_path
 from vexkd_model.data.tables import open_nuscenes, scenes_of_split
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
 from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
@@ -41,11 +40,11 @@ Write one bag folder a scene, OUT/scene-0103, OUT/scene-0916, … and OUT/manife
 Stamps are nuScenes' own. Complete bags are kept, so an interrupted run goes on where it stopped."""
 EXAMPLE = """\
 examples:
-  nuscenes_to_bag data/nuscenes --version v1.0-mini --split mini_val --out bags
-  nuscenes_to_bag data/nuscenes --version v1.0-trainval --out bags --jobs 8 --distro jazzy
-  nuscenes_to_bag data/nuscenes --version v1.0-mini --out small --topics '/lidar/points,/tf*' --start 2 --end 8
+  vexkd-nuscenes-to-bag data/nuscenes --version v1.0-mini --split mini_val --out bags
+  vexkd-nuscenes-to-bag data/nuscenes --version v1.0-trainval --out bags --jobs 8 --distro jazzy
+  vexkd-nuscenes-to-bag data/nuscenes --version v1.0-mini --out small --topics '/lidar/points,/tf*' --start 2 --end 8
 then:
-  bag_player bags/scene-0103        (or: ros2 bag play bags/scene-0103)"""
+  vexkd-bag-player bags/scene-0103        (or: ros2 bag play bags/scene-0103)"""
 
 
 def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | None = None, split: str | None = None,
@@ -142,23 +141,22 @@ def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selec
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("nuscenes_to_bag", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataroot", type=Path, help="folder with the tables' folder, samples/ and sweeps/")
+    parser = make_parser("vexkd-nuscenes-to-bag", HELP, EXAMPLE)
+    parser.add_argument("dataroot", type=existing_folder, help="folder with the tables' folder, samples/ and sweeps/")
     parser.add_argument("--version", required=True, help="v1.0-mini, v1.0-trainval, …")
     parser.add_argument("--out", required=True, type=Path, help="folder for the bags")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--scenes", type=_names, help="scene-0103,scene-0916 (default: all)")
+    which.add_argument("--scenes", type=names, help="scene-0103,scene-0916 (default: all)")
     which.add_argument("--split", help="official split: mini_train, mini_val, train, val")
-    parser.add_argument("--topics", type=_names, default=Selection.topics, metavar="PATTERNS",
+    parser.add_argument("--topics", type=names, default=Selection.topics, metavar="PATTERNS",
                         help="only these, '/lidar/points,/tf*,/cam_*' (default: all)")
-    parser.add_argument("--sensors", type=_names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")
+    parser.add_argument("--sensors", type=names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")
     parser.add_argument("--keyframes", action="store_true", help="sensor data at keyframes only, 2 Hz")
-    parser.add_argument("--start", type=_seconds, default=Selection.start_s, metavar="S",
+    parser.add_argument("--start", type=seconds, default=Selection.start_s, metavar="S",
                         help="seconds after the scene's begin (default: 0)")
-    parser.add_argument("--end", type=_seconds, default=Selection.end_s, metavar="S",
+    parser.add_argument("--end", type=seconds, default=Selection.end_s, metavar="S",
                         help="seconds after the scene's begin (default: its end)")
-    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="scenes at a time (default: 1)")
+    parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="scenes at a time (default: 1)")
     add_format_arguments(parser)
 
     def command(arguments: argparse.Namespace) -> None:
@@ -168,24 +166,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(folder)
 
     return run_command(parser, command, argv)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
 
 
 if __name__ == "__main__":

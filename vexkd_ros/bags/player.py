@@ -19,9 +19,9 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import Connection
 from rosgraph_msgs.msg import Clock
 
+from vexkd_model.command import make_parser, positive_number, run_command, seconds
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.qos import rclpy_profile
 from vexkd_ros.bags.reading import bag_folders, open_bag
 from vexkd_ros.dds import large_messages
@@ -35,9 +35,9 @@ HELP = """\
 Play one or more bags, one after the other, with the recorded quality of service; message bytes stay as they are."""
 EXAMPLE = """\
 examples:
-  bag_player bags/scene-0103 bags/scene-0916
-  bag_player bags/scene-0103 --rate 0.25 --loop --clock
-  bag_player bags/scene-0103 --wait-for-subscribers /lidar/points   (lose no frame: start when somebody listens)"""
+  vexkd-bag-player bags/scene-0103 bags/scene-0916
+  vexkd-bag-player bags/scene-0103 --rate 0.25 --loop --clock
+  vexkd-bag-player bags/scene-0103 --wait-for-subscribers /lidar/points   (lose no frame: start when one listens)"""
 
 
 class BagPlayer:
@@ -175,22 +175,20 @@ def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_fo
             if not loop:
                 break
         player.wait_until_received()
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
     finally:
         print(player.summary(), file=sys.stderr, flush=True)
         node.destroy_node()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("bag_player", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("vexkd-bag-player", HELP, EXAMPLE)
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="bag folder")
-    parser.add_argument("--rate", type=_positive, default=1.0, help="speed; 0.25 is four times slower (default: 1)")
+    parser.add_argument("--rate", type=positive_number, default=1.0,
+                        help="speed; 0.25 is four times slower (default: 1)")
     parser.add_argument("--loop", action="store_true", help="start again after the last bag, until Ctrl-C")
-    parser.add_argument("--clock", nargs="?", type=_positive, const=DEFAULT_CLOCK_HZ, default=0.0, metavar="HZ",
+    parser.add_argument("--clock", nargs="?", type=positive_number, const=DEFAULT_CLOCK_HZ, default=0.0, metavar="HZ",
                         help=f"publish /clock, at {DEFAULT_CLOCK_HZ:.0f} Hz where HZ is not given")
-    parser.add_argument("--start-offset", type=_not_negative, default=0.0, metavar="S", help="leave out the first "
+    parser.add_argument("--start-offset", type=seconds, default=0.0, metavar="S", help="leave out the first "
                         "seconds of each bag, all but what is latched (/tf_static)")
     parser.add_argument("--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC",
                         help="start only when each of these topics has a subscriber")
@@ -209,20 +207,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             rclpy.shutdown()
 
     return run_command(parser, command, argv)
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative or no number")
-    return value
 
 
 if __name__ == "__main__":

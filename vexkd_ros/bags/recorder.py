@@ -15,8 +15,8 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.interfaces import Connection, Qos, QosDurability, QosReliability
 from rosbags.rosbag2 import Writer, WriterError
 
+from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.errors import UserError
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.player import message_class
 from vexkd_ros.bags.qos import LATCHED, STREAM
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
@@ -29,8 +29,8 @@ Record topics until Ctrl-C, SIGTERM, --duration or --idle-timeout. Topics may ap
 receipt. A bag without metadata.yaml was killed before it was complete."""
 EXAMPLE = """\
 examples:
-  bag_recorder --out published /diagnostics --namespace /student_node
-  bag_recorder --out published /student_node/detections --idle-timeout 10"""
+  vexkd-bag-recorder --out published /diagnostics --namespace /student_node
+  vexkd-bag-recorder --out published /student_node/detections --idle-timeout 10"""
 
 
 class BagRecorder:
@@ -127,15 +127,13 @@ def _over(since: float | None, limit_s: float | None) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("bag_recorder", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("vexkd-bag-recorder", HELP, EXAMPLE)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help="full name, /student_node/detections")
     parser.add_argument("--out", required=True, type=Path, help="bag folder to write; must not exist")
     parser.add_argument("--namespace", help="also every topic below this name, /student_node")
-    parser.add_argument("--duration", type=float, metavar="S", help="stop after so many seconds")
-    parser.add_argument("--idle-timeout", type=float, metavar="S",
+    parser.add_argument("--duration", type=positive_number, metavar="S", help="stop after so many seconds")
+    parser.add_argument("--idle-timeout", type=positive_number, metavar="S",
                         help="stop when nothing came for so many seconds after the first message")
-
     add_format_arguments(parser)
 
     def command(arguments: argparse.Namespace) -> None:

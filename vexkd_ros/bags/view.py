@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vexkd_model.command import make_parser, positive_int, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.matching import match_by_centre, within_range
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.bags.reading import bag_folders
 from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
 from vexkd_ros.bags.view_poses import Poses
@@ -31,7 +31,7 @@ from vexkd_ros.inputs.pointcloud import read_cloud
 
 HELP = "Bags in a browser: one HTML file that needs neither ROS nor a network."
 EXAMPLE = """example:
-  bag_view bags/scene-0103 out/demo/published --out view.html"""
+  vexkd-bag-view bags/scene-0103 out/demo/published --out view.html"""
 
 NODE, POINTS = "/student_node", "/lidar/points"
 MOMENTS = 100  # of about 0.3 MB each
@@ -198,14 +198,13 @@ def _hexadecimal(colour: Rgb) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("bag_view", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("vexkd-bag-view", HELP, EXAMPLE)
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG",
                         help="bag folders: what a student published, and what it was given")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="page to write")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
     parser.add_argument("--points", default=POINTS, metavar="TOPIC", help=f"of the point clouds (default: {POINTS})")
-    parser.add_argument("--moments", type=_positive, default=MOMENTS, metavar="N",
+    parser.add_argument("--moments", type=positive_int, default=MOMENTS, metavar="N",
                         help=f"show at most so many, evenly chosen (default: {MOMENTS})")
 
     def command(arguments: argparse.Namespace) -> None:
@@ -214,12 +213,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{arguments.out}: {count} moments, {size:.1f} MB; open it with a browser")
 
     return run_command(parser, command, argv)
-
-
-def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.types import CAMERAS
-from vexkd_ros.bags.command import run_command
 from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 
 HELP = """\
@@ -20,15 +20,14 @@ transforms and odometry at the stamps that need them; and, with --student, wheth
 training. One line a check: ok, warn (it runs, worse than it could) or fail; exit code 1 where anything failed."""
 EXAMPLE = """\
 examples:
-  doctor --student models/lidar_pillar_small --points /velodyne_points
-  doctor --bag bags/scene-0103 --student models/lidar_pillar_small
-  doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear"""
+  vexkd-doctor --student models/lidar_pillar_small --points /velodyne_points
+  vexkd-doctor --bag bags/scene-0103 --student models/lidar_pillar_small
+  vexkd-doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear"""
 SECONDS = 10.0  # as long as transforms are remembered
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("doctor", description=HELP, epilog=EXAMPLE,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("vexkd-doctor", HELP, EXAMPLE)
     parser.add_argument("--bag", type=Path, help="look into this bag instead of at live topics")
     parser.add_argument("--student", type=Path, metavar="PACKAGE", help="the student that is to run on these topics")
     parser.add_argument("--points", metavar="TOPIC", help="the LiDAR's (default: /points, or the only one there is)")
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--odom-frame", default="odom", help="the odometry's frame (default: odom)")
     parser.add_argument("--input-reliability", choices=("best_effort", "reliable"), default="best_effort",
                         help="what the node will ask for (default: best_effort, as the node's)")
-    parser.add_argument("--seconds", type=_positive, default=SECONDS,
+    parser.add_argument("--seconds", type=positive_number, default=SECONDS,
                         help=f"how long to listen, or of the bag to read (default: {SECONDS:.0f})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
 

@@ -137,6 +137,6 @@ def test_a_node_that_dies_ends_the_demo_in_one_line(start_demo: Start, tmp_path:
     assert time.monotonic() - died < 15
     assert demo.returncode == 1
     last = said.splitlines()[-1]
-    assert last.startswith("error: student_node ended, killed by SIGKILL: ")
+    assert last.startswith("python -m vexkd_ros.demo: student_node ended, killed by SIGKILL: ")
     assert str(out / "log" / "student_node.log") in last
     assert processes_of(out) == {}

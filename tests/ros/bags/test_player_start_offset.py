@@ -36,4 +36,4 @@ def test_from_the_middle_static_transforms_still_come_and_nothing_else_that_is_e
 
     player = start("bags.player", bag, "--start-offset", 60)
     _, said = player.communicate(timeout=60)
-    assert player.returncode == 1 and f"error: {bag}: lasts 0.4 s; start nearer to its beginning" in said
+    assert player.returncode == 1 and f"vexkd-bag-player: {bag}: lasts 0.4 s; start nearer to its beginning" in said

@@ -122,10 +122,8 @@ def test_some_scenes_of_a_split_are_scored_alone_and_said_to_be_a_part(
     """Scene-0061's bag holds the very keyframes of what is called scene-0916 here."""
     options = ["--student", str(students["lidar"]), "--dataroot", str(two_scenes / "data"), "--version", "v1.0-mini",
                "--index", str(two_scenes / "index"), "--json", str(tmp_path / "figures.json")]
-    assert main([str(full_bags["scene-0061"]), *options]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "hold the input of 3 of 5 keyframes of mini_val" in said
-    assert said.endswith("whole are --scenes scene-0916")
+    with pytest.raises(SystemExit, match=r"hold the input of 3 of 5 keyframes .* whole are --scenes scene-0916$"):
+        main([str(full_bags["scene-0061"]), *options])
     assert not (tmp_path / "figures.json").exists()
 
     assert main([str(full_bags["scene-0061"]), *options, "--scenes", "scene-0916"]) == 0

@@ -122,4 +122,4 @@ def test_wrong_ros_arguments_end_in_one_line():
     done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor", "--ros-args", "-r", "nonsense"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ROS: ")  # before it rcl's own
+    assert done.stderr.splitlines()[-1].startswith("vexkd-doctor: ROS: ")  # before it rcl's own

@@ -1,0 +1,27 @@
+"""Programs end cleanly, whenever the signal comes."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PROGRAM = """
+import sys
+from vexkd_ros.programs import {name}
+print("begun", flush=True)
+sys.exit({name}())
+"""
+
+
+@pytest.mark.parametrize("name", ["student_node", "bag_player", "bag_evaluator"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_imports_ends_a_program_without_a_traceback(name, number, code):
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(name=name)], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    time.sleep(0.2)  # the imports take seconds
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (code, "")
