@@ -146,7 +146,7 @@ def scene_bags(dataset: Dataset, split: str, folder: Path) -> list[Path]:
     say("write bags")
     for bag in folder.glob("scene-*"):
         try:
-            with open_bag(bag):
+            with open_bag(bag, whole=True):
                 pass
         except UserError:
             shutil.rmtree(bag)
@@ -193,7 +193,7 @@ def sole_user(folder: Path) -> AbstractContextManager[None]:
 
 
 def _duration_s(bag: Path) -> float:
-    with open_bag(bag) as reader:
+    with open_bag(bag, whole=True) as reader:
         return reader.duration * 1e-9
 
 

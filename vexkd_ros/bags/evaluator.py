@@ -23,7 +23,7 @@ from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 from vexkd_ros.bags.published import read_published
-from vexkd_ros.bags.reading import bag_folders
+from vexkd_ros.bags.reading import bag_paths
 from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
 
 NODE = "/student_node"
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:
-        bags = bag_folders(arguments.bags)
+        bags = bag_paths(arguments.bags)
         if len(bags) != 1 and not arguments.student:
             parser.error("one BAG of what a node published, or --student")
         set_up_process()

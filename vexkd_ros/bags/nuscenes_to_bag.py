@@ -21,7 +21,7 @@ from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selectio
 from vexkd_ros.bags.scene.tables import Scene, read_scene
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
-from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
+from vexkd_ros.bags.writing import BagFormat, add_format_arguments, chosen_format
 
 HELP = """\
 Write one bag folder a scene, OUT/scene-0103, OUT/scene-0916, … and OUT/manifest.json, which lists what is in them.
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command(arguments: argparse.Namespace) -> None:
         selection = Selection(arguments.topics, arguments.sensors, arguments.keyframes, arguments.start, arguments.end)
         for folder in convert(arguments.dataroot, arguments.version, arguments.out, arguments.scenes, arguments.split,
-                              selection, format_of(arguments), arguments.jobs):
+                              selection, chosen_format(arguments), arguments.jobs):
             print(folder)
 
     return run_command(parser, command, argv)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rosbags.rosbag2 import Reader
 
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import BOX_FIELDS, DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes, Prediction
-from vexkd_ros.bags.reading import header_stamp_ns, open_bag
+from vexkd_ros.bags.reading import Bag, header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.inputs.detections import read_detections
 
@@ -60,7 +59,7 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
         latency if latency["total"] else {}, detections in expected)
 
 
-def _expected_topics(reader: Reader, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
+def _expected_topics(reader: Bag, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
     """What each keyframe must have. A student may lack one of its heads, and then all topics of it, but not some."""
     there = {connection.topic for connection in reader.connections}
     expected = [topic for head in (boxes, maps) if there.intersection(head) for topic in head]

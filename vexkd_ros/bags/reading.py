@@ -1,44 +1,178 @@
-"""Opening bags, with errors a user can act on."""
+"""One reader for every tool: a bag's folder or files, a recording that was killed, a ROS 1 bag. Needs no ROS."""
 
+import heapq
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vexkd_model.errors import UserError
+from vexkd_ros.bags.ros1_bag import Ros1Bag
+from vexkd_ros.bags.torn_mcap import TornMcap
 
 MANIFEST = "manifest.json"  # of nuscenes_to_bag
+METADATA = "metadata.yaml"  # written last: a bag without it was killed while it was recorded, or is a part of one
+STORAGES = (".mcap", ".db3")
+GAP_NS = 60 * 10**9  # in the log times; a longer one is a jump of the clock, or a pause
+PAUSE_NS = 10**9  # counts in its place
+AnyStorage = TypeVar("AnyStorage", Reader, TornMcap, Ros1Bag)
+Message = tuple[Connection, int, bytes]  # of a bag: topic and type, log time [ns], content
+
+
+class Storage(Protocol):
+    """Reader of one file or folder, as rosbags' own."""
+
+    connections: list[Connection]
+    message_count: int
+    start_time: int
+    end_time: int
+
+    def messages(self, connections: Collection[Connection], start: int | None = None,
+                 stop: int | None = None) -> Iterable[Message]: ...
+
+
+class Bag:
+    """An open bag. connections: its topics. custom: what its writer added to the metadata. notes: what is wrong with it
+    or lost, a line each."""
+
+    def __init__(self, path: Path, storages: Sequence[Storage], custom: dict[str, str], notes: Sequence[str]) -> None:
+        self.path, self.custom, self.notes = path, custom, list(notes)
+        self._storages = storages
+        self.connections = [connection for storage in storages for connection in storage.connections]
+        full = [storage for storage in storages if storage.message_count]
+        self.message_count = sum(storage.message_count for storage in full)
+        self.start_time = min((storage.start_time for storage in full), default=0)  # log time of the first message [ns]
+        self.end_time = max((storage.end_time for storage in full), default=0)  # just after that of the last one
+
+    @property
+    def duration(self) -> int:
+        """Nanoseconds of log time from the first message to the last."""
+        return self.end_time - self.start_time
+
+    def messages(self, connections: Collection[Connection] | None = None, start: int | None = None,
+                 stop: int | None = None) -> Iterator[Message]:
+        """Read the messages of some connections, by default of all, by log time."""
+        wanted = self.connections if connections is None else connections
+        parts = []
+        for storage in self._storages:
+            chosen = [connection for connection in storage.connections if connection in wanted]
+            if chosen:
+                parts.append(storage.messages(chosen, start, stop))
+        return iter(parts[0]) if len(parts) == 1 else heapq.merge(*parts, key=lambda message: message[1])
+
+    def paced(self, connections: Collection[Connection] | None = None) -> Iterator[tuple[int, Connection, int, bytes]]:
+        """Read messages with their time [ns] since the first one, in which long gaps are shortened, and said."""
+        elapsed, before = 0, None
+        for connection, stamp, data in self.messages(connections):
+            step = 0 if before is None else stamp - before
+            if step > GAP_NS:
+                print(f"{self.path}: log times jump by {_span(step)} after {elapsed * 1e-9:.1f} s; taken as a pause of "
+                      f"{PAUSE_NS * 1e-9:.0f} s", file=sys.stderr)
+                step = PAUSE_NS
+            elapsed += max(step, 0)
+            before = stamp
+            yield elapsed, connection, stamp, data
 
 
 @contextmanager
-def open_bag(path: Path) -> Iterator[Reader]:
-    """An open reader of the bag folder `path`; UserError where it is absent, incomplete or damaged."""
+def open_bag(path: Path, whole: bool = False) -> Iterator[Bag]:
+    """Open a bag and say what is lost of it; UserError where nothing can be read.
+
+    whole: UserError, too, where anything is lost.
+    """
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such bag")
-    if not is_complete(path):
-        raise UserError(f"{path}: incomplete bag, metadata.yaml is missing; its recording was interrupted, do it again")
+    with ExitStack() as opened:
+        bag = _open(path, opened, whole)
+        for note in bag.notes:
+            print(note, file=sys.stderr)
+        try:
+            yield bag
+        except ReaderError as error:
+            raise UserError(f"{path}: damaged bag ({error})") from None
+
+
+def _open(path: Path, opened: ExitStack, whole: bool) -> Bag:
+    if path.suffix == ".bag" and path.is_file():
+        storage = _enter(Ros1Bag, path, opened)
+        return Bag(path, [storage], {}, storage.notes)
+    if path.is_dir() and is_complete(path):
+        try:
+            storage = _enter(Reader, path, opened)
+            return Bag(path, [storage], storage.storage.metadata.custom or {}, [])
+        except UserError:
+            if whole:
+                raise
+        files = _files(path)
+        notes = [f"{path}: {METADATA} and the files beside it do not agree; read file by file"]
+    elif path.is_dir():
+        if whole:
+            raise UserError(f"{path}: incomplete bag, {METADATA} is missing; its writing was interrupted, do it again")
+        files = _files(path)
+        notes = [f"{path}: {METADATA} is missing, the recording was interrupted or the file is lost"]
+    elif path.suffix in STORAGES:
+        files, notes = [path], []
+    else:
+        raise UserError(f"{path}: not a bag; give its folder, or a file that ends in {', '.join(STORAGES)} or .bag")
+    storages: list[Storage] = []
+    for file in files:
+        try:
+            storages.append(_enter(Reader, file, opened))
+        except UserError as error:
+            if whole or file.suffix != ".mcap":
+                notes.append(str(error))
+                continue
+            try:
+                torn = _enter(TornMcap, file, opened)
+            except UserError as unreadable:
+                notes.append(str(unreadable))
+                continue
+            storages.append(torn)
+            notes.append(f"{file}: ends within a record; its last {torn.lost_bytes} bytes are lost")
+    if not storages:
+        raise UserError(notes[-1])
+    return Bag(path, storages, {}, notes)
+
+
+def _enter(kind: type[AnyStorage], path: Path, opened: ExitStack) -> AnyStorage:
+    """Open with one kind of reader; UserError where the file is damaged."""
     try:
-        with Reader(path) as reader:
-            yield reader
-    except ReaderError as error:
-        raise UserError(f"{path}: damaged bag ({error})") from None
+        return opened.enter_context(kind(path))
+    except Exception as error:  # rosbags tells most damage by ReaderError, the rest by whatever its parsers run into
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: damaged bag ({reason})") from None
 
 
-def bag_folders(paths: Sequence[Path]) -> list[Path]:
-    """What a command line names as bags, without the manifest that lies beside them: `bags/*` names it, too."""
+def _files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.suffix in STORAGES)
+    if not files:
+        raise UserError(f"{folder}: incomplete bag, it holds no {' and no '.join(STORAGES)} file; copy it again")
+    return files
+
+
+def _span(nanoseconds: int) -> str:
+    hours = nanoseconds / 3.6e12
+    return f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours" if hours > 2 else f"{hours * 3600:.0f} s"
+
+
+def bag_paths(paths: Sequence[Path]) -> list[Path]:
+    """Leave out the manifest that lies beside bags: `bags/*` on a command line names it, too."""
     return [path for path in map(Path, paths) if path.name != MANIFEST]
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the bag was closed by its writer, which writes metadata.yaml last."""
-    return (Path(path) / "metadata.yaml").is_file()
+    """Tell whether the bag was closed by its writer."""
+    return (Path(path) / METADATA).is_file()
 
 
 def header_stamp_ns(data: bytes, offset: int = 4) -> int:
-    """Stamp [ns] of a serialised message, without decoding the rest, which takes a thousand times longer.
+    """Read the stamp [ns] of a serialised message, without decoding the rest, which takes a thousand times longer.
 
     offset: bytes before its std_msgs/Header, those of CDR's encapsulation with them. −1 where the message is too short.
     """

@@ -12,14 +12,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.interfaces import Connection, Qos, QosDurability, QosReliability
+from rosbags.interfaces import Connection, Qos, QosReliability
 from rosbags.rosbag2 import Writer, WriterError
 
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.errors import UserError
-from vexkd_ros.bags.player import message_class
-from vexkd_ros.bags.qos import LATCHED, STREAM
-from vexkd_ros.bags.writing import BagFormat, add_format_arguments, format_of
+from vexkd_ros.bags.player import TF, message_class
+from vexkd_ros.bags.writing import LATCHED, STATIC_TRANSFORMS, STREAM, BagFormat, add_format_arguments, chosen_format
 
 DISCOVERY_PERIOD_S = 0.1
 DRAIN_S = 0.3  # after a stop: what is already on its way is still written
@@ -62,22 +61,23 @@ class BagRecorder:
         return topic in self._topics or (self._prefix is not None and topic.startswith(self._prefix))
 
     def _subscribe(self, topic: str, msgtype: str, offers: list[QoSProfile]) -> None:
-        if not self._format.knows(msgtype):
+        kind = message_class(msgtype)
+        if kind is None or not self._format.knows(msgtype):
             self._unknown.add(topic)
             print(f"warning: {topic}: type {msgtype} is not defined in any installed package, not recorded",
                   file=sys.stderr, flush=True)
             return
         latched = all(offer.durability is DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
         reliable = all(offer.reliability is ReliabilityPolicy.RELIABLE for offer in offers)
-        connection = self._format.add_topic(self._writer, topic, msgtype, _recorded_qos(latched, reliable))
+        qos = _recorded_qos(msgtype, latched, reliable, len(offers))
+        connection = self._format.add_topic(self._writer, topic, msgtype, qos)
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=QUEUE_DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
         self._connections[topic] = connection
         self.counts[topic] = 0
-        self._node.create_subscription(message_class(connection), topic,
-                                       lambda data: self._write(connection, data), profile, raw=True)
+        self._node.create_subscription(kind, topic, lambda data: self._write(connection, data), profile, raw=True)
         print(f"recording {topic}", file=sys.stderr, flush=True)
 
     def _write(self, connection: Connection, data: bytes) -> None:
@@ -86,10 +86,12 @@ class BagRecorder:
         self.last_receipt = time.monotonic()
 
 
-def _recorded_qos(latched: bool, reliable: bool) -> Qos:
-    qos = LATCHED if latched else STREAM
-    return qos._replace(reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
-                        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE)
+def _recorded_qos(msgtype: str, latched: bool, reliable: bool, publishers: int) -> Qos:
+    """Return what whoever plays the bag has to offer. Of latched messages a replay has one publisher for all recorded
+    ones, whose history must hold a message of each; broadcasters of /tf_static may come later, too."""
+    latched_qos = STATIC_TRANSFORMS if msgtype == TF else LATCHED._replace(depth=publishers)
+    qos = latched_qos if latched else STREAM
+    return qos._replace(reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT)
 
 
 def record(out: Path, topics: Sequence[str], namespace: str | None, duration_s: float | None,
@@ -143,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                    signal_handler_options=SignalHandlerOptions.NO)
         try:
             counts = record(arguments.out, arguments.topics, arguments.namespace, arguments.duration,
-                            arguments.idle_timeout, format_of(arguments))
+                            arguments.idle_timeout, chosen_format(arguments))
         finally:
             rclpy.shutdown()
         for topic, count in sorted(counts.items()):

@@ -87,8 +87,8 @@ def _write(bag: SceneBag, folder: Path, due: list[Due], missing: list[str]) -> i
 
 def check_kept(bag: SceneBag) -> None:
     """UserError where the complete bag in its place is another one."""
-    with open_bag(bag.folder) as reader:
-        custom = reader.storage.metadata.custom or {}
+    with open_bag(bag.folder, whole=True) as reader:
+        custom = reader.custom
     if custom.get(SOURCE) != bag.source:
         raise UserError(f"{bag.folder}: is a bag of {custom.get(SOURCE) or 'another dataset'}; choose another --out or "
                         "remove it")
@@ -99,8 +99,8 @@ def check_kept(bag: SceneBag) -> None:
 
 def bag_record(folder: Path) -> dict:
     """What is in a complete bag of ours, for the manifest."""
-    with open_bag(folder) as reader:
-        custom = reader.storage.metadata.custom or {}
+    with open_bag(folder, whole=True) as reader:
+        custom = reader.custom
         topics = {connection.topic: {"type": connection.msgtype, "messages": connection.msgcount}
                   for connection in sorted(reader.connections, key=lambda connection: connection.topic)}
         record = {"start_ns": reader.start_time, "duration_s": round(reader.duration * 1e-9, 6),

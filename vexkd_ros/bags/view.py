@@ -21,7 +21,7 @@ from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
 from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
-from vexkd_ros.bags.reading import bag_folders
+from vexkd_ros.bags.reading import bag_paths
 from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
 from vexkd_ros.bags.view_poses import Poses
 from vexkd_ros.inputs.detections import read_detections
@@ -47,7 +47,7 @@ def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str =
     bags: what a student published and the bags that it was given, in any order. node: of the student. points: topic of
     the clouds. most: moments, evenly chosen.
     """
-    bags = bag_folders(bags)
+    bags = bag_paths(bags)
     recording = read_recording(bags, node, points, most)
     poses = Poses(recording.transforms)
     frames = [_frame(moment, recording, poses, node, points) for moment in recording.moments]

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.bags.reading import header_stamp_ns, open_bag
+from vexkd_ros.bags.reading import Bag, header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 
 GROUND_TRUTH, KEYFRAME = "/ground_truth", "/keyframe"
@@ -67,7 +66,7 @@ def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> d
             for moment, found in nearest.items()}
 
 
-def _read(readers: list[Reader], node: str, points: str, wanted: dict[int, dict[str, int]]) -> Recording:
+def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str, int]]) -> Recording:
     recording, needed = Recording(), {item for found in wanted.values() for item in found.items()}
     messages = {}
     for connection, stamp, data in _stamped(readers, node, points, "read what belongs to them"):
@@ -86,7 +85,7 @@ def _read(readers: list[Reader], node: str, points: str, wanted: dict[int, dict[
     return recording
 
 
-def _stamped(readers: list[Reader], node: str, points: str, label: str) -> Iterator[tuple[Connection, int, bytes]]:
+def _stamped(readers: list[Bag], node: str, points: str, label: str) -> Iterator[tuple[Connection, int, bytes]]:
     """(connection, header stamp, bytes) of every message that may be shown."""
     maps = {f"{prefix}/map/{name}" for prefix in (node, GROUND_TRUTH) for name in MAP_CLASSES}
     shown = {GROUND_TRUTH, KEYFRAME, points, f"{node}/detections", f"{node}/markers", *maps}

@@ -19,9 +19,9 @@ from vexkd_model.model import build_model
 from vexkd_model.sensor_check.measure_split import measure_inputs
 from vexkd_model.synth import synthesise
 from vexkd_ros.bags.nuscenes_to_bag import convert
-from vexkd_ros.bags.qos import STREAM
 from vexkd_ros.bags.scene.geometry import header
 from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.bags.writing import STREAM
 from vexkd_ros.doctor.command import main
 
 REPOSITORY = Path(__file__).parents[3]

@@ -139,8 +139,8 @@ def test_a_rate_that_is_no_speed_is_wrong_use(bag: Path, start: Start, rate: str
 @pytest.mark.parametrize(("file", "keep", "message"), [
     ("metadata.yaml", None, "incomplete bag"), ("*.mcap", 0.5, "damaged bag"), ("*.mcap", None, "damaged bag"),
     ("metadata.yaml", 0.5, "damaged bag")])
-def test_a_damaged_bag_is_one_line_that_names_it(bag: Path, tmp_path: Path, file: str, keep: float | None,
-                                                 message: str) -> None:
+def test_a_bag_of_ours_that_is_damaged_is_one_line_that_names_it(bag: Path, tmp_path: Path, file: str,
+                                                                 keep: float | None, message: str) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(bag), str(copy)], check=True)
     damaged, = copy.glob(file)
@@ -148,5 +148,5 @@ def test_a_damaged_bag_is_one_line_that_names_it(bag: Path, tmp_path: Path, file
         damaged.unlink()
     else:
         damaged.write_bytes(damaged.read_bytes()[: int(keep * damaged.stat().st_size)])
-    with pytest.raises(UserError, match=f"copy: {message}"), open_bag(copy) as reader:
+    with pytest.raises(UserError, match=f"copy: {message}"), open_bag(copy, whole=True) as reader:
         list(reader.messages())

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rosbags.interfaces import Qos
 
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.bags.qos import LATCHED, STREAM, TRANSFORMS
+from vexkd_ros.bags.writing import LATCHED, STREAM, TRANSFORMS
 
 
 @dataclass(frozen=True)
