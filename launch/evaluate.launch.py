@@ -53,6 +53,8 @@ ARGUMENTS = [
                           "stamps for which a camera student predicts: those that are scored"),
     DeclareLaunchArgument("image_transport", default_value="compressed", choices=["", "raw", "compressed"],
                           description="which images the student reads; bags of ours hold compressed ones"),
+    DeclareLaunchArgument("respawn", default_value="false", choices=["true", "false"],
+                          description="start the student again where it ended by itself; false: the launch ends"),
     DeclareLaunchArgument("input_reliability", default_value="reliable", choices=["", "best_effort", "reliable"],
                           description="quality of service asked of the inputs; reliable: no frame of a bag gets lost"),
 ]

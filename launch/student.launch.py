@@ -17,9 +17,10 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.launching import cameras, input_remappings, sim_time, value
+from vexkd_ros.launching import cameras, input_remappings, is_true, sim_time, value
 
 SHARE = Path(get_package_share_directory("vexkd_ros"))
+RESPAWN_S = 2.0
 SHIPPED = {"lidar": SHARE / "models" / "lidar_pillar_small"}  # no camera student comes with this package yet
 SHOWN = ("comparison_node/markers", "student_node/markers", "student_node/map_image",
          *(f"student_node/map/{name}" for name in MAP_CLASSES))  # in RViz
@@ -52,6 +53,8 @@ ARGUMENTS = [
                           "side by side take two"),
     DeclareLaunchArgument("use_sim_time", default_value="false", choices=["true", "false"],
                           description="take the time from /clock, as in a replay or a simulation"),
+    DeclareLaunchArgument("respawn", default_value="true", choices=["true", "false"],
+                          description="start the node again, two seconds after it ended by itself"),
     DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="show it in RViz"),
 ]
 
@@ -78,6 +81,7 @@ def _student(context: LaunchContext) -> list[Node]:
     return [Node(
         package="vexkd_ros", executable="student_node", name="student_node", output="screen",
         namespace=value(context, "namespace"), remappings=input_remappings(context), ros_arguments=shipped,
+        respawn=is_true(context, "respawn"), respawn_delay=RESPAWN_S,
         parameters=[value(context, "params_file"), given | sim_time(context)])]
 
 

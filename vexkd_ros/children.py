@@ -23,7 +23,7 @@ class _Child:
 
 
 class Children:
-    """A `with` block of named processes; all have ended when it is left, however it is left.
+    """Named processes of a `with` block; all have ended when it is left, however it is left.
 
     Inside, Ctrl-C, SIGTERM and SIGHUP only raise a flag, that `watch` turns into KeyboardInterrupt: no process can be
     started and forgotten. Each child has a session of its own, so that Ctrl-C reaches it in our order and not at once.
@@ -77,7 +77,7 @@ class Children:
             raise UserError(f"{until_end_of}: not done after {seconds:.0f} s; {others}")
 
     def stop(self, name: str) -> None:
-        """SIGINT and wait; UserError where the process does not end well and in time."""
+        """Send SIGINT and wait; UserError where the process does not end well and in time."""
         self._end(name)
         if self._children[name].process.returncode:
             raise UserError(self._obituary(name))
@@ -109,7 +109,7 @@ class Children:
 
 
 def _hear_sigint() -> None:
-    """A shell's background jobs ignore SIGINT, and so would what they start, which is to end by it."""
+    """Let a child end by SIGINT, which a shell's background jobs, and so what they start, ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

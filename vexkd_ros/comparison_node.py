@@ -25,6 +25,7 @@ from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.stamp_pairs import StampPairs
 from vexkd_ros.node_process import start_errors
 from vexkd_ros.outputs.comparison_markers import comparison_markers
+from vexkd_ros.parameter_check import warn_of_unused_parameters
 
 EXAMPLE = """\
 example:
@@ -94,6 +95,7 @@ def _run(args: list[str]) -> int:
     with start_errors():
         rclpy.init(args=args)
         node = ComparisonNode()
+    warn_of_unused_parameters(node, args)
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

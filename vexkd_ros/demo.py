@@ -1,4 +1,4 @@
-"""The main job in one command: scenes → bags → the student as a ROS 2 node → official metrics of what it published.
+"""Demo: scenes → bags → the student as a ROS 2 node → official metrics of what it published.
 
 Node, player and recorder are separate processes that talk over DDS, as on a vehicle.
 """
@@ -53,7 +53,7 @@ examples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A nuScenes folder and its version, v1.0-mini."""
+    """NuScenes folder and its version, v1.0-mini."""
 
     dataroot: Path
     version: str
@@ -88,7 +88,7 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
 
 def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,
                      index: FrameIndex) -> tuple[float, Evaluation]:
-    """The first of the rates at which the node publishes every keyframe, and its score."""
+    """Return the first of the rates at which the node publishes every keyframe, and its score."""
     for rate in rates:
         replay(bags, student, rate, out / "published", out / "log")
         say("score what the node published")
@@ -102,14 +102,14 @@ def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float]
 
 
 def synthetic_scenes(dataroot: Path) -> Dataset:
-    """The validation scenes of the demo's synthetic world."""
+    """Make the validation scenes of the demo's synthetic world."""
     say("make synthetic scenes")
     synthesise(dataroot, "demo", SEED, split="mini_val", workers=os.cpu_count() or 1)
     return Dataset(dataroot, "v1.0-mini")
 
 
 def split_with_scenes(dataset: Dataset) -> str:
-    """The validation split, or the other one where the dataset has no scene of it."""
+    """Return the validation split, or the other one where the dataset has no scene of it."""
     nusc = open_nuscenes(dataset.dataroot, dataset.version)
     for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
         if scenes_of_split(nusc, split):
@@ -129,7 +129,7 @@ def forget_other_data(out: Path, dataset: Dataset) -> None:
 
 
 def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
-    """The index of a split; a damaged one is written anew."""
+    """Open the index of a split; a damaged one is written anew."""
     say("index the keyframes")
     try:
         index = FrameIndex.open(index_dir, split)
@@ -142,7 +142,7 @@ def frame_index(dataset: Dataset, split: str, index_dir: Path) -> FrameIndex:
 
 
 def scene_bags(dataset: Dataset, split: str, folder: Path) -> list[Path]:
-    """One bag a scene; a damaged one is written anew."""
+    """Write one bag a scene; a damaged one is written anew."""
     say("write bags")
     for bag in folder.glob("scene-*"):
         try:
@@ -175,7 +175,7 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
 
 
 def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
-    """The keyframe with the most annotated boxes, from above."""
+    """Draw the keyframe with the most annotated boxes, from above."""
     fullest = max(range(len(index)), key=lambda i: len(index[i].boxes))
     record = index[fullest]
     bev_figure(path, record.load_points(sweeps=1), record.seen_boxes, evaluation.predictions[fullest],

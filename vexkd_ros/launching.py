@@ -1,4 +1,4 @@
-"""What our launch files share: reading their arguments, and which topics a student reads."""
+"""Arguments of our launch files, and the topics that a student reads."""
 
 from launch import LaunchContext
 from launch.substitutions import LaunchConfiguration
@@ -7,7 +7,7 @@ from vexkd_model.types import CAMERAS
 
 
 def value(context: LaunchContext, name: str) -> str:
-    """A launch argument as it was given, or its default."""
+    """Return a launch argument as it was given, or its default."""
     return LaunchConfiguration(name).perform(context)
 
 
@@ -16,7 +16,7 @@ def is_true(context: LaunchContext, name: str) -> bool:
 
 
 def cameras(context: LaunchContext) -> list[str]:
-    """Names of the cameras in the student's order, "" for one that the vehicle lacks.
+    """List the names of the cameras in the student's order, "" for one that the vehicle lacks.
 
     nuScenes' six where the argument `cameras` is empty.
     """
@@ -25,7 +25,7 @@ def cameras(context: LaunchContext) -> list[str]:
 
 
 def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
-    """From the node's own names of its inputs to the topics that the launch arguments give."""
+    """Map the node's own names of its inputs to the topics that the launch arguments give."""
     remappings = [("points", value(context, "points"))]
     if value(context, "reference"):
         remappings.append(("reference", value(context, "reference")))
@@ -41,12 +41,12 @@ def camera_info_topic(context: LaunchContext, camera: str) -> str:
 
 
 def first_input(context: LaunchContext) -> str:
-    """A topic that the student subscribes to as soon as it is ready."""
+    """Return a topic that the student subscribes to as soon as it is ready."""
     if value(context, "modality") == "lidar":
         return value(context, "points")
     return camera_info_topic(context, next(filter(None, cameras(context))))
 
 
 def sim_time(context: LaunchContext) -> dict[str, bool]:
-    """The parameter use_sim_time."""
+    """Return the parameter use_sim_time."""
     return {"use_sim_time": is_true(context, "use_sim_time")}

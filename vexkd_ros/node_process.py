@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 from vexkd_model.command import make_parser, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
+from vexkd_ros.parameter_check import type_hint, warn_of_unused_parameters
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 PAUSE_S = 0.01  # after a callback that failed: one that always fails does not take a whole core
@@ -48,6 +49,7 @@ def _run(make_node: Callable[[], StatefulNode], args: list[str]) -> int:
     with start_errors():
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
+    warn_of_unused_parameters(node, args)
     try:
         started = not node.get_parameter("autostart").value or _start(node)
         code = _spin(node) if started else 1
@@ -69,7 +71,7 @@ def start_errors() -> Iterator[None]:
     try:
         yield
     except InvalidParameterTypeException as error:
-        raise UserError(f"{_one_line(error)}; a number with a fraction is written 1.0") from None
+        raise UserError(_one_line(error) + type_hint(error)) from None
     except ParameterException as error:
         raise UserError(_one_line(error)) from None
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Where files of packages lie: in the source tree, or installed below a prefix."""
+"""Files of packages, in the source tree, or installed below a prefix."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def installed_shares(package: str) -> list[Path]:
-    """Where the share folder of a ROS package would be, nearest overlay first."""
+    """List where the share folder of a ROS package would be, nearest overlay first."""
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     return [Path(prefix) / "share" / package for prefix in prefixes if prefix]
 
 
 def share_path(relative: str) -> Path:
-    """`relative` in the source tree or in an installation's share/vexkd_ros; UserError where it is in neither."""
+    """Find `relative` in the source tree or in share/vexkd_ros; UserError where it is in neither."""
     for root in (REPOSITORY, *installed_shares("vexkd_ros")):
         if (root / relative).exists():
             return root / relative

@@ -1,5 +1,7 @@
-"""`vexkd`: the command line of everything that trains. One file a group of commands, one function a command; the work
-is done elsewhere."""
+"""Command line of everything that trains, `vexkd`.
+
+One file a group of commands, one function a command; the work is done elsewhere.
+"""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`python -m vexkd_model.cli`: the same as `vexkd`."""
+"""Entry point of `python -m vexkd_model.cli`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`vexkd evaluate`, `ablate`, `record`, `tables`: what a model is worth, and whether another one is worth more."""
+"""`vexkd evaluate`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
 
 import argparse
 import shlex

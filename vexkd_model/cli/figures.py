@@ -59,7 +59,7 @@ def blocks(arguments: argparse.Namespace) -> None:
 
 
 def _chosen_frame(arguments: argparse.Namespace):
-    """The split's index and the frame's number in it."""
+    """Find the split's index and the frame's number in it."""
     from vexkd_model.data.index import FrameIndex
     from vexkd_model.figures.scene import frame_at, frame_with, prepared_splits
 

@@ -1,1 +1,1 @@
-"""nuScenes → bag, player, recorder and evaluator, on `rosbags`: none of them needs rosbag2."""
+"""Bags: nuScenes to bags, player, recorder, evaluator and view, on `rosbags`; none of them needs rosbag2."""

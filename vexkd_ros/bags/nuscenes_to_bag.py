@@ -18,7 +18,7 @@ from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
 from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
-from vexkd_ros.bags.scene.tables import Scene, read_scene
+from vexkd_ros.bags.scene.tables import SceneRecord, read_scene
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
 from vexkd_ros.bags.writing import BagFormat, add_format_arguments, chosen_format
@@ -76,8 +76,8 @@ def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | Non
     return [bag.folder for bag in bags.values()]
 
 
-def _write_or_say_why_not(work: tuple[SceneBag, Scene]) -> str:
-    """'', or why there is no bag of this scene."""
+def _write_or_say_why_not(work: tuple[SceneBag, SceneRecord]) -> str:
+    """Write a bag; return why there is none of this scene, or ''."""
     try:
         write_scene_bag(work)
     except UserError as error:
@@ -87,7 +87,7 @@ def _write_or_say_why_not(work: tuple[SceneBag, Scene]) -> str:
 
 
 def _is_kept(bag: SceneBag) -> bool:
-    """Whether the bag is there already; UserError where something else is in its place."""
+    """Tell whether the bag is there already; UserError where something else is in its place."""
     if is_complete(bag.folder):
         check_kept(bag)
         print(f"{bag.label}: {bag.folder} is complete, kept", file=sys.stderr)
@@ -98,7 +98,7 @@ def _is_kept(bag: SceneBag) -> bool:
 
 
 def _list_in_manifest(out: Path, folders: Sequence[Path]) -> None:
-    """OUT/manifest.json: these bags, and those of earlier runs that are still there."""
+    """Write OUT/manifest.json: these bags, and those of earlier runs that are still there."""
     path = out / MANIFEST
     try:
         known = json.loads(path.read_text())["bags"]
@@ -129,7 +129,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:
-    """One line on each expansion that the dataset lacks and a selected topic would need."""
+    """Print a line on each expansion that the dataset lacks and a selected topic would need."""
     dataroot = Path(nusc.dataroot)
     if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
         print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)

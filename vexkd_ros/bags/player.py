@@ -132,7 +132,7 @@ class BagPlayer:
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
 
     def summary(self) -> str:
-        """One line on how many messages went out and whether they were in time."""
+        """Say in one line how many messages went out and whether they were in time."""
         line = f"published {self.published} messages"
         if self.late:
             line += (f"; fell behind real time by up to {self.worst_delay_s:.2f} s, {self.late} messages more than "
@@ -160,7 +160,7 @@ class BagPlayer:
 
 @dataclass
 class _SimulatedClock:
-    """/clock: before every message, so that time never runs behind stamps, and at `hz` in between."""
+    """Publisher of /clock: before every message, so that time is never behind stamps, and at `hz` in between."""
 
     node: Node
     hz: float
@@ -183,8 +183,10 @@ class _SimulatedClock:
 
 
 class StaticTransforms:
-    """Everything said on one /tf_static so far, as one message: each broadcaster sends its own transforms once, and to
-    those who come later, a latched publisher repeats only its last messages."""
+    """Everything said on one /tf_static so far, as one message.
+
+    Each broadcaster sends its own transforms once; to who comes later, a publisher repeats its last messages alone.
+    """
 
     def __init__(self) -> None:
         self._transforms: dict[str, object] = {}  # by child frame

@@ -1,4 +1,4 @@
-"""What a student node published, read back from a bag as the Predictions it was made from. Needs no ROS."""
+"""Outputs of a student node, read back from a bag as the Predictions they were made from. Needs no ROS."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -22,10 +22,11 @@ STAGES = ("wait", "convert", "infer", "publish", "total")
 
 @dataclass(frozen=True)
 class Published:
-    """predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as
-    far as the student has them at all. detects: whether it has detections.
+    """Outputs of a student node in a bag.
 
-    latency: seconds of every published frame, by stage; empty where the node's latencies were not recorded.
+    predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as far
+    as the student has them at all. detects: whether it has detections. latency: seconds of every published frame, by
+    stage; empty where the node's latencies were not recorded.
     """
 
     predictions: dict[int, Prediction]
@@ -60,7 +61,7 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
 
 
 def _expected_topics(reader: Bag, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
-    """What each keyframe must have. A student may lack one of its heads, and then all topics of it, but not some."""
+    """List what each keyframe must have; a student may lack one of its heads, and then all topics of it."""
     there = {connection.topic for connection in reader.connections}
     expected = [topic for head in (boxes, maps) if there.intersection(head) for topic in head]
     missing = sorted(set(expected or boxes) - there)
@@ -82,7 +83,7 @@ def _prediction(stamp: int, detections: object | None, markers: object | None, g
 
 
 def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
-    """The boxes of a message, with the velocities that the markers of the same numbers tell."""
+    """Read the boxes of a message, with the velocities that the markers of the same numbers tell."""
     boxes, scores, unknown = read_detections(detections)
     if unknown:
         raise UserError(f"detections: class {unknown[0]!r} is none of {', '.join(DETECTION_CLASSES)}")
@@ -94,7 +95,7 @@ def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
 
 
 def _probabilities(grid: object) -> np.ndarray:
-    """float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
+    """Read float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
     percent = np.asarray(grid.data, np.int8).reshape(grid.info.height, grid.info.width)
     return percent.clip(0).astype(np.float32) / np.float32(100)
 

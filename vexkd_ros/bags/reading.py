@@ -37,8 +37,8 @@ class Storage(Protocol):
 
 
 class Bag:
-    """An open bag. connections: its topics. custom: what its writer added to the metadata. notes: what is wrong with it
-    or lost, a line each."""
+    """Open bag. connections: its topics. custom: what its writer added to the metadata. notes: what is wrong with it or
+    lost, a line each."""
 
     def __init__(self, path: Path, storages: Sequence[Storage], custom: dict[str, str], notes: Sequence[str]) -> None:
         self.path, self.custom, self.notes = path, custom, list(notes)
@@ -51,7 +51,7 @@ class Bag:
 
     @property
     def duration(self) -> int:
-        """Nanoseconds of log time from the first message to the last."""
+        """Return the nanoseconds of log time from the first message to the last."""
         return self.end_time - self.start_time
 
     def messages(self, connections: Collection[Connection] | None = None, start: int | None = None,

@@ -87,8 +87,11 @@ class BagRecorder:
 
 
 def _recorded_qos(msgtype: str, latched: bool, reliable: bool, publishers: int) -> Qos:
-    """Return what whoever plays the bag has to offer. Of latched messages a replay has one publisher for all recorded
-    ones, whose history must hold a message of each; broadcasters of /tf_static may come later, too."""
+    """Return what whoever plays the bag has to offer.
+
+    Of latched messages a replay has one publisher for all recorded ones, whose history must hold a message of each;
+    broadcasters of /tf_static may come later, too.
+    """
     latched_qos = STATIC_TRANSFORMS if msgtype == TF else LATCHED._replace(depth=publishers)
     qos = latched_qos if latched else STREAM
     return qos._replace(reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT)

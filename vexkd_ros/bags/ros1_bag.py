@@ -1,4 +1,4 @@
-"""A ROS 1 bag, read as if it were one of ROS 2: types by their new names, messages as CDR. Needs no ROS."""
+"""ROS 1 bags, read as if they were of ROS 2: types by their new names, messages as CDR. Needs no ROS."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One scene → one bag folder, whole or absent."""
+"""Bag folder of one scene, whole or absent."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from vexkd_model.process import keep_freed_memory
 from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.scene.selection import Selection
-from vexkd_ros.bags.scene.tables import Scene
+from vexkd_ros.bags.scene.tables import SceneRecord
 from vexkd_ros.bags.scene.timeline import timeline
 from vexkd_ros.bags.scene.topics import Due, Topic
 from vexkd_ros.bags.typestore import bag_typestore
@@ -26,8 +26,7 @@ SOURCE, CHOSEN, LEFT_OUT = "source", "chosen", "left_out"  # keys of our custom 
 
 @dataclass(frozen=True)
 class SceneBag:
-    """A bag to be. source: which dataset. label: what to call it in lines to the user. shows_progress: message by
-    message."""
+    """Bag to be written. source: which dataset. label: its name in lines to the user. shows_progress: by messages."""
 
     folder: Path
     source: str
@@ -38,12 +37,12 @@ class SceneBag:
 
     @property
     def chosen(self) -> str:
-        """What its content depends on beside the dataset, as text."""
+        """Return what its content depends on beside the dataset, as text."""
         return json.dumps({**self.selection.to_dict(), "distro": self.format.distro, "storage": self.format.storage})
 
 
-def write_scene_bag(work: tuple[SceneBag, Scene]) -> None:
-    """Written beside its place and moved there when it is complete; one line says how large it is and how fast it went.
+def write_scene_bag(work: tuple[SceneBag, SceneRecord]) -> None:
+    """Write a bag beside its place, move it there when it is complete, say how large it is and how fast it went.
 
     UserError where a file is damaged or cannot be written.
     """
@@ -69,7 +68,7 @@ def write_scene_bag(work: tuple[SceneBag, Scene]) -> None:
 
 
 def _write(bag: SceneBag, folder: Path, due: list[Due], missing: list[str]) -> int:
-    """Bytes of messages."""
+    """Write the messages; return their bytes."""
     store, written = bag_typestore(), 0
     writer = bag.format.writer(folder)
     for key, value in ((SOURCE, bag.source), (CHOSEN, bag.chosen), (LEFT_OUT, json.dumps(missing))):
@@ -86,7 +85,7 @@ def _write(bag: SceneBag, folder: Path, due: list[Due], missing: list[str]) -> i
 
 
 def check_kept(bag: SceneBag) -> None:
-    """UserError where the complete bag in its place is another one."""
+    """Raise UserError where the complete bag in its place is another one."""
     with open_bag(bag.folder, whole=True) as reader:
         custom = reader.custom
     if custom.get(SOURCE) != bag.source:
@@ -98,7 +97,7 @@ def check_kept(bag: SceneBag) -> None:
 
 
 def bag_record(folder: Path) -> dict:
-    """What is in a complete bag of ours, for the manifest."""
+    """Describe a complete bag of ours, for the manifest."""
     with open_bag(folder, whole=True) as reader:
         custom = reader.custom
         topics = {connection.topic: {"type": connection.msgtype, "messages": connection.msgcount}

@@ -1,4 +1,4 @@
-"""An MCAP file whose writer was killed: its whole records, without the summary that closes a file. Needs no ROS.
+"""MCAP files whose writer was killed: their whole records, without the summary that closes a file. Needs no ROS.
 
 Format: https://mcap.dev/spec, records of an opcode (1 byte), a length (8 bytes) and that many bytes.
 """

@@ -1,4 +1,4 @@
-"""Format and message types of our bags: those of ROS 2, vision_msgs and whatever is installed. Needs no ROS."""
+"""Message types of our bags: those of ROS 2, vision_msgs and whatever is installed. Needs no ROS."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -21,8 +21,11 @@ VISION_MSGS = "vision_msgs/msg/Detection3DArray"
 
 @cache
 def bag_typestore(distro: str = "kilted") -> Typestore:
-    """Types of a distribution, with vision_msgs. What we use has the same fields in all of them; comments and constants
-    in the definitions, which bags carry with them, differ a little."""
+    """Return the types of a distribution, with vision_msgs.
+
+    What we use has the same fields in all of them; comments and constants in the definitions, which bags carry with
+    them, differ a little.
+    """
     store = get_typestore(DISTRIBUTIONS[distro][0])
     if not learn_type(VISION_MSGS, store):
         raise UserError("vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "
@@ -32,12 +35,12 @@ def bag_typestore(distro: str = "kilted") -> Typestore:
 
 @cache
 def message_type(name: str) -> type:
-    """The class of a message, "std_msgs/msg/Header", whose fields are its arguments in their order."""
+    """Return the class of a message, "std_msgs/msg/Header", whose fields are its arguments in their order."""
     return bag_typestore().types[name]
 
 
 def learn_type(msgtype: str, store: Typestore) -> bool:
-    """Whether the store knows a type, "package/msg/Name", if need be from the definitions of installed packages."""
+    """Tell whether the store knows a type, "package/msg/Name", if need be from definitions of installed packages."""
     found: Typesdict = {}
     missing = [msgtype]
     while missing:
@@ -60,7 +63,7 @@ def _definition_path(msgtype: str) -> Path | None:
 
 
 def _messages_in(description: FieldDesc) -> Iterator[str]:
-    """The message types that a field's description names."""
+    """Yield the message types that a field's description names."""
     kind, argument = description
     if kind == Nodetype.NAME:
         yield argument

@@ -22,8 +22,15 @@ from vexkd_model.files import whole_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
 from vexkd_ros.bags.reading import bag_paths
-from vexkd_ros.bags.view_moments import GROUND_TRUTH, IMAGES, KEYFRAME, Moment, Recording, read_recording
-from vexkd_ros.bags.view_poses import Poses
+from vexkd_ros.bags.view_recording import (
+    GROUND_TRUTH,
+    IMAGES,
+    KEYFRAME,
+    Moment,
+    RecordedPoses,
+    Recording,
+    read_recording,
+)
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.errors import CloudError, ImageError
 from vexkd_ros.inputs.images import stored_image
@@ -42,14 +49,14 @@ SHOWN_ABOVE = 0.5  # a map class shows where its probability is at least this
 
 
 def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str = POINTS, most: int = MOMENTS) -> int:
-    """Write the HTML file; how many moments it shows. UserError where the bags hold nothing to see.
+    """Write the HTML file; return how many moments it shows. UserError where the bags hold nothing to see.
 
     bags: what a student published and the bags that it was given, in any order. node: of the student. points: topic of
     the clouds. most: moments, evenly chosen.
     """
     bags = bag_paths(bags)
     recording = read_recording(bags, node, points, most)
-    poses = Poses(recording.transforms)
+    poses = RecordedPoses(recording.transforms)
     frames = [_frame(moment, recording, poses, node, points) for moment in recording.moments]
     document = {
         "title": ", ".join(Path(bag).name for bag in bags), "frames": frames,
@@ -67,8 +74,8 @@ def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str =
     return len(frames)
 
 
-def _frame(moment: Moment, recording: Recording, poses: Poses, node: str, points: str) -> dict:
-    """One moment as the page reads it, everything in base_link at the moment's time."""
+def _frame(moment: Moment, recording: Recording, poses: RecordedPoses, node: str, points: str) -> dict:
+    """Describe a moment for the page, everything in base_link at the moment's time."""
     messages = moment.messages
     truth, found = _boxes(messages, node)
     first = recording.moments[0].stamp_ns
@@ -85,7 +92,7 @@ def _frame(moment: Moment, recording: Recording, poses: Poses, node: str, points
 
 
 def _boxes(messages: dict[str, Any], node: str) -> tuple[list[dict], list[dict]]:
-    """Annotated boxes with the score of what hit them, and detections with whether they hit, within the metrics' range.
+    """List annotations with the score of what hit them, and detections with whether they hit, in the metrics' range.
 
     A better detection chooses first, so that a threshold on the score changes nobody else's match.
     """
@@ -114,13 +121,13 @@ def _read(detections: Any, markers: Any = None) -> tuple[Boxes, np.ndarray]:
 
 
 def _listed(boxes: Boxes) -> list[tuple[list[float | None], str]]:
-    """Values, rounded to millimetres, None for what is unknown, and class."""
+    """List values, rounded to millimetres, None for what is unknown, and class."""
     return [([round(value, 3) if math.isfinite(value) else None for value in values], DETECTION_CLASSES[label])
             for values, label in zip(boxes.values.tolist(), boxes.labels.tolist(), strict=True)]
 
 
-def _points(message: Any, poses: Poses) -> str:
-    """x, y, z [cm] of some of a cloud's points as little-endian int16, in base64."""
+def _points(message: Any, poses: RecordedPoses) -> str:
+    """Encode x, y, z [cm] of some of a cloud's points as little-endian int16, in base64."""
     base_from_sensor = poses.mount(message.header.frame_id) if message is not None else None
     if base_from_sensor is None:
         return ""
@@ -135,7 +142,7 @@ def _points(message: Any, poses: Poses) -> str:
 
 
 def _map(grids: list[Any]) -> dict | None:
-    """All classes of a map in one picture and its place [m]: rows along −x, columns along −y, as seen from above."""
+    """Draw all classes of a map in one picture, with its place [m]; rows run along −x, columns along −y."""
     if any(grid is None for grid in grids):
         return None
     info = grids[0].info
@@ -151,7 +158,7 @@ def _map(grids: list[Any]) -> dict | None:
 
 
 def _images(messages: dict[str, Any], node: str) -> list[tuple[str, Any]]:
-    """(namespace of a camera, its image), in front from left to right, then behind."""
+    """List (namespace of a camera, its image), in front from left to right, then behind."""
     # sorted: where a camera's raw and compressed images are there, the compressed one wins
     images = {topic.removesuffix("/compressed").rpartition("/")[0]: message for topic, message in
               sorted(messages.items()) if message.__msgtype__ in IMAGES and not topic.startswith(f"{node}/")}
@@ -163,8 +170,8 @@ def _left_to_right(namespace: str) -> tuple[bool, int, str]:
     return "back" in namespace, side, namespace
 
 
-def _camera(namespace: str, message: Any, stamp_ns: int, recording: Recording, poses: Poses) -> dict | None:
-    """A camera's picture, None where it cannot be read.
+def _camera(namespace: str, message: Any, stamp_ns: int, recording: Recording, poses: RecordedPoses) -> dict | None:
+    """Describe a camera's picture; None where it cannot be read.
 
     `projection`: (3, 4) row by row, base_link at the moment → the picture's pixels, None where that is not known.
     """

@@ -1,1 +1,1 @@
-"""`doctor`: what would keep a student from seeing, found on live topics or in a bag before any student runs."""
+"""`doctor`: says what would keep a student from seeing, on live topics or in a bag, before any student runs."""

@@ -8,8 +8,7 @@ import numpy as np
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import CameraImage
-from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
-from vexkd_ros.doctor.observation import Heard, Observation
+from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Heard, Observation
 from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
 from vexkd_ros.inputs.errors import ImageError, TransformUnavailable
 from vexkd_ros.inputs.images import stored_image
@@ -22,7 +21,7 @@ ANY_VIEW = ImageConfig(width=256, height=144, zoom=1.0, augment={"zoom": (1.0, 1
 
 def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base: str,
                  monitor: SensorMonitor | None, view: ImageConfig = ANY_VIEW) -> list[Finding]:
-    """name: nuScenes' channel that the student knows the camera by. view: what it reads of an image."""
+    """Check one camera. name: nuScenes' channel that the student knows it by. view: what it reads of an image."""
     info = infos.messages()[-1]
     findings, unreadable = [], {}
     sizes = set()
@@ -44,7 +43,7 @@ def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base
 
 
 def check_together(images: Sequence[Heard]) -> list[Finding]:
-    """Whether the images of each camera lie near those of the first one."""
+    """Check that the images of each camera lie near those of the first one."""
     reference, *others = images
     findings = []
     for heard in others:

@@ -1,19 +1,23 @@
-"""The command line of the doctor."""
+"""`doctor`: its command line."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 from vexkd_model.types import CAMERAS
-from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Observation
+
+if TYPE_CHECKING:
+    from vexkd_ros.doctor.examine import Student
 
 HELP = """\
-What would keep a student from seeing, found before it runs, on live topics or in a bag (--bag needs no ROS).
+Say what would keep a student from seeing, before it runs, on live topics or in a bag (--bag needs no ROS).
 
 Topics, types and quality of service; rates and gaps; stamps; fields of clouds; images and their CameraInfo; frames,
 transforms and odometry at the stamps that need them; and, with --student, whether the sensors are like those of its
@@ -28,7 +32,7 @@ SECONDS = 10.0  # as long as transforms are remembered
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("vexkd-doctor", HELP, EXAMPLE)
-    parser.add_argument("--bag", type=Path, help="look into this bag instead of at live topics")
+    parser.add_argument("--bag", type=Path, help="look into this bag, folder or file, instead of at live topics")
     parser.add_argument("--student", type=Path, metavar="PACKAGE", help="the student that is to run on these topics")
     parser.add_argument("--points", metavar="TOPIC", help="the LiDAR's (default: /points, or the only one there is)")
     parser.add_argument("--camera", type=_camera, action="append", default=[], metavar="NAME=PREFIX",
@@ -36,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                              "is at /cam_front)")
     parser.add_argument("--base-frame", default="base_link", help="the vehicle's frame (default: base_link)")
     parser.add_argument("--odom-frame", default="odom", help="the odometry's frame (default: odom)")
+    parser.add_argument("--tf", default="/tf", metavar="TOPIC",
+                        help="transforms, of one robot of several: /robot1/tf; static ones are on TOPIC_static")
     parser.add_argument("--input-reliability", choices=("best_effort", "reliable"), default="best_effort",
                         help="what the node will ask for (default: best_effort, as the node's)")
     parser.add_argument("--seconds", type=positive_number, default=SECONDS,
@@ -50,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_process()
         student = _load(arguments.student) if arguments.student else None
         wiring = Wiring(arguments.points, dict(arguments.camera), arguments.base_frame, arguments.odom_frame,
-                        arguments.input_reliability == "reliable")
+                        arguments.input_reliability == "reliable", arguments.tf)
         if arguments.bag:
             from vexkd_ros.doctor.from_bag import observe_bag
 
-            seen = observe_bag(arguments.bag, arguments.seconds)
+            seen = observe_bag(arguments.bag, arguments.seconds, arguments.tf)
         else:
-            seen = _listen(arguments.seconds, sys.argv[1:] if argv is None else argv)
+            seen = _listen(arguments.seconds, arguments.tf, sys.argv[1:] if argv is None else argv)
         findings = examine(seen, wiring, student)
         print("\n".join(map(str, findings)))
         print(_summary(findings), file=sys.stderr)
@@ -67,19 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(parser, command, argv)
 
 
-def _listen(seconds: float, arguments: Sequence[str]) -> "Observation":  # noqa: F821
+def _listen(seconds: float, tf: str, arguments: Sequence[str]) -> Observation:
     try:
         from vexkd_ros.doctor.live import observe_live
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name}: not installed; source a ROS 2 installation, or look into a --bag") from None
     try:
-        return observe_live(seconds, ["doctor", *arguments])
+        return observe_live(seconds, tf, ["doctor", *arguments])
     except RuntimeError as error:  # of rclpy: wrong --ros-args, no middleware
         raise UserError(f"ROS: {' '.join(str(error).split())}") from None
 
 
-def _load(package: Path) -> "Student":  # noqa: F821
-    """Before anything is listened to; UserError where it is damaged. Its weights are not loaded."""
+def _load(package: Path) -> "Student":
+    """Load a student's configuration and card, not its weights; UserError where the package is damaged."""
     from vexkd_model.deploy.card import read_card
     from vexkd_ros.doctor.examine import Student
 
@@ -102,3 +108,7 @@ def _positive(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

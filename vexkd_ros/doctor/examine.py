@@ -1,4 +1,4 @@
-"""All checks of one observation, in the order in which a message meets what they are about."""
+"""Checks of one observation, in the order in which a message meets what they are about."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ from vexkd_model.deploy.card import StudentCard
 from vexkd_model.sensor_check.monitor import FEWEST, SensorMonitor
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
-from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
 from vexkd_ros.doctor.frames import check_mounting, check_odometry, check_transform_topics
-from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, FAIL, IMAGE, INFO, OK, WARN, Finding, Heard, Observation
 from vexkd_ros.doctor.streams import check_stream
 
 INFO_NAME = "camera_info"
@@ -19,19 +18,21 @@ INFO_NAME = "camera_info"
 
 @dataclass(frozen=True)
 class Wiring:
-    """How a student is to be connected. points: topic, None: the only one there is. cameras: nuScenes' channel → prefix
-    of its topics, where it is not the channel's name in lower case. reliable: the node's input_reliability."""
+    """Connections of a student. points: topic, None: the only one there is. cameras: nuScenes' channel → prefix of its
+    topics, where it is not the channel's name in lower case. reliable: the node's input_reliability. tf: topic of the
+    transforms; static ones are on TF_static."""
 
     points: str | None = None
     cameras: Mapping[str, str] | None = None
     base: str = "base_link"
     odom: str = "odom"
     reliable: bool = False
+    tf: str = "/tf"
 
 
 @dataclass(frozen=True)
 class Student:
-    """What is asked of a student: its package's path, configuration and card."""
+    """A student that is to run on the topics: its package's path, configuration and card."""
 
     package: Path
     config: ModelConfig
@@ -39,10 +40,10 @@ class Student:
 
 
 def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:
-    """Without a student, whatever sensors there are."""
+    """Make all checks for a student; without one, of whatever sensors there are."""
     config, card = (student.config, student.card) if student else (None, None)
     monitor = SensorMonitor(card.inputs, config, every_s=0) if card and card.inputs else None
-    findings = check_transform_topics(seen)
+    findings = [Finding(WARN, seen.source, note) for note in seen.notes] + check_transform_topics(seen, wiring.tf)
     lidar, cameras = wiring.points or seen.of_type(CLOUD), wiring.cameras or seen.of_type(INFO)
     if config.lidar if config else lidar:
         findings += _examine_lidar(seen, wiring, config, monitor)
@@ -114,7 +115,7 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
 
 
 def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> dict[str, str]:
-    """Prefix of topics by the camera's name; without a student, of every camera_info there is."""
+    """Find the prefix of topics by the camera's name; without a student, of every camera_info there is."""
     given = dict(wiring.cameras or {})
     if config:
         return {name: given.get(name, f"/{name.lower()}") for name in config.camera.images.cameras}
@@ -123,14 +124,14 @@ def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> 
 
 
 def _image_topic(seen: Observation, prefix: str) -> str | None:
-    """The node's names first; of others, what lies beside camera_info."""
+    """Find the images beside camera_info, by the node's names first."""
     there = [topic for topic in seen.of_type(IMAGE, COMPRESSED) if topic.startswith(f"{prefix}/")]
     known = [f"{prefix}/image/compressed", f"{prefix}/image"]
     return next((topic for topic in (*known, *there) if topic in there), None)
 
 
 def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tuple[list[Finding], Heard | None]:
-    """What there is to say of a topic, and what was heard of it, None where that is nothing."""
+    """Check a topic; return the findings and what was heard of it, None where that is nothing."""
     findings = check_stream(seen, topic, msgtype, wiring.reliable)
     heard = seen.heard.get(topic)
     return findings, heard if heard and heard.stamps and heard.msgtype == msgtype else None

@@ -1,9 +1,8 @@
-"""Are the frames connected, at the very stamps of the messages that need them?"""
+"""Check that frames are connected, at the very stamps of the messages that need them."""
 
 from collections.abc import Sequence
 
-from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
-from vexkd_ros.doctor.observation import TF, Heard, Observation
+from vexkd_ros.doctor.observation import FAIL, OK, TF, WARN, Finding, Heard, Observation
 from vexkd_ros.health.qos_match import QosRequest, qos_mismatch
 from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.poses import HISTORY_NS
@@ -11,17 +10,27 @@ from vexkd_ros.inputs.poses import HISTORY_NS
 COMING_NS = 200_000_000  # the newest messages may still wait for theirs
 
 
-def check_transform_topics(seen: Observation) -> list[Finding]:
-    """/tf and /tf_static themselves."""
-    findings = [Finding(FAIL, topic, problem) for topic, latched in (("/tf", False), ("/tf_static", True))
+def check_transform_topics(seen: Observation, tf: str) -> list[Finding]:
+    """Check /tf and /tf_static themselves, by whatever name."""
+    findings = [Finding(FAIL, topic, problem) for topic, latched in ((tf, False), (f"{tf}_static", True))
                 for offer in seen.offers.get(topic, ())
                 if (problem := qos_mismatch(topic, offer, QosRequest(TF, True, latched)))]
-    return findings + [Finding(WARN, "/tf", f"{problem} ({count} times)")
-                       for problem, count in seen.transform_problems.items()]
+    findings += [Finding(WARN, tf, f"{problem} ({count} times)") for problem, count
+                 in seen.transform_problems.items()]
+    others = [topic for topic in seen.of_type(TF) if not topic.endswith("_static")]
+    if tf not in seen.types and others:
+        findings.append(Finding(WARN, tf, f"nobody publishes it; there are transforms on {', '.join(others)}: look at "
+                                f"them with --tf {others[0]}, and remap the node, -r /tf:={others[0]} "
+                                f"-r /tf_static:={others[0]}_static"))
+    if seen.static_lost:
+        findings.append(Finding(WARN, f"{tf}_static", "several broadcasters, recorded with a history that does not "
+                                f"hold them all: `ros2 bag play` loses {', '.join(seen.static_lost)} for nodes that "
+                                "start later; play it with vexkd-bag-player, or start the node first"))
+    return findings
 
 
 def check_mounting(seen: Observation, heard: Heard, base: str) -> list[Finding]:
-    """From a sensor's frame to the vehicle's, at its stamps."""
+    """Check the transform from a sensor's frame to the vehicle's, at its stamps."""
     frame = heard.frames.most_common(1)[0][0]
     found, total, why = _answered(seen, base, frame, heard.stamps)
     if not found:
@@ -32,7 +41,10 @@ def check_mounting(seen: Observation, heard: Heard, base: str) -> list[Finding]:
 
 
 def check_odometry(seen: Observation, heard: Heard, base: str, odom: str, use: str) -> list[Finding]:
-    """From odometry to the vehicle, at a sensor's stamps. use: what a student lacks without."""
+    """Check the transform from odometry to the vehicle, at a sensor's stamps.
+
+    use: what a student lacks without it.
+    """
     found, total, why = _answered(seen, odom, base, heard.stamps)
     if found == total:
         return [Finding(OK, f"{odom} → {base}", f"known at all {total} stamps of {heard.topic}")]
@@ -41,7 +53,7 @@ def check_odometry(seen: Observation, heard: Heard, base: str, odom: str, use: s
 
 
 def _answered(seen: Observation, target: str, source: str, stamps: Sequence[int]) -> tuple[int, int, str]:
-    """How many of the stamps have an answer, of how many, and why the last that has none has none.
+    """Count the stamps that have an answer and those that were asked for; say why the last without one has none.
 
     Only those are asked for that the buffer still remembers and that late transforms have had their time for.
     """

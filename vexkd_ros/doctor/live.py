@@ -1,4 +1,4 @@
-"""Live topics → what there is to observe, by a node that hears everything that a student could hear."""
+"""Observation of live topics, by a node that hears everything that a student could hear."""
 
 import sys
 import time
@@ -26,24 +26,27 @@ ANY = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def observe_live(seconds: float, ros_arguments: Sequence[str]) -> Observation:
-    """Listen for `seconds`, counted from the first message of a sensor, which is waited for START_S longer."""
+def observe_live(seconds: float, tf: str, ros_arguments: Sequence[str]) -> Observation:
+    """Listen for `seconds`, counted from the first message of a sensor, which is waited for START_S longer.
+
+    tf: topic of transforms, /tf.
+    """
     rclpy.init(args=list(ros_arguments), signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("doctor")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        return _listen(node, executor, seconds)
+        return _listen(node, executor, seconds, tf)
     finally:
         executor.shutdown()
         node.destroy_node()
         rclpy.shutdown()
 
 
-def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Observation:
+def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float, tf: str) -> Observation:
     seen = Observation("live topics", seconds, live=True)
-    node.create_subscription(TFMessage, "/tf", partial(seen.take_transforms, static=False), DEPTH)
-    node.create_subscription(TFMessage, "/tf_static", partial(seen.take_transforms, static=True), LATCHED)
+    node.create_subscription(TFMessage, tf, partial(seen.take_transforms, static=False), DEPTH)
+    node.create_subscription(TFMessage, f"{tf}_static", partial(seen.take_transforms, static=True), LATCHED)
     print(f"listening for {seconds:.0f} s", file=sys.stderr, flush=True)
     until, look, begun = time.monotonic() + seconds + START_S, 0.0, False
     while (now := time.monotonic()) < until:
@@ -54,13 +57,13 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float) -> Obs
         if not begun and any(heard.stamps for heard in seen.heard.values()):
             until, begun = now + seconds, True
     _subscribe_new(node, seen)  # who came last is at least known to be there
-    for topic in (*seen.heard, "/tf", "/tf_static"):
+    for topic in (*seen.heard, tf, f"{tf}_static"):
         seen.offers[topic] = qos_offers(node, topic)
     return seen
 
 
 def _subscribe_new(node: Node, seen: Observation) -> None:
-    """To the sensors' topics that have appeared."""
+    """Subscribe to the sensors' topics that have appeared."""
     for topic, types in node.get_topic_names_and_types():
         published = {offer.msgtype for offer in qos_offers(node, topic)}
         msgtype = next((kind for kind in CLASSES if kind in published), None)

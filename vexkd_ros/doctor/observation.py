@@ -1,4 +1,4 @@
-"""What was seen of topics, live or in a bag: every message's header, and some of the messages. Needs no ROS."""
+"""Observation of topics, live or in a bag, and the findings that are made of it. Needs no ROS."""
 
 import struct
 from collections import Counter
@@ -20,8 +20,11 @@ KEPT = {CLOUD: 20, IMAGE: 6, COMPRESSED: 6, INFO: 2}  # at most, of a topic
 
 @dataclass
 class Heard:
-    """One sensor's topic. arrivals [s]: by the clock of whoever received or recorded. stamps [ns] and frames: of the
-    messages' headers. read: serialised message → message."""
+    """Sensor's topic and what came on it.
+
+    arrivals [s]: by the clock of whoever received or recorded. stamps [ns] and frames: of the messages' headers. read:
+    serialised message → message.
+    """
 
     topic: str
     msgtype: str
@@ -32,7 +35,7 @@ class Heard:
     _kept: list[tuple[float, bytes]] = field(default_factory=list)
 
     def take(self, arrival_s: float, data: bytes) -> None:
-        """A message, serialised as CDR."""
+        """Add a message, serialised as CDR."""
         seconds, nanoseconds, length = struct.unpack_from(("<" if data[1] & 1 else ">") + HEADER.format, data, 4)
         begin = 4 + HEADER.size
         self.arrivals.append(arrival_s)
@@ -42,15 +45,19 @@ class Heard:
             self._kept.append((arrival_s, bytes(data)))
 
     def messages(self) -> list[Any]:
-        """Some of them, half a second apart or more."""
+        """Decode some of them, half a second apart or more."""
         return [self.read(data) for _, data in self._kept]
 
 
 @dataclass
 class Observation:
-    """source: for people. types: of every topic that exists. offers: by topic, of those in `heard`, /tf and /tf_static.
+    """Everything that was seen.
+
+    source: for people. types: of every topic that exists. offers: by topic, of those in `heard`, /tf and /tf_static.
     live: arrivals are of now, so that the age of a stamp means something. transform_problems: what was wrong with
-    transforms that could not be used."""
+    transforms that could not be used. notes: what is wrong with the source itself. static_lost: child frames of static
+    transforms that a replay of the bag by rosbag2 would lose.
+    """
 
     source: str
     seconds: float
@@ -60,10 +67,32 @@ class Observation:
     heard: dict[str, Heard] = field(default_factory=dict)
     transforms: TransformBuffer = field(default_factory=TransformBuffer)
     transform_problems: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    static_lost: list[str] = field(default_factory=list)
 
     def of_type(self, *msgtypes: str) -> list[str]:
-        """Topics of these types, by name."""
+        """List the topics of these types, by name."""
         return sorted(topic for topic, msgtype in self.types.items() if msgtype in msgtypes)
 
     def take_transforms(self, message: Any, static: bool) -> None:
+        """Add a tf2_msgs/TFMessage."""
         self.transform_problems.update(self.transforms.insert_message(message, static))
+
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Line of the doctor's report.
+
+    level: ok, warn (a student runs, worse than it could) or fail (it sees nothing, or something else). about: the
+    topic, frame or camera. text: what was found, and the cure where it is not ok; one line.
+    """
+
+    level: str
+    about: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:4}  {self.about}: {self.text}"

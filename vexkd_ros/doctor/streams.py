@@ -1,9 +1,8 @@
-"""Does a topic come, as what it should be, evenly, and with stamps that mean something?"""
+"""Check that a topic comes, as what it should be, evenly, and with stamps that mean something."""
 
 import numpy as np
 
-from vexkd_ros.doctor.finding import FAIL, OK, WARN, Finding
-from vexkd_ros.doctor.observation import Heard, Observation
+from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Heard, Observation
 from vexkd_ros.health.qos_match import QosOffer, QosRequest, qos_mismatch, why_silent
 
 GAPS = 3.0  # a gap this many times as long as the median one has lost messages in it
@@ -11,7 +10,7 @@ AGE_S = 1.0  # a stamp further from now than any driver's and network's delay
 
 
 def check_stream(seen: Observation, topic: str, msgtype: str, reliable: bool) -> list[Finding]:
-    """Of one sensor's topic; the first finding is a failure where nothing of it can be used."""
+    """Check one sensor's topic; the first finding is a failure where nothing of it can be used."""
     offers, request = seen.offers.get(topic, []), QosRequest(msgtype, reliable)
     heard = seen.heard.get(topic)
     if heard is None or not heard.stamps or heard.msgtype != msgtype:
@@ -31,7 +30,7 @@ def check_stream(seen: Observation, topic: str, msgtype: str, reliable: bool) ->
 
 
 def _rate(heard: Heard) -> Finding:
-    """By the stamps, so that a slow replay counts as what it was recorded as."""
+    """Check the rate by the stamps, so that a slow replay counts as what it was recorded as."""
     count, kind = len(heard.stamps), heard.msgtype.rsplit("/", 1)[-1]
     gaps = np.diff(np.unique(heard.stamps)) * 1e-9
     if not len(gaps):
@@ -56,7 +55,7 @@ def _stamps(heard: Heard) -> list[Finding]:
 
 
 def _age(seen: Observation, heard: Heard) -> list[Finding]:
-    """Recorded or replayed with /clock, the age is that of the recording."""
+    """Check the age of stamps; recorded or replayed with /clock, it is that of the recording."""
     if not seen.live or "/clock" in seen.types or not any(heard.stamps):
         return []
     age = float(np.median(np.array(heard.arrivals) - np.array(heard.stamps) * 1e-9))

@@ -11,8 +11,8 @@ from support.full_nuscenes import RADAR_FIELDS, RADAR_XYZ, radar_returns, write_
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert
-from vexkd_ros.bags.scene.radar import radar_cloud
 from vexkd_ros.bags.scene.selection import Selection
+from vexkd_ros.bags.scene.sensors import radar_cloud
 
 Messages = dict[str, list[tuple[int, object]]]
 DATATYPE = {"<f4": 7, "|i1": 1, "<i2": 3}  # sensor_msgs/PointField

@@ -19,9 +19,10 @@ from vexkd_model.model import build_model
 from vexkd_model.sensor_check.measure_split import measure_inputs
 from vexkd_model.synth import synthesise
 from vexkd_ros.bags.nuscenes_to_bag import convert
-from vexkd_ros.bags.scene.geometry import header
+from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.scene.messages import header
 from vexkd_ros.bags.typestore import bag_typestore
-from vexkd_ros.bags.writing import STREAM
+from vexkd_ros.bags.writing import STREAM, BagFormat
 from vexkd_ros.doctor.command import main
 
 REPOSITORY = Path(__file__).parents[3]
@@ -201,6 +202,48 @@ def test_static_transforms_that_are_not_latched_are_named(bag: Path, tmp_path: P
     code, findings = diagnosed(rewritten(bag, tmp_path / "sick", quality=volatile), tmp_path)
     assert code == 1
     assert ("fail", "/tf_static") in wrong(findings)
+
+
+def test_a_replay_that_would_lose_static_transforms_is_named(bag: Path, tmp_path: Path) -> None:
+    """Several broadcasters, recorded with the history of one."""
+    with open_bag(bag) as reader:
+        static, = (connection for connection in reader.connections if connection.topic == "/tf_static")
+        (_, start, data), = reader.messages([static])
+        message = bag_typestore().deserialize_cdr(data, static.msgtype)
+    others = [type(message)([one]) for one in message.transforms]
+    alone = rewritten(bag, tmp_path / "alone", lambda topic, message: None if topic == "/tf_static" else message,
+                      added=[("/tf_static", static.msgtype, start + i, one) for i, one in enumerate(others)])
+    for depth, losses in ((1, len(others) - 1), (0, max(len(others) - 10, 0)), (len(others), 0)):  # 0: of Humble
+        copy = rewritten(alone, tmp_path / f"depth{depth}", quality=lambda topic, qos, depth=depth:
+                         qos._replace(depth=depth) if topic == "/tf_static" else qos)
+        found = [text for _, about, text in diagnosed(copy, tmp_path)[1] if about == "/tf_static"]
+        assert len(found) == (losses > 0), found
+        assert not losses or found[0].split("loses ")[1].split(" for nodes")[0].count(",") == losses - 1
+
+
+def test_the_transforms_of_one_robot_of_several_are_looked_at_by_name(bag: Path, tmp_path: Path) -> None:
+    robots = tmp_path / "robots"
+    with open_bag(bag) as reader, BagFormat().writer(robots) as writer:
+        connections = {c.id: BagFormat().add_topic(
+            writer, f"/robot1{c.topic}" if c.topic.startswith("/tf") else c.topic, c.msgtype,
+            c.ext.offered_qos_profiles[0]) for c in reader.connections}
+        for connection, stamp, data in reader.messages():
+            writer.write(connections[connection.id], stamp, data)
+    code, findings = diagnosed(robots, tmp_path, "--student", SHIPPED)
+    assert code == 1
+    told, = (text for _, about, text in findings if about == "/tf")
+    assert "transforms on /robot1/tf" in told and "-r /tf:=/robot1/tf -r /tf_static:=/robot1/tf_static" in told
+    assert diagnosed(robots, tmp_path, "--student", SHIPPED, "--tf", "/robot1/tf") == \
+        diagnosed(bag, tmp_path, "--student", SHIPPED)
+
+
+def test_a_single_file_that_was_cut_is_examined_and_said_to_be_cut(bag: Path, tmp_path: Path) -> None:
+    file = tmp_path / "drive.mcap"
+    data = next(bag.glob("*.mcap")).read_bytes()
+    file.write_bytes(data[:-100])
+    code, findings = diagnosed(file, tmp_path, "--student", SHIPPED)
+    assert code == 0
+    assert [found[:2] for found in findings if "ends within a record" in found[2]] == [("warn", str(file))]
 
 
 def vars_of(qos: Qos) -> dict:

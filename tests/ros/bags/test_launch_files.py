@@ -50,9 +50,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     marker.touch()
     (prefix / "share/vexkd_ros").symlink_to(REPOSITORY)
     programs.mkdir(parents=True)
-    for name, module in re.findall(r'(\w+) = "(vexkd_ros[\w.]*):main"', (REPOSITORY / "pyproject.toml").read_text()):
+    for name in re.findall(r"^def (\w+)", (REPOSITORY / "vexkd_ros/programs.py").read_text(), re.MULTILINE):
         program = programs / name
-        program.write_text(f"#!{sys.executable}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        program.write_text(f"#!{sys.executable}\nimport sys\nfrom vexkd_ros.programs import {name} as main\n"
+                           "sys.exit(main())\n")
         program.chmod(0o755)
     search = os.pathsep.join(filter(None, (str(prefix), os.environ.get("AMENT_PREFIX_PATH"), sys.prefix)))
     return os.environ | {"AMENT_PREFIX_PATH": search, "ROS_LOG_DIR": str(prefix / "log"),

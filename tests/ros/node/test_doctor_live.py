@@ -30,7 +30,7 @@ def street() -> np.ndarray:
 @pytest.fixture
 def doctor(tmp_path: Path) -> Iterator[Callable[..., Diagnosis]]:
     def run(*options: str) -> Diagnosis:
-        done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor", "--seconds", "3", "--json",
+        done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor.command", "--seconds", "3", "--json",
                                str(tmp_path / "findings.json"), *options], capture_output=True, text=True,
                               timeout=120)
         assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
@@ -119,7 +119,7 @@ def test_a_topic_that_nobody_publishes_is_said_to_be_so_and_a_camera_beside_it_i
 
 
 def test_wrong_ros_arguments_end_in_one_line():
-    done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor", "--ros-args", "-r", "nonsense"],
+    done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor.command", "--ros-args", "-r", "nonsense"],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("vexkd-doctor: ROS: ")  # before it rcl's own

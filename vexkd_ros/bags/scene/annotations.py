@@ -7,8 +7,17 @@ from functools import partial
 import numpy as np
 
 from vexkd_model.figures.palette import DETECTION_COLOURS
-from vexkd_ros.bags.scene.geometry import UNKNOWN_COVARIANCE, header, point, pose, vector
-from vexkd_ros.bags.scene.markers import ARROW, CUBE, delete_all, marker
+from vexkd_ros.bags.scene.messages import (
+    ARROW,
+    CUBE,
+    UNKNOWN_COVARIANCE,
+    delete_all,
+    header,
+    marker,
+    point,
+    pose,
+    vector,
+)
 from vexkd_ros.bags.scene.tables import Annotation, Keyframe, Pose
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH, GROUND_TRUTH_MARKERS, KEYFRAME, Due
 from vexkd_ros.bags.typestore import message_type
@@ -18,7 +27,7 @@ ARROW_SIZE = (0.15, 0.4, 0.5)  # shaft diameter, head diameter, head length [m]
 
 
 def annotation_messages(keyframes: tuple[Keyframe, ...]) -> Iterator[Due]:
-    """/keyframe, /ground_truth and /ground_truth/markers at the LiDAR's stamp of every keyframe."""
+    """Yield /keyframe, /ground_truth and /ground_truth/markers at the LiDAR's stamp of every keyframe."""
     for keyframe in keyframes:
         stamp = keyframe.stamp_ns
         yield Due(stamp, KEYFRAME, partial(header, stamp, keyframe.token))
@@ -27,14 +36,14 @@ def annotation_messages(keyframes: tuple[Keyframe, ...]) -> Iterator[Due]:
 
 
 def detections(keyframe: Keyframe) -> object:
-    """The annotations of the ten detection classes as Detection3DArray in base_link; id is the instance token."""
+    """Make a Detection3DArray of the ten detection classes, in base_link; id is the instance token."""
     at, base_from_odom = header(keyframe.stamp_ns, "base_link"), keyframe.odom_from_base.inverse
     return message_type(GROUND_TRUTH.msgtype)(at, [
         _detection(at, base_from_odom @ annotation.odom_from_box, annotation) for annotation in keyframe.annotations])
 
 
 def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> object:
-    """vision_msgs/Detection3D."""
+    """Make a vision_msgs/Detection3D."""
     centre = pose(base_from_box)
     result = message_type("vision_msgs/msg/ObjectHypothesisWithPose")(
         message_type("vision_msgs/msg/ObjectHypothesis")(annotation.name, 1.0),
@@ -44,8 +53,11 @@ def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> objec
 
 
 def ground_truth_markers(keyframe: Keyframe) -> object:
-    """As a student's markers: a DELETEALL, then for annotation i a cube (ns "boxes") and where its velocity takes its
-    centre within a second (ns "velocity"); an unknown velocity is an arrow of no length."""
+    """Make markers like a student's.
+
+    A DELETEALL, then for annotation i a cube (ns "boxes") and where its velocity takes its centre within a second
+    (ns "velocity"); an unknown velocity is an arrow of no length.
+    """
     at, base_from_odom = header(keyframe.stamp_ns, "base_link"), keyframe.odom_from_base.inverse
     turn, markers = base_from_odom.matrix[:3, :3], [delete_all(at)]
     for i, annotation in enumerate(keyframe.annotations):

@@ -1,4 +1,4 @@
-"""Where the vehicle is and where its sensors sit: /tf, /tf_static, /odom and /gps."""
+"""Poses of the vehicle and its sensors: /tf, /tf_static, /odom and /gps."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -8,36 +8,38 @@ import numpy as np
 from nuscenes.scripts.export_poses import REFERENCE_COORDINATES, get_coordinate
 
 from vexkd_model.geometry.transforms import inverse
-from vexkd_ros.bags.scene.geometry import UNKNOWN_COVARIANCE, header, pose, rotation_vector, transform, vector
-from vexkd_ros.bags.scene.tables import Capture, Pose, Scene
+from vexkd_ros.bags.scene.messages import UNKNOWN_COVARIANCE, header, pose, rotation_vector, transform, vector
+from vexkd_ros.bags.scene.tables import Capture, Pose, SceneRecord
 from vexkd_ros.bags.scene.topics import GPS, ODOMETRY, TF, TF_STATIC, Due
 from vexkd_ros.bags.typestore import message_type
 
 
-def static_transforms(scene: Scene, stamp_ns: int) -> Iterator[Due]:
-    """base_link → every sensor, once, latched."""
+def static_transforms(scene: SceneRecord, stamp_ns: int) -> Iterator[Due]:
+    """Yield base_link → every sensor, once, latched."""
     mounts = {channel.lower(): captures[0].base_from_sensor for channel, captures in scene.sensors.items()}
     yield Due(stamp_ns, TF_STATIC, lambda: message_type(TF_STATIC.msgtype)(
         [transform(stamp_ns, "base_link", frame, mount) for frame, mount in mounts.items()]))
 
 
-def ego_transforms(scene: Scene) -> Iterator[Due]:
-    """odom → base_link at the stamp of every capture of every sensor: interpolating between keyframes alone, half a
-    second apart, would misplace sweeps."""
+def ego_transforms(scene: SceneRecord) -> Iterator[Due]:
+    """Yield odom → base_link at the stamp of every capture of every sensor.
+
+    Interpolating between keyframes alone, half a second apart, would misplace sweeps.
+    """
     poses = {capture.stamp_ns: capture.odom_from_base for captures in scene.sensors.values() for capture in captures}
     poses |= {capture.stamp_ns: capture.odom_from_base for capture in scene.lidar}
     return (Due(stamp, TF, partial(_ego_transform, stamp, odom_from_base)) for stamp, odom_from_base in poses.items())
 
 
 def odometry(captures: tuple[Capture, ...]) -> Iterator[Due]:
-    """The ego pose at each LiDAR sweep, with the velocity between its neighbours."""
+    """Yield the ego pose at each LiDAR sweep, with the velocity between its neighbours."""
     poses = {capture.stamp_ns: capture.odom_from_base for capture in captures}
     stamps = sorted(poses)
     return (Due(stamp, ODOMETRY, partial(_odometry, stamps, poses, i)) for i, stamp in enumerate(stamps))
 
 
 def positions_on_earth(location: str, captures: tuple[Capture, ...]) -> Iterator[Due]:
-    """Latitude and longitude at each LiDAR sweep, where the devkit knows those of the map's origin; altitude is NaN.
+    """Yield latitude and longitude at each sweep, where the devkit knows those of the map's origin; altitude is NaN.
 
     Derived from the ego pose, as the devkit's export_poses does it, on a sphere: nuScenes has no receiver's data.
     """
@@ -51,7 +53,7 @@ def _ego_transform(stamp_ns: int, odom_from_base: Pose) -> object:
 
 
 def _odometry(stamps: list[int], poses: Mapping[int, Pose], i: int) -> object:
-    """Pose in odom; twist in base_link from the neighbouring sweeps, zero where a scene has only one."""
+    """Make an Odometry: pose in odom; twist in base_link from the neighbouring sweeps, zero where there is only one."""
     before, after = stamps[max(i - 1, 0)], stamps[min(i + 1, len(stamps) - 1)]
     linear, angular = np.zeros(3), np.zeros(3)
     if after > before:
@@ -63,7 +65,7 @@ def _odometry(stamps: list[int], poses: Mapping[int, Pose], i: int) -> object:
 
 
 def odometry_message(stamp_ns: int, odom_from_base: Pose, linear: np.ndarray, angular: np.ndarray) -> object:
-    """nav_msgs/Odometry; linear [m/s] and angular [rad/s] velocity in base_link."""
+    """Make a nav_msgs/Odometry; linear [m/s] and angular [rad/s] velocity in base_link."""
     twist = message_type("geometry_msgs/msg/Twist")(vector(linear), vector(angular))
     return message_type(ODOMETRY.msgtype)(
         header(stamp_ns, "odom"), "base_link",

@@ -1,4 +1,4 @@
-"""What of a scene goes into its bag."""
+"""Selection of what goes into a bag."""
 
 import math
 from collections.abc import Sequence
@@ -35,9 +35,12 @@ GENERAL = (TF_STATIC, MAP_MARKERS, TF, ODOMETRY, GPS, *CAN_TOPICS, KEYFRAME, GRO
 
 @dataclass(frozen=True)
 class Selection:
-    """topics: patterns of names, of which one must match. sensors: channels whose data is taken, None for all; poses
-    are those of all sensors. keyframes_only: no sensor data between keyframes. start_s, end_s: seconds after the
-    scene's first capture, start included, end not."""
+    """Part of a scene that goes into its bag.
+
+    topics: patterns of names, of which one must match. sensors: channels whose data is taken, None for all; poses are
+    those of all sensors. keyframes_only: no sensor data between keyframes. start_s, end_s: seconds after the scene's
+    first capture, start included, end not.
+    """
 
     topics: tuple[str, ...] = ("*",)
     sensors: tuple[str, ...] | None = None
@@ -55,22 +58,22 @@ class Selection:
         return self.start_s <= seconds < self.end_s
 
     def to_dict(self) -> dict:
-        """For JSON, which knows no infinity."""
+        """Return the values for JSON, which knows no infinity."""
         return {"topics": list(self.topics), "sensors": self.sensors and list(self.sensors),
                 "keyframes_only": self.keyframes_only, "start_s": self.start_s,
                 "end_s": None if math.isinf(self.end_s) else self.end_s}
 
 
 def sensor_topics(channel: str) -> list[Topic]:
-    """The topics that hold a sensor's files."""
+    """List the topics that hold a sensor's files."""
     if channel.startswith("CAM_"):
         return [camera_info_topic(channel), image_topic(channel)]
     return [radar_topic(channel) if channel.startswith("RADAR_") else POINTS]
 
 
 def check_selection(selection: Selection, channels: Sequence[str]) -> None:
-    """UserError for a pattern that matches no topic of a dataset with these sensors, for a sensor that it lacks, for an
-    empty time."""
+    """Raise UserError for a pattern that matches no topic of a dataset with these sensors, for a sensor that it lacks,
+    for an empty time."""
     names = [topic.name for topic in (*GENERAL, *(topic for channel in channels for topic in sensor_topics(channel)))]
     for pattern in selection.topics:
         if not any(fnmatchcase(name, pattern) for name in names):

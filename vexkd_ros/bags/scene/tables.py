@@ -1,4 +1,4 @@
-"""What a bag holds of one scene, out of the devkit's tables: plain data that travels to worker processes."""
+"""Records of one scene, out of the devkit's tables: plain data that travels to worker processes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ LIDAR = "LIDAR_TOP"
 
 
 class Pose(NamedTuple):
-    """As the tables have it: translation [m], quaternion w, x, y, z."""
+    """Pose of the tables: translation [m], quaternion w, x, y, z."""
 
     translation: tuple[float, float, float]
     rotation: tuple[float, float, float, float]
 
     @property
     def matrix(self) -> np.ndarray:
-        """float64 (4, 4) `parent_from_child`, not to be written to."""
+        """Return float64 (4, 4) `parent_from_child`, not to be written to."""
         return _matrix(self)
 
     @property
     def inverse(self) -> "Pose":
-        """`child_from_parent`."""
+        """Return `child_from_parent`."""
         w, x, y, z = self.rotation
         back = Pose((0.0, 0.0, 0.0), (w, -x, -y, -z))
         return back._replace(translation=tuple((-back.matrix[:3, :3] @ self.translation).tolist()))
 
     def __matmul__(self, other: "Pose") -> "Pose":
-        """`a_from_b @ b_from_c` is `a_from_c`."""
+        """Join two poses: `a_from_b @ b_from_c` is `a_from_c`."""
         (w, x, y, z), (a, b, c, d) = self.rotation, other.rotation
         moved = self.matrix @ (*other.translation, 1.0)
         return Pose(tuple(moved[:3].tolist()), (w * a - x * b - y * c - z * d, w * b + x * a + y * d - z * c,
@@ -44,7 +44,7 @@ class Pose(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _matrix(parent_from_child: Pose) -> np.ndarray:
-    """Kept for a while: all boxes of a keyframe need that of the vehicle."""
+    """Compute the matrix and keep it for a while: all boxes of a keyframe need that of the vehicle."""
     matrix = matrix_from_pose(*parent_from_child)
     matrix.flags.writeable = False
     return matrix
@@ -52,7 +52,7 @@ def _matrix(parent_from_child: Pose) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Capture:
-    """One file of one sensor. intrinsics: (3, 3), row by row, of a camera; size: (width, height) of its image [px]."""
+    """File of a sensor. intrinsics: (3, 3), row by row, of a camera; size: (width, height) of its image [px]."""
 
     path: Path
     stamp_ns: int
@@ -65,7 +65,7 @@ class Capture:
 
 @dataclass(frozen=True)
 class Annotation:
-    """A box of one of the ten detection classes in odom. size: (length, width, height) [m]; velocity: (vx, vy, vz)
+    """Box of one of the ten detection classes in odom. size: (length, width, height) [m]; velocity: (vx, vy, vz)
     [m/s], NaN where it is unknown."""
 
     name: str
@@ -77,7 +77,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """stamp_ns and odom_from_base: the LiDAR's."""
+    """Annotated moment; stamp_ns and odom_from_base are the LiDAR's."""
 
     token: str
     stamp_ns: int
@@ -86,8 +86,8 @@ class Keyframe:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """sensors: the captures of each channel (LIDAR_TOP, CAM_FRONT, RADAR_FRONT …) in the order of time."""
+class SceneRecord:
+    """Scene. sensors: the captures of each channel (LIDAR_TOP, CAM_FRONT, RADAR_FRONT …) in the order of time."""
 
     name: str
     location: str
@@ -101,16 +101,16 @@ class Scene:
 
     @property
     def start_ns(self) -> int:
-        """The stamp of the first capture of any sensor."""
+        """Return the stamp of the first capture of any sensor."""
         return min(capture.stamp_ns for captures in self.sensors.values() for capture in captures)
 
 
-def read_scene(nusc: NuScenes, scene: dict) -> Scene:
-    """A scene out of the tables; no file of a sensor is looked at. UserError where tables miss a record."""
+def read_scene(nusc: NuScenes, scene: dict) -> SceneRecord:
+    """Read a scene out of the tables; no file of a sensor is looked at. UserError where tables miss a record."""
     try:
         samples = list(_samples(nusc, scene))
         keyframes = tuple(_keyframe(nusc, sample) for sample in samples if LIDAR in sample["data"])
-        return Scene(scene["name"], nusc.get("log", scene["log_token"])["location"], Path(nusc.dataroot),
+        return SceneRecord(scene["name"], nusc.get("log", scene["log_token"])["location"], Path(nusc.dataroot),
                      _sensors(nusc, samples), keyframes)
     except KeyError as error:
         raise UserError(f"{nusc.dataroot}/{nusc.version}: tables refer to a record that is not there ({error}); "
@@ -126,7 +126,7 @@ def _samples(nusc: NuScenes, scene: dict) -> Iterator[dict]:
 
 
 def _sensors(nusc: NuScenes, samples: list[dict]) -> dict[str, tuple[Capture, ...]]:
-    """Every sample_data of the scene by channel, even where a sensor's chain is broken between keyframes."""
+    """Collect every sample_data of the scene by channel, even where a sensor's chain is broken between keyframes."""
     records: dict[str, dict[str, dict]] = {}
     for sample in samples:
         for channel, token in sample["data"].items():
@@ -140,7 +140,7 @@ def _sensors(nusc: NuScenes, samples: list[dict]) -> dict[str, tuple[Capture, ..
 
 
 def _chain(nusc: NuScenes, token: str) -> Iterator[dict]:
-    """The sample_data records that are linked with one of them, it included."""
+    """Yield the sample_data records that are linked with one of them, it included."""
     record = nusc.get("sample_data", token)
     yield record
     for way in ("prev", "next"):

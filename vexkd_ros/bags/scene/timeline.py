@@ -1,22 +1,20 @@
-"""All messages of a scene in the order of time."""
+"""Timeline of a scene: all its messages in the order of time."""
 
 from collections.abc import Iterator
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.scene.annotations import annotation_messages
-from vexkd_ros.bags.scene.cameras import camera_messages
 from vexkd_ros.bags.scene.can_bus import can_bus_messages
-from vexkd_ros.bags.scene.lidar import lidar_messages
 from vexkd_ros.bags.scene.maps import ground_truth_maps, map_markers
 from vexkd_ros.bags.scene.poses import ego_transforms, odometry, positions_on_earth, static_transforms
-from vexkd_ros.bags.scene.radar import radar_messages
 from vexkd_ros.bags.scene.selection import Selection, sensor_topics
-from vexkd_ros.bags.scene.tables import Capture, Scene
+from vexkd_ros.bags.scene.sensors import camera_messages, lidar_messages, radar_messages
+from vexkd_ros.bags.scene.tables import Capture, SceneRecord
 from vexkd_ros.bags.scene.topics import Due
 
 
-def timeline(scene: Scene, selection: Selection) -> tuple[list[Due], list[str]]:
-    """The selected messages by time, and a line on each sensor of which files are missing.
+def timeline(scene: SceneRecord, selection: Selection) -> tuple[list[Due], list[str]]:
+    """Order the selected messages by time; also say in a line of each sensor which files are missing.
 
     At equal stamps, transforms come before the data that needs them. What is latched comes first. UserError where not
     one file of the selected sensors is there, or nothing is left in the selected time.
@@ -34,7 +32,7 @@ def timeline(scene: Scene, selection: Selection) -> tuple[list[Due], list[str]]:
     return [message for message in latched if selection.wants(message.topic)] + due, missing
 
 
-def _about_the_drive(scene: Scene) -> Iterator[Due]:
+def _about_the_drive(scene: SceneRecord) -> Iterator[Due]:
     yield from ego_transforms(scene)
     yield from odometry(scene.lidar)
     yield from positions_on_earth(scene.location, scene.lidar)
@@ -53,9 +51,11 @@ def _of_sensors(files: dict[str, tuple[Capture, ...]]) -> Iterator[Due]:
             yield from lidar_messages(captures)
 
 
-def _present_files(scene: Scene, selection: Selection) -> tuple[dict[str, tuple[Capture, ...]], list[str]]:
-    """The selected captures whose files are there, and a line on each sensor that lacks some: a dataset of which only
-    some archives were unpacked is a dataset, too."""
+def _present_files(scene: SceneRecord, selection: Selection) -> tuple[dict[str, tuple[Capture, ...]], list[str]]:
+    """Find the selected captures whose files are there, and say in a line which sensor lacks some.
+
+    A dataset of which only some archives were unpacked is a dataset, too.
+    """
     wanted = {channel: [capture for capture in captures if selection.takes(channel, capture)]
               for channel, captures in scene.sensors.items() if any(map(selection.wants, sensor_topics(channel)))}
     present, lines = {}, []

@@ -1,4 +1,4 @@
-"""The topics of our bags: name, type and quality of service."""
+"""Topics of our bags: name, type and quality of service."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vexkd_ros.bags.writing import LATCHED, STREAM, TRANSFORMS
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of our bags."""
+    """Topic of our bags."""
 
     name: str
     msgtype: str
@@ -20,7 +20,7 @@ class Topic:
 
 
 class Due(NamedTuple):
-    """A message of a bag and when it is due: `make` reads its file and builds it only then."""
+    """Message of a bag and when it is due: `make` reads its file and builds it only then."""
 
     stamp_ns: int
     topic: Topic
@@ -42,20 +42,20 @@ POINTS = Topic("/lidar/points", "sensor_msgs/msg/PointCloud2")
 
 
 def image_topic(channel: str) -> Topic:
-    """Of a camera, CAM_FRONT."""
+    """Return the image topic of a camera, CAM_FRONT."""
     return Topic(f"/{channel.lower()}/image/compressed", "sensor_msgs/msg/CompressedImage")
 
 
 def camera_info_topic(channel: str) -> Topic:
-    """Of a camera, CAM_FRONT."""
+    """Return the CameraInfo topic of a camera, CAM_FRONT."""
     return Topic(f"/{channel.lower()}/camera_info", "sensor_msgs/msg/CameraInfo")
 
 
 def radar_topic(channel: str) -> Topic:
-    """Of a radar, RADAR_FRONT."""
+    """Return the topic of a radar, RADAR_FRONT."""
     return Topic(f"/{channel.lower()}/points", "sensor_msgs/msg/PointCloud2")
 
 
 def can_topic(name: str) -> Topic:
-    """Of a CAN bus message that has no ROS type of its own: its numbers by name."""
+    """Return the topic of a CAN bus message that has no ROS type of its own: its numbers by name."""
     return Topic(f"/can_bus/{name}", "diagnostic_msgs/msg/DiagnosticArray")

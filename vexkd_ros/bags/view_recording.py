@@ -1,18 +1,24 @@
-"""Which messages of bags belong together: one moment for each annotated keyframe, detection or cloud. Needs no ROS."""
+"""Recording to be viewed: messages of one moment together, and how the vehicle moved. Needs no ROS."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rosbags.interfaces import Connection
 
 from vexkd_model.errors import UserError
+from vexkd_model.geometry.transforms import inverse, matrix_from_pose
 from vexkd_model.progress import progress
 from vexkd_model.types import MAP_CLASSES
 from vexkd_ros.bags.reading import Bag, header_stamp_ns, open_bag
 from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.inputs.errors import TransformUnavailable
+from vexkd_ros.inputs.transforms import TransformBuffer
 
 GROUND_TRUTH, KEYFRAME = "/ground_truth", "/keyframe"
 TRANSFORMS = ("/tf", "/tf_static")
@@ -23,7 +29,7 @@ MARKERS_HEADER = 8  # in a MarkerArray, the number of markers comes before the f
 
 @dataclass(frozen=True)
 class Moment:
-    """messages: by topic, decoded; of each topic the one nearest to `stamp_ns`, where one is near enough."""
+    """Messages of one time, by topic, decoded; of each topic the one nearest to `stamp_ns`, where it is near enough."""
 
     stamp_ns: int
     messages: dict[str, object]
@@ -31,7 +37,7 @@ class Moment:
 
 @dataclass
 class Recording:
-    """What the bags hold. camera_info: the newest of each topic. transforms: (message, whether static)."""
+    """Content of bags. camera_info: the newest of each topic. transforms: (message, whether static)."""
 
     moments: list[Moment] = field(default_factory=list)
     camera_info: dict[str, object] = field(default_factory=dict)
@@ -39,7 +45,7 @@ class Recording:
 
 
 def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> Recording:
-    """At most `most` moments, evenly chosen, in the order of time. UserError where there is nothing to see.
+    """Read at most `most` moments, evenly chosen, in the order of time. UserError where there is nothing to see.
 
     node: of the student, "/student_node". points: topic of the clouds.
     """
@@ -56,7 +62,7 @@ def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> R
 
 
 def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> dict[int, dict[str, int]]:
-    """Stamp of each chosen moment → stamp of the nearest message by topic."""
+    """Choose moments; return stamp of each → stamp of the nearest message by topic."""
     leading = next((stamps[topic] for topic in (GROUND_TRUTH, f"{node}/detections", points) if stamps.get(topic)), ())
     moments = sorted(leading)
     moments = moments[::-(-len(moments) // most)] if moments else []
@@ -86,7 +92,7 @@ def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str
 
 
 def _stamped(readers: list[Bag], node: str, points: str, label: str) -> Iterator[tuple[Connection, int, bytes]]:
-    """(connection, header stamp, bytes) of every message that may be shown."""
+    """Yield (connection, header stamp, bytes) of every message that may be shown."""
     maps = {f"{prefix}/map/{name}" for prefix in (node, GROUND_TRUTH) for name in MAP_CLASSES}
     shown = {GROUND_TRUTH, KEYFRAME, points, f"{node}/detections", f"{node}/markers", *maps}
     for number, reader in enumerate(readers, 1):
@@ -97,3 +103,43 @@ def _stamped(readers: list[Bag], node: str, points: str, label: str) -> Iterator
         for connection, _, data in progress(messages, f"{label} ({number}/{len(readers)})", total, "messages"):
             offset = MARKERS_HEADER if connection.topic == f"{node}/markers" else 4
             yield connection, header_stamp_ns(data, offset), data
+
+
+BASE, ODOM = "base_link", "odom"
+
+
+class RecordedPoses:
+    """Mounting and motion, of all times. transforms: (tf2_msgs/TFMessage, whether it came on /tf_static)."""
+
+    def __init__(self, transforms: list[tuple[Any, bool]]) -> None:
+        self._static = TransformBuffer()
+        self._odom_from_base: dict[int, np.ndarray] = {}  # a TransformBuffer forgets what is older than seconds
+        for message, static in transforms:
+            if static:
+                self._static.insert_message(message, static=True)
+                continue
+            for stamped in message.transforms:
+                if (stamped.header.frame_id, stamped.child_frame_id) == (ODOM, BASE):
+                    t, q = stamped.transform.translation, stamped.transform.rotation
+                    stamp = stamped.header.stamp.sec * 10**9 + stamped.header.stamp.nanosec
+                    self._odom_from_base[stamp] = matrix_from_pose((t.x, t.y, t.z), (q.w, q.x, q.y, q.z))
+        self._stamps = sorted(self._odom_from_base)
+
+    def mount(self, frame: str) -> np.ndarray | None:
+        """Return (4, 4) base_link from a sensor's frame; None where /tf_static does not tell."""
+        try:
+            return self._static.lookup(BASE, frame, 0)
+        except TransformUnavailable:
+            return None
+
+    def moved(self, then_ns: int, now_ns: int) -> np.ndarray:
+        """Return (4, 4) base_link at `now_ns` from that at `then_ns`; without odometry the vehicle stands."""
+        if not self._stamps:
+            return np.eye(4)
+        return inverse(self._pose(now_ns)) @ self._pose(then_ns)
+
+    def _pose(self, stamp_ns: int) -> np.ndarray:
+        """Find the pose nearest in time: bags of ours have one at every sensor's stamp."""
+        after = bisect_left(self._stamps, stamp_ns)
+        return self._odom_from_base[min(self._stamps[max(after - 1, 0) : after + 1],
+                                        key=lambda stamp: abs(stamp - stamp_ns))]
