@@ -50,9 +50,9 @@ def run_command(parser: argparse.ArgumentParser, command: Callable[[argparse.Nam
             traceback.print_exc()
         if isinstance(error, Interrupted):
             return _end(parser, str(error), INTERRUPTED)
-        named = isinstance(error, OSError) and error.filename
-        raise SystemExit(f"{parser.prog}: {error.filename}: {error.strerror}" if named
-                         else f"{parser.prog}: {error}") from None
+        if isinstance(error, OSError) and error.filename:
+            raise SystemExit(f"{parser.prog}: {error.filename}: {error.strerror}") from None
+        raise SystemExit(f"{parser.prog}: {error}") from None
 
 
 def _end(parser: argparse.ArgumentParser, reason: str, code: int) -> int:

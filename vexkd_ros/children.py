@@ -51,10 +51,9 @@ class Children:
     def start(self, name: str, command: Sequence[str], log: Path | None = None) -> None:
         """Start a process; what it says goes into the file `log`, or to our own stderr."""
         with log.open("wb") if log else open(os.devnull, "wb") as sink:
-            output = {"stdout": sink, "stderr": subprocess.STDOUT} if log else {"stdout": sink}
             self._children[name] = _Child(subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env=self._environment, start_new_session=True,
-                preexec_fn=_hear_sigint, **output), log)
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT if log else None,
+                env=self._environment, start_new_session=True, preexec_fn=_hear_sigint), log)
 
     def watch(self, seconds: float, until_end_of: str = "") -> None:
         """Return after `seconds`, or as soon as the named process has ended well.

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nuscenes.nuscenes import NuScenes
@@ -124,8 +124,9 @@ def _choose(nusc: NuScenes, names: Sequence[str] | None, split: str | None) -> l
     return chosen
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(list(names)[:10]) + (" …" if len(names) > 10 else "")
+def _few(names: Iterable[str]) -> str:
+    first, *others = list(names)[:10], *list(names)[10:]
+    return ", ".join(first) + (" …" if others else "")
 
 
 def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from rclpy.duration import Duration
@@ -17,14 +18,14 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.interfaces import Connection, ConnectionExtRosbag1, QosDurability, QosReliability
+from rosbags.interfaces import Connection, QosDurability, QosReliability
 from rosgraph_msgs.msg import Clock
 
 from vexkd_model.command import make_parser, names, positive_number, run_command, seconds
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
-from vexkd_ros.bags.reading import Bag, bag_paths, open_bag
-from vexkd_ros.bags.typestore import bag_typestore
+from vexkd_ros.bags.reading import Bag, bag_paths, open_bag, recorded_qos
+from vexkd_ros.bags.typestore import bag_typestore, message_type
 from vexkd_ros.bags.writing import LATCHED, STREAM
 from vexkd_ros.dds import large_messages
 
@@ -74,16 +75,14 @@ class BagPlayer:
             if not chosen:
                 names = ", ".join(sorted(connection.topic for connection in reader.connections)) or "no topic"
                 raise UserError(f"--topics {','.join(self._topics)}: matches none of {bag}, which has {names}")
-            missing = {connection.topic: connection.msgtype for connection in chosen
-                       if message_class(connection.msgtype) is None}
-            for topic, msgtype in missing.items():
-                print(f"{topic}: not played, its type {msgtype} is not installed", file=sys.stderr)
             for connection in chosen:
-                if connection.topic not in self._publishers and connection.topic not in missing:
-                    self._publishers[connection.topic] = self._node.create_publisher(
-                        message_class(connection.msgtype), connection.topic, playback_qos(connection))
+                topic, kind = connection.topic, message_class(connection.msgtype)
+                if kind is None:
+                    print(f"{topic}: not played, its type {connection.msgtype} is not installed", file=sys.stderr)
+                elif topic not in self._publishers:
+                    self._publishers[topic] = self._node.create_publisher(kind, topic, playback_qos(connection))
                     if is_static(connection):
-                        self._static[connection.topic] = StaticTransforms()
+                        self._static[topic] = StaticTransforms()
             if not any(connection.topic in self._publishers for connection in chosen):
                 raise UserError(f"{bag}: no type of its topics is installed; install the packages that are named above")
 
@@ -194,12 +193,12 @@ class StaticTransforms:
     def merge(self, data: bytes) -> bytes:
         """Add a serialised tf2_msgs/TFMessage; return the message of all."""
         store = bag_typestore()
-        message = store.deserialize_cdr(data, TF)
+        message: Any = store.deserialize_cdr(data, TF)
         alone = not self._transforms.keys() - {transform.child_frame_id for transform in message.transforms}
         self._transforms |= {transform.child_frame_id: transform for transform in message.transforms}
         if alone:
             return data
-        return bytes(store.serialize_cdr(type(message)(list(self._transforms.values())), TF))
+        return bytes(store.serialize_cdr(message_type(TF)(list(self._transforms.values())), TF))
 
 
 def is_static(connection: Connection) -> bool:
@@ -222,8 +221,7 @@ def playback_qos(connection: Connection) -> QoSProfile:
     Values that rclpy has no name for (unknown, system default) become reliable and volatile. A shallow history, and
     Humble's 0 for an unknown one, is deepened to ten, so that a burst on replay is not lost.
     """
-    offered = [] if isinstance(connection.ext, ConnectionExtRosbag1) else connection.ext.offered_qos_profiles
-    offered = [LATCHED] if is_static(connection) else offered or [STREAM]
+    offered = [LATCHED] if is_static(connection) else recorded_qos(connection) or [STREAM]
     latched = all(qos.durability is QosDurability.TRANSIENT_LOCAL for qos in offered)
     best_effort = any(qos.reliability is QosReliability.BEST_EFFORT for qos in offered)
     depth = max(qos.depth for qos in offered)

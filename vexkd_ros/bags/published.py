@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,9 @@ STAGES = ("wait", "convert", "infer", "publish", "total")
 class Published:
     """Outputs of a student node in a bag.
 
-    predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as far
-    as the student has them at all. detects: whether it has detections. latency: seconds of every published frame, by
-    stage; empty where the node's latencies were not recorded.
+    predictions: by input stamp [ns], of the stamps asked for that are complete: detections, markers and all maps, as
+    far as the student has them at all. detects: whether it has detections. latency: seconds of every published frame,
+    by stage; empty where the node's latencies were not recorded.
     """
 
     predictions: dict[int, Prediction]
@@ -70,19 +71,19 @@ def _expected_topics(reader: Bag, boxes: list[str], maps: list[str], bag: Path) 
     return expected
 
 
-def _add_latency(latency: dict[str, list[float]], message: object) -> None:
+def _add_latency(latency: dict[str, list[float]], message: Any) -> None:
     values = {pair.key: pair.value for pair in message.status[0].values}
     for stage in STAGES:
         latency[stage].append(float(values[f"{stage}_ms"]) / 1000)
 
 
-def _prediction(stamp: int, detections: object | None, markers: object | None, grids: list[object]) -> Prediction:
+def _prediction(stamp: int, detections: Any, markers: Any, grids: list[Any]) -> Prediction:
     boxes, scores = _boxes(detections, markers.markers if markers else []) if detections else NOTHING
     return Prediction(boxes, scores, np.stack([_probabilities(grid) for grid in grids]) if grids else None,
                       _grid(grids[0]) if grids else None, stamp)
 
 
-def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
+def _boxes(detections: Any, markers: list) -> tuple[Boxes, np.ndarray]:
     """Read the boxes of a message, with the velocities that the markers of the same numbers tell."""
     boxes, scores, unknown = read_detections(detections)
     if unknown:
@@ -94,13 +95,13 @@ def _boxes(detections: object, markers: list) -> tuple[Boxes, np.ndarray]:
     return boxes, scores
 
 
-def _probabilities(grid: object) -> np.ndarray:
+def _probabilities(grid: Any) -> np.ndarray:
     """Read float32 (Y, X) of an OccupancyGrid; unknown cells (−1) hold no object."""
     percent = np.asarray(grid.data, np.int8).reshape(grid.info.height, grid.info.width)
     return percent.clip(0).astype(np.float32) / np.float32(100)
 
 
-def _grid(grid: object) -> BevGrid:
+def _grid(grid: Any) -> BevGrid:
     # resolution is float32 in the message; a cell is given in whole tenths of a millimetre
     info, cell = grid.info, round(grid.info.resolution, 4)
     origin = info.origin.position

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, ConnectionExtRosbag1, Qos
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vexkd_model.errors import UserError
@@ -27,10 +27,14 @@ Message = tuple[Connection, int, bytes]  # of a bag: topic and type, log time [n
 class Storage(Protocol):
     """Reader of one file or folder, as rosbags' own."""
 
-    connections: list[Connection]
-    message_count: int
-    start_time: int
-    end_time: int
+    @property
+    def connections(self) -> list[Connection]: ...
+    @property
+    def message_count(self) -> int: ...
+    @property
+    def start_time(self) -> int: ...
+    @property
+    def end_time(self) -> int: ...
 
     def messages(self, connections: Collection[Connection], start: int | None = None,
                  stop: int | None = None) -> Iterable[Message]: ...
@@ -143,7 +147,9 @@ def _open(path: Path, opened: ExitStack, whole: bool) -> Bag:
 def _enter(kind: type[AnyStorage], path: Path, opened: ExitStack) -> AnyStorage:
     """Open with one kind of reader; UserError where the file is damaged."""
     try:
-        return opened.enter_context(kind(path))
+        storage = kind(path)
+        opened.enter_context(storage)
+        return storage
     except Exception as error:  # rosbags tells most damage by ReaderError, the rest by whatever its parsers run into
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: damaged bag ({reason})") from None
@@ -159,6 +165,11 @@ def _files(folder: Path) -> list[Path]:
 def _span(nanoseconds: int) -> str:
     hours = nanoseconds / 3.6e12
     return f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.1f} hours" if hours > 2 else f"{hours * 3600:.0f} s"
+
+
+def recorded_qos(connection: Connection) -> list[Qos]:
+    """List what the publishers of a topic offered, as far as it was recorded."""
+    return [] if isinstance(connection.ext, ConnectionExtRosbag1) else connection.ext.offered_qos_profiles
 
 
 def bag_paths(paths: Sequence[Path]) -> list[Path]:

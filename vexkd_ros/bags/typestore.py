@@ -1,8 +1,9 @@
 """Message types of our bags: those of ROS 2, vision_msgs and whatever is installed. Needs no ROS."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -14,7 +15,8 @@ from vexkd_ros.share import REPOSITORY, installed_shares
 
 # distribution: its message types, and the newest format of metadata.yaml that its rosbag2 reads. Humble refuses 9,
 # whose quality of service is written in words; what Humble reads, all later ones read, too.
-DISTRIBUTIONS = {"humble": (Stores.ROS2_HUMBLE, 8), "jazzy": (Stores.ROS2_JAZZY, 9), "kilted": (Stores.ROS2_KILTED, 9)}
+DISTRIBUTIONS: dict[str, tuple[Stores, Literal[8, 9]]] = {
+    "humble": (Stores.ROS2_HUMBLE, 8), "jazzy": (Stores.ROS2_JAZZY, 9), "kilted": (Stores.ROS2_KILTED, 9)}
 OLDEST = "humble"
 VISION_MSGS = "vision_msgs/msg/Detection3DArray"
 
@@ -34,7 +36,7 @@ def bag_typestore(distro: str = "kilted") -> Typestore:
 
 
 @cache
-def message_type(name: str) -> type:
+def message_type(name: str) -> Callable[..., Any]:
     """Return the class of a message, "std_msgs/msg/Header", whose fields are its arguments in their order."""
     return bag_typestore().types[name]
 
@@ -66,6 +68,7 @@ def _messages_in(description: FieldDesc) -> Iterator[str]:
     """Yield the message types that a field's description names."""
     kind, argument = description
     if kind == Nodetype.NAME:
-        yield argument
+        yield str(argument)
     elif kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-        yield from _messages_in(argument[0])
+        element: Any = argument[0]
+        yield from _messages_in(element)

@@ -128,8 +128,8 @@ def _listed(boxes: Boxes) -> list[tuple[list[float | None], str]]:
 
 def _points(message: Any, poses: RecordedPoses) -> str:
     """Encode x, y, z [cm] of some of a cloud's points as little-endian int16, in base64."""
-    base_from_sensor = poses.mount(message.header.frame_id) if message is not None else None
-    if base_from_sensor is None:
+    base_from_sensor = None if message is None else poses.mount(message.header.frame_id)
+    if message is None or base_from_sensor is None:
         return ""
     try:
         points = apply(base_from_sensor, read_cloud(message).points[:, :3])

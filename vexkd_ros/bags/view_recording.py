@@ -32,7 +32,7 @@ class Moment:
     """Messages of one time, by topic, decoded; of each topic the one nearest to `stamp_ns`, where it is near enough."""
 
     stamp_ns: int
-    messages: dict[str, object]
+    messages: dict[str, Any]
 
 
 @dataclass
@@ -40,8 +40,8 @@ class Recording:
     """Content of bags. camera_info: the newest of each topic. transforms: (message, whether static)."""
 
     moments: list[Moment] = field(default_factory=list)
-    camera_info: dict[str, object] = field(default_factory=dict)
-    transforms: list[tuple[object, bool]] = field(default_factory=list)
+    camera_info: dict[str, Any] = field(default_factory=dict)
+    transforms: list[tuple[Any, bool]] = field(default_factory=list)
 
 
 def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> Recording:

@@ -16,7 +16,8 @@ from vexkd_ros.inputs.images import stored_image
 TOGETHER_S = 0.06  # the node's camera_tolerance
 SQUARE = 1.05  # between the focal lengths in x and y: a CameraInfo of another shape of image differs by more
 CENTRE = (0.25, 0.75)  # of the image: a principal point of a CameraInfo for another size lies outside
-ANY_VIEW = ImageConfig(width=256, height=144, zoom=1.0, augment={"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False})
+ANY_VIEW = ImageConfig.model_validate({"width": 256, "height": 144, "zoom": 1.0,
+                                       "augment": {"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False}})
 
 
 def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base: str,

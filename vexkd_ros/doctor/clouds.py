@@ -1,5 +1,7 @@
 """Check a LiDAR's clouds: their content, and whether the sensor is like the one of the training."""
 
+from typing import Any
+
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep
@@ -12,7 +14,7 @@ from vexkd_ros.inputs.pointcloud import Cloud, read_cloud
 def check_clouds(seen: Observation, heard: Heard, base: str, monitor: SensorMonitor | None) -> list[Finding]:
     """Check the clouds heard on a PointCloud2 topic; without a monitor only what any student needs."""
     messages = heard.messages()
-    clouds: list[tuple[object, Cloud]] = []
+    clouds: list[tuple[Any, Cloud]] = []
     problems: dict[str, None] = {}
     for message in messages:
         try:
@@ -28,7 +30,7 @@ def check_clouds(seen: Observation, heard: Heard, base: str, monitor: SensorMoni
     return findings
 
 
-def _contents(topic: str, clouds: list[tuple[object, Cloud]]) -> list[Finding]:
+def _contents(topic: str, clouds: list[tuple[Any, Cloud]]) -> list[Finding]:
     message, newest = clouds[-1]
     fields = ", ".join(field.name for field in message.fields)
     points = int(np.median([len(cloud.points) for _, cloud in clouds]))
@@ -42,7 +44,7 @@ def _contents(topic: str, clouds: list[tuple[object, Cloud]]) -> list[Finding]:
     return findings
 
 
-def _show(seen: Observation, monitor: SensorMonitor, message: object, cloud: Cloud, base: str) -> None:
+def _show(seen: Observation, monitor: SensorMonitor, message: Any, cloud: Cloud, base: str) -> None:
     stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
     try:
         mount = seen.transforms.lookup(base, message.header.frame_id, stamp)

@@ -42,7 +42,7 @@ class Student:
 def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[Finding]:
     """Make all checks for a student; without one, of whatever sensors there are."""
     config, card = (student.config, student.card) if student else (None, None)
-    monitor = SensorMonitor(card.inputs, config, every_s=0) if card and card.inputs else None
+    monitor = SensorMonitor(card.inputs, config, every_s=0) if config and card and card.inputs else None
     findings = [Finding(WARN, seen.source, note) for note in seen.notes] + check_transform_topics(seen, wiring.tf)
     lidar, cameras = wiring.points or seen.of_type(CLOUD), wiring.cameras or seen.of_type(INFO)
     if config.lidar if config else lidar:
@@ -102,7 +102,7 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
         findings += check_mounting(seen, heard, wiring.base)
         if infos is not None:
             findings += check_camera(seen, heard, infos, name, wiring.base, monitor,
-                                     config.camera.images if config else ANY_VIEW)
+                                     config.camera.images if config and config.camera else ANY_VIEW)
     if images:
         first = next(iter(images.values()))
         findings += check_together(list(images.values()))
@@ -117,7 +117,7 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
 def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> dict[str, str]:
     """Find the prefix of topics by the camera's name; without a student, of every camera_info there is."""
     given = dict(wiring.cameras or {})
-    if config:
+    if config and config.camera:
         return {name: given.get(name, f"/{name.lower()}") for name in config.camera.images.cameras}
     found = [topic.removesuffix(f"/{INFO_NAME}") for topic in seen.of_type(INFO)]
     return given | {prefix.strip("/").upper(): prefix for prefix in found if prefix not in given.values()}

@@ -8,7 +8,7 @@ from rosbags.interfaces import Connection, QosDurability, QosReliability
 
 from vexkd_model.errors import UserError
 from vexkd_model.progress import progress
-from vexkd_ros.bags.reading import open_bag
+from vexkd_ros.bags.reading import open_bag, recorded_qos
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.doctor.observation import SENSORS, TF, Heard, Observation
 from vexkd_ros.health.qos_match import QosOffer
@@ -52,13 +52,13 @@ def _lost_in_replay(connection: Connection, messages: list[Any]) -> list[str]:
 
     A replay has one publisher, and it repeats as many latched messages as the recorded history holds.
     """
-    profiles = connection.ext.offered_qos_profiles
+    profiles = recorded_qos(connection)
     depth = max((profile.depth or UNKNOWN_DEPTH for profile in profiles), default=0)  # 0: Humble's for an unknown one
     frames = [{transform.child_frame_id for transform in message.transforms} for message in messages]
     return sorted(set().union(*frames) - set().union(*frames[len(frames) - min(depth, len(frames)) :]))
 
 
 def _offers(connection: Connection) -> list[QosOffer]:
-    profiles = connection.ext.offered_qos_profiles
+    profiles = recorded_qos(connection)
     return [QosOffer("the bag", connection.msgtype, profile.reliability is not QosReliability.BEST_EFFORT,
-                  profile.durability is QosDurability.TRANSIENT_LOCAL) for profile in profiles]
+                     profile.durability is QosDurability.TRANSIENT_LOCAL) for profile in profiles]

@@ -62,6 +62,10 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float, tf: st
     return seen
 
 
+def _hear(heard: Heard, data: bytes) -> None:
+    heard.take(time.time(), data)
+
+
 def _subscribe_new(node: Node, seen: Observation) -> None:
     """Subscribe to the sensors' topics that have appeared."""
     for topic, types in node.get_topic_names_and_types():
@@ -70,8 +74,7 @@ def _subscribe_new(node: Node, seen: Observation) -> None:
         if msgtype and topic not in seen.heard:
             # raw: a header is all that is read of most messages, and an image is large.
             heard = Heard(topic, msgtype, partial(deserialize_message, message_type=CLASSES[msgtype]))
-            node.create_subscription(CLASSES[msgtype], topic, lambda data, heard=heard: heard.take(time.time(), data),
-                                     ANY, raw=True)
+            node.create_subscription(CLASSES[msgtype], topic, partial(_hear, heard), ANY, raw=True)
             seen.heard[topic] = heard
         if published:
             seen.types[topic] = msgtype or types[0]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from vexkd_ros.bags.typestore import message_type
 UNKNOWN_COVARIANCE = np.zeros(36)
 
 
-def header(stamp_ns: int, frame_id: str) -> object:
+def header(stamp_ns: int, frame_id: str) -> Any:
     """Make a std_msgs/Header."""
     return message_type("std_msgs/msg/Header")(
         message_type("builtin_interfaces/msg/Time")(*divmod(stamp_ns, 10**9)), frame_id)
@@ -32,12 +33,12 @@ def transform(stamp_ns: int, parent: str, child: str, parent_from_child: Pose) -
             vector(parent_from_child.translation), _quaternion(parent_from_child.rotation)))
 
 
-def vector(xyz: Sequence[float]) -> object:
+def vector(xyz: Sequence[float] | np.ndarray) -> object:
     """Make a geometry_msgs/Vector3."""
     return message_type("geometry_msgs/msg/Vector3")(*map(float, xyz))
 
 
-def point(xyz: Sequence[float]) -> object:
+def point(xyz: Sequence[float] | np.ndarray) -> object:
     """Make a geometry_msgs/Point."""
     return message_type("geometry_msgs/msg/Point")(*map(float, xyz))
 

@@ -75,7 +75,8 @@ def odometry_message(stamp_ns: int, odom_from_base: Pose, linear: np.ndarray, an
 
 def _position(location: str, capture: Capture) -> object:
     x, y, _ = capture.odom_from_base.translation
-    latitude, longitude = get_coordinate(*REFERENCE_COORDINATES[location], math.atan2(x, y), math.hypot(x, y))
+    origin_latitude, origin_longitude = REFERENCE_COORDINATES[location]
+    latitude, longitude = get_coordinate(origin_latitude, origin_longitude, math.atan2(x, y), math.hypot(x, y))
     status = message_type("sensor_msgs/msg/NavSatStatus")(0, 1)  # STATUS_FIX, SERVICE_GPS
     return message_type(GPS.msgtype)(header(capture.stamp_ns, "base_link"), status, latitude, longitude, math.nan,
                                      np.zeros(9), 0)  # COVARIANCE_TYPE_UNKNOWN

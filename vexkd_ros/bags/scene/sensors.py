@@ -17,9 +17,10 @@ from vexkd_ros.bags.typestore import message_type
 
 # --- LiDAR ------------------------------------------------------------------------------------------------
 
-RECORD = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4"), ("ring", "<u2")])
+FLOAT32, UINT16 = 7, 4  # sensor_msgs/PointField
+POINT_FIELDS = (("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("intensity", 12, FLOAT32),
+                ("ring", 16, UINT16))
 STORED, SENT = (np.dtype([("xyzi", "V16"), ("ring", ring)]) for ring in ("<f4", "<u2"))  # x, y, z, intensity as one
-POINT_FIELD_TYPE = {"<f4": 7, "<u2": 4}  # sensor_msgs/PointField FLOAT32, UINT16
 
 
 def lidar_messages(captures: tuple[Capture, ...]) -> Iterator[Due]:
@@ -33,10 +34,10 @@ def point_cloud(path: Path, stamp_ns: int) -> object:
     stored, records = values.reshape(-1).view(STORED), np.empty(len(values), SENT)
     records["xyzi"], records["ring"] = stored["xyzi"], stored["ring"]
     field = message_type("sensor_msgs/msg/PointField")
-    fields = [field(name, offset, POINT_FIELD_TYPE[dtype.str], 1) for name, (dtype, offset) in RECORD.fields.items()]
+    fields = [field(name, offset, datatype, 1) for name, offset, datatype in POINT_FIELDS]
     return message_type(POINTS.msgtype)(
         header=header(stamp_ns, "lidar_top"), height=1, width=len(records), fields=fields, is_bigendian=False,
-        point_step=RECORD.itemsize, row_step=RECORD.itemsize * len(records), data=records.view(np.uint8),
+        point_step=SENT.itemsize, row_step=SENT.itemsize * len(records), data=records.view(np.uint8),
         is_dense=bool(np.isfinite(values).all()))
 
 

@@ -175,4 +175,5 @@ def _annotation(nusc: NuScenes, name: str, annotation: dict) -> Annotation:
 
 
 def _pose(record: dict) -> Pose:
-    return Pose(tuple(map(float, record["translation"])), tuple(map(float, record["rotation"])))
+    (x, y, z), (qw, qx, qy, qz) = map(float, record["translation"]), map(float, record["rotation"])
+    return Pose((x, y, z), (qw, qx, qy, qz))
