@@ -189,6 +189,8 @@ class StaticTransforms:
 
     def __init__(self) -> None:
         self._transforms: dict[str, object] = {}  # by child frame
+        # rosbags compiles a type when it first meets it, for a second or more: not when the bag has begun to play.
+        self.merge(bytes(bag_typestore().serialize_cdr(message_type(TF)([]), TF)))
 
     def merge(self, data: bytes) -> bytes:
         """Add a serialised tf2_msgs/TFMessage; return the message of all."""
