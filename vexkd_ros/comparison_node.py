@@ -92,7 +92,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _run(args: list[str]) -> int:
-    with start_errors():
+    with start_errors(args):
         rclpy.init(args=args)
         node = ComparisonNode()
     warn_of_unused_parameters(node, args)

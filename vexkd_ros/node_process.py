@@ -13,6 +13,7 @@ from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from vexkd_model.command import make_parser, run_command
 from vexkd_model.errors import UserError
@@ -46,7 +47,7 @@ def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, descrip
 
 
 def _run(make_node: Callable[[], StatefulNode], args: list[str]) -> int:
-    with start_errors():
+    with start_errors(args):
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
     warn_of_unused_parameters(node, args)
@@ -66,9 +67,10 @@ def _run(make_node: Callable[[], StatefulNode], args: list[str]) -> int:
 
 
 @contextmanager
-def start_errors() -> Iterator[None]:
+def start_errors(args: list[str]) -> Iterator[None]:
     """Make a UserError of what rclpy raises of wrong arguments and parameters."""
     try:
+        remove_ros_args(args)  # rclpy.init would refuse wrong ones, too, but after a line of rcl's own
         yield
     except InvalidParameterTypeException as error:
         raise UserError(_one_line(error) + type_hint(error)) from None

@@ -27,7 +27,12 @@ import rclpy
 from vexkd_ros.student_node import main
 
 for arguments in {{cases}}:
-    print("{END}", main(["student_node", "--ros-args", *arguments]), file=sys.stderr, flush=True)
+    try:
+        code = main(["student_node", "--ros-args", *arguments])
+    except SystemExit as error:  # with the line that Python prints as it ends with 1
+        print(error.code, file=sys.stderr)
+        code = 1
+    print("{END}", code, file=sys.stderr, flush=True)
     rclpy.try_shutdown()
 """
 REFUSED = {
