@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {"vexkd_model", "vexkd_ros", "tests"}
+OURS = {"vexkd_model", "vexkd_ros", "tests", "support"}
 
 # Where the name to import is not the name to install.
 REQUIREMENT_OF = {"cv2": "opencv-python-headless", "yaml": "pyyaml", "nuscenes": "nuscenes-devkit", "PIL": "pillow"}

@@ -5,7 +5,6 @@ network; everything else is real: the script, Python's venv, pip and what says h
 """
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -129,7 +128,7 @@ def test_a_package_that_the_ros_installation_lacks_is_named_with_its_apt_package
 def test_a_second_run_changes_nothing_and_is_quick(repository, ros_machine):
     assert setup(repository, ros_machine)[0] == 0
     venv = repository / ".venv"
-    assert (venv / "bin/student_node").exists() and (venv / "bin/vexkd").exists()
+    assert (venv / "bin/vexkd-student-node").exists() and (venv / "bin/vexkd").exists()
     before = {path: path.lstat().st_mtime_ns for path in venv.rglob("*")}
 
     began = time.monotonic()
@@ -144,8 +143,8 @@ def test_a_changed_pin_makes_all_anew_and_a_changed_project_only_its_own_step(re
     marker = repository / ".venv/left from the first time"
     marker.touch()
 
-    project = repository / "pyproject.toml"
-    project.write_text(re.sub(r"(?m)^vexkd = ", "renamed = ", project.read_text()))
+    project = repository / "setup.py"
+    project.write_text(project.read_text().replace('"vexkd = ', '"renamed = '))
     assert setup(repository, ros_machine)[0] == 0
     assert marker.exists()
     assert (repository / ".venv/bin/renamed").exists() and not (repository / ".venv/bin/vexkd").exists()
@@ -166,7 +165,7 @@ def test_a_run_killed_half_way_is_made_good_by_the_next(repository, ros_machine)
     assert not (repository / ".venv/packages").exists()
 
     assert setup(repository, ros_machine)[0] == 0
-    assert (repository / ".venv/bin/student_node").exists()
+    assert (repository / ".venv/bin/vexkd-student-node").exists()
 
 
 @pytest.mark.slow
