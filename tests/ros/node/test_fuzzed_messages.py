@@ -33,7 +33,7 @@ def test_every_input_is_tried_and_its_seed_is_used(receiver: Vehicle) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS)
 def test_a_mutated_message_is_used_or_refused(receiver: Vehicle, name: str, edits: list[tuple[str, int, int]]) -> None:
     receiver.take(name, mutated(receiver.seeds[name], edits))
