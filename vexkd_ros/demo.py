@@ -17,12 +17,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from vexkd_model.command import make_parser, positive_number, run_command
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
 from vexkd_model.data.prepare import prepare
 from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
 from vexkd_model.deploy.package import load_package
+from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
+from vexkd_model.evaluation.report import comparison_table
+from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.figures.bev_figure import bev_figure
+from vexkd_model.figures.comparison_figure import Answer, comparison_figure
+from vexkd_model.figures.scene import load_scene
 from vexkd_model.files import locked, write_json
 from vexkd_model.synth import synthesise
 from vexkd_model.types import MAP_CLASSES
@@ -34,7 +40,8 @@ from vexkd_ros.children import STOPPING, Children
 from vexkd_ros.dds import free_domain, this_machine
 from vexkd_ros.share import share_path
 
-STUDENT = "models/lidar_pillar_small"
+STUDENT = "models/lidar_distilled"
+COMPARED = ("models/lidar_plain", STUDENT, "models/camera_plain", "models/camera_distilled")
 SEED = 7  # never a seed that the student was trained on
 DEFAULT_RATES = (0.25, 0.1)  # 20 Hz sweeps come at 5 Hz, for two idle cores; at 2 Hz where those were too busy
 PLAYED = Selection(topics=("/lidar/points", "/tf", "/tf_static", "/odom", "/keyframe", "/ground_truth"))
@@ -44,7 +51,8 @@ TOPICS = [f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}"
                                         "debug/latency")]
 HELP = """\
 Replay driving scenes to the student node over DDS, record what it publishes and score it with the official metrics.
-Without --dataroot the scenes are synthetic. Complete steps of an earlier run in OUT are used again."""
+Without --dataroot the scenes are synthetic. Without --student, the plain and distilled students that ship are compared
+afterwards. Complete steps of an earlier run in OUT are used again."""
 EXAMPLE = """\
 examples:
   python -m vexkd_ros.demo
@@ -59,10 +67,12 @@ class Dataset:
     version: str
 
 
-def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[float]) -> None:
+def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[float],
+         compared: Sequence[Path] = ()) -> None:
     """Run every step and write OUT/metrics.json, OUT/picture.png and the bag OUT/published.
 
     rates: speeds of the replay, tried in turn until the node keeps up; KeyframesMissing where it does at none.
+    compared: packages that are evaluated on the same keyframes afterwards, for OUT/comparison.json and .png.
     """
     name = load_package(student)[2].name
     dataset = dataset or synthetic_scenes(out / "data")
@@ -70,14 +80,16 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
     forget_other_data(out, dataset)
     index = frame_index(dataset, split, out / "index")
     bags = scene_bags(dataset, split, out / "bags")
-    for result in (out / "metrics.json", out / "picture.png"):
-        result.unlink(missing_ok=True)
+    for result in ("metrics.json", "picture.png", "comparison.json", "comparison.png"):
+        (out / result).unlink(missing_ok=True)
     rate, evaluation = replay_and_score(bags, student, rates, out, index)
     write_json(out / "metrics.json", {
         "data": {"dataroot": str(index.dataroot), "version": index.version, "split": index.split},
         "student": str(student), "rate": rate, **evaluation.to_dict()})
     draw_fullest_keyframe(out / "picture.png", index, evaluation, name)
     print(f"\n{evaluation.tables()}\n")
+    if compared:
+        compare(compared, index, out)
     vexkd = os.path.relpath(Path(sys.executable).with_name("vexkd"))
     print(f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
           f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
@@ -174,12 +186,34 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
         children.stop("student_node")
 
 
+def fullest_keyframe(index: FrameIndex) -> int:
+    """Find the keyframe with the most annotated boxes and return its number."""
+    return max(range(len(index)), key=lambda i: len(index[i].boxes))
+
+
 def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
-    """Draw the keyframe with the most annotated boxes, from above."""
-    fullest = max(range(len(index)), key=lambda i: len(index[i].boxes))
+    """Draw the keyframe with the most annotated boxes from above."""
+    fullest = fullest_keyframe(index)
     record = index[fullest]
     bev_figure(path, record.load_points(sweeps=1), record.seen_boxes, evaluation.predictions[fullest],
                index.map_mask(fullest), f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
+
+
+def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> None:
+    """Evaluate packages on the keyframes without ROS; write OUT/comparison.json and a picture, print a table."""
+    results, answers, fullest = {}, [], fullest_keyframe(index)
+    for package in packages:
+        say(f"evaluate {package.name} for comparison, without ROS")
+        predictor = Predictor.load(package, "cpu")
+        try:
+            results[package.name] = score_split(predict_split(predictor, index), index)
+        except UserError as error:  # a dataset without cameras is good for the LiDAR students
+            say(f"{package.name} is left out: {error}")
+            continue
+        answers.append(Answer(package.name, predictor.predict(load_frame(index, fullest, predictor.config))))
+    write_json(out / "comparison.json", {name: result.to_dict() for name, result in results.items()})
+    comparison_figure(out / "comparison.png", load_scene(index, fullest), answers)
+    print(f"{comparison_table(results)}\n\ncomparison: {out / 'comparison.png'}")
 
 
 def say(step: str) -> None:
@@ -208,7 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", help="v1.0-mini or v1.0-trainval; with --dataroot")
     parser.add_argument("--rate", type=positive_number, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
                         f"{DEFAULT_RATES[1]} where the node does not keep up)")
-    parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT})")
+    parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT}, and a "
+                        "comparison with its plain twin and the camera students)")
 
     def command(arguments: argparse.Namespace) -> None:
         if bool(arguments.dataroot) != bool(arguments.version):
@@ -220,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rates = DEFAULT_RATES if arguments.rate is None else (arguments.rate,)
         start = time.monotonic()
         with sole_user(arguments.out):
-            demo(arguments.out, dataset, arguments.student or share_path(STUDENT), rates)
+            demo(arguments.out, dataset, arguments.student or share_path(STUDENT), rates,
+                 compared=() if arguments.student else [share_path(package) for package in COMPARED])
         say(f"done in {time.monotonic() - start:.0f} s")
 
     return run_command(parser, command, argv)

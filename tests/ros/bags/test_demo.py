@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from vexkd_model.config import load_config
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
-from vexkd_model.evaluation.split import predict_split
+from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 from vexkd_ros.bags.published import read_published
+from vexkd_ros.demo import Dataset, compare, frame_index
 
 REPOSITORY = Path(__file__).parents[3]
 Start = Callable[..., subprocess.Popen]
@@ -113,6 +115,27 @@ def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_
         assert len(found.boxes) == len(expected.boxes)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
         np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=0.006)
+
+
+def test_students_are_compared_on_the_keyframes_and_one_whose_images_are_missing_is_left_out(
+        tiny_dataset: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
+    save_package(tmp_path / "camera", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    index = frame_index(Dataset(tmp_path / "data", "v1.0-mini"), "mini_val", tmp_path / "index")
+    compare([student, tmp_path / "camera"], index, tmp_path)
+    out, _ = capsys.readouterr()
+    offline = score_split(predict_split(Predictor.load(student), index), index)
+    figures = json.loads((tmp_path / "comparison.json").read_text())
+    assert list(figures) == ["student", "camera"]
+    assert figures["student"] == json.loads(json.dumps(offline.to_dict()))
+    assert f"{offline.detection.nd_score:.3f}" in out
+    assert cv2.imread(str(tmp_path / "comparison.png")).shape[1] > 1000
+
+    shutil.rmtree(tmp_path / "data" / "samples" / "CAM_FRONT")
+    compare([student, tmp_path / "camera"], index, tmp_path)
+    assert "camera is left out: " in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "comparison.json").read_text())) == ["student"]
 
 
 def test_ctrl_c_ends_all_processes(start_demo: Start, tmp_path: Path) -> None:
