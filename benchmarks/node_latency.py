@@ -4,7 +4,7 @@ Clouds of a plausible street (ground, walls, cars) as a 32-beam LiDAR returns th
 vehicle that drives past. Each is stamped right before it is published, so the figure holds DDS both ways,
 reading, transforms, accumulation of sweeps, inference and every message of the frame.
 
-    python benchmarks/node_latency.py models/lidar_pillar_small --seconds 60 --rate 5
+    python benchmarks/node_latency.py models/lidar_distilled --seconds 60 --rate 5
 """
 
 import argparse

@@ -6,7 +6,7 @@ nobody subscribes to an output. Claims, exit code 1 where one fails: nothing los
 median after the first quarter, at most 2 GB at its peak, first detections within 10 s, and idle at most 1 % of a core
 more than a node that only receives the same messages.
 
-    python benchmarks/node_on_bag.py bags/scene-0103 --student models/lidar_pillar_small --rate 0.25
+    python benchmarks/node_on_bag.py bags/scene-0103 --student models/lidar_distilled --rate 0.25
     python benchmarks/node_on_bag.py bags/scene-0103 --student students/camera --rate 0.25 --seconds 120
 """
 

@@ -21,7 +21,7 @@ from vexkd_ros.launching import cameras, input_remappings, is_true, sim_time, va
 
 SHARE = Path(get_package_share_directory("vexkd_ros"))
 RESPAWN_S = 2.0
-SHIPPED = {"lidar": SHARE / "models" / "lidar_pillar_small"}  # no camera student comes with this package yet
+SHIPPED = {modality: SHARE / "models" / f"{modality}_distilled" for modality in ("lidar", "camera")}
 SHOWN = ("comparison_node/markers", "student_node/markers", "student_node/map_image",
          *(f"student_node/map/{name}" for name in MAP_CLASSES))  # in RViz
 
@@ -77,7 +77,7 @@ def _student(context: LaunchContext) -> list[Node]:
     if modality == "camera" and value(context, "reference"):
         given["use_reference"] = True
     # Of two values rcl takes that of the node name which it met last: for every node, as the file says, this node.
-    shipped = ["-p", f"model:={SHIPPED[modality]}"] if modality in SHIPPED else []
+    shipped = ["-p", f"model:={SHIPPED[modality]}"]
     return [Node(
         package="vexkd_ros", executable="student_node", name="student_node", output="screen",
         namespace=value(context, "namespace"), remappings=input_remappings(context), ros_arguments=shipped,

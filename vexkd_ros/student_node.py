@@ -48,7 +48,7 @@ from vexkd_ros.student_parameters import (
 
 TF_DEPTH = 100
 LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
-EXAMPLE = "example:\n  vexkd-student-node --ros-args -p model:=models/lidar_pillar_small -r points:=/lidar/points"
+EXAMPLE = "example:\n  vexkd-student-node --ros-args -p model:=models/lidar_distilled -r points:=/lidar/points"
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def tables(arguments: argparse.Namespace) -> None:
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
-                          "vexkd evaluate models/lidar_pillar_small --dataroot data --version v1.0-mini")
+                          "vexkd evaluate models/lidar_distilled --dataroot data --version v1.0-mini")
     command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)

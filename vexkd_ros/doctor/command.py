@@ -24,8 +24,8 @@ transforms and odometry at the stamps that need them; and, with --student, wheth
 training. One line a check: ok, warn (it runs, worse than it could) or fail; exit code 1 where anything failed."""
 EXAMPLE = """\
 examples:
-  vexkd-doctor --student models/lidar_pillar_small --points /velodyne_points
-  vexkd-doctor --bag bags/scene-0103 --student models/lidar_pillar_small
+  vexkd-doctor --student models/lidar_distilled --points /velodyne_points
+  vexkd-doctor --bag bags/scene-0103 --student models/lidar_distilled
   vexkd-doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear"""
 SECONDS = 10.0  # as long as transforms are remembered
 

@@ -94,6 +94,6 @@ def test_a_model_of_one_sensor_is_refused_in_one_line(tiny_config, sensor, reaso
 
 def test_the_command_refuses_before_the_first_frame(tiny_dataroot, tiny_index_dir):
     with pytest.raises(SystemExit) as error:
-        main(["evaluate", "models/lidar_pillar_small", "--dataroot", str(tiny_dataroot), "--version", "v1.0-mini",
+        main(["evaluate", "models/lidar_distilled", "--dataroot", str(tiny_dataroot), "--version", "v1.0-mini",
               "--index", str(tiny_index_dir), "--drop", "lidar"])
     assert error.value.code.startswith("vexkd: --drop lidar: lidar_pillar_small reads nothing else")

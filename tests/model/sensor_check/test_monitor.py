@@ -32,7 +32,7 @@ UNTURNED = mounting(at=(1.7, 0.0, 1.5))  # a camera that looks ahead
 
 @pytest.fixture(scope="module")
 def student():
-    _, config, card = load_package(REPOSITORY / "models" / "lidar_pillar_small")
+    _, config, card = load_package(REPOSITORY / "models" / "lidar_distilled")
     return card.inputs, config
 
 

@@ -27,7 +27,7 @@ from vexkd_ros.bags.writing import STREAM, BagFormat
 from vexkd_ros.doctor.command import main
 
 REPOSITORY = Path(__file__).parents[3]
-SHIPPED = REPOSITORY / "models" / "lidar_pillar_small"
+SHIPPED = REPOSITORY / "models" / "lidar_distilled"
 VERSION, SCENE = "v1.0-trainval", "scene-0003"
 CLOUD = "sensor_msgs/msg/PointCloud2"
 

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from vexkd_model.synth.lidar import scan
 from vexkd_model.synth.world import build_world, random_stream
 
-SHIPPED = Path(__file__).parents[3] / "models" / "lidar_pillar_small"
+SHIPPED = Path(__file__).parents[3] / "models" / "lidar_distilled"
 INTERVAL_S = 0.1
 Diagnosis = tuple[int, list[tuple[str, str, str]]]
 

@@ -12,7 +12,7 @@ from sensor_msgs.msg import PointCloud2
 from vexkd_model.synth.lidar import scan
 from vexkd_model.synth.world import build_world, random_stream
 
-SHIPPED = Path(__file__).parents[3] / "models" / "lidar_pillar_small"
+SHIPPED = Path(__file__).parents[3] / "models" / "lidar_distilled"
 
 
 @pytest.fixture(scope="module", autouse=True)
