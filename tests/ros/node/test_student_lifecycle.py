@@ -78,7 +78,8 @@ def test_the_parameter_file_names_every_parameter_with_its_default(manager):
     assert all(descriptor.description for descriptor in described)
     limited = {d.name for d in described if d.floating_point_range or d.integer_range}
     assert limited == {"score_threshold", "tf_timeout", "max_sweep_gap", "permitted_latency", "threads",
-                       "camera_tolerance", "camera_deadline", "permitted_age", "permitted_sync_error", "stale_after"}
+                       "camera_tolerance", "camera_deadline", "permitted_age", "permitted_sync_error", "stale_after",
+                       "intensity_scale"}
 
 
 def test_a_value_beyond_its_limits_is_refused(manager):
