@@ -72,7 +72,7 @@ def _transforms() -> TFMessage:
     message = TFMessage()
     for parent, child in (("odom", "base_link"), ("base_link", "wheel")):
         stamped = TransformStamped(header=header(parent), child_frame_id=child)
-        stamped.transform.translation, stamped.transform.rotation = Vector3(x=1.0), Quaternion(w=1.0)
+        stamped.transform.translation, stamped.transform.rotation = Vector3(x=1.0, z=1.0), Quaternion(w=1.0)
         message.transforms.append(stamped)
     return message
 

@@ -28,7 +28,7 @@ def test_every_input_is_tried_and_its_seed_is_used(receiver: Vehicle) -> None:
     for name, seed in receiver.seeds.items():
         before = len(receiver.refused)
         receiver.take(name, seed)
-        # The receiver's images are newer than a stamp that it is asked about, which is said and no fault of the message.
+        # The receiver's images are newer than the stamp that it is asked about: said, and no fault of the message.
         refused = [reason for reason in receiver.refused[before:]
                    if "front: no " not in reason and reason != "no camera has a usable image"]
         assert not refused, name
