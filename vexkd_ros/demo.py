@@ -27,7 +27,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import comparison_table
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.figures.bev_figure import bev_figure
-from vexkd_model.figures.comparison_figure import Answer, comparison_figure
+from vexkd_model.figures.comparison_figure import StudentPanel, comparison_figure
 from vexkd_model.figures.scene import load_scene
 from vexkd_model.files import locked, write_json
 from vexkd_model.synth import synthesise
@@ -210,7 +210,7 @@ def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> None:
         except UserError as error:  # a dataset without cameras is good for the LiDAR students
             say(f"{package.name} is left out: {error}")
             continue
-        answers.append(Answer(package.name, predictor.predict(load_frame(index, fullest, predictor.config))))
+        answers.append(StudentPanel(package.name, predictor.predict(load_frame(index, fullest, predictor.config))))
     write_json(out / "comparison.json", {name: result.to_dict() for name, result in results.items()})
     comparison_figure(out / "comparison.png", load_scene(index, fullest), answers)
     print(f"{comparison_table(results)}\n\ncomparison: {out / 'comparison.png'}")

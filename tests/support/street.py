@@ -112,7 +112,7 @@ def ego_pose(seconds: float, drive: Drive = STRAIGHT) -> dict[str, list[float]]:
 
 
 def boxes_in_base(keyframe: int) -> list[tuple[Thing, list[float]]]:
-    """What is annotated in a keyframe: centre, length, width, height, yaw, vx, vy in base_link, velocities exact."""
+    """Annotations of a keyframe: centre, length, width, height, yaw, vx, vy in base_link, velocities exact."""
     seconds = keyframe * KEYFRAME_S
     found = []
     for thing in THINGS:

@@ -25,7 +25,8 @@ def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> 
 def comparison_table(results: Mapping[str, SplitResult]) -> str:
     """Format one line a model: mAP, NDS, mAOE [rad], mAVE [m/s] and mIoU; a dash for what was not scored."""
     rows = [["compared", "mAP", "NDS", "mAOE", "mAVE", "mIoU"]]
-    for name, (detection, maps) in ((name, (result.detection, result.maps)) for name, result in results.items()):
+    for name, result in results.items():
+        detection, maps = result.detection, result.maps
         detected = (["–"] * 4 if detection is None else
                     [f"{figure:.3f}" for figure in (detection.mean_ap, detection.nd_score,
                                                     detection.tp_errors["orient_err"], detection.tp_errors["vel_err"])])

@@ -26,14 +26,14 @@ from vexkd_model.types import Prediction
 COLUMNS = 2
 
 
-class Answer(NamedTuple):
+class StudentPanel(NamedTuple):
     """One student's prediction for the frame, with boxes and a map, and the title of its panel."""
 
     title: str
     prediction: Prediction
 
 
-def comparison_figure(path: Path, scene: Scene, answers: Sequence[Answer]) -> None:
+def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel]) -> None:
     """Write a PNG with a panel for each answer, two in a row, on the range of its map."""
     rows = -(-len(answers) // COLUMNS)
     figure = Figure(figsize=(7.2 * COLUMNS, 7.6 * rows + 1.2), layout="constrained")
@@ -52,7 +52,7 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[Answer]) -> No
     save_png(figure, path)
 
 
-def _draw_answer(panel: Axes, scene: Scene, answer: Answer) -> None:
+def _draw_answer(panel: Axes, scene: Scene, answer: StudentPanel) -> None:
     grid, probabilities = answer.prediction.map_grid, answer.prediction.map_probabilities
     assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
     found = boxes_inside(answer.prediction.scoring(SHOWN_SCORE).boxes, grid)

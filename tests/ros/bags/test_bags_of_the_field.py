@@ -159,7 +159,7 @@ def test_log_times_that_jump_cost_a_second_and_are_said(bag, tmp_path, log_time,
 
 @pytest.fixture(scope="module")
 def broadcasters(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As one static_transform_publisher a sensor says it, recorded as volatile; and a topic that nobody can play."""
+    """Write a bag of volatile static transforms, one publisher a sensor, and of a topic of unknown type."""
     store, out = bag_typestore(), tmp_path_factory.mktemp("broadcasters") / "bag"
     with Reader(bag) as reader, BagFormat().writer(out) as writer:
         connections = {c.topic: BagFormat().add_topic(writer, c.topic, c.msgtype, STREAM) for c in reader.connections}

@@ -1,4 +1,4 @@
-"""What a node says of itself on /diagnostics, by what happened to it."""
+"""Tests of the node's health: its /diagnostics after each kind of event."""
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus

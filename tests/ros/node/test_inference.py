@@ -1,4 +1,4 @@
-"""What becomes of a frame where memory does not suffice, with a predictor that fails as PyTorch does."""
+"""Tests of frames for which memory does not suffice, with a predictor that fails as PyTorch does."""
 
 import numpy as np
 import pytest
