@@ -18,20 +18,26 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     set_up_process()
     target: Path = arguments.run_or_student
-    predictor = Predictor(*load_trained(target), card=None, device=arguments.device)
+    predictor = Predictor(*load_trained(target), card=None, device=arguments.device,
+                          precision=arguments.precision)
     index, drop = open_index(arguments, default=-1), arguments.drop
     config = predictor.config
     result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
                          detects=config.detection is not None, sensors=set(config.sensors) - {drop})
     if arguments.submission:
         print(f"{arguments.submission}: written")
+    if predictor.bfloat16:
+        print("in bfloat16")
     if drop:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
-    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
+    rounded = {"precision": "bfloat16"} if predictor.bfloat16 else {}
+    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}), **rounded,
               "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
     own = None
-    if is_run(target) and trained_on(target, report["data"]):
+    if is_run(target) and rounded:
+        print(f"{target / EVALUATION}: left as it is, it is for float32")
+    elif is_run(target) and trained_on(target, report["data"]):
         # A package's card states what the whole model can do.
         own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
     elif is_run(target):
@@ -87,6 +93,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_dataset_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="float32",
+                         help="auto: bfloat16 where the device has instructions for it (default: float32)")
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument("--submission", type=Path, metavar="FILE",
                          help="also write the detections here, in nuScenes' submission format")

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,14 +16,22 @@ from vexkd_model.deploy.package import StudentCard, load_package
 from vexkd_model.errors import UserError
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
+from vexkd_model.machine import has_bfloat16
 from vexkd_model.model import BevModel, ModelOutput
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
 
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
 
 class Predictor:
-    """Copy of a model, optimised for inference. `predict` may be called from one thread at a time."""
+    """Copy of a model, optimised for inference. `predict` may be called from one thread at a time.
 
-    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str) -> None:
+    precision: of convolutions and linear layers; auto is bfloat16 where the device has instructions for it.
+    """
+
+    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str,
+                 precision: Precision = "float32") -> None:
         try:
             self.device = torch.device(device)
             self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
@@ -33,15 +42,16 @@ class Predictor:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
+        self.bfloat16 = has_bfloat16(self.device) if precision == "auto" else precision == "bfloat16"
         self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
         self._geometry: ViewGeometry | None = None
 
     @classmethod
-    def load(cls, package: str | Path, device: str = "cpu") -> "Predictor":
+    def load(cls, package: str | Path, device: str = "cpu", precision: Precision = "float32") -> "Predictor":
         """Load a student package; UserError names the file and key that are wrong."""
-        return cls(*load_package(Path(package)), device)
+        return cls(*load_package(Path(package)), device, precision)
 
     @property
     def sweeps(self) -> int:
@@ -57,7 +67,9 @@ class Predictor:
     def predict(self, frame: Frame) -> Prediction:
         """Predict boxes and map of one frame, in base_link; the frame's stamp and token stay."""
         sensors = sensors_for(self.config, [frame]).to(self.device)
-        output = self.model(sensors, self._kept_geometry(sensors))
+        geometry = self._kept_geometry(sensors)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output = self.model(sensors, geometry)
         boxes, scores = self._detections(output)
         maps = None if output.segmentation is None else output.segmentation[0].float().sigmoid().cpu().numpy()
         return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
