@@ -50,14 +50,16 @@ def packages(tiny_config, camera_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def with_graphs(packages, tiny_index):
-    """Copies of the packages with graphs, by sensor and precision; made once."""
+    """Copies of the packages with graphs, by sensor and precision; made once, in eight bits with one strength."""
     made = {}
 
     def make(sensor, precision):
         if (sensor, precision) not in made:
             folder = packages[sensor].with_name(f"{sensor}_{precision}")
             shutil.copytree(packages[sensor], folder)
-            add_graphs(folder, tiny_index, precision, frames=2)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("vexkd_model.deploy.add_graphs.STRENGTHS", (1.0,))
+                add_graphs(folder, tiny_index, precision, frames=2)
             made[sensor, precision] = folder
         return made[sensor, precision]
 
