@@ -116,6 +116,16 @@ def test_every_command_of_colcon_and_of_a_wheel_leads_to_a_program(command, name
     assert all(callable(entry.load()() if entry.module == "vexkd_ros.programs" else entry.load()) for entry in entries)
 
 
+def test_a_wheel_brings_every_configuration_that_goes_by_a_bare_name(monkeypatch):
+    told = {}
+    monkeypatch.setattr("setuptools.setup", lambda **keywords: told.update(keywords["data_files"]))
+    monkeypatch.setattr(sys, "argv", ["setup.py", "bdist_wheel"])
+    run_path(str(ROOT / "setup.py"))
+    for folder in ("config/model", "config/ablation"):
+        shipped = sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir())
+        assert shipped and told[f"share/vexkd_ros/{folder}"] == shipped
+
+
 def test_a_wheel_requires_what_its_modules_import():
     project = read_project()
     required = {pip_name(line) for line in project["dependencies"]}

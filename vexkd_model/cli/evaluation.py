@@ -41,6 +41,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"{path}: written")
 
 
+def _plan_path(text: str) -> Path:
+    from vexkd_model.ablation.plan import find_plan
+
+    return find_plan(text)
+
+
 def ablate(arguments: argparse.Namespace) -> None:
     from vexkd_model.ablation.plan import load_plan
     from vexkd_model.ablation.records import Records
@@ -92,8 +98,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          help="also write the detections here, in nuScenes' submission format")
 
     command = add_command(commands, ablate, "train and evaluate a table of configurations with several seeds",
-                          "vexkd ablate config/ablation/masks_lidar.yaml --out ablations")
-    command.add_argument("plan", type=Path, metavar="PLAN", help="a plan of config/ablation/")
+                          "vexkd ablate masks_lidar --out ablations")
+    command.add_argument("plan", type=_plan_path, metavar="PLAN",
+                         help="a plan's YAML, or the bare name of a shipped one, for example study_lidar")
     command.add_argument("--out", type=Path, required=True, metavar="DIR",
                          help="folder of runs and tables; what is finished there is kept, what had begun goes on")
     command.add_argument("--records", type=Path, metavar="DIR",
