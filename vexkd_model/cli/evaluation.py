@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
+from vexkd_model.command import positive_int
 from vexkd_model.files import write_json
 
 
@@ -48,6 +49,7 @@ def _plan_path(text: str) -> Path:
 
 
 def ablate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.ablation.local_jobs import LocalJobs
     from vexkd_model.ablation.plan import load_plan
     from vexkd_model.ablation.records import Records
     from vexkd_model.ablation.run import ablate, unfinished_runs
@@ -60,7 +62,7 @@ def ablate(arguments: argparse.Namespace) -> None:
             for words in run.commands():
                 print(shlex.join(["vexkd", *words]))
         return
-    ablate(plan, arguments.out, records)
+    ablate(plan, arguments.out, records, LocalJobs(arguments.jobs))
     print((arguments.out / MARKDOWN).read_text(), end="")
     print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written; records in {records.folder}")
 
@@ -106,6 +108,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--records", type=Path, metavar="DIR",
                          help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
                               "wherever it was trained (default: OUT/records)")
+    command.add_argument("--jobs", type=positive_int, default=1, metavar="N",
+                         help="runs side by side, with a part of the cores and one of the GPUs each (default: 1)")
     command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")
 
     command = add_command(commands, record, "write the record of a run that was trained and evaluated by hand",
