@@ -130,7 +130,8 @@ def test_a_wheel_requires_what_its_modules_import():
     project = read_project()
     required = {pip_name(line) for line in project["dependencies"]}
     by_bags = {pip_name(line) for line in project["optional-dependencies"]["bags"]}
-    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")}
+    by_slurm = {pip_name(line) for line in project["optional-dependencies"]["slurm"]}
+    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")} - by_slurm
     vehicle = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_ros") if not is_ros(module)}
     assert required == training - REPLACEABLE | REQUIRED_BY_LIGHTNING
     assert by_bags == vehicle - required
@@ -139,7 +140,7 @@ def test_a_wheel_requires_what_its_modules_import():
 def test_a_wheel_with_its_extras_requires_what_setup_sh_installs():
     project = read_project()
     extras = project["optional-dependencies"]
-    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["dev"]}
+    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["slurm"] + extras["dev"]}
     assert required | {"setuptools"} == {pip_name(line) for line in listed("requirements.txt")}
 
 
