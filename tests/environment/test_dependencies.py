@@ -116,11 +116,22 @@ def test_every_command_of_colcon_and_of_a_wheel_leads_to_a_program(command, name
     assert all(callable(entry.load()() if entry.module == "vexkd_ros.programs" else entry.load()) for entry in entries)
 
 
+def test_a_wheel_brings_every_configuration_that_goes_by_a_bare_name(monkeypatch):
+    told = {}
+    monkeypatch.setattr("setuptools.setup", lambda **keywords: told.update(keywords["data_files"]))
+    monkeypatch.setattr(sys, "argv", ["setup.py", "bdist_wheel"])
+    run_path(str(ROOT / "setup.py"))
+    for folder in ("config/model", "config/ablation"):
+        shipped = sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).iterdir())
+        assert shipped and told[f"share/vexkd_ros/{folder}"] == shipped
+
+
 def test_a_wheel_requires_what_its_modules_import():
     project = read_project()
     required = {pip_name(line) for line in project["dependencies"]}
     by_bags = {pip_name(line) for line in project["optional-dependencies"]["bags"]}
-    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")}
+    by_slurm = {pip_name(line) for line in project["optional-dependencies"]["slurm"]}
+    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")} - by_slurm
     vehicle = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_ros") if not is_ros(module)}
     assert required == training - REPLACEABLE | REQUIRED_BY_LIGHTNING
     assert by_bags == vehicle - required
@@ -129,7 +140,7 @@ def test_a_wheel_requires_what_its_modules_import():
 def test_a_wheel_with_its_extras_requires_what_setup_sh_installs():
     project = read_project()
     extras = project["optional-dependencies"]
-    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["dev"]}
+    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["slurm"] + extras["dev"]}
     assert required | {"setuptools"} == {pip_name(line) for line in listed("requirements.txt")}
 
 

@@ -30,7 +30,7 @@ def test_every_shipped_configuration_loads_and_carries_its_files_name(path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_configuration_is_found_by_its_bare_name_from_any_folder(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert find_config(path.stem) == path
+    assert find_config(path.stem, "config/model") == path
 
 
 def test_an_installed_configuration_is_found_below_the_prefix_of_its_package(tmp_path, monkeypatch):
@@ -39,14 +39,14 @@ def test_an_installed_configuration_is_found_below_the_prefix_of_its_package(tmp
     installed.parent.mkdir(parents=True)
     installed.touch()
     monkeypatch.setattr(reading, "CHECKOUT", tmp_path / "lib/python3.11/site-packages")
-    assert find_config("lidar_pillar_small") == installed
+    assert find_config("lidar_pillar_small", "config/model") == installed
 
 
 @pytest.mark.parametrize("path", ["unknown", "lidar_pillar_small.yaml", "other/lidar_pillar_small", "bevdet_small"])
 def test_a_path_that_names_no_shipped_configuration_stays_as_it_is(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bevdet_small").touch()  # a file of the user's own comes first
-    assert find_config(path) == Path(path)
+    assert find_config(path, "config/model") == Path(path)
 
 
 def test_a_dumped_configuration_reads_back_equal(tiny_config, tmp_path):

@@ -29,6 +29,11 @@ class Run:
         return f"{self.row.name}, seed {self.seed}"
 
     @property
+    def log(self) -> Path:
+        """File of what its commands print."""
+        return self.figures.with_suffix(".log")
+
+    @property
     def finished(self) -> bool:
         return self.figures.is_file()
 

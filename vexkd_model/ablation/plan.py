@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from vexkd_model.config import FOLDER as MODELS
 from vexkd_model.config import load_config
-from vexkd_model.config.reading import parse_section, read_mapping
+from vexkd_model.config.reading import find_config, parse_section, read_mapping
 from vexkd_model.config.section import Section
 from vexkd_model.data.index import SPLITS_OF_VERSION
 from vexkd_model.data.missing_sensor import Sensor, check_droppable
@@ -30,11 +31,15 @@ class TrainedRow(Section):
     """Configuration that is trained with each seed: by itself, or under a teacher."""
 
     name: Name = Field(description="of the row and of its folder")
-    config: Path = Field(description="a model of config/model/")
+    config: Path = Field(description="a model's YAML, or the bare name of one of config/model/")
     teacher: str | None = Field(None, description="a row above, whose run of the same seed teaches, or else its first "
                                                   "one; or the folder of a run or package")
     set: dict[str, Any] = Field({}, description="keys of the configuration, as --set takes them")
     seeds: Seeds | None = Field(None, description="other ones than the plan's")
+
+    @property
+    def config_file(self) -> Path:
+        return find_config(self.config, MODELS)
 
     @property
     def overrides(self) -> list[str]:
@@ -124,6 +129,11 @@ class Plan(Section):
         return self
 
 
+def find_plan(name: str) -> Path:
+    """Find the file of a shipped plan by bare name (`study_lidar`); return any other path as it is."""
+    return find_config(name, FOLDER)
+
+
 def load_plan(path: Path) -> Plan:
     """Read and check a plan; UserError also for a file or teacher that is missing or does not fit."""
     plan = parse_section(Plan, read_mapping(path, "plan", FOLDER, EXAMPLE), str(path), "plan")
@@ -138,14 +148,14 @@ def load_plan(path: Path) -> Plan:
 def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
     if isinstance(row, EvaluatedRow):
         trained = plan.trained_row(row)
-        check_droppable(load_config(trained.config, trained.overrides), row.drop)
+        check_droppable(load_config(trained.config_file, trained.overrides), row.drop)
         return
-    config = load_config(row.config, row.overrides)
+    config = load_config(row.config_file, row.overrides)
     if row.teacher is None:
         return
     above, run = plan.row(row.teacher), Path(row.teacher) / RUN_CONFIG
     if isinstance(above, TrainedRow):
-        teacher = load_config(above.config, above.overrides)
+        teacher = load_config(above.config_file, above.overrides)
     elif run.is_file():
         teacher = load_config(run)
     else:

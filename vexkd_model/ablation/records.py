@@ -84,5 +84,5 @@ class Records:
 
 def _config(row: TrainedRow) -> ModelConfig:
     """Configuration of a row as its run folders hold it, but for the seed."""
-    config = load_config(row.config, row.overrides)
+    config = load_config(row.config_file, row.overrides)
     return config if row.teacher else config.model_copy(update={"distillation": None})

@@ -38,7 +38,7 @@ def _version(plan: Plan, run: Run) -> dict:
               **run.row.model_dump(mode="json", exclude={"name", "seeds"}),
               "builds_on": run.base and _version(plan, run.base)}
     if isinstance(run.row, TrainedRow):
-        config = read_mapping(run.row.config, "model", FOLDER, EXAMPLE)
+        config = read_mapping(run.row.config_file, "model", FOLDER, EXAMPLE)
         if run.row.teacher is None:
             config.pop("distillation", None)
         version |= {"train_split": train_split, "config": config, "seed": run.seed}

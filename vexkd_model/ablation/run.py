@@ -1,24 +1,51 @@
-"""Run a plan, one process per training and evaluation; finished runs are skipped, interrupted ones resumed."""
+"""Run a plan, several runs side by side; finished ones are skipped, interrupted ones resumed."""
 
-import ctypes
-import signal
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from vexkd_model.ablation.commands import Run, runs_of
 from vexkd_model.ablation.plan import Plan
 from vexkd_model.ablation.records import Records
 from vexkd_model.ablation.row_version import check_version, write_version
+from vexkd_model.ablation.run_queue import RunQueue
 from vexkd_model.ablation.table import write_tables
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.files import locked
 
-STOP_S = 60.0  # from SIGINT to SIGKILL: a training that is asked to stop finishes its step
-LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+PROGRESS_S = 30.0
+
+
+class Jobs(Protocol):
+    """Place where runs are executed, `LocalJobs` or `SlurmJobs`.
+
+    at_once: number of runs that may be started and not ended. begins_before_base: takes a run while the one that it
+    builds on is not finished, and waits itself. interval_s: between two looks. resumes: what to do after Ctrl-C.
+    """
+
+    at_once: int
+    begins_before_base: bool
+    interval_s: float
+
+    @property
+    def resumes(self) -> str: ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: object) -> object: ...
+
+    def start(self, run: Run) -> None: ...
+
+    def ended(self) -> list[tuple[Run, str]]:
+        """Return the runs that have ended since the last call, each with the reason if it failed, otherwise ""."""
+        ...
+
+    def state(self, run: Run) -> str:
+        """Describe in one line how far a run is."""
+        ...
 
 
 def unfinished_runs(plan: Plan, out: Path, records: Records) -> list[Run]:
@@ -36,7 +63,7 @@ def unfinished_runs(plan: Plan, out: Path, records: Records) -> list[Run]:
     return unfinished
 
 
-def ablate(plan: Plan, out: Path, records: Records) -> None:
+def ablate(plan: Plan, out: Path, records: Records, jobs: Jobs) -> None:
     """Run the unfinished runs; write the record and the tables after each of them.
 
     UserError at the end if a run failed, and on Ctrl-C.
@@ -44,30 +71,45 @@ def ablate(plan: Plan, out: Path, records: Records) -> None:
     for split in plan.splits:
         FrameIndex.open(index_folder(plan.dataroot, plan.version), split, plan.dataroot, plan.version)
     with locked(out / ".lock", f"{out}: another vexkd ablate is at work in it; wait for it or choose another --out"):
-        runs, failed = unfinished_runs(plan, out, records), []
+        runs = unfinished_runs(plan, out, records)
         records.write_outline()
         _record_earlier(plan, out, records)
         write_tables(plan, out, records)
-        for i, run in enumerate(runs):
-            _say(f"{run.name} ({i + 1} of {len(runs)})")
-            try:
-                problem = _execute(plan, run, failed) or _record(run, records)
-            except KeyboardInterrupt:
-                raise Interrupted(f"{out}: interrupted in {run.name}; the same command goes on") from None
-            if problem:
-                _say(f"{run.name}: {problem}")
-                failed.append(run.name)
-            write_tables(plan, out, records)
-    if failed:
-        raise UserError(f"{out}: {len(failed)} of {len(runs)} runs failed ({'; '.join(failed)}); "
+        queue = RunQueue(runs, jobs.at_once, jobs.begins_before_base)
+        try:
+            with jobs:
+                _execute(plan, out, records, jobs, queue)
+        except KeyboardInterrupt:
+            during = " in " + " and ".join(run.name for run in queue.running) if queue.running else ""
+            raise Interrupted(f"{out}: interrupted{during}; {jobs.resumes}") from None
+    if queue.failed:
+        names = "; ".join(f"{run.name}: {run.log}" if run.log.is_file() else run.name for run in queue.failed)
+        raise UserError(f"{out}: {len(queue.failed)} of {len(runs)} runs failed ({names}); "
                         "the same command tries them again")
+
+
+def _execute(plan: Plan, out: Path, records: Records, jobs: Jobs, queue: RunQueue) -> None:
+    progress = _Progress(jobs)
+    while queue.waiting or queue.running:
+        while run := queue.begin():
+            _say(run, f"begins, {len(queue.waiting)} wait; log: {run.log}")
+            write_version(plan, run)
+            jobs.start(run)
+        time.sleep(jobs.interval_s)
+        for run, problem in jobs.ended():
+            problem = problem or _record(run, records)
+            _say(run, problem or "finished")
+            for other in queue.end(run, failed=bool(problem)):
+                _say(other, f"not begun, because {run.name} has failed")
+            write_tables(plan, out, records)
+        progress.show(queue.running)
 
 
 def _record_earlier(plan: Plan, out: Path, records: Records) -> None:
     """Record finished runs without a record: of an earlier version, or of another plan with the same row."""
     for run in runs_of(plan, out):
         if run.finished and not records.path(run).exists() and (problem := _record(run, records)):
-            _say(f"{run.name}: finished, but without a record: {problem}")
+            _say(run, f"finished, but without a record: {problem}")
 
 
 def _record(run: Run, records: Records) -> str:
@@ -79,41 +121,24 @@ def _record(run: Run, records: Records) -> str:
     return ""
 
 
-def _execute(plan: Plan, run: Run, failed: Sequence[str]) -> str:
-    """Execute the commands of a run; return the reason if one fails, otherwise an empty string."""
-    if run.base and run.base.name in failed and not run.base.finished:
-        return f"not begun, because {run.base.name} has failed"
-    write_version(plan, run)
-    for words in run.commands():
-        status = _vexkd(words)
-        if status:
-            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else "failed; its message is above"
-            return f"vexkd {words[0]} {how}"
-    return ""
+def _say(run: Run, text: str) -> None:
+    print(f"ablate: {run.name}: {text}", file=sys.stderr, flush=True)
 
 
-def _vexkd(words: Sequence[str]) -> int:
-    """Run `vexkd WORDS` and return its exit status, negative for a signal.
+class _Progress:
+    """How far each run is, printed now and then where that has changed."""
 
-    In a session of its own: on a terminal, Ctrl-C would reach its loaders too, and all of them twice.
-    """
-    child = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", *words], stdin=subprocess.DEVNULL,
-                             start_new_session=True, preexec_fn=_end_with_parent)
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(STOP_S)
-        raise
-    finally:
-        child.kill()
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._shown: dict[str, str] = {}
+        self._shown_at = time.monotonic()
 
-
-def _end_with_parent() -> None:
-    """Let the kernel end this child process with its parent, so that the next ablation resumes the run alone."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _say(line: str) -> None:
-    print(f"ablate: {line}", file=sys.stderr, flush=True)
+    def show(self, running: Sequence[Run]) -> None:
+        if time.monotonic() - self._shown_at < PROGRESS_S:
+            return
+        self._shown_at = time.monotonic()
+        for run in running:
+            state = self._jobs.state(run)
+            if self._shown.get(run.name) != state:
+                self._shown[run.name] = state
+                _say(run, state)

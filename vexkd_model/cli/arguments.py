@@ -40,9 +40,10 @@ def add_config_argument(command: argparse.ArgumentParser) -> None:
 
 
 def _config_path(text: str) -> Path:
+    from vexkd_model.config import FOLDER
     from vexkd_model.config.reading import find_config
 
-    return find_config(text)
+    return find_config(text, FOLDER)
 
 
 def add_set_argument(command: argparse.ArgumentParser) -> None:

@@ -4,9 +4,15 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
+from vexkd_model.command import positive_int
+from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
+
+if TYPE_CHECKING:
+    from vexkd_model.ablation.run import Jobs
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -48,6 +54,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"{path}: written")
 
 
+def _plan_path(text: str) -> Path:
+    from vexkd_model.ablation.plan import find_plan
+
+    return find_plan(text)
+
+
 def ablate(arguments: argparse.Namespace) -> None:
     from vexkd_model.ablation.plan import load_plan
     from vexkd_model.ablation.records import Records
@@ -61,9 +73,23 @@ def ablate(arguments: argparse.Namespace) -> None:
             for words in run.commands():
                 print(shlex.join(["vexkd", *words]))
         return
-    ablate(plan, arguments.out, records)
+    ablate(plan, arguments.out, records, _jobs(arguments))
     print((arguments.out / MARKDOWN).read_text(), end="")
     print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written; records in {records.folder}")
+
+
+def _jobs(arguments: argparse.Namespace) -> "Jobs":
+    if arguments.slurm is None:
+        from vexkd_model.ablation.local_jobs import LocalJobs
+
+        if arguments.sbatch:
+            raise UserError(f"--sbatch {arguments.sbatch[0]}: belongs to --slurm MINUTES")
+        return LocalJobs(arguments.jobs or 1)
+    try:
+        from vexkd_model.ablation.slurm_jobs import SlurmJobs
+    except ModuleNotFoundError:
+        raise UserError("--slurm: submitit is not installed; pip install submitit") from None
+    return SlurmJobs(arguments.out, arguments.slurm, arguments.sbatch, arguments.jobs or sys.maxsize)
 
 
 def record(arguments: argparse.Namespace) -> None:
@@ -103,13 +129,23 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          help="also write the detections here, in nuScenes' submission format")
 
     command = add_command(commands, ablate, "train and evaluate a table of configurations with several seeds",
-                          "vexkd ablate config/ablation/masks_lidar.yaml --out ablations")
-    command.add_argument("plan", type=Path, metavar="PLAN", help="a plan of config/ablation/")
+                          "vexkd ablate masks_lidar --out ablations")
+    command.add_argument("plan", type=_plan_path, metavar="PLAN",
+                         help="a plan's YAML, or the bare name of a shipped one, for example study_lidar")
     command.add_argument("--out", type=Path, required=True, metavar="DIR",
                          help="folder of runs and tables; what is finished there is kept, what had begun goes on")
     command.add_argument("--records", type=Path, metavar="DIR",
                          help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
                               "wherever it was trained (default: OUT/records)")
+    command.add_argument("--jobs", type=positive_int, metavar="N",
+                         help="runs side by side, with a part of the cores and one of the GPUs each (default: 1); "
+                              "with --slurm: jobs in its queue (default: all)")
+    command.add_argument("--slurm", type=positive_int, metavar="MINUTES",
+                         help="make each run a job of SLURM, which goes on after this command has ended, and which "
+                              "starts again where it was when MINUTES are over")
+    command.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE",
+                         help="option of sbatch for these jobs, for example partition=gpu, gpus=1 or cpus-per-task=4; "
+                              "may be repeated")
     command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")
 
     command = add_command(commands, record, "write the record of a run that was trained and evaluated by hand",

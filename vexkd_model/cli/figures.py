@@ -133,7 +133,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(kinds, blocks, "draw mAP against the number of blocks that draw a mask",
                           "vexkd plot blocks ablations/table.csv --out blocks.png")
     command.add_argument("table", type=Path, metavar="TABLE.csv",
-                         help="of vexkd ablate config/ablation/blocks.yaml")
+                         help="of vexkd ablate blocks")
     _add_out_argument(command)
 
 

@@ -13,17 +13,17 @@ SomeSection = TypeVar("SomeSection", bound=Section)
 CHECKOUT = Path(__file__).parents[2]
 
 
-def find_config(path: str | Path) -> Path:
+def find_config(path: str | Path, folder: str) -> Path:
     """Find the file of a shipped configuration by bare name (`lidar_pillar_small`); return any other path as it is.
 
-    A checkout comes before share/vexkd_ros of the prefix below which this package is installed: what was edited
-    there is what shall be trained.
+    folder: where it lies, config/model or config/ablation. A checkout comes before share/vexkd_ros of the prefix below
+    which this package is installed: what was edited there is what shall be trained.
     """
     path = Path(path)
     if path.suffix or len(path.parts) != 1 or path.exists():
         return path
-    folders = (CHECKOUT, *(prefix / "share/vexkd_ros" for prefix in CHECKOUT.parents))
-    files = (folder / "config/model" / f"{path.name}.yaml" for folder in folders)
+    places = (CHECKOUT, *(prefix / "share/vexkd_ros" for prefix in CHECKOUT.parents))
+    files = (place / folder / f"{path.name}.yaml" for place in places)
     return next((file for file in files if file.is_file()), path)
 
 

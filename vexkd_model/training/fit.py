@@ -1,24 +1,26 @@
 """Fit a module in a run folder: trainer, start or resumption, checkpoints, logs and end."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.distributed import Shard
+from vexkd_model.distributed import Shard, broadcast_error
 from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.pictures import Pictures
 from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, read_checkpoint
+from vexkd_model.training.slurm import SrunEnvironment
 
 LOG_EVERY_STEPS = 10
 
@@ -63,13 +65,30 @@ def start_run(trainer: lightning.Trainer, config: ModelConfig, index: FrameIndex
     record: further entries of the run's record, with which a resumed training must agree.
     """
     run = Path(trainer.default_root_dir)
-    if trainer.is_global_zero:
-        claim_run_folder(run, config, index, resume, {**(record or {}), "processes": trainer.world_size})
+    _on_rank_0(trainer, lambda: claim_run_folder(run, config, index, resume,
+                                                 {**(record or {}), "processes": trainer.world_size}))
     lightning.seed_everything(config.training.seed, workers=True, verbose=False)
     shard = Shard(trainer.global_rank, trainer.world_size)
     if resume and (run / LAST_CHECKPOINT).is_file():
         return Start(shard, read_checkpoint(run)["epoch"] + 1, run / LAST_CHECKPOINT)
     return Start(shard, 0, None)
+
+
+def _on_rank_0(trainer: lightning.Trainer, function: Callable[[], None]) -> None:
+    """Call a function on rank 0, before the training; where it raises UserError, end all ranks."""
+    error = None
+    if trainer.is_global_zero:
+        try:
+            function()
+        except UserError as raised:
+            error = raised
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and isinstance(strategy.cluster_environment, SrunEnvironment):
+        # Lightning starts its other processes only later, and torchrun ends them with rank 0; srun's would wait for it.
+        strategy.setup_environment()
+        error = broadcast_error(error, strategy.root_device)
+    if error is not None:
+        _end(trainer, error)
 
 
 def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingDataModule, checkpoint: Path | None) -> bool:

@@ -3,7 +3,7 @@
 import pytest
 
 from vexkd_model.ablation.commands import runs_of
-from vexkd_model.ablation.plan import EvaluatedRow, load_plan
+from vexkd_model.ablation.plan import EvaluatedRow, find_plan, load_plan
 
 PLANS = ("blocks", "components_camera", "components_lidar", "losses", "masks_camera", "masks_lidar", "robustness",
          "study_camera", "study_lidar", "study_lidar_short")
@@ -11,12 +11,12 @@ SHIPPED = "models/teacher"
 
 
 @pytest.fixture
-def shipped(config_path, monkeypatch):
-    """Read a shipped plan from the repository's root, as its paths are written."""
-    root = config_path.parents[2]
-    monkeypatch.chdir(root)
-    assert sorted(path.stem for path in (root / "config" / "ablation").glob("*.yaml")) == sorted(PLANS)
-    return lambda name: load_plan(root / "config" / "ablation" / f"{name}.yaml")
+def shipped(config_path, monkeypatch, tmp_path):
+    """Read a shipped plan by its bare name from any folder, as who has no checkout does."""
+    plans = config_path.parents[1] / "ablation"
+    assert sorted(path.stem for path in plans.glob("*.yaml")) == sorted(PLANS)
+    monkeypatch.chdir(tmp_path)
+    return lambda name: load_plan(find_plan(name))
 
 
 @pytest.mark.parametrize("name", PLANS)

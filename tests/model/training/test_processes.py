@@ -4,13 +4,16 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from support.clock import wait_for
 from support.tiny_nuscenes import write_tiny_nuscenes
 
@@ -24,9 +27,14 @@ from vexkd_model.training import fit
 from vexkd_model.training.distill import distill
 from vexkd_model.training.processes import trainer_arguments
 from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
+from vexkd_model.training.slurm import srun_step
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
+# What SLURM puts into the script of `sbatch --ntasks=2`, where nobody calls srun; and a rank that a task has passed on.
+ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "study", "SLURM_NTASKS": "2", "SLURM_NPROCS": "2",
+              "SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "node1", "SLURM_PROCID": "1",
+              "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}  # fmt: skip
 SCRIPT = Path(__file__).with_name("train_script.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 FRAMES = 8
@@ -61,12 +69,33 @@ def command(config_path, street, run, settings, *options, launcher=()):
     return [sys.executable, *launcher, str(SCRIPT), str(config_path), str(street), str(run), *options, *sets]
 
 
-def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+def environment(**variables):
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])} | variables
 
 
 def finished(words):
     return subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=280)
+
+
+def step_variables(rank):
+    """Variables of the tasks of `srun -n 2`, beside those of their job."""
+    return ALLOCATION | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_ID": "0",
+                         "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}  # fmt: skip
+
+
+def started_by_srun(words):
+    """[(exit status, stdout, stderr) of each of two processes], started as srun does."""
+    tasks = [subprocess.Popen(words, env=environment(**step_variables(rank), MASTER_PORT=str(free_port())), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in range(2)]
+    outputs = [task.communicate(timeout=280) for task in tasks]
+    return [(task.returncode, *output) for task, output in zip(tasks, outputs, strict=True)]
+
+
+@cache
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def alone(config_path, street, run, settings):
@@ -110,6 +139,21 @@ def test_torchrun_and_layers_with_other_numbers_of_rows_in_each_process(config_p
 
 
 @pytest.mark.slow
+def test_tasks_of_srun_learn_like_one_process_with_twice_the_batch(config_path, tiny_settings, street, tmp_path):
+    settings = [*tiny_settings, SLOW, "training.epochs=1"]
+    first, second = started_by_srun(words := command(config_path, street, tmp_path / "two", settings))
+    assert first[:2] == (0, "trained\n") and second == (0, "", ""), (first, second)
+    alone(config_path, street, tmp_path / "one", [*settings, "training.batch_size=2"])
+    two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
+    assert len(one["loss"]) == 4
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
+
+    first, second = started_by_srun(words)  # as if it was asked for twice: neither waits for the other
+    assert first == (1, "", f"script: {tmp_path / 'two'}: holds a run already; add --resume to go on, or choose "
+                            "another --out\n") and second == (0, "", "")  # fmt: skip
+
+
+@pytest.mark.slow
 def test_two_processes_distil_like_one_with_twice_the_batch(config_path, tiny_settings, tiny_teacher, street, tmp_path):
     """Masks that stop learning half way, too."""
     config = load_config(config_path.with_name("vexkd_teacher_small.yaml"), tiny_teacher)
@@ -142,10 +186,13 @@ def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path,
 
 def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed(
         config_path, tiny_settings, street, tmp_path):
-    """Where a process loads the samples ahead; the one that was never killed loads its own."""
+    """Where a process loads the samples ahead; the one that was never killed loads its own.
+
+    Within a SLURM job of two tasks, of which nobody has started the other.
+    """
     run, settings = tmp_path / "killed", [*tiny_settings, "training.epochs=3"]
-    with subprocess.Popen(command(config_path, street, run, settings, "--workers", "1"), env=environment(),
-                          stderr=subprocess.DEVNULL) as process:  # fmt: skip
+    with subprocess.Popen(command(config_path, street, run, settings, "--workers", "1"),
+                          env=environment(**ALLOCATION), stderr=subprocess.DEVNULL) as process:  # fmt: skip
         wait_for(lambda: process.poll() or (run / LAST_CHECKPOINT).is_file(), "the first epoch")
         written = steps_in(run)
         wait_for(lambda: process.poll() or steps_in(run) >= written + 2, "two more steps")
@@ -174,6 +221,31 @@ def test_processes_that_cannot_be_are_named(monkeypatch):
     with pytest.raises(UserError, match="--devices 2 --nodes 1: torchrun started 4 processes"):
         trainer_arguments(2, 1, idle_parameters=False)
     assert trainer_arguments(2, 2, idle_parameters=False)["num_nodes"] == 2
+
+
+def test_a_job_of_slurm_is_no_step_of_several_tasks_until_srun_starts_one(monkeypatch):
+    for name, value in ALLOCATION.items():
+        monkeypatch.setenv(name, value)
+    for tasks in ({}, {"SLURM_STEP_NUM_TASKS": "1"}):  # as in a shell of `srun --pty`
+        for name, value in tasks.items():
+            monkeypatch.setenv(name, value)
+        assert srun_step() is None
+        assert [type(plugin) for plugin in trainer_arguments(1, 1, False)["plugins"]] == [LightningEnvironment]
+    for name, value in step_variables(1).items():
+        monkeypatch.setenv(name, value)
+    assert srun_step() == (2, 1, 1, 1, 0)
+    for devices in (1, 2):
+        assert trainer_arguments(devices, 1, False)["devices"] == 2
+    with pytest.raises(UserError, match="--devices 3 --nodes 1: srun started 2 processes on 1 node"):
+        trainer_arguments(3, 1, False)
+    monkeypatch.setenv("SLURM_STEP_NUM_NODES", "2")
+    assert trainer_arguments(1, 1, False)["num_nodes"] == 2
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "3")
+    with pytest.raises(UserError, match="3 processes on 2 nodes; give --ntasks-per-node"):
+        trainer_arguments(1, 1, False)
+    monkeypatch.setenv("SLURM_LOCALID", "")
+    with pytest.raises(UserError, match="SLURM_LOCALID=: no number, though SLURM_STEP_NUM_TASKS=3"):
+        trainer_arguments(1, 1, False)
 
 
 def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_index, tmp_path):
