@@ -31,7 +31,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
               "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
     own = None
-    if is_run(target) and trained_on(target, report["data"]):
+    if is_run(target) and trained_on(target, index):
         # A package's card states what the whole model can do.
         own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
     elif is_run(target):

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
@@ -27,7 +28,8 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
 
     Lightning starts those of one machine itself by running the same command again; on several machines the command is
     given on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun, which starts all of them.
-    idle_parameters: whether some trained parameters have no gradient in some steps.
+    idle_parameters: whether some trained parameters have no gradient in some steps. UserError names numbers of
+    processes that cannot be.
     """
     for option, number in (("--devices", devices), ("--nodes", nodes)):
         if number < 1:
@@ -39,9 +41,16 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
     gpus = torch.cuda.device_count()
     if gpus and devices > gpus:
         raise UserError(f"--devices {devices}: this machine has {gpus} GPU(s); give at most as many")
-    arguments = {"accelerator": "gpu" if gpus else "cpu", "devices": devices, "num_nodes": nodes,
-                 "use_distributed_sampler": False}  # fmt: skip
+    arguments = {
+        "accelerator": "gpu" if gpus else "cpu",
+        "devices": devices,
+        "num_nodes": nodes,
+        "use_distributed_sampler": False,
+    }
     if devices * nodes == 1:
-        return arguments
+        # A scheduler's variables, such as SLURM_NTASKS in a batch job, would make Lightning wait for other processes.
+        alone = LightningEnvironment()
+        alone.set_global_rank(0)  # or SLURM_PROCID is taken for the rank, and others than 0 write no log
+        return {**arguments, "plugins": [alone]}
     norms = {"sync_batchnorm": True} if gpus else {"plugins": [SyncedBatchNorms()]}
     return arguments | norms | {"strategy": DDPStrategy(find_unused_parameters=idle_parameters)}

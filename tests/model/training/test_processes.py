@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from support.clock import wait_for
 from support.tiny_nuscenes import write_tiny_nuscenes
 
@@ -21,9 +22,11 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 from vexkd_model.training import fit
+from vexkd_model.training.claim_run import claimed_run
 from vexkd_model.training.distill import distill
+from vexkd_model.training.fit import build_trainer
 from vexkd_model.training.processes import trainer_arguments
-from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
+from vexkd_model.training.run import LAST_CHECKPOINT, load_run
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
@@ -176,8 +179,18 @@ def test_processes_that_cannot_be_are_named(monkeypatch):
     assert trainer_arguments(2, 2, idle_parameters=False)["num_nodes"] == 2
 
 
+def test_a_training_alone_is_no_task_of_the_scheduler_that_started_its_shell(tiny_config, tmp_path, monkeypatch):
+    for name, value in (("NTASKS", "4"), ("JOB_NAME", "train"), ("PROCID", "2"), ("LOCALID", "2"), ("JOB_ID", "7")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr(rank_zero_only, "rank", 2)  # as Lightning's import took it from SLURM_PROCID
+    trainer = build_trainer(tiny_config.training, tmp_path, False, trainer_arguments(1, 1, idle_parameters=False))
+    assert (trainer.world_size, trainer.global_rank, rank_zero_only.rank) == (1, 0, 0)
+
+
 def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_index, tmp_path):
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, False, {"processes": 2})
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 2})
-    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"):
-        claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1})
+    for resume in (False, True):
+        with claimed_run(tmp_path / "run", tiny_config, tiny_index, resume, {"processes": 2}):
+            pass
+    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"), \
+            claimed_run(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1}):
+        pass
