@@ -34,8 +34,9 @@ def read_losses(run: Path) -> dict[str, Curve]:
             values.setdefault(name, {})[step] = value
     if not values:
         raise UserError(f"{run / LOG}: no losses there; `vexkd train` and `vexkd distill` log them from step 10 on")
-    return {name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)]))
-            for name, at in values.items()}  # fmt: skip
+    return {
+        name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)])) for name, at in values.items()
+    }
 
 
 def _logged(table: Path) -> list[tuple[int, str, float]]:
