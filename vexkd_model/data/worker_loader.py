@@ -78,6 +78,8 @@ class PackedBatch(NamedTuple):
             file.write(array.raw())
             spans.append((start, file.tell()))
         file.flush()
+        if len(_in_flight) == _in_flight.maxlen:
+            _in_flight.popleft().close()
         _in_flight.append(file)
         return cls(content.getvalue(), f"/proc/{os.getpid()}/fd/{file.fileno()}", spans)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vexkd_model.config import ModelConfig, dump_config, load_config
-from vexkd_model.data.identity import DataIdentity, data_identity
+from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
 from vexkd_model.files import PARTIAL, locked, whole_file, write_json
@@ -46,19 +46,19 @@ def _check_ours(run: Path) -> None:
 
 def _make_or_check(run: Path, config: ModelConfig, index: FrameIndex, resume: bool,
                    circumstances: Mapping[str, Any]) -> None:
-    stored, identity = run / CONFIG, data_identity(index)
+    stored = run / CONFIG
     if stored.is_file():
         if not resume:
             raise UserError(f"{run}: holds a run already; add --resume to go on, or choose another --out")
         if load_config(stored) != config:
             raise UserError(f"{stored}: differs from the given configuration; resume with the one the run began with")
         _check_circumstances(run / RECORD, circumstances)
-        _check_data(run / RECORD, index, identity)
+        _check_data(run / RECORD, index)
         return
     write_json(run / RECORD, {
         "command": " ".join(["vexkd", *sys.argv[1:]]),
         "data": describe_data(index),
-        "identity": identity._asdict(),
+        "identity": data_identity(index)._asdict(),
         "index": str(index.folder.resolve()),
         "source_revision": source_revision(),
         "torch": torch.__version__,
@@ -79,14 +79,14 @@ def _check_circumstances(path: Path, now: Mapping[str, Any]) -> None:
         raise UserError(f"{path}: the run began with {_named(before)}, not with {_named(after)}; resume with the same")
 
 
-def _check_data(path: Path, index: FrameIndex, identity: DataIdentity) -> None:
+def _check_data(path: Path, index: FrameIndex) -> None:
     """Raise UserError unless the record at `path` is of the same split, with the same content."""
     began = json.loads(path.read_text())
     cure = "resume with the data that it began with, or begin another run"
     for key, now in describe_data(index).items():
         if began["data"].get(key) != now:
             raise UserError(f"{path}: the run began with {key} {began['data'].get(key)}, not {now}; {cure}")
-    for part, now in identity._asdict().items():
+    for part, now in data_identity(index)._asdict().items():
         if began.get("identity", {}).get(part, now) != now:
             what = "tables" if part == "tables" else "sensor files, boxes or maps"
             raise UserError(f"{path}: the {what} in {index.dataroot} are not those that the run began with; {cure}")

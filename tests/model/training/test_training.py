@@ -140,6 +140,12 @@ def test_a_checkpoint_of_another_configuration_is_one_line(finished, tiny_config
     assert "\n" not in str(error.value)
 
 
+def test_a_seed_that_no_generator_takes_is_named(config_path):
+    assert load_config(config_path, [f"training.seed={2**32 - 1}"]).training.seed == 2**32 - 1
+    with pytest.raises(UserError, match=r"training\.seed"):
+        load_config(config_path, [f"training.seed={2**32}"])
+
+
 def test_one_frame_can_be_learnt(tiny_config, tiny_index):
     torch.manual_seed(0)
     module = TrainingModule(tiny_config, build_model(tiny_config), total_steps=60)
