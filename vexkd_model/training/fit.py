@@ -66,7 +66,8 @@ def started_run(trainer: lightning.Trainer, config: ModelConfig, index: FrameInd
                 record: Mapping[str, Any] | None = None) -> Iterator[Start]:
     """Hold the trainer's run folder, and seed what is drawn from here on, such as the weights of a model.
 
-    record: further entries of the run's record, with which a resumed training must agree.
+    record: further entries of the run's record, with which a resumed training must agree. UserError as of
+    `claimed_run`.
     """
     run = Path(trainer.default_root_dir)
     entries = {**(record or {}), "processes": trainer.world_size}

@@ -17,9 +17,11 @@ class SyncedBatchNorms(LayerSync):
     """Lightning plugin that synchronises batch norms over processes on CPUs."""
 
     def apply(self, model: nn.Module) -> nn.Module:
+        """Synchronise the batch norms of a model, in place."""
         return over_processes(model)
 
     def revert(self, model: nn.Module) -> nn.Module:
+        """Put the model's own batch norms back, in place."""
         return in_one_process(model)
 
 

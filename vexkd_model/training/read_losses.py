@@ -27,7 +27,10 @@ def is_of_distillation(name: str) -> bool:
 
 
 def read_losses(run: Path) -> dict[str, Curve]:
-    """Read the losses of a run by name, `loss` the sum; steps that a resumed training repeated have its values."""
+    """Read the losses of a run by name, `loss` the sum; steps that a resumed training repeated have its values.
+
+    UserError where nothing was logged, or where a table is damaged.
+    """
     values: dict[str, dict[int, float]] = {}
     for table in sorted((run / LOG).glob(f"version_*/{TABLE}"), key=_version):
         for step, name, value in _logged(table):

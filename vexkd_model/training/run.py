@@ -58,7 +58,10 @@ def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
 
 
 def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
-    """Load the model of a run's last checkpoint, its configuration, and the number of finished epochs."""
+    """Load the model of a run's last checkpoint, its configuration, and the number of finished epochs.
+
+    UserError where the run has no whole checkpoint of its configuration.
+    """
     config = load_config(run / CONFIG)
     checkpoint, student = read_checkpoint(run), build_model(config)
     load_part(student, checkpoint, "model", run)
@@ -66,7 +69,7 @@ def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
 
 
 def read_checkpoint(run: Path) -> dict[str, Any]:
-    """Read a run's last checkpoint."""
+    """Read a run's last checkpoint to the CPU; UserError where there is none yet or it is damaged."""
     path = run / LAST_CHECKPOINT
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
@@ -77,7 +80,10 @@ def read_checkpoint(run: Path) -> dict[str, Any]:
 
 
 def load_part(module: nn.Module, checkpoint: Mapping[str, Any], name: str, run: Path) -> None:
-    """Load the weights of `model` or `distiller`, as `name` says, from a run's checkpoint into a module."""
+    """Load the weights of `model` or `distiller`, as `name` says, from a run's checkpoint into a module.
+
+    UserError if they are of another configuration.
+    """
     prefix = f"{name}."
     weights = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["state_dict"].items()
                if key.startswith(prefix)}
@@ -94,7 +100,7 @@ def is_run(folder: Path) -> bool:
 
 
 def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
-    """Load the model and configuration of a run's last checkpoint, or of a package."""
+    """Load the model and configuration of a run's last checkpoint, or of a package; UserError for any other folder."""
     if is_run(folder):
         return load_run(folder)[:2]
     if not (folder / CARD).is_file():

@@ -57,6 +57,7 @@ class ProcessesBatchNorm(_BatchNorm):
         """Take any (N, C, …)."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, …), in training by the statistics of all processes."""
         x = input
         if not self.training:
             return super().forward(x)

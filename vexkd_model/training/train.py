@@ -24,7 +24,7 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
 
     weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
     interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; see
-    `trainer_arguments`.
+    `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
     """
     config = config.model_copy(update={"distillation": None})
     initial = load_package(weights)[0].state_dict() if weights else None
@@ -39,7 +39,10 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
 
 def initialise_weights(model: BevModel, config: ModelConfig, initial: dict[str, Tensor] | None = None,
                        weights: Path | None = None) -> None:
-    """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured."""
+    """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured.
+
+    UserError if they are of another model.
+    """
     if initial is not None:
         try:
             model.load_state_dict(initial)
