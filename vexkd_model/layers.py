@@ -1,12 +1,32 @@
-"""Layers that several networks share: convolution with batch norm, residual block, feed-forward.
+"""Layers that several networks share: batch norm, convolution with it, residual block, feed-forward.
 
 The order of the layers is part of their names in saved weights.
 """
 
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 BEV_EPS = 1e-3  # epsilon of batch norms on BEV maps: SECOND's
 IMAGE_EPS = 1e-5  # epsilon of batch norms on image features: PyTorch's default
+
+
+class _TakesOneValue(_BatchNorm):
+    """Batch norm that takes one value a channel, which has no variance: the running statistics serve it in training."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and input.numel() == self.num_features:
+            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
+                                         eps=self.eps)
+        return super().forward(input)
+
+
+class BatchNorm1d(_TakesOneValue, nn.BatchNorm1d):
+    """Batch norm (N, C) → (N, C), also of N = 1 in training."""
+
+
+class BatchNorm2d(_TakesOneValue, nn.BatchNorm2d):
+    """Batch norm (B, C, Y, X) → (B, C, Y, X), also of a single cell in training."""
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1,
@@ -18,7 +38,7 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: i
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation,
                   bias=False),
-        nn.BatchNorm2d(out_channels, eps=eps), nn.ReLU(inplace=True))
+        BatchNorm2d(out_channels, eps=eps), nn.ReLU(inplace=True))
 
 
 class BasicBlock(nn.Module):

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from vexkd_model.layers import BEV_EPS, IMAGE_EPS, BasicBlock, FeedForward, conv_bn_relu, feed_forward_layers
+from vexkd_model.layers import (
+    BEV_EPS,
+    IMAGE_EPS,
+    BasicBlock,
+    BatchNorm1d,
+    BatchNorm2d,
+    FeedForward,
+    conv_bn_relu,
+    feed_forward_layers,
+)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -28,6 +37,19 @@ def test_a_map_without_variance_shows_which_epsilon_a_norm_has():
         _, norm, _ = conv_bn_relu(1, 1, kernel=1, eps=eps).eval()
         norm.running_var.zero_()
         torch.testing.assert_close(norm(torch.ones(1, 1, 1, 1)).item(), eps**-0.5)
+
+
+@pytest.mark.parametrize("make, shape", [(BatchNorm1d, (1, 3)), (BatchNorm2d, (1, 3, 1, 1))])
+def test_one_value_a_channel_is_normalised_by_the_running_statistics(make, shape):
+    norm = make(3)
+    norm.running_mean.fill_(2.0)
+    x = torch.full(shape, 5.0, requires_grad=True)
+    out = norm(x)
+    torch.testing.assert_close(out, torch.full(shape, 3.0), rtol=1e-4, atol=0)
+    out.sum().backward()
+    assert x.grad.min() > 0 and norm.running_mean.tolist() == [2.0] * 3
+    norm(torch.randn(4, *shape[1:]))  # two values and more teach the statistics
+    assert norm.running_mean.tolist() != [2.0] * 3
 
 
 def test_bev_maps_are_the_default_with_their_wider_epsilon():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vexkd_model.data.batch import CameraBatch
-from vexkd_model.layers import IMAGE_EPS, BasicBlock, conv_bn_relu
+from vexkd_model.layers import IMAGE_EPS, BasicBlock, BatchNorm1d, conv_bn_relu
 
 CAMERA_NUMBERS = 6 + 6 + 12  # of `camera_vectors`
 
@@ -40,7 +40,7 @@ class CameraAwareDepthNet(nn.Module):
 
     Source: BEVDepth (Li et al., AAAI 2023) and its public code. Two changes: the deformable convolution before the last
     layer, which PyTorch lacks, is a plain 3×3 convolution in the same 4 groups, so hidden_channels divide by 4; and the
-    camera's 27 numbers are 24, as base_from_camera holds the BEV augmentation. Training needs two images or more.
+    camera's 27 numbers are 24, as base_from_camera holds the BEV augmentation.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, bins: int, channels: int) -> None:
@@ -48,7 +48,7 @@ class CameraAwareDepthNet(nn.Module):
         hidden = hidden_channels
         self.reduce = conv_bn_relu(in_channels, hidden, eps=IMAGE_EPS)
         # A wide epsilon: a number that hardly varies in training must not decide on another vehicle.
-        self.norm = nn.BatchNorm1d(CAMERA_NUMBERS, eps=1e-3)
+        self.norm = BatchNorm1d(CAMERA_NUMBERS, eps=1e-3)
         self.depth_gate, self.context_gate = CameraGate(hidden), CameraGate(hidden)
         self.context = nn.Conv2d(hidden, channels, 1)
         self.depth = nn.Sequential(

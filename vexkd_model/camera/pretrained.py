@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from vexkd_model.camera.backbone import ImageBackbone
 from vexkd_model.errors import UserError
+from vexkd_model.foreign_checkpoint import read_checkpoint_data
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 WRAPPERS = ("model", "state_dict")  # what training code puts around the tensors
@@ -128,7 +128,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checkpoint_data(path)
     except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: cannot be read ({_first_line(error)}); get the weights again") from None
     for wrapper in WRAPPERS:

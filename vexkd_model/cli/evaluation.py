@@ -44,7 +44,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     own = None
     if is_run(target) and other:
         print(f"{target / EVALUATION}: left as it is, it is for {EXACT}")
-    elif is_run(target) and trained_on(target, report["data"]):
+    elif is_run(target) and trained_on(target, index):
         # A package's card states what the whole model can do.
         own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
     elif is_run(target):

@@ -71,7 +71,8 @@ def export(arguments: argparse.Namespace) -> None:
               file=sys.stderr)
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
-    trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **teacher}
+    identity = {"identity": record["identity"]} if "identity" in record else {}
+    trained_on = {**record["data"], **identity, "command": record["command"], "epochs": epochs, **teacher}
     save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"],
                  _inputs_of(arguments.run, arguments.index, config), arguments.half)
     print(f"{arguments.out}: student package complete")

@@ -54,7 +54,7 @@ class TrainingConfig(Section):
     ema: Share | None = Field(None, description="share that a moving average of the weights keeps at each step; the "
                                                 "average is what is evaluated and exported")  # fmt: skip
     precision: Literal["32-true", "bf16-mixed"]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=1 << 32, description="of 32 bits")]
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
     paste: PasteConfig | None = None

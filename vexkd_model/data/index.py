@@ -148,6 +148,7 @@ class FrameIndex:
         self.dataroot = Path(manifest["dataroot"])
         self.version: str = manifest["version"]
         self.split: str = manifest["split"]
+        self.tables: str = manifest["tables"]
         self.has_maps: bool = manifest["has_maps"] and manifest["frames_with_damaged_map"] < manifest["frames"]
         self.skipped_frames: int = manifest["skipped_frames"]
 

@@ -2,17 +2,16 @@
 
 from functools import partial
 
-from torch.utils.data import DataLoader
-
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig
-from vexkd_model.data.batch import Batch, collate_for
+from vexkd_model.data.batch import collate_for
 from vexkd_model.data.dataset import TrainingSet
 from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
 from vexkd_model.data.sampling import ClassBalancedSampler, EpochSampler, ShardSampler
+from vexkd_model.data.worker_loader import WorkerLoader
 from vexkd_model.distributed import ALONE, Shard
 from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
@@ -28,10 +27,11 @@ def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfi
 
 
 def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
-                    teacher: ModelConfig | None = None) -> DataLoader[Batch | UserError]:
+                    teacher: ModelConfig | None = None) -> WorkerLoader:
     """Build the training loader of one process.
 
-    What is pasted is taken from the same split. Whoever takes a batch raises it if it is an error: see TrainingSet.
+    What is pasted is taken from the same split. Whoever takes a Batch raises it if it is a UserError instead: see
+    TrainingSet and WorkerLoader.
     teacher: its sensors are read, too, into Batch.teacher.
     """
     settings = config.training
@@ -49,8 +49,8 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
         together = partial(collate_pairs, student=together, teacher=collate_for(teacher))
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
-    return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
-                      collate_fn=together, drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
+    return WorkerLoader(samples, settings.batch_size, workers, together, sampler=ShardSampler(sampler, shard),
+                        drop_last=True, worker_init_fn=_in_worker)
 
 
 def _in_worker(_: int) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vexkd_model.geometry.bev_grid import centres_in_cells
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS
-from vexkd_model.layers import conv_bn_relu, feed_forward_layers
+from vexkd_model.layers import BatchNorm1d, conv_bn_relu, feed_forward_layers
 from vexkd_model.types import DETECTION_CLASSES
 
 CLASSES = len(DETECTION_CLASSES)
@@ -141,7 +141,7 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, channels, bias=False), nn.BatchNorm1d(channels),
+        self.layers = nn.Sequential(nn.Linear(2, channels, bias=False), BatchNorm1d(channels),
                                     nn.ReLU(inplace=True), nn.Linear(channels, channels))
 
     def forward(self, position: Tensor) -> Tensor:
@@ -161,5 +161,5 @@ def peaks(probability: Tensor, cell_sized: Tensor) -> Tensor:
 
 
 def _prediction(channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(channels, PREDICTION_CHANNELS, bias=False), nn.BatchNorm1d(PREDICTION_CHANNELS),
+    return nn.Sequential(nn.Linear(channels, PREDICTION_CHANNELS, bias=False), BatchNorm1d(PREDICTION_CHANNELS),
                          nn.ReLU(inplace=True), nn.Linear(PREDICTION_CHANNELS, out_channels))

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
+from vexkd_model.foreign_checkpoint import read_checkpoint_data
 from vexkd_model.import_weights.families import recognise_family
 from vexkd_model.import_weights.layers import Layers, TensorRecipe
 from vexkd_model.model import BevModel
@@ -134,9 +135,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if wanted is None:
             raise UserError(f"{path}: damaged, or not a checkpoint; download it again") from None
-        raise UserError(
-            f"{path}: holds an object of {wanted[1]} beside its tensors, which is not loaded, because that could run "
-            "any code; where you trust it, save torch.load(…, weights_only=False)['state_dict'] alone") from None
+        raise UserError(f"{path}: would run {wanted[1]}, which no checkpoint needs; get it from elsewhere") from None
     tensors = {name.removeprefix("module."): tensor for name, tensor in content.items()
                if isinstance(tensor, Tensor) and not name.endswith(COUNTERS)}
     if not tensors:
@@ -151,7 +150,7 @@ def _read_safetensors(path: Path) -> tuple[Mapping, Mapping]:
 
 
 def _read_torch(path: Path) -> tuple[Mapping, Mapping]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_checkpoint_data(path)
     if not isinstance(content, Mapping):
         return {}, {}
     meta = content.get("meta")

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
-from vexkd_model.layers import conv_bn_relu
+from vexkd_model.layers import BatchNorm1d, conv_bn_relu
 from vexkd_model.types import BevGrid
 
 # x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.
@@ -38,7 +38,7 @@ class PillarEncoder(nn.Module):
         self.pillars = replace(grid, cell=pillar)
         self.z_min, self.z_max = z_min, z_max
         self.point_net = nn.Sequential(
-            nn.Linear(POINT_FEATURES, pillar_channels, bias=False), nn.BatchNorm1d(pillar_channels, eps=1e-3),
+            nn.Linear(POINT_FEATURES, pillar_channels, bias=False), BatchNorm1d(pillar_channels, eps=1e-3),
             nn.ReLU(inplace=True))
         stride = round(grid.cell / pillar)
         self.stem = nn.Sequential(

@@ -1,13 +1,16 @@
 """Lightning data module: one process's training batches, from any epoch on."""
 
+from typing import cast
+
 import lightning
 import torch
-from torch.utils.data import DataLoader
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import Batch
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.loader import training_loader
+from vexkd_model.data.sampling import ShardSampler
+from vexkd_model.data.worker_loader import WorkerLoader
 from vexkd_model.distributed import Shard, broadcast_error
 from vexkd_model.errors import UserError
 
@@ -16,6 +19,7 @@ class TrainingDataModule(lightning.LightningDataModule):
     """Training batches of one process.
 
     first_epoch: where a resumed training goes on, otherwise 0. teacher: read its sensors, too, into Batch.teacher.
+    total_steps: optimiser steps of the whole training. UserError if the split has fewer frames than a batch.
     """
 
     def __init__(self, config: ModelConfig, index: FrameIndex, workers: int, shard: Shard, first_epoch: int = 0,
@@ -27,14 +31,15 @@ class TrainingDataModule(lightning.LightningDataModule):
             raise UserError(f"{index.folder}: {len(index)} frames do not fill one batch of "
                             f"{settings.batch_size * shard.processes}; lower training.batch_size")
         # Lightning lets the loader's workers begin before it tells the sampler which epoch it is.
-        self.loader.sampler.set_epoch(first_epoch)
+        cast(ShardSampler, self.loader.sampler).set_epoch(first_epoch)
         self.total_steps = settings.epochs * -(-len(self.loader) // settings.accumulate)
 
-    def train_dataloader(self) -> DataLoader[Batch | UserError]:
+    def train_dataloader(self) -> WorkerLoader:
+        """Return the loader of this process, the same for every epoch."""
         return self.loader
 
-    def transfer_batch_to_device(self, batch: Batch | UserError, device: torch.device, _: int) -> Batch:
-        """Copy a batch to the model's device. If any rank could not read a file, raise its error on every rank."""
+    def transfer_batch_to_device(self, batch: Batch | UserError, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch to the model's device. If any rank has an error in its place, raise it on every rank."""
         if error := broadcast_error(batch if isinstance(batch, UserError) else None, device):
             raise error
-        return batch.to(device)
+        return cast(Batch, batch).to(device)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.criterion import build_criterion
+from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.inherit import inherit_weights
@@ -12,7 +13,7 @@ from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.distill.teacher import Teacher, fingerprint
 from vexkd_model.model import build_model
 from vexkd_model.training.data_module import TrainingDataModule
-from vexkd_model.training.fit import build_trainer, fit, start_run
+from vexkd_model.training.fit import build_trainer, fit, started_run
 from vexkd_model.training.module import DistillationModule
 from vexkd_model.training.processes import trainer_arguments
 from vexkd_model.training.run import load_trained
@@ -30,20 +31,20 @@ def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Pat
     maps = None
     if cache is not None and settings.asks_teacher:
         check_cacheable(config.training, settings)
-        maps = MapCache(cache / f"{identity[:16]}-{config.training.precision}")
+        maps = MapCache(cache / f"{identity[:16]}-{data_identity(index).files[:16]}-{config.training.precision}")
         maps.fill(model, teacher_config, config.training, index)
     teacher = Teacher(model, teacher_config, maps)
 
     trainer = build_trainer(config.training, run, interactive,
                             trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks))
-    start = start_run(trainer, config, index, resume, {
-        "teacher": {"name": teacher_config.name, "from": str(teacher_from), "fingerprint": identity}})
     reads_sensors = settings.asks_teacher and maps is None
-    data = TrainingDataModule(config, index, workers, start.shard, start.epoch,
-                              teacher_config if reads_sensors else None)
-    student = build_model(config)
-    distiller = Distiller(settings, student, teacher, build_criterion(config))
-    if start.checkpoint is None:
-        initialise_weights(student, config)
-        inherit_weights(student, model, settings.inherit)
-    return fit(trainer, DistillationModule(config, student, distiller, data.total_steps), data, start.checkpoint)
+    record = {"teacher": {"name": teacher_config.name, "from": str(teacher_from), "fingerprint": identity}}
+    with started_run(trainer, config, index, resume, record) as start:
+        data = TrainingDataModule(config, index, workers, start.shard, start.epoch,
+                                  teacher_config if reads_sensors else None)
+        student = build_model(config)
+        distiller = Distiller(settings, student, teacher, build_criterion(config))
+        if start.checkpoint is None:
+            initialise_weights(student, config)
+            inherit_weights(student, model, settings.inherit)
+        return fit(trainer, DistillationModule(config, student, distiller, data.total_steps), data, start.checkpoint)

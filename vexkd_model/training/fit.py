@@ -1,7 +1,8 @@
 """Fit a module in a run folder: trainer, start or resumption, checkpoints, logs and end."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,14 @@ from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.distributed import Shard, broadcast_error
 from vexkd_model.errors import Interrupted, UserError
+from vexkd_model.files import full_disk_named
+from vexkd_model.training.checkpoint_file import CheckpointFile
+from vexkd_model.training.claim_run import claimed_run
 from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.pictures import Pictures
-from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, read_checkpoint
+from vexkd_model.training.run import LAST_CHECKPOINT, read_checkpoint
 from vexkd_model.training.slurm import SrunEnvironment
 
 LOG_EVERY_STEPS = 10
@@ -39,10 +43,11 @@ def build_trainer(settings: TrainingConfig, run: Path, interactive: bool,
 
     interactive: show a bar instead of plain lines. processes: of `trainer_arguments`.
     """
+    arguments = {**processes, "plugins": [CheckpointFile(), *processes.get("plugins", ())]}
     table = CSVLogger(run, name="log", flush_logs_every_n_steps=1)  # a killed run keeps its curve
     return lightning.Trainer(
         max_epochs=settings.epochs, precision=settings.precision, gradient_clip_val=settings.gradient_clip,
-        accumulate_grad_batches=settings.accumulate, **processes, default_root_dir=run,
+        accumulate_grad_batches=settings.accumulate, **arguments, default_root_dir=run,
         logger=[table, TensorBoardLogger(run, table.name, table.version, default_hp_metric=False)],
         log_every_n_steps=LOG_EVERY_STEPS,
         callbacks=[
@@ -58,20 +63,24 @@ def build_trainer(settings: TrainingConfig, run: Path, interactive: bool,
         enable_progress_bar=interactive, enable_model_summary=False, num_sanity_val_steps=0)
 
 
-def start_run(trainer: lightning.Trainer, config: ModelConfig, index: FrameIndex, resume: bool,
-              record: Mapping[str, Any] | None = None) -> Start:
-    """Claim the trainer's run folder, and seed what is drawn from here on, such as the weights of a model.
+@contextmanager
+def started_run(trainer: lightning.Trainer, config: ModelConfig, index: FrameIndex, resume: bool,
+                record: Mapping[str, Any] | None = None) -> Iterator[Start]:
+    """Hold the trainer's run folder, and seed what is drawn from here on, such as the weights of a model.
 
-    record: further entries of the run's record, with which a resumed training must agree.
+    record: further entries of the run's record, with which a resumed training must agree. UserError as of
+    `claimed_run`.
     """
     run = Path(trainer.default_root_dir)
-    _on_rank_0(trainer, lambda: claim_run_folder(run, config, index, resume,
-                                                 {**(record or {}), "processes": trainer.world_size}))
-    lightning.seed_everything(config.training.seed, workers=True, verbose=False)
-    shard = Shard(trainer.global_rank, trainer.world_size)
-    if resume and (run / LAST_CHECKPOINT).is_file():
-        return Start(shard, read_checkpoint(run)["epoch"] + 1, run / LAST_CHECKPOINT)
-    return Start(shard, 0, None)
+    entries = {**(record or {}), "processes": trainer.world_size}
+    with ExitStack() as held:
+        _on_rank_0(trainer, lambda: held.enter_context(claimed_run(run, config, index, resume, entries)))
+        lightning.seed_everything(config.training.seed, workers=True, verbose=False)
+        shard = Shard(trainer.global_rank, trainer.world_size)
+        if resume and (run / LAST_CHECKPOINT).is_file():
+            yield Start(shard, read_checkpoint(run)["epoch"] + 1, run / LAST_CHECKPOINT)
+        else:
+            yield Start(shard, 0, None)
 
 
 def _on_rank_0(trainer: lightning.Trainer, function: Callable[[], None]) -> None:
@@ -97,7 +106,8 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingDataMo
     UserError, on rank 0 alone, for what stopped the training.
     """
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
+        with full_disk_named(Path(trainer.default_root_dir)):  # of the log
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
         _end(trainer, Interrupted(f"{trainer.default_root_dir}: interrupted; go on with the same command and --resume"))
     except UserError as error:

@@ -16,7 +16,8 @@ from vexkd_model.training.run import CONFIG, is_run, load_part, load_trained, re
 def load_distiller(run: Path, teacher_from: Path | None = None) -> tuple[Distiller, ModelConfig]:
     """Load the distiller of a run's last checkpoint, in eval mode, and the student's configuration.
 
-    teacher_from: where its teacher lies now, if no longer where it lay.
+    teacher_from: where its teacher lies now, if no longer where it lay. UserError if `run` is no distillation, or if
+    its teacher is not there or has other weights now.
     """
     if not is_run(run):
         raise UserError(f"{run}: is no run; `vexkd distill` makes one")

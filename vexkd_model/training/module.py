@@ -1,8 +1,11 @@
 """Lightning modules: a training step, optimiser and schedule of a model, on its tasks alone or with distillation."""
 
+from typing import cast
+
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from vexkd_model.config import ModelConfig
@@ -28,6 +31,7 @@ class TrainingModule(lightning.LightningModule):
         self.pictures: dict[str, Tensor] = {}
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
+        """Compute the scalar loss of batch `number` of the epoch, and draw the pictures of the first one."""
         output = self.model(batch.sensors)
         losses = self.losses(output, batch)
         if number == 0:
@@ -47,20 +51,24 @@ class TrainingModule(lightning.LightningModule):
         """Magnitudes (Y, X) of the first sample's BEV maps by name."""
         return {f"bev/{level}": magnitude(maps[0]) for level, maps in features._asdict().items()}
 
-    def on_train_batch_start(self, batch: Batch, number: int) -> None:
-        """Seed PyTorch for this batch, so that a resumed training draws the dropout of one never interrupted; each
-        rank, which has other frames, draws numbers of its own."""
-        mixed = np.random.SeedSequence((self.settings.seed, self.current_epoch, number, self.global_rank))
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed PyTorch for this batch, so that a resumed training draws the dropout of one never interrupted.
+
+        Each rank, which has other frames, draws numbers of its own.
+        """
+        mixed = np.random.SeedSequence((self.settings.seed, self.current_epoch, batch_idx, self.global_rank))
         torch.manual_seed(int(mixed.generate_state(1)[0]))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimiser and its schedule, which moves at every step."""
         camera = self.model.camera
         optimiser, schedule = optimiser_and_schedule(self.settings, self, camera and camera.backbone, self.total_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
                                     gradient_clip_algorithm: str | None = None) -> None:
-        torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), gradient_clip_val)
+        """Clip the norm of the model's gradient to training.gradient_clip."""
+        torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self.settings.gradient_clip)
 
 
 class DistillationModule(TrainingModule):
@@ -71,6 +79,7 @@ class DistillationModule(TrainingModule):
         self.distiller = distiller
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        """Weighted scalar loss terms by name, of the tasks and of the distiller."""
         return super().losses(output, batch) | self.distiller(output.features, batch, output, self.progress)
 
     def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
@@ -79,16 +88,17 @@ class DistillationModule(TrainingModule):
         return super().draw_pictures(features) | masks
 
     def on_fit_start(self) -> None:
+        """Bring the teacher, which is no submodule, to the student's device."""
         self.distiller.teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
+        """Freeze the masks from distillation.mask_stop_epoch on."""
         settings = self.distiller.config
-        if settings.freezes_masks and self.current_epoch >= settings.mask_stop_epoch:
+        if settings.freezes_masks and self.current_epoch >= cast(int, settings.mask_stop_epoch):
             self.distiller.freeze_masks()
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
                                     gradient_clip_algorithm: str | None = None) -> None:
-        """Clip the student's gradient as if it were trained alone: those of masks and adapters have a norm of their
-        own."""
+        """Clip the student's gradient as if it were trained alone, and those of masks and adapters by themselves."""
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        torch.nn.utils.clip_grad_norm_(list(self.distiller.parameters()), gradient_clip_val)
+        torch.nn.utils.clip_grad_norm_(list(self.distiller.parameters()), self.settings.gradient_clip)

@@ -1,5 +1,7 @@
 """TensorBoard pictures of the BEV maps of one frame, after each epoch's first step."""
 
+from typing import cast
+
 import lightning
 import matplotlib
 import numpy as np
@@ -13,13 +15,15 @@ COLOURS = matplotlib.colormaps["viridis"]
 class Pictures(lightning.Callback):
     """Callback that logs `pictures` of the module, name → float (Y, X), set in the first step of each epoch."""
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule, _: object, __: object,
-                           batch_number: int) -> None:
-        if batch_number:
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: object,
+                           batch: object, batch_idx: int) -> None:
+        """Log the pictures after the first step of an epoch, on rank 0."""
+        if batch_idx:
             return
+        pictures = cast(dict[str, Tensor], pl_module.pictures)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                for name, values in module.pictures.items():
+                for name, values in pictures.items():
                     logger.experiment.add_image(name, picture(values), trainer.global_step, dataformats="HWC")
 
 
@@ -30,6 +34,6 @@ def magnitude(features: Tensor) -> Tensor:
 
 def picture(values: Tensor) -> np.ndarray:
     """RGB image uint8 (X, Y, 3) of values (Y, X) ≥ 0, dark at 0, bright at the maximum; forward is up, left is left."""
-    values = values.detach().float().cpu().numpy().T[::-1, ::-1]
-    colours = COLOURS(values / max(values.max(), np.finfo(np.float32).tiny))
+    upright = values.detach().float().cpu().numpy().T[::-1, ::-1]
+    colours = np.asarray(COLOURS(upright / max(upright.max(), np.finfo(np.float32).tiny)))
     return (255 * colours[..., :3]).round().astype(np.uint8)

@@ -18,9 +18,11 @@ class SyncedBatchNorms(LayerSync):
     """Lightning plugin that synchronises batch norms over processes on CPUs."""
 
     def apply(self, model: nn.Module) -> nn.Module:
+        """Synchronise the batch norms of a model, in place."""
         return over_processes(model)
 
     def revert(self, model: nn.Module) -> nn.Module:
+        """Put the model's own batch norms back, in place."""
         return in_one_process(model)
 
 
@@ -30,7 +32,7 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
     Lightning starts those of one machine itself by running the same command again; on several machines the command is
     given on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun or srun, which start all of
     them. Of srun's processes, devices and nodes need not be given. idle_parameters: whether some trained parameters
-    have no gradient in some steps.
+    have no gradient in some steps. UserError names numbers of processes that cannot be.
     """
     for option, number in (("--devices", devices), ("--nodes", nodes)):
         if number < 1:
@@ -51,7 +53,7 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
     # Lightning would look for SLURM itself, and take a lone process of a job for one of several.
     plugins = [] if by_torchrun else [environment]
     arguments = {"accelerator": "gpu" if gpus else "cpu", "devices": 1 if own_gpu else devices, "num_nodes": nodes,
-                 "use_distributed_sampler": False}  # fmt: skip
+                 "use_distributed_sampler": False}
     if devices * nodes == 1:
         environment.set_global_rank(0)  # SLURM_PROCID or RANK in the environment may say otherwise
         return arguments | {"plugins": plugins}

@@ -27,15 +27,19 @@ def is_of_distillation(name: str) -> bool:
 
 
 def read_losses(run: Path) -> dict[str, Curve]:
-    """Read the losses of a run by name, `loss` the sum; steps that a resumed training repeated have its values."""
+    """Read the losses of a run by name, `loss` the sum; steps that a resumed training repeated have its values.
+
+    UserError where nothing was logged, or where a table is damaged.
+    """
     values: dict[str, dict[int, float]] = {}
     for table in sorted((run / LOG).glob(f"version_*/{TABLE}"), key=_version):
         for step, name, value in _logged(table):
             values.setdefault(name, {})[step] = value
     if not values:
         raise UserError(f"{run / LOG}: no losses there; `vexkd train` and `vexkd distill` log them from step 10 on")
-    return {name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)]))
-            for name, at in values.items()}  # fmt: skip
+    return {
+        name: Curve(np.array(sorted(at)), np.array([at[step] for step in sorted(at)])) for name, at in values.items()
+    }
 
 
 def _logged(table: Path) -> list[tuple[int, str, float]]:

@@ -14,15 +14,17 @@ LEAST_SHARE = 1e-3  # of the peak, at the end
 
 def optimiser_and_schedule(settings: TrainingConfig, model: nn.Module, backbone: nn.Module | None,
                            steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
-    """Make AdamW and its schedule over `steps` steps; the parameters of `backbone`, a part of the model, have
-    `settings.backbone_rate` times the learning rate."""
+    """Make AdamW and its schedule over `steps` steps.
+
+    The parameters of `backbone`, a part of the model, have `settings.backbone_rate` times the learning rate.
+    """
     slower = list(backbone.parameters()) if backbone is not None else []
     apart = {id(parameter) for parameter in slower}
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad and id(p) not in apart],
-               "lr": settings.learning_rate}]  # fmt: skip
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    groups = [{"params": rest, "lr": settings.learning_rate}]
     if slower:
-        groups.append({"params": [p for p in slower if p.requires_grad],
-                       "lr": settings.learning_rate * settings.backbone_rate})  # fmt: skip
+        slower = [p for p in slower if p.requires_grad]
+        groups.append({"params": slower, "lr": settings.learning_rate * settings.backbone_rate})
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     if settings.schedule == "cosine":
         return optimiser, LambdaLR(optimiser, lambda step: cosine_share(step, steps))

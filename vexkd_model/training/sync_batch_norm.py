@@ -3,6 +3,8 @@
 PyTorch's SyncBatchNorm serves GPUs and refuses other tensors.
 """
 
+from typing import cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -35,9 +37,13 @@ def in_one_process(model: nn.Module) -> nn.Module:
 class ProcessesBatchNorm(_BatchNorm):
     """Batch norm (N, C, …) → the same shape over all processes, each of which may have another N, or none.
 
+    replaced: the norm in whose place it stands.
+
     Weights, buffers and their names are those of the norm that it replaces. Fewer than two values a channel, in all
     processes together, have no variance: the running statistics serve them.
     """
+
+    replaced: _BatchNorm
 
     def __init__(self, replaced: _BatchNorm) -> None:
         super().__init__(replaced.num_features, replaced.eps, replaced.momentum)
@@ -47,10 +53,12 @@ class ProcessesBatchNorm(_BatchNorm):
         self.train(replaced.training)
         object.__setattr__(self, "replaced", replaced)  # known, but no part of the state dict
 
-    def _check_input_dim(self, x: Tensor) -> None:
-        """Any (N, C, …)."""
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Take any (N, C, …)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (N, C, …), in training by the statistics of all processes."""
+        x = input
         if not self.training:
             return super().forward(x)
         values = x.float()
@@ -70,20 +78,21 @@ class ProcessesBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
+        momentum = cast(float, self.momentum)
+        self.get_buffer("num_batches_tracked").add_(1)
+        self.get_buffer("running_mean").lerp_(mean, momentum)
+        self.get_buffer("running_var").lerp_(variance, momentum)
 
 
 class _AllReduce(Function):
     """Sum over all processes. Each of them uses it, so that its gradient is the sum of all of theirs."""
 
     @staticmethod
-    def forward(_: FunctionCtx, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         x = x.clone()
         dist.all_reduce(x)
         return x
 
     @staticmethod
-    def backward(_: FunctionCtx, gradient: Tensor) -> Tensor:
-        return _AllReduce.apply(gradient.contiguous())
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> Tensor:
+        return _AllReduce.apply(grad_outputs[0].contiguous())

@@ -13,7 +13,7 @@ from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.training.data_module import TrainingDataModule
-from vexkd_model.training.fit import build_trainer, fit, start_run
+from vexkd_model.training.fit import build_trainer, fit, started_run
 from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.processes import trainer_arguments
 
@@ -24,29 +24,32 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
 
     weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
     interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; see
-    `trainer_arguments`.
+    `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
     """
     config = config.model_copy(update={"distillation": None})
     initial = load_package(weights)[0].state_dict() if weights else None
     trainer = build_trainer(config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=False))
-    start = start_run(trainer, config, index, resume)
-    data = TrainingDataModule(config, index, workers, start.shard, start.epoch)
-    model = build_model(config)
-    if start.checkpoint is None:
-        initialise_weights(model, config, initial, weights)
-    return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
+    with started_run(trainer, config, index, resume) as start:
+        data = TrainingDataModule(config, index, workers, start.shard, start.epoch)
+        model = build_model(config)
+        if start.checkpoint is None:
+            initialise_weights(model, config, initial, weights)
+        return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
 
 
 def initialise_weights(model: BevModel, config: ModelConfig, initial: dict[str, Tensor] | None = None,
                        weights: Path | None = None) -> None:
-    """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured."""
+    """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured.
+
+    UserError if they are of another model.
+    """
     if initial is not None:
         try:
             model.load_state_dict(initial)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip()
             raise UserError(f"--weights {weights}: of another model than {config.name} ({first})") from None
-    elif config.camera is not None:
+    elif config.camera is not None and model.camera is not None:
         load_pretrained(model.camera, config.camera)
 
 

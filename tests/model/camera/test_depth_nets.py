@@ -81,6 +81,13 @@ def test_every_weight_learns_from_depth_and_context_together_on_a_single_frame(m
 
 
 @NETS
+def test_a_single_image_can_be_trained_on(make):
+    net = make()
+    logits, context = net(*inputs(net, frames=1, count=1))
+    assert logits.isfinite().all() and context.isfinite().all()
+
+
+@NETS
 def test_a_batch_equals_its_cameras_one_by_one(make):
     net = make().eval()
     arguments = inputs(net)

@@ -13,6 +13,7 @@ from vexkd_model.config.distill import DistillationConfig, ResponseConfig, Teach
 from vexkd_model.config.training import SensorVarietyConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
+from vexkd_model.data.identity import data_identity
 from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache
 from vexkd_model.distill.teacher import fingerprint
@@ -167,7 +168,7 @@ def test_maps_from_the_cache_teach_the_same(student_config, teacher_run, tiny_in
     live = distilled(config, teacher_run, tiny_index, tmp_path / "live")
     cached = distilled(config, teacher_run, tiny_index, tmp_path / "cached", cache=tmp_path / "maps")
     files = sorted((tmp_path / "maps").rglob("*.safetensors"))
-    assert len(files) == len(tiny_index)
+    assert len(files) == len(tiny_index) and data_identity(tiny_index).files[:16] in files[0].parent.name
     assert {level: maps.shape for level, maps in load_file(files[0]).items()} == {
         "low": (16, 60, 60), "high": (32, 60, 60)}
     for name, tensor in live.items():

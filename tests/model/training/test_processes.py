@@ -24,9 +24,10 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 from vexkd_model.training import fit
+from vexkd_model.training.claim_run import claimed_run
 from vexkd_model.training.distill import distill
 from vexkd_model.training.processes import trainer_arguments
-from vexkd_model.training.run import LAST_CHECKPOINT, claim_run_folder, load_run
+from vexkd_model.training.run import LAST_CHECKPOINT, load_run
 from vexkd_model.training.slurm import srun_step
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
@@ -249,7 +250,9 @@ def test_a_job_of_slurm_is_no_step_of_several_tasks_until_srun_starts_one(monkey
 
 
 def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_index, tmp_path):
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, False, {"processes": 2})
-    claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 2})
-    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"):
-        claim_run_folder(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1})
+    for resume in (False, True):
+        with claimed_run(tmp_path / "run", tiny_config, tiny_index, resume, {"processes": 2}):
+            pass
+    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"), \
+            claimed_run(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1}):
+        pass

@@ -23,7 +23,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 from vexkd_model.training.module import TrainingModule
-from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, describe_data, load_run, trained_on
+from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run, trained_on
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
@@ -104,15 +104,12 @@ def test_a_training_interrupted_before_its_first_checkpoint_begins_again(
     assert all(torch.equal(weights(run)[name], tensor) for name, tensor in weights(finished).items())
 
 
-def test_a_run_is_never_overwritten_or_resumed_with_another_configuration(finished, tiny_config, tiny_index, tmp_path):
+def test_a_run_is_never_overwritten_or_resumed_with_another_configuration(finished, tiny_config, tiny_index):
     with pytest.raises(UserError, match="holds a run already; add --resume"):
         train(tiny_config, tiny_index, finished, workers=0, resume=False, interactive=False)
     other = tiny_config.model_copy(update={"name": "other"})
     with pytest.raises(UserError, match=r"model\.yaml: differs"):
         train(other, tiny_index, finished, workers=0, resume=True, interactive=False)
-    (tmp_path / "letter").write_text("dear")
-    with pytest.raises(UserError, match="neither empty nor a run"):
-        train(tiny_config, tiny_index, tmp_path, workers=0, resume=False, interactive=False)
 
 
 def test_fewer_frames_than_a_batch_are_named_before_any_training(config_path, tiny_index, tmp_path):
@@ -141,6 +138,12 @@ def test_a_checkpoint_of_another_configuration_is_one_line(finished, tiny_config
     with pytest.raises(UserError, match=r"last\.ckpt: .*model\.yaml") as error:
         load_run(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_seed_that_no_generator_takes_is_named(config_path):
+    assert load_config(config_path, [f"training.seed={2**32 - 1}"]).training.seed == 2**32 - 1
+    with pytest.raises(UserError, match=r"training\.seed"):
+        load_config(config_path, [f"training.seed={2**32}"])
 
 
 def test_one_frame_can_be_learnt(tiny_config, tiny_index):
@@ -221,11 +224,11 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     assert result.detection.to_dict() == of_run["detection"]
 
 
-def test_only_figures_of_the_runs_own_dataset_are_kept_for_its_card(finished, tiny_index):
-    data = describe_data(tiny_index)
-    assert trained_on(finished, {**data, "split": "mini_val", "frames": 2})
-    assert not trained_on(finished, {**data, "dataset": "synthetic (vexkd synth)", "preset": "demo", "seed": 1})
-    assert not trained_on(finished, {**data, "version": "v1.0-trainval"})
+def test_only_figures_of_the_runs_own_dataset_are_kept_for_its_card(finished, tiny_index_dir):
+    for changed, own in (({}, True), ({"version": "v1.0-trainval"}, False), ({"tables": "others"}, False)):
+        index = FrameIndex.open(tiny_index_dir, "mini_val")
+        vars(index).update(changed)
+        assert trained_on(finished, index) == own
 
 
 def test_an_export_where_the_training_data_is_not_says_that_the_card_lacks_its_inputs(
@@ -237,7 +240,19 @@ def test_an_export_where_the_training_data_is_not_says_that_the_card_lacks_its_i
     assert "elsewhere/mini_train/index.json: no such index" in capsys.readouterr().err
     assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"] is None
     main(["export", str(run), str(tmp_path / "student"), "--index", str(tiny_index_dir)])
-    assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"]["lidar"]["points"]
+    card = json.loads((tmp_path / "student" / "card.json").read_text())
+    assert card["inputs"]["lidar"]["points"] and card["trained_on"]["identity"] == record["identity"]
+
+
+def test_a_card_states_nothing_of_data_that_the_run_was_not_trained_on(finished, tiny_index_dir, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((run / RECORD).read_text())
+    (run / RECORD).write_text(json.dumps(record | {"identity": {**record["identity"], "files": "others"}}))
+    main(["export", str(run), str(tmp_path / "student")])
+    assert f"not the data that {run} was trained on, or changed since" in capsys.readouterr().err
+    assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"] is None
+    with pytest.raises(SystemExit, match="not the data that"):
+        main(["export", str(run), str(tmp_path / "student"), "--index", str(tiny_index_dir)])
 
 
 def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
