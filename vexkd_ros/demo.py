@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.dataset import load_frame
-from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
+from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
+from vexkd_model.data.schema import open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import split_names
+from vexkd_model.data.tables import tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -123,11 +125,11 @@ def synthetic_scenes(dataroot: Path) -> Dataset:
 def split_with_scenes(dataset: Dataset) -> str:
     """Return the validation split, or the other one where the dataset has no scene of it."""
     nusc = open_nuscenes(dataset.dataroot, dataset.version)
-    for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
+    names = split_names(dataset.dataroot, dataset.version)
+    for split in reversed(names):
         if scenes_of_split(nusc, split):
             return split
-    raise UserError(f"{dataset.dataroot}: no scene of an official split of {dataset.version}; "
-                    f"--version must be one of {', '.join(SPLITS_OF_VERSION)}")
+    raise UserError(f"{dataset.dataroot}: {dataset.version} holds no scene of the splits {', '.join(names)}")
 
 
 def forget_other_data(out: Path, dataset: Dataset) -> None:

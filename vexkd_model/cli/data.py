@@ -19,6 +19,7 @@ def synth(arguments: argparse.Namespace) -> None:
 
 def prepare(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.index import MANIFEST, read_manifest
+    from vexkd_model.data.inventory import Inventory, inventory_text
     from vexkd_model.data.prepare import prepare
 
     splits = [arguments.split] if arguments.split else None
@@ -26,6 +27,7 @@ def prepare(arguments: argparse.Namespace) -> None:
                           arguments.workers, arguments.skip_bad):
         made = read_manifest(folder / MANIFEST)
         print(f"{folder}: index complete, {made['frames']} frames")
+        print(inventory_text(Inventory.of_manifest(made), made["frames"], arguments.dataroot / arguments.version))
         if made["skipped_files"]:
             print(f"{folder}: {made['skipped_files']} problems, {made['skipped_frames']} frames left out, "
                   f"{made['frames_with_damaged_map']} frames without their map, see {folder}_problems.txt")

@@ -16,14 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vexkd_model.data.inventory import Inventory
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, read_lidar_file, spaced
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, SEGMENTATION_GRID, Boxes
 
-SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
-                     "v1.0-test": ("test",)}  # fmt: skip
-FORMAT = 3
+FORMAT = 4
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
 SCHEMA = pa.schema([
@@ -96,8 +95,8 @@ class FrameRecord:
 
     box_up: float32 (M, 3), the unit vectors along the boxes' heights: annotations stand upright in the world, while
         base_link tilts with the vehicle.
-    lidar_points, radar_points: int32 (M,), the annotation's own counts of points in each box. The official detection
-        metrics look for boxes that hold any of either.
+    lidar_points, radar_points: int32 (M,), the annotation's own counts of points in each box, −1 where unknown. The
+        official detection metrics look for boxes that hold any of either.
     attributes: int8 (M,), index into types.ATTRIBUTE_NAMES, −1 for none.
     """
 
@@ -120,14 +119,18 @@ class FrameRecord:
 
     @property
     def seen_boxes(self) -> Boxes:
-        """Boxes that hold a LiDAR point: the official metrics look for those that only a radar saw, too, but nobody can
-        learn to find them in points."""
-        seen = self.lidar_points > 0
+        """Boxes that hold a LiDAR point, or may hold one where the count is unknown.
+
+        The official metrics look for those that only a radar saw, too, but nobody can learn to find them in points.
+        """
+        seen = self.lidar_points != 0
         return Boxes(self.boxes.values[seen], self.boxes.labels[seen])
 
     def load_points(self, sweeps: int, interval: float | None = None) -> np.ndarray:
-        """Read float32 (N, 5) points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`), in base_link at
-        the keyframe; ego motion is compensated."""
+        """Read the points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`).
+
+        Returns float32 (N, 5) in base_link at the keyframe, ego motion compensated; none without `sweeps`.
+        """
         if not sweeps:
             return np.empty((0, len(POINT_FIELDS)), np.float32)
         chosen = spaced([sweep.stamp_ns for sweep in self.sweeps], sweeps, interval)
@@ -144,12 +147,17 @@ class FrameIndex:
     scenes: tuple[str, ...] | None = None
 
     def __init__(self, folder: Path, manifest: dict) -> None:
-        self.folder = folder
+        self.folder, self._manifest = folder, manifest
         self.dataroot = Path(manifest["dataroot"])
         self.version: str = manifest["version"]
         self.split: str = manifest["split"]
         self.has_maps: bool = manifest["has_maps"] and manifest["frames_with_damaged_map"] < manifest["frames"]
         self.skipped_frames: int = manifest["skipped_frames"]
+
+    @property
+    def inventory(self) -> Inventory:
+        """Content of the whole split, as `vexkd prepare` found it."""
+        return Inventory.of_manifest(self._manifest)
 
     @classmethod
     def open(cls, index_dir: Path, split: str, dataroot: Path | None = None,
@@ -220,9 +228,9 @@ class FrameIndex:
         return np.unpackbits(self._map_masks[self._rows[i]], count=int(np.prod(shape))).reshape(shape).astype(bool)
 
     def seen_objects(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frame number and label, int64 (N,) each, of every box of the split that holds a LiDAR point."""
+        """Frame number and label, int64 (N,) each, of every box of the split in `FrameRecord.seen_boxes`."""
         labels, points = (self._table[name].combine_chunks() for name in ("labels", "lidar_points"))
-        seen = points.flatten().to_numpy() > 0
+        seen = points.flatten().to_numpy() != 0
         frames = np.repeat(np.arange(len(self)), np.diff(labels.offsets.to_numpy()))
         return frames[seen], labels.flatten().to_numpy()[seen].astype(np.int64)
 

@@ -10,7 +10,7 @@ from nuscenes.nuscenes import NuScenes
 
 from vexkd_model.command import existing_folder, make_parser, names, positive_int, run_command, seconds
 from vexkd_model.data.map_masks import expansion_path
-from vexkd_model.data.tables import open_nuscenes, scenes_of_split
+from vexkd_model.data.schema import open_nuscenes, scenes_of_split
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for the bags")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--scenes", type=names, help="scene-0103,scene-0916 (default: all)")
-    which.add_argument("--split", help="official split: mini_train, mini_val, train, val")
+    which.add_argument("--split", help="split of splits.json beside the tables or of nuScenes")
     parser.add_argument("--topics", type=names, default=Selection.topics, metavar="PATTERNS",
                         help="only these, '/lidar/points,/tf*,/cam_*' (default: all)")
     parser.add_argument("--sensors", type=names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")
