@@ -5,6 +5,7 @@ Node, player and recorder are separate processes that talk over DDS, as on a veh
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -92,12 +93,12 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
     print(f"\n{evaluation.tables()}\n")
     if compared:
         compare(compared, index, out)
-    vexkd = os.path.relpath(Path(sys.executable).with_name("vexkd"))
+    following = [os.path.relpath(Path(sys.executable).with_name("vexkd")), "evaluate", student, "--dataroot",
+                 dataset.dataroot, "--version", dataset.version, "--split", index.split, "--index", out / "index"]
     print(f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
           f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
           f"next, the same figures without ROS:\n"
-          f"  {vexkd} evaluate {student} --dataroot {dataset.dataroot} --version {dataset.version} "
-          f"--split {index.split} --index {out / 'index'}")
+          f"  {shlex.join(map(str, following))}")
 
 
 def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,

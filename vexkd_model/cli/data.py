@@ -1,6 +1,7 @@
 """`vexkd synth` and `vexkd prepare`: datasets, written and indexed."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, index_dir
@@ -13,8 +14,8 @@ def synth(arguments: argparse.Namespace) -> None:
     scenes = arguments.scenes.split(",") if arguments.scenes else None
     synthesise(arguments.out, arguments.preset, arguments.seed, split=arguments.split, scenes=scenes,
                device=arguments.device, workers=arguments.workers)
-    print(f"{arguments.out}: synthetic dataset complete; next: vexkd prepare {arguments.out} "
-          f"--version {PRESETS[arguments.preset].version}")
+    following = shlex.join(["vexkd", "prepare", str(arguments.out), "--version", PRESETS[arguments.preset].version])
+    print(f"{arguments.out}: synthetic dataset complete; next: {following}")
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ expansion, zeros where `map_damaged`) and `index.json`. The folder appears whole
 
 import copy
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vexkd_model.data.inventory import Inventory
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, read_lidar_file, spaced
@@ -168,14 +168,15 @@ class FrameIndex:
         the index is absent, incomplete, of another format, version or place, or where its data has moved.
         """
         path = Path(index_dir) / split / MANIFEST
-        manifest = read_manifest(path)
-        again = f"run `vexkd prepare {dataroot or 'DATAROOT'} --version {version or manifest['version']}`"
+        again = prepare_command(dataroot, version, index_dir)
+        manifest = read_manifest(path, again)
         if version is not None and manifest["version"] != version:
-            raise UserError(f"{path}: index of version {manifest['version']}, not {version}; {again}")
+            raise UserError(f"{path}: index of version {manifest['version']}, not {version}; run `{again}`")
         if dataroot is not None and Path(dataroot).resolve() != Path(manifest["dataroot"]):
-            raise UserError(f"{path}: index of the data in {manifest['dataroot']}, not in {dataroot}; {again}")
+            raise UserError(f"{path}: index of the data in {manifest['dataroot']}, not in {dataroot}; run `{again}`")
         if not Path(manifest["dataroot"]).is_dir():
-            raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; {again} where it is now")
+            again = prepare_command(dataroot, manifest["version"], index_dir)
+            raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; run `{again}` where it is now")
         return cls(path.parent, manifest)
 
     def of_scenes(self, names: Sequence[str]) -> "FrameIndex":
@@ -251,7 +252,7 @@ class FrameIndex:
         whole = self._whole_table()
         if self.scenes is None:
             return range(len(whole))
-        return np.flatnonzero(pc.is_in(whole["scene"], pa.array(self.scenes)).to_numpy())
+        return np.flatnonzero(np.isin(whole["scene"].to_pylist(), self.scenes)).tolist()
 
     def _whole_table(self) -> pa.Table:
         return self._mapped(FRAMES, lambda path: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
@@ -264,8 +265,9 @@ class FrameIndex:
         try:
             return open_file(self.folder / name)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `vexkd prepare "
-                            "--force`") from None
+            again = prepare_command(self.dataroot, self.version, self.folder.parent, "--force")
+            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `{again}`"
+                            ) from None
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
@@ -277,17 +279,28 @@ def index_folder(dataroot: Path, version: str) -> Path:
     return Path(dataroot) / "vexkd" / version
 
 
-def read_manifest(path: Path) -> dict:
-    """Read `index.json`; UserError where it is absent, damaged or of another format."""
+def prepare_command(dataroot: Path | None, version: str | None, index_dir: Path, *options: str) -> str:
+    """Write the command that makes an index in `index_dir`, to be pasted into a shell; capitals stand for unknowns."""
+    words = ["vexkd", "prepare", str(dataroot or "DATAROOT"), "--version", version or "VERSION"]
+    if dataroot is None or version is None or Path(index_dir).resolve() != index_folder(dataroot, version).resolve():
+        words += ["--index", str(index_dir)]
+    return shlex.join([*words, *options])
+
+
+def read_manifest(path: Path, again: str = "vexkd prepare") -> dict[str, Any]:
+    """Read `index.json`; UserError where it is absent, damaged or of another format.
+
+    again: command that makes it, for the UserError.
+    """
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such index; run `vexkd prepare` first") from None
+        raise UserError(f"{path}: no such index; run `{again}` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a frame index ({error}); run `vexkd prepare --force`") from None
+        raise UserError(f"{path}: not a frame index ({error}); run `{again} --force`") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         actual = manifest.get("format") if isinstance(manifest, dict) else None
-        raise UserError(f"{path}: index format {actual}, this version reads {FORMAT}; run `vexkd prepare` again")
+        raise UserError(f"{path}: index format {actual}, this version reads {FORMAT}; run `{again}`")
     return manifest
 
 

@@ -1,6 +1,7 @@
-"""Batches to learn from, loaded by processes of their own."""
+"""Loader of training batches, with processes of its own."""
 
 from functools import partial
+from typing import Any
 
 from torch.utils.data import DataLoader
 
@@ -49,8 +50,10 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
         together = partial(collate_pairs, student=together, teacher=collate_for(teacher))
     sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
                else EpochSampler(len(index), settings.seed))
-    return DataLoader(samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers,
-                      collate_fn=together, drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
+    loader: DataLoader[Any] = DataLoader(  # torch types a loader by its samples, not by its batches
+        samples, settings.batch_size, sampler=ShardSampler(sampler, shard), num_workers=workers, collate_fn=together,
+        drop_last=True, persistent_workers=workers > 0, worker_init_fn=_in_worker)
+    return loader
 
 
 def _in_worker(_: int) -> None:

@@ -135,12 +135,12 @@ class _Town:
 def _draw(geometry: BaseGeometry, mask: np.ndarray) -> None:
     """Draw a geometry by the devkit's conventions: polygons rounded to cells, holes cleared, lines truncated."""
     parts = _parts(geometry)
-    polygons = [part for part in parts if part.geom_type == "Polygon"]
-    cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], 1)
-    cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], 0)
+    polygons = [part for part in parts if isinstance(part, Polygon)]
+    cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], (1,))
+    cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], (0,))
     for line in parts:
-        if line.geom_type == "LineString":
-            cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, 1, LINE_THICKNESS)
+        if isinstance(line, LineString):
+            cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, (1,), LINE_THICKNESS)
 
 
 def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:

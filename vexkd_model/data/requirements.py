@@ -1,7 +1,7 @@
 """Check that a dataset holds a model's inputs and targets, before the first step of a training or an evaluation."""
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.index import FrameIndex, prepare_command
 from vexkd_model.data.missing_sensor import Sensor
 from vexkd_model.errors import UserError
 
@@ -63,9 +63,10 @@ def check_evaluable(config: ModelConfig, index: FrameIndex, drop: Sensor | None 
 def _check_lidar(config: ModelConfig, index: FrameIndex) -> None:
     if index.inventory.points is None:
         reads = "reads the LiDAR" if config.lidar else "learns depths from the LiDAR"
+        again = prepare_command(index.dataroot, index.version, index.folder.parent, "--force")
         cure = "" if config.lidar else ", or --set camera.view.depth_loss_weight=0"
         raise UserError(f"{index.folder}: {config.name} {reads}, of which no file is in {index.dataroot}; complete the "
-                        f"dataset and run `vexkd prepare` again{cure}")
+                        f"dataset and run `{again}`{cure}")
 
 
 def _where_maps_would_be(index: FrameIndex) -> str:

@@ -64,18 +64,20 @@ class SchemaTables(NuScenes):
         self.dataroot, self.version, self.verbose = str(dataroot), version, False
         self.table_names = list(KEYS)
         folder = Path(dataroot) / version
-        for name in self.table_names:
-            setattr(self, name, _read_table(folder / f"{name}.json"))
-        names = _read_names(folder / NAMES, [sensor["channel"] for sensor in self.sensor],
-                            [category["name"] for category in self.category])
-        self.own_channels = _rename_sensors(self.sensor, names["sensors"], folder / NAMES)
-        for category in self.category:
+        tables = {name: _read_table(folder / f"{name}.json") for name in self.table_names}
+        names = _read_names(folder / NAMES, [sensor["channel"] for sensor in tables["sensor"]],
+                            [category["name"] for category in tables["category"]])
+        self.own_channels = _rename_sensors(tables["sensor"], names["sensors"], folder / NAMES)
+        for category in tables["category"]:
             if category["name"] in names["categories"]:
                 category["name"] = CATEGORY_OF_CLASS[names["categories"][category["name"]]]
-        _keep_known_attributes(self.sample_annotation, {row["token"]: row["name"] for row in self.attribute})
-        mapped = {token for record in self.map for token in record["log_tokens"]}
+        _keep_known_attributes(tables["sample_annotation"], {row["token"]: row["name"] for row in tables["attribute"]})
+        mapped = {token for record in tables["map"] for token in record["log_tokens"]}
         # The devkit wants a map of every log.
-        self.map.append({"token": "", "log_tokens": [log["token"] for log in self.log if log["token"] not in mapped]})
+        tables["map"].append({"token": "", "log_tokens": [log["token"] for log in tables["log"]
+                                                          if log["token"] not in mapped]})
+        for name, rows in tables.items():
+            setattr(self, name, rows)
         self.__make_reverse_index__(verbose=False)
 
 
@@ -169,11 +171,10 @@ def _rename_sensors(sensors: list[dict], names: Mapping[str, str], path: Path) -
         names = {**names, lidars.pop(): LIDAR}
     own: dict[str, str] = {}
     for sensor in sensors:
-        channel = sensor["channel"]
-        sensor["channel"] = names.get(channel, channel)
-        if own.setdefault(sensor["channel"], channel) != channel:
-            raise UserError(f"{path}: {own[sensor['channel']]} and {channel} would both be {sensor['channel']}; map "
-                            "one sensor to each name")
+        channel: str = sensor["channel"]
+        name = sensor["channel"] = names.get(channel, channel)
+        if own.setdefault(name, channel) != channel:
+            raise UserError(f"{path}: {own[name]} and {channel} would both be {name}; map one sensor to each name")
     return own
 
 

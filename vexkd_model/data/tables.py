@@ -117,12 +117,12 @@ def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[s
     names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
              for token in sample["anns"]}
     annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
-    values = values_from_nuscenes(
-        base_from_global, *([annotation[key] for annotation in annotations]
-                            for key in ("translation", "size", "rotation")),
-        np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3)))
-    up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], annotation["rotation"])[:3, 2]
-          for annotation in annotations]
+    centres, sizes, rotations = (np.array([annotation[key] for annotation in annotations])
+                                 for key in ("translation", "size", "rotation"))
+    velocities = np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3))
+    with np.errstate(invalid="ignore"):  # quaternions of zeros become NaN, which `check_row` reports
+        values = values_from_nuscenes(base_from_global, centres, sizes, rotations, velocities)
+        up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], rotation)[:3, 2] for rotation in rotations]
     return {"boxes": values.astype(np.float32).ravel(), "box_up": np.array(up, np.float32).ravel(),
             "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
             "attributes": [_attribute(nusc, annotation) for annotation in annotations],

@@ -11,13 +11,14 @@ from nuscenes.nuscenes import NuScenes
 from vexkd_model.command import existing_folder, make_parser, names, positive_int, run_command, seconds
 from vexkd_model.data.map_masks import expansion_path
 from vexkd_model.data.schema import open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import NAMES
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
-from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
+from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection, sensor_topics
 from vexkd_ros.bags.scene.tables import SceneRecord, read_scene
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
@@ -132,6 +133,10 @@ def _few(names: Iterable[str]) -> str:
 def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:
     """Print a line on each expansion that the dataset lacks and a selected topic would need."""
     dataroot = Path(nusc.dataroot)
+    others = sorted({sensor["channel"] for sensor in nusc.sensor if not sensor_topics(sensor["channel"])})
+    if others:
+        print(f"{', '.join(others)}: left out; {dataroot / nusc.version / NAMES} can say which of nuScenes' sensors "
+              "it is", file=sys.stderr)
     if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
         print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)
     if any(map(selection.wants, (MAP_MARKERS, *GROUND_TRUTH_MAPS))):
