@@ -19,8 +19,11 @@ DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor no
 
 @dataclass(frozen=True)
 class Sample:
-    """Frame with its ground truth: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X) on
-    SEGMENTATION_GRID."""
+    """Frame with its ground truth.
+
+    boxes: in base_link. map_masks: bool (6, Y, X) in the order of MAP_CLASSES, and map_known: bool (Y, X), the cells
+    where they hold, both on SEGMENTATION_GRID.
+    """
 
     frame: Frame
     boxes: Boxes

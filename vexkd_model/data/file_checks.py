@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vexkd_model.data.images import JPEG_END, check_whole
 from vexkd_model.data.splits import LIDAR
-from vexkd_model.data.sweeps import lidar_columns
+from vexkd_model.data.sweeps import HEAD_BYTES, lidar_columns
 
 SWEEP_COLUMNS = ("sweep_path", "sweep_stamp_ns", "base_from_sensor", "odom_from_base")
 CAMERA_COLUMNS = ("camera_name", "camera_path", "camera_stamp_ns", "camera_size", "camera_intrinsics",
@@ -18,7 +18,6 @@ BOX_COLUMNS = {"boxes": 9, "box_up": 3, "labels": 1, "attributes": 1, "lidar_poi
 TABLE_OF_COLUMN = {"base_from_sensor": "calibrated_sensor", "camera_base_from_sensor": "calibrated_sensor",
                    "camera_intrinsics": "calibrated_sensor", "odom_from_base": "ego_pose",
                    "camera_odom_from_base": "ego_pose"}
-HEAD_BYTES = 1 << 16  # of a LiDAR file, thousands of points
 
 
 @dataclass(frozen=True)

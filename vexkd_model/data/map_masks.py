@@ -110,6 +110,7 @@ class _Town:
         self.lines = {record["token"]: record for record in content["line"]}
 
     def geometries(self, layer: str) -> list[BaseGeometry]:
+        """Lines of a divider or valid polygons of any other layer, in nuScenes' global frame [m]."""
         records = self.layers[layer]
         if layer.endswith("_divider"):
             lines = (self._line(record["line_token"]) for record in records)

@@ -43,7 +43,8 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
     check_lidar_is_known(nusc)
     made_of = _made_of(dataroot, version)
     scenes_of = _scenes_of_splits(nusc, splits)
-    wanted_of = {Path(index_dir) / split: {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes]}
+    wanted_of = {Path(index_dir) / split: {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes],
+                                           "absent": _sensors_without_files(nusc, scenes)}
                  for split, scenes in scenes_of.items()}
     if force or not all(_is_current(folder, wanted, skip_bad) for folder, wanted in wanted_of.items()):
         with locked(Path(index_dir) / ".lock",
@@ -92,10 +93,9 @@ def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
 def _write_split(nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: dict, workers: int,
                  skip_bad: bool) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
-    absent = _sensors_without_files(nusc, scenes)
-    _begin_or_resume(partial, {**wanted, "absent": absent})
+    _begin_or_resume(partial, wanted)
     _rasteriser.cache_clear()  # a map may have been mended since
-    jobs = _jobs(nusc, scenes, partial, wanted["has_maps"], absent)
+    jobs = _jobs(nusc, scenes, partial, wanted["has_maps"], wanted["absent"])
     for _ in progress(in_parallel(_write_part, jobs, workers), f"prepare {wanted['split']}", len(scenes), "scenes"):
         pass
     # Sweeps belong to the keyframes on both sides, maps to many scenes: each file counts once.
@@ -111,7 +111,7 @@ def _write_split(nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: d
     expected = sum(_samples(nusc, scene) for scene in scenes)
     manifest = {**wanted, "frames": frames, "skipped_files": len(problems), "skipped_frames": expected - frames,
                 "frames_with_damaged_map": without_map}
-    inventory = take_inventory(nusc, scenes, FrameIndex(partial / "index", manifest), absent)
+    inventory = take_inventory(nusc, scenes, FrameIndex(partial / "index", manifest), wanted["absent"])
     write_json(partial / "index" / MANIFEST, {**manifest, "inventory": asdict(inventory)})
     replace_folder(partial / "index", folder)
     shutil.rmtree(partial)

@@ -10,7 +10,7 @@ from vexkd_model.data.inventory import Inventory, PointSummary
 from vexkd_model.data.map_masks import expansion_path
 from vexkd_model.data.schema import SchemaTables, unused_categories
 from vexkd_model.data.splits import LIDAR
-from vexkd_model.data.sweeps import INTENSITY, lidar_columns
+from vexkd_model.data.sweeps import COLUMNS, HEAD_BYTES, INTENSITY, lidar_columns
 from vexkd_model.types import CAMERAS, DETECTION_CLASSES
 
 CLOUDS = 12  # that are read for the points' statistics
@@ -49,7 +49,7 @@ def _summarise(index: FrameIndex) -> PointSummary:
     """Read a few clouds from all over the split."""
     contents = [index[i].sweeps[0].path.read_bytes()
                 for i in np.unique(np.linspace(0, len(index) - 1, CLOUDS).round().astype(int))]
-    columns = [lidar_columns(content, len(content)) or 5 for content in contents]
+    columns = [lidar_columns(content[:HEAD_BYTES], len(content)) or COLUMNS[0] for content in contents]
     points = np.concatenate([np.frombuffer(content, np.float32).reshape(-1, number)[:, :4]
                              for content, number in zip(contents, columns, strict=True)])
     distances = np.linalg.norm(points[:, :3], axis=1)

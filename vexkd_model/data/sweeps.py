@@ -11,6 +11,7 @@ from vexkd_model.geometry.transforms import inverse
 
 COLUMNS = (5, 4)  # of float32, in nuScenes' LiDAR files and in KITTI's
 INTENSITY = 3  # column
+HEAD_BYTES = 1 << 16  # thousands of points, which tell the columns apart
 INTERVAL_TOLERANCE = 0.75  # a sweep at 20 Hz comes up to a quarter of a turn early and still counts at 10 Hz
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
 
@@ -40,7 +41,7 @@ def read_lidar_file(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: LiDAR file cannot be read ({error.strerror}); complete the download") from None
-    columns = lidar_columns(content, len(content))
+    columns = lidar_columns(content[:HEAD_BYTES], len(content))
     if columns is None:
         raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
     points = np.frombuffer(content, np.float32).reshape(-1, columns)
@@ -54,11 +55,11 @@ def read_lidar_file(path: Path) -> np.ndarray:
 
 
 def lidar_columns(head: bytes, size: int) -> int | None:
-    """Number of columns, 5 or 4, of a LiDAR file of `size` bytes that begins with `head`; None for no whole points.
+    """Number of columns, 5 or 4, of a LiDAR file of `size` bytes; None for one that does not end with a whole point.
 
-    The size alone does not tell them apart: a download cut in the middle of five may be whole fours, and a fifth of all
-    files of four are whole fives. Read with the wrong number, the column of intensity mixes all columns, so that it has
-    negative values.
+    head: its first HEAD_BYTES, or all of it. The size alone does not tell them apart: a cut file of fives may be whole
+    fours, and a fifth of all files of fours are whole fives. Read with the wrong number, the column of intensity mixes
+    all columns, so that it has negative values.
     """
     possible = [columns for columns in COLUMNS if size % (columns * 4) == 0]
     values = np.frombuffer(head[: len(head) // 4 * 4], np.float32)

@@ -101,6 +101,7 @@ def test_a_camera_student_needs_no_lidar_files_and_a_lidar_student_is_refused(tm
                                                                                 config_path):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2})
     whole = indexed(root, tmp_path / "whole")
+    clouds = {path: path.read_bytes() for path in root.glob("s*/LIDAR_TOP/*")}
     for folder in ("samples", "sweeps"):
         shutil.rmtree(root / folder / "LIDAR_TOP")
     index = indexed(root, tmp_path / "index")
@@ -116,6 +117,10 @@ def test_a_camera_student_needs_no_lidar_files_and_a_lidar_student_is_refused(tm
         with pytest.raises(UserError, match="lidar_pillar_small reads the LiDAR, of which no file is in"):
             check(tiny_config, index)
     assert "none; poses and stamps alone" in inventory_text(index.inventory, 2, root / "v1.0-mini")
+    for path, sweep in clouds.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sweep)
+    assert indexed(root, tmp_path / "index").inventory == whole.inventory, "the rest of the download came"
 
 
 @pytest.mark.parametrize("points", [1000, 1001])  # whole fives of float32, and not

@@ -190,7 +190,7 @@ def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_datas
 @pytest.mark.parametrize(("options", "message"), [
     (["--scenes", "scene-9999"], "--scenes scene-9999: not in"),
     (["--split", "mini_train"], "holds no scene of it; it has scene-0103"),
-    (["--split", "nonsense"], "no official split of that name"),
+    (["--split", "nonsense"], "no split of that name"),
 ])
 def test_a_choice_that_holds_nothing_is_one_line(tiny_dataset: Path, tmp_path: Path, options: list[str],
                                                  message: str) -> None:
