@@ -62,15 +62,21 @@ def inventory_text(found: Inventory, frames: int, tables: Path) -> str:
     if found.absent:
         lines.append(("no files", f"{', '.join(found.absent)}: in the tables, but none of its files is there"))
     if found.ignored:
-        lines.append(("ignored", f"{', '.join(found.ignored)}: only {LIDAR} and CAM_… are read, or sensors that "
-                                 f"{tables / NAMES} gives such a name"))
-    lines += [("boxes", _boxes_text(found))]
+        lines.append(("ignored", f"{', '.join(found.ignored)}{_mapping_hint(found, tables)}"))
+    lines.append(("boxes", _boxes_text(found)))
     if found.unused:
         counts = ", ".join(f"{name} {count}" for name, count in found.unused.items())
         example = json.dumps({"categories": {next(iter(found.unused)): "car"}})
         lines.append(("left out", f"{counts}: boxes of no class; {tables / NAMES} can give them one, {example}"))
     lines.append(("maps", _maps_text(found)))
     return "\n".join(f"  {title:9} {text}" for title, text in lines)
+
+
+def _mapping_hint(found: Inventory, tables: Path) -> str:
+    """Say how a sensor that is no radar can be read, under which name of nuScenes."""
+    others = [name for name in found.ignored if not name.startswith("RADAR_")]
+    example = json.dumps({"sensors": {others[0]: "CAM_FRONT"}}) if others else ""
+    return f"; {tables / NAMES} can say which sensor of nuScenes one is, {example}" if others else ""
 
 
 def _called(found: Inventory, name: str) -> str:

@@ -14,11 +14,12 @@ def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
     if config.training_sweeps:
         _check_lidar(config, index)
     if config.camera is not None:
-        cameras = index.inventory.cameras
-        missing = [name for name in config.camera.images.cameras if name not in cameras]
+        wanted = config.camera.images.cameras
+        missing = [name for name in wanted if name not in index.inventory.cameras]
         if missing:
-            cure = (f"--set 'camera.images.cameras=[{', '.join(cameras)}]' trains without"
-                    if cameras else "choose a model without cameras")
+            present = [name for name in wanted if name not in missing]
+            cure = (f"--set 'camera.images.cameras=[{', '.join(present)}]' trains without"
+                    if present else "choose a model without cameras")
             raise UserError(f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; {cure}, or "
                             "name the dataset's cameras in names.json")
     if config.detection is not None and not any(index.inventory.seen_boxes.values()):

@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_process()
         index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
         split = arguments.split or split_names(arguments.dataroot, arguments.version)[-1]
-        index = FrameIndex.open(index_dir, split)
+        index = FrameIndex.open(index_dir, split, arguments.dataroot, arguments.version)
         if arguments.scenes:
             index = index.of_scenes(arguments.scenes.split(","))
         if arguments.student:
