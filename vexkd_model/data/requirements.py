@@ -3,6 +3,7 @@
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.index import FrameIndex, prepare_command
 from vexkd_model.data.missing_sensor import Sensor
+from vexkd_model.data.splits import NAMES
 from vexkd_model.errors import UserError
 
 
@@ -23,10 +24,7 @@ def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
             raise UserError(f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; {cure}, or "
                             "name the dataset's cameras in names.json")
     if config.detection is not None and not any(index.inventory.seen_boxes.values()):
-        boxes = sum(index.inventory.boxes.values())
-        why = (f"none of its {boxes} boxes holds a LiDAR point (num_lidar_pts of sample_annotation.json; -1 where it "
-               "is not known)" if boxes else "it has no boxes of the ten classes (`vexkd prepare` lists what it has)")
-        raise UserError(f"{index.folder}: {config.name} detects, but {why}; annotate them, or --set detection=null")
+        raise UserError(f"{index.folder}: {config.name} detects, but {_why_no_boxes(index)}, or --set detection=null")
     if config.segmentation is not None and not index.has_maps:
         raise UserError(f"{index.folder}: {config.name} segments maps, and {_where_maps_would_be(index)}; add them, or "
                         "--set segmentation=null")
@@ -68,6 +66,17 @@ def _check_lidar(config: ModelConfig, index: FrameIndex) -> None:
         cure = "" if config.lidar else ", or --set camera.view.depth_loss_weight=0"
         raise UserError(f"{index.folder}: {config.name} {reads}, of which no file is in {index.dataroot}; complete the "
                         f"dataset and run `{again}`{cure}")
+
+
+def _why_no_boxes(index: FrameIndex) -> str:
+    boxes, unused = sum(index.inventory.boxes.values()), index.inventory.unused
+    if boxes:
+        return (f"none of its {boxes} boxes holds a LiDAR point (num_lidar_pts of sample_annotation.json); write -1 "
+                "there where it is not known")
+    if unused:
+        return (f"its {sum(unused.values())} boxes are of no class ({', '.join(unused)}); give them one in "
+                f"{index.dataroot / index.version / NAMES}")
+    return "it has no boxes; annotate it"
 
 
 def _where_maps_would_be(index: FrameIndex) -> str:

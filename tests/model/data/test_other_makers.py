@@ -14,6 +14,7 @@ from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.inventory import inventory_text
 from vexkd_model.data.prepare import prepare
+from vexkd_model.data.requirements import check_trainable
 from vexkd_model.data.schema import CATEGORY_OF_CLASS
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import score_split
@@ -66,6 +67,16 @@ def test_what_is_read_is_named_as_the_dataset_names_it(other):
     text = inventory_text(FrameIndex.open(folder, "train").inventory, 2, root / VERSION)
     assert "CAM_FRONT (CAMERA_2 here)" in text and 'names.json can say which sensor of nuScenes one is, {"sens' in text
     assert "animal 2: boxes of no class" in text and f"{TOWN}.json would be it" in text
+
+
+def test_a_training_on_categories_without_a_class_is_refused_with_the_file_that_gives_them_one(other, tmp_path,
+                                                                                                tiny_config):
+    root = tmp_path / "data"
+    shutil.copytree(other[0], root)
+    (root / VERSION / "names.json").unlink()
+    prepare(root, VERSION, tmp_path / "index", ["val"])
+    with pytest.raises(UserError, match=r"its 10 boxes are of no class \(.*truck.*\); give them one in .*names\.json"):
+        check_trainable(tiny_config, FrameIndex.open(tmp_path / "index", "val"))
 
 
 def test_frames_of_another_maker_are_loaded(other, tiny_config):
