@@ -1,4 +1,4 @@
-"""Description of the machine that figures come from: processor, cores, memory and GPU."""
+"""The machine: processor, cores, memory and GPU, and what they are fast at."""
 
 import os
 import platform
@@ -25,3 +25,11 @@ def processor() -> str:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """True if the device multiplies bfloat16 matrices faster than float32 ones, by instructions of its own."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))

@@ -92,7 +92,8 @@ class StudentNode(StatefulNode):
             parameters = read_parameters(self)
             if parameters.threads:
                 torch.set_num_threads(parameters.threads)
-            predictor = Predictor.load(parameters.model, parameters.device)
+            predictor = Predictor.load(parameters.model, parameters.device, parameters.precision,
+                                       parameters.runtime)
             parameters = check_student(parameters, predictor.config)
             check_outputs(parameters.outputs)
             predictor.warm_up()
@@ -109,7 +110,7 @@ class StudentNode(StatefulNode):
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()
         gc.freeze()
-        self.get_logger().info(f"{parameters.model}: loaded on {predictor.device}")
+        self.get_logger().info(f"{parameters.model}: loaded on {predictor.device}, {predictor.runtime}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

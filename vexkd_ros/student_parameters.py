@@ -6,6 +6,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from vexkd_model.config import ModelConfig
+from vexkd_model.deploy.predictor import PRECISIONS, RUNTIMES, Precision, Runtime
 from vexkd_model.errors import UserError
 from vexkd_ros.health.node_health import Limits
 from vexkd_ros.inputs.assembly import InputSettings
@@ -27,6 +28,8 @@ class StudentParameters:
 
     model: str
     device: str
+    precision: Precision
+    runtime: Runtime
     score_threshold: float
     base_frame: str
     odom_frame: str
@@ -50,7 +53,8 @@ class StudentParameters:
     def __post_init__(self) -> None:
         if not self.model:
             raise UserError("parameter model: no student package given; set it with -p model:=FOLDER")
-        for name, known in (("input_reliability", RELIABILITIES), ("image_transport", TRANSPORTS)):
+        for name, known in (("precision", PRECISIONS), ("runtime", RUNTIMES), ("input_reliability", RELIABILITIES),
+                            ("image_transport", TRANSPORTS)):
             if getattr(self, name) not in known:
                 raise UserError(f"parameter {name}: '{getattr(self, name)}' is neither {' nor '.join(known)}")
         if not self.base_frame or self.base_frame == self.odom_frame:
@@ -75,6 +79,12 @@ def declare_parameters(node: Node) -> None:
     node.declare_parameter("autostart", True, _about("Configure and activate at start, without a lifecycle manager."))
     node.declare_parameter("model", "", _about("Folder of the student package, as `vexkd export` wrote it."))
     node.declare_parameter("device", "cpu", _about("Where the student runs: cpu, cuda or cuda:N."))
+    node.declare_parameter("precision", PRECISIONS[0], _about(
+        "Precision of the student's convolutions; auto: bfloat16 where the device has instructions for it, or float32.",
+        constraints=" or ".join(PRECISIONS)))
+    node.declare_parameter("runtime", RUNTIMES[0], _about(
+        "What runs the student's convolutions; auto: ONNX Runtime on a CPU, if the package has graphs, or PyTorch.",
+        constraints=" or ".join(RUNTIMES)))
     node.declare_parameter("score_threshold", 0.0, _between(
         0.0, 1.0, "Publish detections that score at least this; 0.0 publishes all that the student gives. "
         "May change at any time."))

@@ -66,6 +66,7 @@ def _trained(plan: Plan, place: Path, row: TrainedRow, seed: int, teacher: Run |
     words = ["train", str(row.config)]
     if row.teacher:
         words = ["distill", str(row.config), "--teacher", str(teacher.folder) if teacher else row.teacher]
+        words += ["--cache", str(plan.cache)] if plan.cache else []
     folder, figures = place / f"seed{seed}", place / f"seed{seed}.json"
     words += [*_data(plan, plan.splits[0]), "--out", str(folder), "--workers", str(plan.workers)]
     for override in (*row.overrides, f"{SEED}={seed}"):

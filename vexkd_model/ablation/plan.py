@@ -14,6 +14,7 @@ from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import Section
 from vexkd_model.data.missing_sensor import Sensor, check_droppable
 from vexkd_model.data.splits import split_names
+from vexkd_model.distill.map_cache import check_cacheable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.errors import UserError
 
@@ -31,7 +32,7 @@ class TrainedRow(Section):
     name: Name = Field(description="of the row and of its folder")
     config: Path = Field(description="a model of config/model/")
     teacher: str | None = Field(None, description="a row above, whose run of the same seed teaches, or else its first "
-                                                  "one; or a run folder")  # fmt: skip
+                                                  "one; or the folder of a run or package")
     set: dict[str, Any] = Field({}, description="keys of the configuration, as --set takes them")
     seeds: Seeds | None = Field(None, description="other ones than the plan's")
 
@@ -76,6 +77,8 @@ class Plan(Section):
     seeds: Seeds
     workers: Annotated[int, Field(ge=0, description="processes that load data")] = 1
     device: str = Field("cpu", description="of the evaluations; a training takes the GPU where there is one")
+    cache: Path | None = Field(None, description="folder of the teachers' maps, which all rows share: --cache of "
+                                                 "`vexkd distill`; null: a teacher runs in every step")
     baseline: str | None = Field(None, description="the row that the others are compared with")
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 
@@ -146,11 +149,14 @@ def _check_files(plan: Plan, row: TrainedRow | EvaluatedRow) -> None:
         return
     above, run = plan.row(row.teacher), Path(row.teacher) / RUN_CONFIG
     if isinstance(above, TrainedRow):
-        check_pairing(config, load_config(above.config, above.overrides))
+        teacher = load_config(above.config, above.overrides)
     elif run.is_file():
-        check_pairing(config, load_config(run))
+        teacher = load_config(run)
     else:
-        raise UserError(f"teacher {row.teacher}: neither a row above nor a run folder")
+        raise UserError(f"teacher {row.teacher}: neither a row above nor the folder of a run or package")
+    settings = check_pairing(config, teacher)
+    if plan.cache is not None:
+        check_cacheable(config.training, settings)
 
 
 def _as_yaml(value: Any) -> str:

@@ -12,7 +12,7 @@ from vexkd_model.files import write_json
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.deploy.predictor import Predictor
+    from vexkd_model.deploy.predictor import EXACT, Predictor
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
@@ -20,7 +20,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     set_up_process()
     target: Path = arguments.run_or_student
-    predictor = Predictor(*load_trained(target), card=None, device=arguments.device)
+    if arguments.runtime == "torch":
+        predictor = Predictor(*load_trained(target), card=None, device=arguments.device, precision=arguments.precision)
+    else:
+        predictor = Predictor.load(target, arguments.device, arguments.precision, arguments.runtime)
     index, drop = open_index(arguments, default=-1), arguments.drop
     config = predictor.config
     if arguments.submission and config.detection is None:
@@ -31,13 +34,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
                          detects=config.detection is not None, sensors=set(config.sensors) - {drop})
     if arguments.submission:
         print(f"{arguments.submission}: written")
+    print(predictor.runtime)
     if drop:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
-    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}),
+    other = {} if predictor.runtime == EXACT else {"runtime": predictor.runtime}
+    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}), **other,
               "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
     own = None
-    if is_run(target) and trained_on(target, report["data"]):
+    if is_run(target) and other:
+        print(f"{target / EVALUATION}: left as it is, it is for {EXACT}")
+    elif is_run(target) and trained_on(target, report["data"]):
         # A package's card states what the whole model can do.
         own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
     elif is_run(target):
@@ -93,6 +100,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_dataset_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="float32",
+                         help="auto: bfloat16 where the device has instructions for it (default: float32)")
+    command.add_argument("--runtime", choices=("auto", "torch", "onnx"), default="torch",
+                         help="of a package with graphs: onnx; auto: onnx on a CPU (default: torch)")
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument("--submission", type=Path, metavar="FILE",
                          help="also write the detections here, in nuScenes' submission format")

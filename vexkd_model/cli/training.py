@@ -81,6 +81,18 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: student package complete")
 
 
+def graph(arguments: argparse.Namespace) -> None:
+    from vexkd_model.deploy.add_graphs import add_graphs
+    from vexkd_model.deploy.graph import check_exporter
+    from vexkd_model.process import set_up_process
+
+    check_exporter()
+    set_up_process()
+    add_graphs(arguments.student, open_index(arguments, default=0), arguments.precision)
+    print(f"{arguments.student}: graphs added; next: vexkd evaluate {arguments.student} --runtime onnx "
+          f"--dataroot {arguments.dataroot} --version {arguments.version}")
+
+
 def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":
     """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
     from vexkd_model.sensor_check.measure_split import measure_inputs
@@ -166,6 +178,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
                          "was trained on (default: where it was then); the card says what its sensors were like")
     command.add_argument("--half", action="store_true", help="store weights in float16, at half the size; they are "
                          "computed with in float32 again")
+
+    command = add_command(commands, graph, "add ONNX graphs to a student package, for ONNX Runtime and others",
+                          "vexkd graph models/my_student --dataroot data --version v1.0-mini")
+    command.add_argument("student", type=Path, metavar="STUDENT", help="package, to which the graphs are added")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataset_arguments(command)
+    command.add_argument("--precision", choices=("int8", "float32"), default="int8",
+                         help="int8 is calibrated on forty frames of the split (default: int8)")
 
     command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
                           "vexkd describe config/model/bevdet_r50.yaml")

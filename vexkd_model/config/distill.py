@@ -58,6 +58,9 @@ class DistillationConfig(Section):
     mask_heads: Count = 8
     mask_points: Count = 4
     mask_feedforward: Count = 512
+    mask_stride: Count = Field(
+        1, description="cells of the BEV map between two queries of a learned mask, interpolated between them; "
+                       "1 is the paper's, 4 needs a sixteenth of the attention")
     mask_stop_epoch: Annotated[int, Field(ge=1)] | None = Field(
         None, description="masks learn in so many epochs, then stay as they are; null: they learn in all")
     inherit: tuple[Part, ...] = Field(

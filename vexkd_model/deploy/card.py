@@ -23,7 +23,8 @@ class StudentCard(BaseModel):
     sensors: lidar, camera or both. sweeps: LiDAR sweeps that it expects, 0 without LiDAR. cameras: nuScenes' names of
     those that it expects. grid_extent: half the edge of its BEV square [m]. inputs: what its sensors were like in
     training, null where nobody measured it. trained_on: the data and the command. metrics: measured figures and how.
-    source_revision: git commit of the code that trained it.
+    source_revision: git commit of the code that trained it. graphs: SHA-256 of its ONNX files, by name, if it has any;
+    graph_precision: float32 or int8.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +44,8 @@ class StudentCard(BaseModel):
     source_revision: str
     weights_sha256: str
     config_sha256: str
+    graphs: dict[str, str] = {}
+    graph_precision: str | None = None
 
 
 def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:

@@ -66,6 +66,11 @@ def load_package(folder: Path) -> tuple[BevModel, ModelConfig, StudentCard]:
     return student.eval(), config, card
 
 
+def load_graphs(folder: Path, card: StudentCard) -> dict[str, bytes]:
+    """Load the ONNX files of a package by name; UserError names one that is damaged."""
+    return {name: read_verified(folder / name, digest, f"graphs.{name}") for name, digest in card.graphs.items()}
+
+
 def _load_weights(student: BevModel, content: bytes, path: Path) -> None:
     try:
         tensors = load_safetensors(content)

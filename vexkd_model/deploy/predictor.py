@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,18 +12,31 @@ from vexkd_model.camera.encoder import ViewGeometry
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
-from vexkd_model.deploy.package import StudentCard, load_package
+from vexkd_model.deploy.graph import GraphStudent, has_onnx
+from vexkd_model.deploy.package import StudentCard, load_graphs, load_package
 from vexkd_model.errors import UserError
+from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.model import BevModel, ModelOutput
+from vexkd_model.machine import has_bfloat16
+from vexkd_model.model import BevModel
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Runtime = Literal["auto", "torch", "onnx"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+EXACT = "PyTorch, float32"
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
 
 class Predictor:
-    """Copy of a model, optimised for inference. `predict` may be called from one thread at a time."""
+    """Copy of a model, optimised for inference. `predict` may be called from one thread at a time.
 
-    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str) -> None:
+    precision: of convolutions and linear layers; auto is bfloat16 where the device has instructions for it.
+    """
+
+    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str,
+                 precision: Precision = "float32") -> None:
         try:
             self.device = torch.device(device)
             self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
@@ -33,15 +47,41 @@ class Predictor:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
+        self.bfloat16 = has_bfloat16(self.device) if precision == "auto" else precision == "bfloat16"
+        self.graphs: GraphStudent | None = None
         self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
         self._geometry: ViewGeometry | None = None
 
     @classmethod
-    def load(cls, package: str | Path, device: str = "cpu") -> "Predictor":
-        """Load a student package; UserError names the file and key that are wrong."""
-        return cls(*load_package(Path(package)), device)
+    def load(cls, package: str | Path, device: str = "cpu", precision: Precision = "float32",
+             runtime: Runtime = "torch") -> "Predictor":
+        """Load a student package; UserError names the file and key that are wrong.
+
+        runtime: of its convolutions; auto is onnx on a CPU, where the package has graphs and ONNX Runtime is installed.
+        """
+        package = Path(package)
+        model, config, card = load_package(package)
+        predictor = cls(model, config, card, device, precision)
+        if runtime == "onnx" or (runtime == "auto" and predictor.device.type == "cpu" and card.graphs and has_onnx()):
+            predictor._use_graphs(package, card)
+        return predictor
+
+    def _use_graphs(self, package: Path, card: StudentCard) -> None:
+        if not has_onnx():
+            raise UserError("runtime onnx: ONNX Runtime is not installed; pip install onnxruntime, or choose torch")
+        if not card.graphs:
+            raise UserError(f"{package}: runtime onnx: the package has no graph; `vexkd graph {package} …` adds it, or "
+                            "choose torch")
+        self.graphs = GraphStudent(self.model, load_graphs(package, card))
+
+    @property
+    def runtime(self) -> str:
+        """Runtime and precision in words, for logs."""
+        if self.graphs is not None:
+            return f"ONNX Runtime, {self.card and self.card.graph_precision}"
+        return "PyTorch, bfloat16" if self.bfloat16 else EXACT
 
     @property
     def sweeps(self) -> int:
@@ -57,13 +97,18 @@ class Predictor:
     def predict(self, frame: Frame) -> Prediction:
         """Predict boxes and map of one frame, in base_link; the frame's stamp and token stay."""
         sensors = sensors_for(self.config, [frame]).to(self.device)
-        output = self.model(sensors, self._kept_geometry(sensors))
-        boxes, scores = self._detections(output)
-        maps = None if output.segmentation is None else output.segmentation[0].float().sigmoid().cpu().numpy()
+        geometry = self._kept_geometry(sensors)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            if self.graphs is not None:
+                detection, segmentation = self.graphs(sensors, geometry)
+            else:
+                _, detection, segmentation, _ = self.model(sensors, geometry)
+        boxes, scores = self._detections(detection)
+        maps = None if segmentation is None else segmentation[0].float().sigmoid().cpu().numpy()
         return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
 
-    def _detections(self, output: ModelOutput) -> tuple[Boxes, np.ndarray]:
-        match self.decoder, output.detection:
+    def _detections(self, detection: list[TaskMaps] | TransFusionOutput | None) -> tuple[Boxes, np.ndarray]:
+        match self.decoder, detection:
             case CenterDecoder() as decoder, list() as tasks:
                 boxes, scores, labels = decoder(tasks)
             case TransFusionDecoder() as decoder, TransFusionOutput() as proposals:

@@ -132,7 +132,8 @@ def build_masks(config: DistillationConfig, teacher: Teacher,
                 raise UserError(f"distillation.mask_heads: {config.mask_heads} heads cannot share {channels} channels, "
                                 f"those of {teacher.config.name}'s queries, evenly")
             return LearnedMasks(teacher.grid, map_channels, channels, config.mask_blocks, config.mask_heads,
-                                config.mask_points, config.mask_feedforward, config.masks == "random_queries")
+                                config.mask_points, config.mask_feedforward, config.mask_stride,
+                                config.masks == "random_queries")
         case "ones":
             return ones
         case "key_points":

@@ -51,9 +51,13 @@ class PillarEncoder(nn.Module):
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
         """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
+        return self.stem(self.canvas(points, sample, batch_size))
+
+    def canvas(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Pool the pillars to the input of the stem, (B, age groups · pillar channels, Y, X) of pillars."""
         points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
-        return self.stem(self._pooled(features, self._by_age(cell, points[:, 4]), batch_size))
+        return self._pooled(features, self._by_age(cell, points[:, 4]), batch_size)
 
     def _inside(self, points: Tensor, sample: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
         """Select the points inside the range, with the flat index of each one's pillar in (B, Y, X)."""

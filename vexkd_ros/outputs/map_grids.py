@@ -13,6 +13,7 @@ from vexkd_model.figures.palette import MAP_COLOURS
 from vexkd_model.types import MAP_CLASSES, BevGrid, Prediction
 
 SHOWN_ABOVE = 0.5  # the pictures show a class where its probability is at least this
+CLASS_IDS = np.arange(1, 1 + len(MAP_CLASSES), dtype=np.uint8)[:, None, None]  # in a picture; 0 is background
 COLOURS = np.array([(255, 255, 255), *(MAP_COLOURS[name] for name in MAP_CLASSES)], np.uint8)  # white background
 
 
@@ -56,10 +57,7 @@ def _labels(prediction: Prediction) -> np.ndarray:
     Where classes overlap, the later one of MAP_CLASSES shows: thin ones lie on top of the drivable area.
     """
     _, probabilities = _map_of(prediction)
-    _, rows, columns = probabilities.shape
-    labels = np.zeros((rows, columns), dtype=np.uint8)
-    for class_id, probability in enumerate(probabilities, 1):
-        labels[probability >= SHOWN_ABOVE] = class_id
+    labels = ((probabilities >= SHOWN_ABOVE) * CLASS_IDS).max(axis=0)
     return labels[::-1, ::-1].T
 
 

@@ -21,6 +21,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.types import MAP_CLASSES, Prediction
 from vexkd_ros.health.endpoints import no_publisher_events, publisher_events
 from vexkd_ros.health.latency import Latency
+from vexkd_ros.outputs.cdr import agrees, detections_cdr, markers_cdr
 from vexkd_ros.outputs.debug_times import DebugTimes
 from vexkd_ros.outputs.detected_objects import detected_objects_message, detected_objects_type
 from vexkd_ros.outputs.detections import detections_message
@@ -30,7 +31,7 @@ from vexkd_ros.student_parameters import DEFAULT_OUTPUTS, OUTPUTS
 
 DEPTH = 10  # reliable, keep last: a recorder that stalls for a few frames loses none
 
-Convert = Callable[[Prediction, Header], object]
+Convert = Callable[[Prediction, Header], object]  # a message, or its bytes
 
 
 def check_outputs(names: Collection[str]) -> None:
@@ -70,11 +71,11 @@ class Publishers:
             raise UserError(f"parameter qos_overrides: {error}; a reliability is reliable or best_effort") from None
 
     def _add_detections(self) -> None:
-        self._add("detections", Detection3DArray, "~/detections", detections_message)
+        self._add("detections", Detection3DArray, "~/detections", _fastest(detections_cdr, detections_message))
         objects = detected_objects_type()
         if objects is not None:
             self._add("detected_objects", objects, "~/detected_objects", detected_objects_message)
-        self._add("markers", MarkerArray, "~/markers", markers_message)
+        self._add("markers", MarkerArray, "~/markers", _fastest(markers_cdr, markers_message))
 
     def _add_maps(self) -> None:
         for map_class, name in enumerate(MAP_CLASSES):
@@ -127,3 +128,8 @@ class Publishers:
             self._times.destroy()
         if self._label_info:
             self._node.destroy_publisher(self._label_info)
+
+
+def _fastest(serialise: Callable[[Prediction, Header], bytes], message: Convert) -> Convert:
+    """Choose the conversion straight to bytes, unless this distribution's message has other fields."""
+    return serialise if agrees(serialise, message) else message

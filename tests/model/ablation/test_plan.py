@@ -51,6 +51,20 @@ def test_the_run_of_the_same_seed_teaches_where_there_is_one(plan_values, writte
     assert f"--teacher {tmp_path}/teacher/seed1 " in commands(plan, tmp_path)["vexkd, seed 1"][0]
 
 
+UNMOVED = {"training.augment": {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "flip": False}}
+
+
+def test_a_cache_serves_the_rows_with_a_teacher(plan_values, written, tmp_path):
+    found = commands(load_plan(written(cache="maps", **row(plan_values, 2, set=UNMOVED))), tmp_path)
+    assert "--cache maps" in found["vexkd, seed 1"][0] and "--cache" not in found["plain, seed 1"][0]
+
+
+def test_a_cache_that_a_row_cannot_use_is_refused_with_the_plan(plan_values, written):
+    moving = {"training.augment": {**UNMOVED["training.augment"], "rotation": 0.3}}
+    with pytest.raises(UserError, match=r"row vexkd: --cache: training\.augment\.rotation"):
+        load_plan(written(cache="maps", **row(plan_values, 2, set=moving)))
+
+
 def test_a_run_folder_may_teach(plan_values, written, tmp_path):
     run = tmp_path / "elsewhere"
     run.mkdir()
@@ -85,7 +99,7 @@ def test_values_reach_the_command_line_as_yaml_that_means_the_same(plan_values, 
     (1, {"name": "../plain"}, "rows.1.trained.name"),
     (1, {"name": "teacher"}, "row teacher: stands twice"),
     (0, {"teacher": "plain"}, "row teacher: teacher plain: is no row above it"),
-    (2, {"teacher": "nobody"}, "row vexkd: teacher nobody: neither a row above nor a run folder"),
+    (2, {"teacher": "nobody"}, "row vexkd: teacher nobody: neither a row above nor the folder"),
     (2, {"teacher": "vexkd"}, "row vexkd: teacher vexkd: is no row above it"),
     (2, {"set": {"grid.extent": 36.0}}, "row vexkd: grid: the student's is"),
     (2, {"set": {"distillation.mask": "ones"}}, "distillation.mask: "),

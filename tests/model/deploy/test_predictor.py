@@ -65,6 +65,22 @@ def test_predicting_leaves_the_student_as_it_was(predictor):
     assert all(torch.equal(before[name], tensor) for name, tensor in predictor.model.state_dict().items())
 
 
+def test_bfloat16_rounds_and_no_more(predictor, tiny_config):
+    rounded = Predictor(predictor.model, tiny_config, None, "cpu", "bfloat16")
+    exact, other = (one.predict(Frame(cloud(), 1)) for one in (predictor, rounded))
+    difference = np.abs(exact.map_probabilities - other.map_probabilities)
+    assert 0 < difference.max() < 0.05 and difference.mean() < 0.005
+    assert other.scores.dtype == other.boxes.values.dtype == other.map_probabilities.dtype == np.float32
+
+
+@pytest.mark.parametrize(("capabilities", "bfloat16"), [
+    ({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)])
+def test_auto_takes_bfloat16_where_the_processor_has_it(predictor, tiny_config, monkeypatch, capabilities, bfloat16):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert Predictor(predictor.model, tiny_config, None, "cpu", "auto").bfloat16 is bfloat16
+    assert not predictor.bfloat16
+
+
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_one_line(tiny_config, device):
     with pytest.raises(UserError, match="try cpu") as error:

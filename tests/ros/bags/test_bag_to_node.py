@@ -41,8 +41,8 @@ def indices(index_dir: Path, request: pytest.FixtureRequest, tmp_path_factory: p
 def published(start: Callable[..., subprocess.Popen], student: Path, sensor: str, bags: list[Path], stamps: list[int],
               out: Path) -> Published:
     """What a node publishes when the bags are played to it."""
-    node = start("student_node", "--ros-args", "-p", f"model:={student}", "-p", "threads:=1", "-p", "tf_timeout:=1.0",
-                 "-p", "input_reliability:=reliable", *INPUTS[sensor])
+    node = start("student_node", "--ros-args", "-p", f"model:={student}", "-p", "precision:=float32",
+                 "-p", "threads:=1", "-p", "tf_timeout:=1.0", "-p", "input_reliability:=reliable", *INPUTS[sensor])
     recorder = start("bags.recorder", *OUTPUTS, "--namespace", f"{NODE}/map", "--out", out)
     for bag in bags:  # one by one: the last moment of one waits for images that the next must not send
         player = start("bags.player", bag, "--rate", 0.25, "--wait-for-subscribers", FIRST[sensor], *OUTPUTS)

@@ -107,7 +107,7 @@ def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_
     assert processes_of(out) == {}
 
     index = FrameIndex.open(out / "index", "mini_val")
-    offline = list(predict_split(Predictor.load(student), index))
+    offline = list(predict_split(Predictor.load(student, precision="auto"), index))
     online = read_published(out / "published", "/student_node", {record.stamp_ns for record in offline}).predictions
     assert sum(len(prediction.boxes) for prediction in offline) > 10
     for expected in offline:
@@ -125,7 +125,7 @@ def test_students_are_compared_on_the_keyframes_and_one_whose_images_are_missing
     index = frame_index(Dataset(tmp_path / "data", "v1.0-mini"), "mini_val", tmp_path / "index")
     compare([student, tmp_path / "camera"], index, tmp_path)
     out, _ = capsys.readouterr()
-    offline = score_split(predict_split(Predictor.load(student), index), index)
+    offline = score_split(predict_split(Predictor.load(student, precision="auto"), index), index)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert list(figures) == ["student", "camera"]
     assert figures["student"] == json.loads(json.dumps(offline.to_dict()))

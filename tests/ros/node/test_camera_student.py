@@ -121,8 +121,8 @@ def predictor(camera_package):
 
 @pytest.fixture(scope="module", autouse=True)
 def node(start_node, camera_package):
-    node = start_node(model=camera_package, threads=1, input_reliability="reliable", tf_timeout=1.0,
-                      cameras="[left, front, right]", image_transport="compressed", camera_deadline=1.0)
+    node = start_node(model=camera_package, precision="float32", threads=1, input_reliability="reliable",
+                      tf_timeout=1.0, cameras="[left, front, right]", image_transport="compressed", camera_deadline=1.0)
     yield node
     assert node.process.poll() is None, node.log
     assert node.stop() == 0, node.log

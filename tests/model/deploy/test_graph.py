@@ -1,0 +1,141 @@
+"""Graphs of a student: they compute what PyTorch computes, and lie in its package with checksums."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vexkd_model.config import load_config
+from vexkd_model.data.dataset import load_frame
+from vexkd_model.deploy.add_graphs import add_graphs
+from vexkd_model.deploy.card import CARD, read_card
+from vexkd_model.deploy.equalise import equalise
+from vexkd_model.deploy.fold import fold_batch_norms
+from vexkd_model.deploy.graph import IMAGES, TRUNK, Trunk, has_graph
+from vexkd_model.deploy.package import load_package, save_package
+from vexkd_model.deploy.predictor import EXACT, Predictor
+from vexkd_model.errors import UserError
+from vexkd_model.model import build_model
+
+TINY_CAMERA = ("camera.images.width=64", "camera.images.height=32", "bev.stage_channels=[8, 8, 8]",
+               "detection.task_channels=8")
+
+
+@pytest.fixture(scope="module")
+def camera_config(config_path):
+    return load_config(config_path.with_name("bevdet_small.yaml"), TINY_CAMERA)
+
+
+@pytest.fixture(scope="module")
+def packages(tiny_config, camera_config, tmp_path_factory):
+    """Folders of a LiDAR and a camera student, untrained but talkative, with batch norms that do something."""
+    folders = {}
+    for sensor, config in (("lidar", tiny_config), ("camera", camera_config)):
+        torch.manual_seed(3)
+        model = build_model(config)
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
+                nn.init.uniform_(layer.running_var, 0.5, 2.0)
+                nn.init.uniform_(layer.running_mean, -0.2, 0.2)
+        with torch.no_grad():
+            for task in model.detection.tasks:
+                task.out.bias[: task.split[0]] = 0.0
+        folders[sensor] = tmp_path_factory.mktemp("graphs") / sensor
+        save_package(folders[sensor], model, config, trained_on={}, metrics={}, source_revision="test")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def with_graphs(packages, tiny_index):
+    """Copies of the packages with graphs, by sensor and precision; made once."""
+    made = {}
+
+    def make(sensor, precision):
+        if (sensor, precision) not in made:
+            folder = packages[sensor].with_name(f"{sensor}_{precision}")
+            shutil.copytree(packages[sensor], folder)
+            add_graphs(folder, tiny_index, precision, frames=2)
+            made[sensor, precision] = folder
+        return made[sensor, precision]
+
+    return make
+
+
+@pytest.mark.parametrize("sensor", ["lidar", "camera"])
+def test_a_float32_graph_predicts_what_pytorch_predicts(packages, with_graphs, tiny_index, sensor):
+    exact, graph = Predictor.load(packages[sensor]), Predictor.load(with_graphs(sensor, "float32"), runtime="onnx")
+    assert (exact.runtime, graph.runtime) == (EXACT, "ONNX Runtime, float32")
+    for i in range(2):
+        frame = load_frame(tiny_index, i, exact.config)
+        expected, found = exact.predict(frame), graph.predict(frame)
+        assert len(expected.boxes) > 10
+        np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-4)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def test_eight_bits_round_and_no_more(packages, with_graphs, tiny_index):
+    folder = with_graphs("lidar", "int8")
+    exact, graph = Predictor.load(packages["lidar"]), Predictor.load(folder, runtime="onnx")
+    frame = load_frame(tiny_index, 0, exact.config)
+    difference = np.abs(graph.predict(frame).map_probabilities - exact.predict(frame).map_probabilities)
+    assert 0 < difference.mean() < 0.02
+    assert (folder / TRUNK).stat().st_size < (with_graphs("lidar", "float32") / TRUNK).stat().st_size
+
+
+@pytest.mark.parametrize("sensor", ["lidar", "camera"])
+def test_equalised_channels_compute_the_same_with_ranges_alike(packages, sensor):
+    trunk = Trunk(fold_batch_norms(load_package(packages[sensor])[0]))
+    rows = trunk.stem[0].in_channels if sensor == "lidar" else trunk.bev.stages[0][0][0].in_channels
+    torch.manual_seed(1)
+    canvas = torch.rand(1, 24, 24, rows)
+    if trunk.segmentation is not None:
+        trunk.segmentation = None  # its sampling is of the whole grid
+    seen = []
+    hidden = trunk.bev.stages[0][0][0]
+    hidden.register_forward_hook(lambda layer, given, made: seen.append(made.relu().amax(dim=(0, 2, 3))))
+    with torch.no_grad():
+        hidden.weight[0] *= 100
+        before = trunk(canvas)
+        equalise(trunk, [canvas], 1.0)
+        after = trunk(canvas)
+    for expected, found in zip(before, after, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    spread = [float(peak[peak > 1e-3].max() / peak[peak > 1e-3].min()) for peak in (seen[0], seen[-1])]
+    assert spread[0] > 20 and spread[1] < spread[0] / 5
+
+
+def test_the_card_names_every_graph_and_a_damaged_one_is_refused(with_graphs, tmp_path):
+    folder = shutil.copytree(with_graphs("camera", "float32"), tmp_path / "student")
+    _, card = read_card(folder)
+    assert set(card.graphs) == {TRUNK, IMAGES} and card.graph_precision == "float32"
+    (folder / IMAGES).write_bytes((folder / IMAGES).read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"images\.onnx: .* do not match graphs\.images\.onnx"):
+        Predictor.load(folder, runtime="onnx")
+    assert Predictor.load(folder).runtime == EXACT
+
+
+def test_auto_takes_the_graph_where_there_is_one(packages, with_graphs):
+    assert Predictor.load(with_graphs("lidar", "int8"), runtime="auto").runtime == "ONNX Runtime, int8"
+    assert Predictor.load(packages["lidar"], runtime="auto").runtime == EXACT
+    with pytest.raises(UserError, match="the package has no graph"):
+        Predictor.load(packages["lidar"], runtime="onnx")
+
+
+def test_graphs_are_replaced_and_nothing_else_changes(packages, with_graphs, tiny_index, tmp_path):
+    folder = shutil.copytree(with_graphs("lidar", "int8"), tmp_path / "student")
+    add_graphs(folder, tiny_index, "float32", frames=1)
+    assert read_card(folder)[1].graph_precision == "float32"
+    before, after = (json.loads((place / CARD).read_text()) for place in (packages["lidar"], folder))
+    assert {key for key in after if after[key] != before[key]} == {"graphs", "graph_precision"}
+
+
+def test_models_whose_graph_needs_more_are_refused(config_path, tiny_teacher, tiny_index, tmp_path):
+    config = load_config(config_path.with_name("vexkd_teacher_small.yaml"), tiny_teacher)
+    model = build_model(config)
+    assert not has_graph(model)
+    save_package(tmp_path / "teacher", model, config, trained_on={}, metrics={}, source_revision="test")
+    with pytest.raises(UserError, match="no graph of standard operators"):
+        add_graphs(tmp_path / "teacher", tiny_index)
