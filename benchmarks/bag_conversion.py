@@ -23,7 +23,7 @@ import numpy as np
 from loading import VERSION, repeat_keyframe
 from machine import machine
 
-from vexkd_model.data.tables import open_nuscenes
+from vexkd_model.data.schema import open_nuscenes
 from vexkd_model.files import write_json
 from vexkd_ros.bags.scene.selection import Selection
 from vexkd_ros.bags.scene.tables import SceneRecord, read_scene

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
+from vexkd_model.data.index import FrameIndex, index_folder
+from vexkd_model.data.splits import split_names
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import save_png
@@ -206,7 +207,7 @@ def main() -> int:
     parser.add_argument("--figure", type=Path, metavar="FILE.png",
                         help="draw, too; shows real data, so it is never to be committed")
     arguments = parser.parse_args()
-    split = arguments.split or SPLITS_OF_VERSION.get(arguments.version, ("val",))[-1]
+    split = arguments.split or split_names(arguments.dataroot, arguments.version)[-1]
     try:
         folder = arguments.index or index_folder(arguments.dataroot, arguments.version)
         index = FrameIndex.open(folder, split, arguments.dataroot, arguments.version)

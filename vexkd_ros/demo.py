@@ -5,6 +5,7 @@ Node, player and recorder are separate processes that talk over DDS, as on a veh
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -18,9 +19,11 @@ import pyarrow as pa
 
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.dataset import load_frame
-from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
+from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.prepare import prepare
-from vexkd_model.data.tables import open_nuscenes, scenes_of_split, tables_digest
+from vexkd_model.data.schema import open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import split_names
+from vexkd_model.data.tables import tables_digest
 from vexkd_model.deploy.package import load_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -90,12 +93,12 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
     print(f"\n{evaluation.tables()}\n")
     if compared:
         compare(compared, index, out)
-    vexkd = os.path.relpath(Path(sys.executable).with_name("vexkd"))
+    following = [os.path.relpath(Path(sys.executable).with_name("vexkd")), "evaluate", student, "--dataroot",
+                 dataset.dataroot, "--version", dataset.version, "--split", index.split, "--index", out / "index"]
     print(f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
           f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
           f"next, the same figures without ROS:\n"
-          f"  {vexkd} evaluate {student} --dataroot {dataset.dataroot} --version {dataset.version} "
-          f"--split {index.split} --index {out / 'index'}")
+          f"  {shlex.join(map(str, following))}")
 
 
 def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,
@@ -123,11 +126,11 @@ def synthetic_scenes(dataroot: Path) -> Dataset:
 def split_with_scenes(dataset: Dataset) -> str:
     """Return the validation split, or the other one where the dataset has no scene of it."""
     nusc = open_nuscenes(dataset.dataroot, dataset.version)
-    for split in reversed(SPLITS_OF_VERSION.get(dataset.version, ())):
+    names = split_names(dataset.dataroot, dataset.version)
+    for split in reversed(names):
         if scenes_of_split(nusc, split):
             return split
-    raise UserError(f"{dataset.dataroot}: no scene of an official split of {dataset.version}; "
-                    f"--version must be one of {', '.join(SPLITS_OF_VERSION)}")
+    raise UserError(f"{dataset.dataroot}: {dataset.version} holds no scene of the splits {', '.join(names)}")
 
 
 def forget_other_data(out: Path, dataset: Dataset) -> None:

@@ -66,7 +66,7 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
      "a: unknown key"),
     (["train", "{config}", "--dataroot", "{data}", "--version", "v1.0-mini", "--out", "{tmp}/r", "--set",
       "training.seed=-1"], "training.seed"),
-    (["evaluate", "models/lidar_distilled", "--dataroot", "{data}", "--version", "v2"], "v1.0-test"),
+    (["evaluate", "models/lidar_distilled", "--dataroot", "{data}", "--version", "v2"], "v2: no such folder"),
     (["evaluate", "{tmp}/none", "--dataroot", "{data}", "--version", "v1.0-mini"], "{tmp}/none"),
     (["export", "{tmp}/none", "{tmp}/out"], "{tmp}/none"),
     (["describe", "{tmp}/none.yaml"], "none.yaml"),

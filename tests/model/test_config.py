@@ -164,3 +164,34 @@ def test_a_head_of_its_own_and_none_at_all(config_path):
 ])  # fmt: skip
 def test_parts_that_do_not_fit_together_are_named(config_path, name, override, expected):
     assert expected in refused(config_path.with_name(f"{name}.yaml"), override)
+
+
+@pytest.mark.parametrize(("before", "after", "named"), [
+    ("  batch_size: 4\n", "  batch_size: 4\n  learning_rate: 0.1\n",
+     r"line \d+: learning_rate stands here and in line \d+; keep one"),
+    ("epochs: 6 ", "epochs: 012 ", r"line \d+: `012` is another number"),
+    ("epochs: 6 ", "epochs: on ", r"line \d+: `on` is a word to some readers"),
+    ("epochs: 6 ", "epochs: 1_2 ", r"line \d+: `1_2` is another number"),
+    ("epochs: 6 ", "epochs: 1:12 ", r"line \d+: `1:12` is another number"),
+    ("epochs: 6 ", "epochs: '12' ", r"training\.epochs: .*valid integer"),
+    ("epochs: 6 ", "epochs: true ", r"training\.epochs: .*valid integer"),
+])
+def test_yaml_that_two_readers_take_differently_is_refused_with_its_line(config_path, tmp_path, before, after, named):
+    text, changed = config_path.read_text(), tmp_path / "changed.yaml"
+    assert before in text
+    changed.write_text(text.replace(before, after))
+    with pytest.raises(UserError, match=rf"changed\.yaml: {named}") as error:
+        load_config(changed)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_another_editor_and_plain_exponents_are_read(config_path, tmp_path):
+    text, changed = config_path.read_text(), tmp_path / "changed.yaml"
+    changed.write_bytes(b"\xef\xbb\xbf" + text.replace("learning_rate: 0.002", "learning_rate: 2e-3")
+                        .replace("\n", "\r\n").encode())
+    assert load_config(changed) == load_config(config_path)
+
+
+def test_a_value_that_two_readers_take_differently_is_refused_on_the_command_line_too(config_path):
+    with pytest.raises(UserError, match=r"--set training\.epochs=010: `010` is another number"):
+        load_config(config_path, ["training.epochs=010"])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def without_places(command: str) -> str:
 
 def _report(run: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path}: no such evaluation; `vexkd evaluate {run}` writes {run / EVALUATION}")
+        raise UserError(f"{path}: no such evaluation; `vexkd evaluate {shlex.quote(str(run))} --dataroot DATAROOT "
+                        f"--version VERSION` writes {run / EVALUATION}")
     return json.loads(path.read_text())
 
 

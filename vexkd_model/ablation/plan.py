@@ -13,8 +13,8 @@ from vexkd_model.config import FOLDER as MODELS
 from vexkd_model.config import load_config
 from vexkd_model.config.reading import find_config, parse_section, read_mapping
 from vexkd_model.config.section import Section
-from vexkd_model.data.index import SPLITS_OF_VERSION
 from vexkd_model.data.missing_sensor import Sensor, check_droppable
+from vexkd_model.data.splits import split_names
 from vexkd_model.distill.map_cache import check_cacheable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.errors import UserError
@@ -76,9 +76,9 @@ class Plan(Section):
     """Rows of an ablation, with their data and seeds; paths are relative to the current directory."""
 
     dataroot: Path = Field(description="prepared nuScenes folder")
-    version: Literal[tuple(SPLITS_OF_VERSION)]  # type: ignore[valid-type]
-    train_split: str | None = Field(None, description="null: the version's first one")
-    eval_split: str | None = Field(None, description="null: the version's last one")
+    version: str = Field(description="folder of the tables")
+    train_split: str | None = Field(None, description="null: the dataset's first one")
+    eval_split: str | None = Field(None, description="null: the dataset's last one")
     seeds: Seeds
     workers: Annotated[int, Field(ge=0, description="processes that load data")] = 1
     device: str = Field("cpu", description="of the evaluations; a training takes the GPU where there is one")
@@ -90,7 +90,7 @@ class Plan(Section):
     @property
     def splits(self) -> tuple[str, str]:
         """Names of the training split and of the evaluation split."""
-        own = SPLITS_OF_VERSION[self.version]
+        own = split_names(self.dataroot, self.version)
         return self.train_split or own[0], self.eval_split or own[-1]
 
     def row(self, name: str) -> TrainedRow | EvaluatedRow | None:
@@ -137,6 +137,10 @@ def find_plan(name: str) -> Path:
 def load_plan(path: Path) -> Plan:
     """Read and check a plan; UserError also for a file or teacher that is missing or does not fit."""
     plan = parse_section(Plan, read_mapping(path, "plan", FOLDER, EXAMPLE), str(path), "plan")
+    try:
+        _ = plan.splits
+    except UserError as error:
+        raise UserError(f"{path}: version: {error}") from None
     for row in plan.rows:
         try:
             _check_files(plan, row)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vexkd_model.command import DEBUG_HELP
-from vexkd_model.errors import UserError
 
 if TYPE_CHECKING:
     from vexkd_model.data.index import FrameIndex
@@ -52,8 +51,8 @@ def add_set_argument(command: argparse.ArgumentParser) -> None:
 
 
 def add_dataset_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--version", required=True, help="v1.0-mini, v1.0-trainval or v1.0-test")
-    command.add_argument("--split", help="official split, for example mini_val")
+    command.add_argument("--version", required=True, help="folder of the tables: v1.0-mini, v1.0-trainval, …")
+    command.add_argument("--split", help="split of splits.json beside the tables or of nuScenes, for example mini_val")
     command.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
 
 
@@ -64,10 +63,9 @@ def index_dir(arguments: argparse.Namespace) -> Path:
 
 
 def open_index(arguments: argparse.Namespace, default: int) -> "FrameIndex":
-    """Open the chosen split, or the version's by its number: the first is for training, the last for evaluation."""
-    from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex
+    """Open the chosen split, or the dataset's by its number: the first is for training, the last for evaluation."""
+    from vexkd_model.data.index import FrameIndex
+    from vexkd_model.data.splits import split_names
 
-    if arguments.version not in SPLITS_OF_VERSION:
-        raise UserError(f"--version {arguments.version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
-    split = arguments.split or SPLITS_OF_VERSION[arguments.version][default]
+    split = arguments.split or split_names(arguments.dataroot, arguments.version)[default]
     return FrameIndex.open(index_dir(arguments), split, arguments.dataroot, arguments.version)

@@ -1,6 +1,7 @@
 """`vexkd synth` and `vexkd prepare`: datasets, written and indexed."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, index_dir
@@ -13,12 +14,13 @@ def synth(arguments: argparse.Namespace) -> None:
     scenes = arguments.scenes.split(",") if arguments.scenes else None
     synthesise(arguments.out, arguments.preset, arguments.seed, split=arguments.split, scenes=scenes,
                device=arguments.device, workers=arguments.workers)
-    print(f"{arguments.out}: synthetic dataset complete; next: vexkd prepare {arguments.out} "
-          f"--version {PRESETS[arguments.preset].version}")
+    following = shlex.join(["vexkd", "prepare", str(arguments.out), "--version", PRESETS[arguments.preset].version])
+    print(f"{arguments.out}: synthetic dataset complete; next: {following}")
 
 
 def prepare(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.index import MANIFEST, read_manifest
+    from vexkd_model.data.inventory import Inventory, inventory_text
     from vexkd_model.data.prepare import prepare
 
     splits = [arguments.split] if arguments.split else None
@@ -26,6 +28,7 @@ def prepare(arguments: argparse.Namespace) -> None:
                           arguments.workers, arguments.skip_bad):
         made = read_manifest(folder / MANIFEST)
         print(f"{folder}: index complete, {made['frames']} frames")
+        print(inventory_text(Inventory.of_manifest(made), made["frames"], arguments.dataroot / arguments.version))
         if made["skipped_files"]:
             print(f"{folder}: {made['skipped_files']} problems, {made['skipped_frames']} frames left out, "
                   f"{made['frames_with_damaged_map']} frames without their map, see {folder}_problems.txt")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.requirements import check_evaluable
     from vexkd_model.deploy.predictor import EXACT, Predictor
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
@@ -30,6 +31,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         predictor = Predictor.load(target, arguments.device, arguments.precision, arguments.runtime)
     index, drop = open_index(arguments, default=-1), arguments.drop
     config = predictor.config
+    if arguments.submission and config.detection is None:
+        raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
+    for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
+        print(remark, file=sys.stderr)
     result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
                          detects=config.detection is not None, sensors=set(config.sensors) - {drop})
     if arguments.submission:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,8 +56,9 @@ def distill(arguments: argparse.Namespace) -> None:
 
 
 def _trained(arguments: argparse.Namespace) -> str:
-    return (f"{arguments.out}: trained; next: vexkd evaluate {arguments.out} --dataroot {arguments.dataroot} "
-            f"--version {arguments.version}")
+    following = ["vexkd", "evaluate", arguments.out, "--dataroot", arguments.dataroot, "--version", arguments.version,
+                 *(["--index", arguments.index] if arguments.index else [])]
+    return f"{arguments.out}: trained; next: {shlex.join(map(str, following))}"
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -67,7 +69,9 @@ def export(arguments: argparse.Namespace) -> None:
     record = json.loads((arguments.run / RECORD).read_text())
     evaluation = arguments.run / EVALUATION
     if not evaluation.is_file():
-        print(f"{evaluation}: absent, so the card will state no metrics; `vexkd evaluate {arguments.run}` writes it",
+        writer = ["vexkd", "evaluate", str(arguments.run), "--dataroot", "DATAROOT", "--version",
+                  record["data"]["version"]]
+        print(f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
               file=sys.stderr)
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
@@ -131,7 +135,9 @@ def import_weights(arguments: argparse.Namespace) -> None:
     print(report.text(lines=None if arguments.all else 5))
     trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
     save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
-    print(f"{arguments.out}: student package complete; next: vexkd train {arguments.config} --weights {arguments.out}")
+    following = ["vexkd", "train", str(arguments.config), "--weights", str(arguments.out), "--dataroot", "DATAROOT",
+                 "--version", "VERSION", "--out", "RUN"]
+    print(f"{arguments.out}: student package complete; next: {shlex.join(following)}")
 
 
 def _add_training_arguments(command: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import GridConfig, Section
+from vexkd_model.config.strict_yaml import SurprisingYaml, parse_yaml
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.errors import UserError
 
@@ -142,6 +143,8 @@ def _override(values: dict, override: str) -> None:
     if not isinstance(section, dict) or not last:
         raise UserError(f"--set {key}: the configuration has no such key")
     try:
-        section[last] = yaml.safe_load(text)
+        section[last] = parse_yaml(text)
+    except SurprisingYaml as error:
+        raise UserError(f"--set {override}: {error.problem}") from None
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not YAML") from None

@@ -1,5 +1,6 @@
 """Reading of YAML into a checked Section; a UserError names the file and key that are wrong, in one line."""
 
+import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from vexkd_model.config.section import Section
+from vexkd_model.config.strict_yaml import SurprisingYaml, parse_yaml
 from vexkd_model.errors import UserError
 
 SomeSection = TypeVar("SomeSection", bound=Section)
@@ -33,11 +35,13 @@ def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
     kind, folder, example: what the file describes, where such files lie, and one of them, for the UserError.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {kind}s lie in {folder}/") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except SurprisingYaml as error:
+        raise UserError(f"{path}: {error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -48,7 +52,8 @@ def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
 def parse_section(section: type[SomeSection], values: dict, source: str, kind: str) -> SomeSection:
     """Check a mapping; the UserError names `source`, and `kind` where no single key is wrong."""
     try:
-        return section.model_validate(values)
+        # Strict as of JSON: a list is a tuple and text a path, but neither text nor true is a number.
+        return section.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or kind

@@ -57,11 +57,12 @@ class BevAugmentation:
     def points(self, points: np.ndarray) -> np.ndarray:
         """Transform points float32 (N, ≥ 3): x, y, z change, the other columns stay."""
         moved = points.copy()
-        moved[:, :2] = points[:, :2] @ self.linear.T.astype(np.float32) + np.float32(self.translation[:2])
+        moved[:, :2] = points[:, :2] @ self.linear.T.astype(np.float32) + np.asarray(self.translation[:2], np.float32)
         moved[:, 2] = points[:, 2] * np.float32(self.scale) + np.float32(self.translation[2])
         return moved
 
     def boxes(self, boxes: Boxes) -> Boxes:
+        """Transform centres, sizes, headings and velocities of boxes in base_link."""
         old, new = boxes.values, self.points(boxes.values)
         new[:, 3:6] = old[:, 3:6] * self.scale
         heading = np.stack([np.cos(old[:, 6]), np.sin(old[:, 6])], axis=1) @ self.linear.T
@@ -79,5 +80,5 @@ class BevAugmentation:
         size = grid.shape[::-1]
         moved = np.stack([
             cv2.warpAffine(mask.astype(np.uint8), new_from_old[:2], size, flags=cv2.INTER_NEAREST,
-                           borderMode=cv2.BORDER_CONSTANT, borderValue=UNKNOWN) for mask in masks])
+                           borderMode=cv2.BORDER_CONSTANT, borderValue=(UNKNOWN,)) for mask in masks])
         return moved == 1, (moved != UNKNOWN).all(axis=0)

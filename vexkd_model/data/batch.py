@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +19,11 @@ DARKEST_SIGHT = 16  # of 255; the brightest pixel of a night has more, sensor no
 
 @dataclass(frozen=True)
 class Sample:
-    """Frame with its ground truth: boxes in base_link, map masks bool (6, Y, X) and known cells bool (Y, X) on
-    SEGMENTATION_GRID."""
+    """Frame with its ground truth.
+
+    boxes: in base_link. map_masks: bool (6, Y, X) in the order of MAP_CLASSES, and map_known: bool (Y, X), the cells
+    where they hold, both on SEGMENTATION_GRID.
+    """
 
     frame: Frame
     boxes: Boxes
@@ -73,6 +77,7 @@ class SensorBatch:
     past: list[PastCameras] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> "SensorBatch":
+        """Copy all tensors to a device."""
         return _on_device(self, device)
 
     def present(self) -> dict[str, Tensor]:
@@ -104,10 +109,11 @@ class Batch:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> "Batch":
+        """Copy all tensors to a device."""
         return _on_device(self, device)
 
 
-def _on_device(value: object, device: torch.device | str) -> object:
+def _on_device(value: Any, device: torch.device | str) -> Any:
     """Copy tensors, lists of them and batches of them to a device; anything else stays as it is."""
     if isinstance(value, Tensor):
         return value.to(device)
@@ -124,15 +130,18 @@ def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = 
 
     images: configuration of the model's cameras, if it has any. past_frames: earlier moments that it reads.
     """
-    if errors := [sample for sample in samples if isinstance(sample, UserError)]:
-        return errors[0]
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        whole.append(sample)
     return Batch(
-        sensors=stack_frames([sample.frame for sample in samples], images, past_frames),
-        boxes=[torch.from_numpy(sample.boxes.values) for sample in samples],
-        labels=[torch.from_numpy(sample.boxes.labels) for sample in samples],
-        map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in samples])).float(),
-        map_known=torch.from_numpy(np.stack([sample.map_known for sample in samples])),
-        tokens=[sample.frame.token for sample in samples])
+        sensors=stack_frames([sample.frame for sample in whole], images, past_frames),
+        boxes=[torch.from_numpy(sample.boxes.values) for sample in whole],
+        labels=[torch.from_numpy(sample.boxes.labels) for sample in whole],
+        map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in whole])).float(),
+        map_known=torch.from_numpy(np.stack([sample.map_known for sample in whole])),
+        tokens=[sample.frame.token for sample in whole])
 
 
 def collate_for(config: ModelConfig) -> Callable[[Sequence[Sample | UserError]], Batch | UserError]:
@@ -154,7 +163,7 @@ def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, pas
     return SensorBatch(
         torch.from_numpy(points), torch.from_numpy(numbers), len(frames),
         cameras=stack_cameras([frame.cameras for frame in frames], images) if images else None,
-        past=[_stack_past(frames, i, images) for i in range(past_frames)])
+        past=[_stack_past(frames, i, images) for i in range(past_frames)] if images else [])
 
 
 def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCameras:

@@ -25,7 +25,7 @@ from vexkd_model.data.sampling import Draw
 from vexkd_model.data.sensor_variety import varied
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID, Frame, PastFrame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID, CameraImage, Frame, PastFrame
 
 
 def load_frame(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
@@ -53,14 +53,13 @@ def read_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
     compensated, and the images of `images.cameras` of this keyframe and of those before it in `past`. Without `sweeps`
     or `images` those files are not read.
     """
-    moments = [[camera for camera in moment.cameras if images is not None and camera.name in images.cameras]
-               for moment in (record, *past)]
-    points, *views = _side_by_side([
-        partial(record.load_points, sweeps, sweep_interval),
-        *(partial(load_view, camera, images, augmentations and augmentations[camera.name])
-          for cameras in moments for camera in cameras)])
-    views = iter(views)
-    now, *then = [tuple(itertools.islice(views, len(cameras))) for cameras in moments]
+    moments: list[list[Callable[[], CameraImage]]] = [
+        [partial(load_view, camera, images, augmentations[camera.name] if augmentations else None)
+         for camera in moment.cameras if camera.name in images.cameras] if images else [] for moment in (record, *past)]
+    points, *loaded = _side_by_side([
+        partial(record.load_points, sweeps, sweep_interval), *(load for loads in moments for load in loads)])
+    views = iter(loaded)
+    now, *then = [tuple(itertools.islice(views, len(loads))) for loads in moments]
     base_from_odom = inverse(record.global_from_base)
     return Frame(points, record.stamp_ns, record.token, now, tuple(
         PastFrame(cameras, base_from_odom @ moment.global_from_base)

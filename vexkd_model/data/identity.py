@@ -53,7 +53,9 @@ def data_identity(index: FrameIndex) -> DataIdentity:
 
 
 def _sensor_files(index: FrameIndex) -> list[Path]:
-    names = {name for column in ("sweep_path", "camera_path") for row in index.column(column) for name in row}
+    """List the files of the sensors that the index was made with: a camera student's data need none of the LiDAR."""
+    columns = ["camera_path", *(["sweep_path"] if index.inventory.points is not None else [])]
+    names = {name for column in columns for row in index.column(column) for name in row}
     return [index.dataroot / name for name in sorted(names)]
 
 

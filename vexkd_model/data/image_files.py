@@ -37,5 +37,5 @@ def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
         raise UserError(f"{record.path}: {error} image; download it again") from None
     if any(abs(actual - edge / reduction) >= 1 for actual, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
         raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
-                        f"{record.size[0]}×{record.size[1]} px; run `vexkd prepare --force`")
+                        f"{record.size[0]}×{record.size[1]} px; prepare the dataset again, with --force")
     return pixels

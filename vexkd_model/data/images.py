@@ -14,7 +14,7 @@ from vexkd_model.config.camera import ImageConfig
 from vexkd_model.data.image_augment import ImageAugmentation
 
 REDUCED = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-           8: cv2.IMREAD_REDUCED_COLOR_8}  # fmt: skip
+           8: cv2.IMREAD_REDUCED_COLOR_8}
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 HALF_PIXEL = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from the first pixel's middle
 

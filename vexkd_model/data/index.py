@@ -6,6 +6,7 @@ expansion, zeros where `map_damaged`) and `index.json`. The folder appears whole
 
 import copy
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from vexkd_model.data.inventory import Inventory
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, read_lidar_file, spaced
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, SEGMENTATION_GRID, Boxes
 
-SPLITS_OF_VERSION = {"v1.0-mini": ("mini_train", "mini_val"), "v1.0-trainval": ("train", "val"),
-                     "v1.0-test": ("test",)}  # fmt: skip
-FORMAT = 3
+FORMAT = 4
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
 SCHEMA = pa.schema([
@@ -96,8 +95,8 @@ class FrameRecord:
 
     box_up: float32 (M, 3), the unit vectors along the boxes' heights: annotations stand upright in the world, while
         base_link tilts with the vehicle.
-    lidar_points, radar_points: int32 (M,), the annotation's own counts of points in each box. The official detection
-        metrics look for boxes that hold any of either.
+    lidar_points, radar_points: int32 (M,), the annotation's own counts of points in each box, −1 where unknown. The
+        official detection metrics look for boxes that hold any of either.
     attributes: int8 (M,), index into types.ATTRIBUTE_NAMES, −1 for none.
     """
 
@@ -120,14 +119,18 @@ class FrameRecord:
 
     @property
     def seen_boxes(self) -> Boxes:
-        """Boxes that hold a LiDAR point: the official metrics look for those that only a radar saw, too, but nobody can
-        learn to find them in points."""
-        seen = self.lidar_points > 0
+        """Boxes that hold a LiDAR point, or may hold one where the count is unknown.
+
+        The official metrics look for those that only a radar saw, too, but nobody can learn to find them in points.
+        """
+        seen = self.lidar_points != 0
         return Boxes(self.boxes.values[seen], self.boxes.labels[seen])
 
     def load_points(self, sweeps: int, interval: float | None = None) -> np.ndarray:
-        """Read float32 (N, 5) points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`), in base_link at
-        the keyframe; ego motion is compensated."""
+        """Read the points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`).
+
+        Returns float32 (N, 5) in base_link at the keyframe, ego motion compensated; none without `sweeps`.
+        """
         if not sweeps:
             return np.empty((0, len(POINT_FIELDS)), np.float32)
         chosen = spaced([sweep.stamp_ns for sweep in self.sweeps], sweeps, interval)
@@ -144,13 +147,18 @@ class FrameIndex:
     scenes: tuple[str, ...] | None = None
 
     def __init__(self, folder: Path, manifest: dict) -> None:
-        self.folder = folder
+        self.folder, self._manifest = folder, manifest
         self.dataroot = Path(manifest["dataroot"])
         self.version: str = manifest["version"]
         self.split: str = manifest["split"]
         self.tables: str = manifest["tables"]
         self.has_maps: bool = manifest["has_maps"] and manifest["frames_with_damaged_map"] < manifest["frames"]
         self.skipped_frames: int = manifest["skipped_frames"]
+
+    @property
+    def inventory(self) -> Inventory:
+        """Content of the whole split, as `vexkd prepare` found it."""
+        return Inventory.of_manifest(self._manifest)
 
     @classmethod
     def open(cls, index_dir: Path, split: str, dataroot: Path | None = None,
@@ -161,14 +169,15 @@ class FrameIndex:
         the index is absent, incomplete, of another format, version or place, or where its data has moved.
         """
         path = Path(index_dir) / split / MANIFEST
-        manifest = read_manifest(path)
-        again = f"run `vexkd prepare {dataroot or 'DATAROOT'} --version {version or manifest['version']}`"
+        again = prepare_command(dataroot, version, index_dir)
+        manifest = read_manifest(path, again)
         if version is not None and manifest["version"] != version:
-            raise UserError(f"{path}: index of version {manifest['version']}, not {version}; {again}")
+            raise UserError(f"{path}: index of version {manifest['version']}, not {version}; run `{again}`")
         if dataroot is not None and Path(dataroot).resolve() != Path(manifest["dataroot"]):
-            raise UserError(f"{path}: index of the data in {manifest['dataroot']}, not in {dataroot}; {again}")
+            raise UserError(f"{path}: index of the data in {manifest['dataroot']}, not in {dataroot}; run `{again}`")
         if not Path(manifest["dataroot"]).is_dir():
-            raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; {again} where it is now")
+            again = prepare_command(dataroot, manifest["version"], index_dir)
+            raise UserError(f"{path}: its data is no longer in {manifest['dataroot']}; run `{again}` where it is now")
         return cls(path.parent, manifest)
 
     def of_scenes(self, names: Sequence[str]) -> "FrameIndex":
@@ -221,9 +230,9 @@ class FrameIndex:
         return np.unpackbits(self._map_masks[self._rows[i]], count=int(np.prod(shape))).reshape(shape).astype(bool)
 
     def seen_objects(self) -> tuple[np.ndarray, np.ndarray]:
-        """Frame number and label, int64 (N,) each, of every box of the split that holds a LiDAR point."""
+        """Frame number and label, int64 (N,) each, of every box of the split in `FrameRecord.seen_boxes`."""
         labels, points = (self._table[name].combine_chunks() for name in ("labels", "lidar_points"))
-        seen = points.flatten().to_numpy() > 0
+        seen = points.flatten().to_numpy() != 0
         frames = np.repeat(np.arange(len(self)), np.diff(labels.offsets.to_numpy()))
         return frames[seen], labels.flatten().to_numpy()[seen].astype(np.int64)
 
@@ -244,7 +253,7 @@ class FrameIndex:
         whole = self._whole_table()
         if self.scenes is None:
             return range(len(whole))
-        return np.flatnonzero(pc.is_in(whole["scene"], pa.array(self.scenes)).to_numpy())
+        return np.flatnonzero(np.isin(whole["scene"].to_pylist(), self.scenes)).tolist()
 
     def _whole_table(self) -> pa.Table:
         return self._mapped(FRAMES, lambda path: pa.ipc.open_file(pa.memory_map(str(path))).read_all())
@@ -257,8 +266,9 @@ class FrameIndex:
         try:
             return open_file(self.folder / name)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `vexkd prepare "
-                            "--force`") from None
+            again = prepare_command(self.dataroot, self.version, self.folder.parent, "--force")
+            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `{again}`"
+                            ) from None
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
@@ -270,17 +280,28 @@ def index_folder(dataroot: Path, version: str) -> Path:
     return Path(dataroot) / "vexkd" / version
 
 
-def read_manifest(path: Path) -> dict:
-    """Read `index.json`; UserError where it is absent, damaged or of another format."""
+def prepare_command(dataroot: Path | None, version: str | None, index_dir: Path, *options: str) -> str:
+    """Write the command that makes an index in `index_dir`, to be pasted into a shell; capitals stand for unknowns."""
+    words = ["vexkd", "prepare", str(dataroot or "DATAROOT"), "--version", version or "VERSION"]
+    if dataroot is None or version is None or Path(index_dir).resolve() != index_folder(dataroot, version).resolve():
+        words += ["--index", str(index_dir)]
+    return shlex.join([*words, *options])
+
+
+def read_manifest(path: Path, again: str = "vexkd prepare") -> dict[str, Any]:
+    """Read `index.json`; UserError where it is absent, damaged or of another format.
+
+    again: command that makes it, for the UserError.
+    """
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{path}: no such index; run `vexkd prepare` first") from None
+        raise UserError(f"{path}: no such index; run `{again}` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a frame index ({error}); run `vexkd prepare --force`") from None
+        raise UserError(f"{path}: not a frame index ({error}); run `{again} --force`") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         actual = manifest.get("format") if isinstance(manifest, dict) else None
-        raise UserError(f"{path}: index format {actual}, this version reads {FORMAT}; run `vexkd prepare` again")
+        raise UserError(f"{path}: index format {actual}, this version reads {FORMAT}; run `{again}`")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Batches to learn from, loaded by processes of their own."""
+"""Loader of training batches, with processes of its own."""
 
 from functools import partial
 

@@ -1,13 +1,14 @@
-"""Bird's-eye-view masks of the six map classes from the nuScenes map expansion."""
+"""Bird's-eye-view masks of the six map classes from a map expansion of nuScenes or in its format."""
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
+import shapely
 from nuscenes.map_expansion.arcline_path_utils import discretize_lane
-from nuscenes.map_expansion.map_api import NuScenesMap
 from shapely import affinity
-from shapely.geometry import Point, box
+from shapely.geometry import LineString, Point, Polygon, box
 from shapely.geometry.base import BaseGeometry
 from shapely.strtree import STRtree
 
@@ -16,6 +17,7 @@ from vexkd_model.geometry.transforms import yaw_of
 from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID, BevGrid
 
 LAYERS_OF_CLASS = {name: (name,) for name in MAP_CLASSES} | {"divider": ("road_divider", "lane_divider")}
+OLDEST_VERSION = "1.3"  # before it, the devkit says, layers were wrong
 LINE_THICKNESS = 2  # cv2 draws three cells, 1.5 m: what every published mIoU was measured with
 
 
@@ -27,8 +29,11 @@ def expansion_path(dataroot: Path, location: str) -> Path:
 class MapRasteriser:
     """Rasteriser of one location's map on a BEV grid, cell for cell as `NuScenesMap.get_map_mask`.
 
-    The devkit's own rasteriser crashes where a divider leaves and re-enters the patch, and tests every record of
-    the town for every frame; here a spatial index finds the few that matter.
+    The devkit's own rasteriser crashes where a divider leaves and re-enters the patch, tests every record of the town
+    for every frame, and knows four towns; here a spatial index finds the few records that matter, of any location. A
+    file needs `node`, `polygon`, `line` and the layers of LAYERS_OF_CLASS; lanes only for `centrelines`.
+
+    UserError names a file that is missing or of another kind.
     """
 
     def __init__(self, dataroot: Path, location: str, grid: BevGrid = SEGMENTATION_GRID) -> None:
@@ -37,11 +42,15 @@ class MapRasteriser:
             raise UserError(f"{path}: map expansion is missing; unpack nuScenes-map-expansion into "
                             f"{path.parents[1]}")
         try:
-            town = NuScenesMap(dataroot=str(dataroot), map_name=location)
-            self._geometries = {layer: _layer_geometries(town, layer)
+            content = json.loads(path.read_text())
+            version = content.get("version", "1.0")
+            if version < OLDEST_VERSION:
+                raise ValueError(f"outdated version {version}")
+            town = _Town(content)
+            self._geometries = {layer: town.geometries(layer)
                                 for layers in LAYERS_OF_CLASS.values() for layer in layers}
-            self._lanes: list[list[dict]] = list(town.arcline_path_3.values())
-        except Exception as error:  # of any kind: the devkit checks nothing, and has no type for an old version
+            self._lanes: list[list[dict]] = list(content.get("arcline_path_3", {}).values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, shapely.GEOSException) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{path}: not a map expansion ({reason}); unpack it again") from None
         self.grid = grid
@@ -56,8 +65,10 @@ class MapRasteriser:
         return np.any([self._layer_mask(layer, global_from_base) for layer in LAYERS_OF_CLASS[name]], axis=0)
 
     def outlines(self, name: str, area: BaseGeometry) -> list[np.ndarray]:
-        """Lines and polygon outlines of one of MAP_CLASSES, cut to `area`: float64 (N, 2) each, in nuScenes' global
-        frame [m]."""
+        """Lines and polygon outlines of one of MAP_CLASSES, cut to `area`.
+
+        float64 (N, 2) each, in nuScenes' global frame [m].
+        """
         shapes = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
                   for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
         lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in shapes]
@@ -65,8 +76,10 @@ class MapRasteriser:
         return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
 
     def centrelines(self, area: BaseGeometry) -> list[np.ndarray]:
-        """Centre lines of the lanes that begin or end in `area`, one point per metre: float64 (N, 2) each, in nuScenes'
-        global frame [m]."""
+        """Centre lines of the lanes that begin or end in `area`, one point per metre.
+
+        float64 (N, 2) each, in nuScenes' global frame [m].
+        """
         ends = [(lane[0]["start_pose"][:2], lane[-1]["end_pose"][:2]) for lane in self._lanes]
         near = [lane for lane, (start, end) in zip(self._lanes, ends, strict=True)
                 if area.contains(Point(start)) or area.contains(Point(end))]
@@ -79,35 +92,56 @@ class MapRasteriser:
         cos, sin = np.cos(angle), np.sin(angle)
         patch = affinity.affine_transform(patch_in_base, [cos, -sin, sin, cos, x, y])
         # dst = R^T (p - t), then metres to cells, as one affine map
-        cells_from_global = np.array([cos, sin, -sin, cos, -cos * x - sin * y - grid.x_min, sin * x - cos * y
-                                      - grid.y_min]) / grid.cell
+        metres_from_global = [cos, sin, -sin, cos, -cos * x - sin * y - grid.x_min, sin * x - cos * y - grid.y_min]
+        cells_from_global = [value / grid.cell for value in metres_from_global]
         for i in np.sort(self._trees[layer].query(patch, predicate="intersects")):
             visible = self._geometries[layer][i].intersection(patch)
             _draw(affinity.affine_transform(visible, cells_from_global), mask)
         return mask.astype(bool)
 
 
-def _layer_geometries(town: NuScenesMap, layer: str) -> list[BaseGeometry]:
-    records = getattr(town, layer)
-    if layer.endswith("_divider"):
-        lines = (town.extract_line(record["line_token"]) for record in records)
-        return [line for line in lines if not line.is_empty]
-    if layer == "drivable_area":
-        polygons = [town.extract_polygon(token) for record in records for token in record["polygon_tokens"]]
-        return [polygon if polygon.is_valid else polygon.buffer(0) for polygon in polygons]
-    polygons = (town.extract_polygon(record["polygon_token"]) for record in records)
-    return [polygon for polygon in polygons if polygon.is_valid]
+class _Town:
+    """Geometries of a map expansion, from its records."""
+
+    def __init__(self, content: dict) -> None:
+        self.layers = content
+        self.places = {node["token"]: (node["x"], node["y"]) for node in content["node"]}
+        self.polygons = {record["token"]: record for record in content["polygon"]}
+        self.lines = {record["token"]: record for record in content["line"]}
+
+    def geometries(self, layer: str) -> list[BaseGeometry]:
+        """Lines of a divider or valid polygons of any other layer, in nuScenes' global frame [m]."""
+        records = self.layers[layer]
+        if layer.endswith("_divider"):
+            lines = (self._line(record["line_token"]) for record in records)
+            return [line for line in lines if not line.is_empty]
+        if layer == "drivable_area":
+            polygons = [self._polygon(token) for record in records for token in record["polygon_tokens"]]
+            return [polygon if polygon.is_valid else polygon.buffer(0) for polygon in polygons]
+        polygons = (self._polygon(record["polygon_token"]) for record in records)
+        return [polygon for polygon in polygons if polygon.is_valid]
+
+    def _line(self, token: str) -> LineString:
+        return LineString(self._coordinates(self.lines[token]["node_tokens"]))
+
+    def _polygon(self, token: str) -> Polygon:
+        record = self.polygons[token]
+        holes = (self._coordinates(hole["node_tokens"]) for hole in record["holes"])
+        return Polygon(self._coordinates(record["exterior_node_tokens"]), [hole for hole in holes if hole])
+
+    def _coordinates(self, nodes: list[str]) -> list[tuple[float, float]]:
+        return [self.places[token] for token in nodes]
 
 
 def _draw(geometry: BaseGeometry, mask: np.ndarray) -> None:
     """Draw a geometry by the devkit's conventions: polygons rounded to cells, holes cleared, lines truncated."""
     parts = _parts(geometry)
-    polygons = [part for part in parts if part.geom_type == "Polygon"]
-    cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], 1)
-    cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], 0)
+    polygons = [part for part in parts if isinstance(part, Polygon)]
+    cv2.fillPoly(mask, [_rounded(polygon.exterior.coords) for polygon in polygons], (1,))
+    cv2.fillPoly(mask, [_rounded(hole.coords) for polygon in polygons for hole in polygon.interiors], (0,))
     for line in parts:
-        if line.geom_type == "LineString":
-            cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, 1, LINE_THICKNESS)
+        if isinstance(line, LineString):
+            cv2.polylines(mask, [np.asarray(line.coords).astype(np.int32)], False, (1,), LINE_THICKNESS)
 
 
 def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:

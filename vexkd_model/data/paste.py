@@ -25,7 +25,9 @@ class ObjectPaster:
         self.until_epoch = epochs - settings.off_for_last_epochs
 
     def paste(self, points: np.ndarray, boxes: Boxes, rng: np.random.Generator) -> tuple[np.ndarray, Boxes]:
-        """Append objects to points (N, 5) and boxes in base_link; the frame's own points in a pasted box are removed.
+        """Append objects to points (N, 5) and boxes in base_link.
+
+        The frame's own points in a pasted box are removed.
         """
         chosen = self._chosen(boxes.labels, rng)
         chosen = chosen[_standing_free(self.database.boxes[chosen], boxes.values)]
@@ -53,7 +55,7 @@ class ObjectPaster:
         worth = self.database.counts >= self.settings.min_points
         labels = {DETECTION_CLASSES.index(name): wanted for name, wanted in self.settings.objects.items()}
         return {label: (wanted, np.flatnonzero(worth & (self.database.labels == label)))
-                for label, wanted in labels.items()}  # fmt: skip
+                for label, wanted in labels.items()}
 
 
 def _standing_free(candidates: np.ndarray, existing: np.ndarray) -> np.ndarray:

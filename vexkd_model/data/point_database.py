@@ -22,8 +22,7 @@ FRAMES_PER_JOB = 40
 class PointDatabase:
     """Boxes and points of objects k = 0 … K − 1, each in base_link of the keyframe that it was seen in.
 
-    boxes: float32 (K, 9). labels: int64 (K,). ends: int64 (K,), where each object's points end in `all_points`
-    float32 (N, 5), whose dt column tells the sweeps apart.
+    The dt column of the points tells the sweeps apart.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,18 +57,22 @@ class PointDatabase:
 
     @cached_property
     def boxes(self) -> np.ndarray:
+        """Boxes float32 (K, 9), in the order of BOX_FIELDS."""
         return np.load(self.folder / "boxes.npy", mmap_mode="r")
 
     @cached_property
     def labels(self) -> np.ndarray:
+        """Classes int64 (K,), indices into DETECTION_CLASSES."""
         return np.load(self.folder / "labels.npy", mmap_mode="r")
 
     @cached_property
     def ends(self) -> np.ndarray:
+        """Ends int64 (K,) of each object's points in `all_points`."""
         return np.load(self.folder / "ends.npy", mmap_mode="r")
 
     @cached_property
     def all_points(self) -> np.ndarray:
+        """Points float32 (N, 5) of all objects, in the order of POINT_FIELDS."""
         return np.memmap(self.folder / "points.bin", np.float32, "r").reshape(-1, len(POINT_FIELDS))
 
     def __getstate__(self) -> dict:

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from nuscenes.nuscenes import NuScenes
 
-from vexkd_model.data.file_checks import Problem, check_row
-from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, SPLITS_OF_VERSION, FrameIndex, read_manifest
+from vexkd_model.data.file_checks import Problem, check_row, without_sensors
+from vexkd_model.data.index import FORMAT, FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex, read_manifest
 from vexkd_model.data.map_masks import MapRasteriser, expansion_path
-from vexkd_model.data.tables import open_nuscenes, scene_rows, scenes_of_split, tables_digest
+from vexkd_model.data.point_counts import with_point_counts
+from vexkd_model.data.schema import SchemaTables, open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import LIDAR, split_names
+from vexkd_model.data.survey import take_inventory
+from vexkd_model.data.tables import check_lidar_is_known, scene_rows, tables_digest
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, replace_folder, whole_file, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
-from vexkd_model.types import MAP_CLASSES, SEGMENTATION_GRID
+from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID
 
 BEGUN = "begun.json"  # what the run that left a `.partial` folder wanted; no index has a file of that name
 MASK_BYTES = len(MAP_CLASSES) * SEGMENTATION_GRID.shape[0] * SEGMENTATION_GRID.shape[1] // 8
@@ -29,18 +32,20 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
             force: bool = False, workers: int = 1, skip_bad: bool = False) -> list[Path]:
     """Write the index of every split that has scenes in the dataset; return their folders.
 
+    version: name of the tables' folder, nuScenes' or another. splits: None for all of `split_names`.
+
     A split whose index was made of the same tables is kept unless `force`. An interrupted run leaves a `.partial`
     folder, from which the next one goes on. Every file is looked at; what is missing or unreadable is listed in
     `SPLIT_problems.txt`, and is an error (UserError, no index) unless skip_bad, which leaves out those files, boxes and
-    maps and counts them in the index's manifest.
+    maps and counts them in the index's manifest. A sensor without any file is no bad one: the inventory names it.
     """
-    if version not in SPLITS_OF_VERSION:
-        raise UserError(f"--version {version}: choose one of {', '.join(SPLITS_OF_VERSION)}")
     nusc = open_nuscenes(dataroot, version)
+    check_lidar_is_known(nusc)
     made_of = _made_of(dataroot, version)
     scenes_of = _scenes_of_splits(nusc, splits)
-    wanted_of = {Path(index_dir) / split: {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes]}
-                 for split, scenes in scenes_of.items()}  # fmt: skip
+    wanted_of = {Path(index_dir) / split: {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes],
+                                           "absent": _sensors_without_files(nusc, scenes)}
+                 for split, scenes in scenes_of.items()}
     if force or not all(_is_current(folder, wanted, skip_bad) for folder, wanted in wanted_of.items()):
         with locked(Path(index_dir) / ".lock",
                     f"{index_dir}: another vexkd prepare is writing it; wait for it or give another folder"):
@@ -50,17 +55,17 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
     return list(wanted_of)
 
 
-def _scenes_of_splits(nusc: NuScenes, splits: Sequence[str] | None) -> dict[str, list[dict]]:
+def _scenes_of_splits(nusc: SchemaTables, splits: Sequence[str] | None) -> dict[str, list[dict]]:
     """Scenes of each wanted split; UserError if one is empty, or without `splits`, if all of them are."""
-    by_split = {}
-    for split in splits or SPLITS_OF_VERSION[nusc.version]:
+    by_split, names = {}, split_names(Path(nusc.dataroot), nusc.version)
+    for split in splits or names:
         if scenes := scenes_of_split(nusc, split):
             by_split[split] = scenes
         elif splits:
             raise UserError(f"{nusc.dataroot}: holds no scene of split {split}")
     if not by_split:
-        raise UserError(f"{nusc.dataroot}: holds no scene of {nusc.version}'s splits "
-                        f"{', '.join(SPLITS_OF_VERSION[nusc.version])}")
+        raise UserError(f"{nusc.dataroot}: {nusc.version} holds no scene of the splits {', '.join(names)}; scenes of "
+                        "other names belong to splits of splits.json beside the tables")
     return by_split
 
 
@@ -85,11 +90,12 @@ def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
     return True
 
 
-def _write_split(nusc: NuScenes, scenes: list[dict], folder: Path, wanted: dict, workers: int, skip_bad: bool) -> None:
+def _write_split(nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: dict, workers: int,
+                 skip_bad: bool) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     _begin_or_resume(partial, wanted)
     _rasteriser.cache_clear()  # a map may have been mended since
-    jobs = _jobs(nusc, scenes, partial, wanted["has_maps"])
+    jobs = _jobs(nusc, scenes, partial, wanted["has_maps"], wanted["absent"])
     for _ in progress(in_parallel(_write_part, jobs, workers), f"prepare {wanted['split']}", len(scenes), "scenes"):
         pass
     # Sweeps belong to the keyframes on both sides, maps to many scenes: each file counts once.
@@ -102,12 +108,42 @@ def _write_split(nusc: NuScenes, scenes: list[dict], folder: Path, wanted: dict,
     frames, without_map = _merge(partial, [scene["name"] for scene in scenes], wanted["has_maps"])
     if not frames:
         raise UserError(f"{problems[0]}; no keyframe of {wanted['split']} can be read, see {report}")
-    expected = sum(scene["nbr_samples"] for scene in scenes)
-    write_json(partial / "index" / MANIFEST, {
-        **wanted, "frames": frames, "skipped_files": len(problems), "skipped_frames": expected - frames,
-        "frames_with_damaged_map": without_map})
+    expected = sum(_samples(nusc, scene) for scene in scenes)
+    manifest = {**wanted, "frames": frames, "skipped_files": len(problems), "skipped_frames": expected - frames,
+                "frames_with_damaged_map": without_map}
+    inventory = take_inventory(nusc, scenes, FrameIndex(partial / "index", manifest), wanted["absent"])
+    write_json(partial / "index" / MANIFEST, {**manifest, "inventory": asdict(inventory)})
     replace_folder(partial / "index", folder)
     shutil.rmtree(partial)
+
+
+def _sensors_without_files(nusc: SchemaTables, scenes: list[dict]) -> list[str]:
+    """List the LiDAR and the cameras of which no file of these scenes is there, as of a part of a download.
+
+    UserError where that is all of them.
+    """
+    tokens, dataroot = {scene["token"] for scene in scenes}, Path(nusc.dataroot)
+    of_scenes = {sample["token"] for sample in nusc.sample if sample["scene_token"] in tokens}
+    known = {sensor["channel"] for sensor in nusc.sensor} & {LIDAR, *CAMERAS}
+    missing, first = set(known), ""
+    for record in nusc.sample_data:
+        if not missing:
+            break
+        if record["channel"] in missing and record["sample_token"] in of_scenes:
+            if (dataroot / record["filename"]).is_file():
+                missing.remove(record["channel"])
+            first = first or record["filename"]
+    if missing == known and first:
+        raise UserError(f"{dataroot / first}: missing, like every other file of LiDAR and cameras; DATAROOT must hold "
+                        "the folders of the sensors' files")
+    return sorted(missing)
+
+
+def _samples(nusc: SchemaTables, scene: dict) -> int:
+    count, token = 0, scene["first_sample_token"]
+    while token:
+        count, token = count + 1, nusc.get("sample", token)["next"]
+    return count
 
 
 def _begin_or_resume(partial: Path, wanted: dict) -> None:
@@ -124,17 +160,23 @@ class _Job:
 
     part: Path
     rows: list[dict]
+    problems: list[Problem]
     dataroot: Path
     version: str
     has_maps: bool
+    has_lidar: bool
 
 
-def _jobs(nusc: NuScenes, scenes: list[dict], partial: Path, has_maps: bool) -> Iterator[_Job | None]:
+def _jobs(nusc: SchemaTables, scenes: list[dict], partial: Path, has_maps: bool,
+          absent: list[str]) -> Iterator[_Job | None]:
     """Jobs of the scenes, in order; None for one that an interrupted run has finished without problems."""
     for scene in scenes:
-        done = _part_path(partial, scene["name"]).is_file() and not _part(partial, scene["name"])[1]
-        yield None if done else _Job(_part_path(partial, scene["name"]), scene_rows(nusc, scene), Path(nusc.dataroot),
-                                     nusc.version, has_maps)  # fmt: skip
+        if _part_path(partial, scene["name"]).is_file() and not _part(partial, scene["name"])[1]:
+            yield None
+            continue
+        rows, problems = scene_rows(nusc, scene)
+        yield _Job(_part_path(partial, scene["name"]), [without_sensors(row, absent) for row in rows], problems,
+                   Path(nusc.dataroot), nusc.version, has_maps, LIDAR not in absent)
 
 
 def _part_path(partial: Path, scene: str) -> Path:
@@ -145,10 +187,10 @@ def _write_part(job: _Job | None) -> None:
     """Check a scene's files, draw its map masks, write both; the Arrow file comes last, with the problems."""
     if job is None:
         return
-    checked = [check_row(row, job.dataroot, job.version) for row in job.rows]
-    rows = [row for row, _ in checked if row is not None]
-    problems = [problem for _, of_row in checked for problem in of_row]
-    town = _rasteriser(job.dataroot, job.rows[0]["location"]) if job.has_maps else None
+    checked = [check_row(row, job.dataroot, job.version, job.has_lidar) for row in job.rows]
+    rows = [with_point_counts(row, job.dataroot, job.has_lidar) for row, _ in checked if row is not None]
+    problems = [*job.problems, *(problem for _, of_row in checked for problem in of_row)]
+    town = _rasteriser(job.dataroot, job.rows[0]["location"]) if job.has_maps and job.rows else None
     if isinstance(town, Problem):
         problems.append(town)
     if job.has_maps:
@@ -168,7 +210,7 @@ def _rasteriser(dataroot: Path, location: str) -> MapRasteriser | Problem:
         return Problem(path, str(error).removeprefix(f"{path}: "))
 
 
-def _packed_masks(town: MapRasteriser | Problem, rows: list[dict]) -> np.ndarray:
+def _packed_masks(town: MapRasteriser | Problem | None, rows: list[dict]) -> np.ndarray:
     """Packed map masks uint8 (len(rows), MASK_BYTES); zeros if the town's map cannot be read."""
     masks = np.zeros((len(rows), MASK_BYTES), np.uint8)
     if isinstance(town, MapRasteriser):

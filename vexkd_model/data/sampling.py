@@ -30,6 +30,7 @@ class EpochSampler(Sampler[Draw]):
         self.frames, self.seed, self.epoch = frames, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -56,6 +57,7 @@ class ClassBalancedSampler(Sampler[Draw]):
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -77,6 +79,7 @@ class ShardSampler(Sampler[Draw]):
         self.draws, self.shard = draws, shard
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order is drawn next."""
         self.draws.set_epoch(epoch)
 
     def __len__(self) -> int:

@@ -9,7 +9,9 @@ import numpy as np
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 
-POINT_BYTES = 20  # five float32
+COLUMNS = (5, 4)  # of float32, in nuScenes' LiDAR files and in KITTI's
+INTENSITY = 3  # column
+HEAD_BYTES = 1 << 16  # thousands of points, which tell the columns apart
 INTERVAL_TOLERANCE = 0.75  # a sweep at 20 Hz comes up to a quarter of a turn early and still counts at 10 Hz
 EGO_HALF_SIZE_M = 1.0  # returns from the own roof: |x| and |y| below this in the sensor frame
 
@@ -30,14 +32,49 @@ class Sweep:
 
 
 def read_lidar_file(path: Path) -> np.ndarray:
-    """Read a nuScenes `.pcd.bin`: float32 (N, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring."""
+    """Read a LiDAR file of float32 rows: nuScenes' `.pcd.bin` of five columns, or KITTI's `.bin` of four.
+
+    Returns float32 (N, 5): x, y, z [m] in the sensor frame, intensity 0 … 255 with 0 for one that is not a number, and
+    ring, 0 where the file has none. UserError for a file that cannot be read or does not end with a whole point.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: LiDAR file cannot be read ({error.strerror}); complete the download") from None
-    if len(content) % POINT_BYTES:
+    columns = lidar_columns(content[:HEAD_BYTES], len(content))
+    if columns is None:
         raise UserError(f"{path}: truncated LiDAR file, {len(content)} bytes are not whole points; download it again")
-    return np.frombuffer(content, np.float32).reshape(-1, 5)
+    points = np.frombuffer(content, np.float32).reshape(-1, columns)
+    unknown = np.isnan(points[:, INTENSITY])
+    if columns == COLUMNS[0] and not unknown.any():
+        return points
+    whole = np.zeros((len(points), COLUMNS[0]), np.float32)
+    whole[:, :columns] = points
+    whole[unknown, INTENSITY] = 0
+    return whole
+
+
+def lidar_columns(head: bytes, size: int) -> int | None:
+    """Number of columns, 5 or 4, of a LiDAR file of `size` bytes; None for one that does not end with a whole point.
+
+    head: its first HEAD_BYTES, or all of it. The size alone does not tell them apart: a cut file of fives may be whole
+    fours, and a fifth of all files of fours are whole fives. Read with the wrong number, the column of intensity mixes
+    all columns, so that it has negative values.
+    """
+    possible = [columns for columns in COLUMNS if size % (columns * 4) == 0]
+    values = np.frombuffer(head[: len(head) // 4 * 4], np.float32)
+    right = [columns for columns in possible if not (_rows(values, columns)[:, INTENSITY] < 0).any()]
+    if len(right) == 2 and len(values):
+        ring = _rows(values, COLUMNS[0])[:, COLUMNS[0] - 1]
+        right = right if np.array_equal(ring, np.rint(ring)) else right[::-1]
+    if right:
+        return right[0]
+    # Intensities that are negative after all.
+    return COLUMNS[0] if COLUMNS[0] in possible else None
+
+
+def _rows(values: np.ndarray, columns: int) -> np.ndarray:
+    return values[: len(values) // columns * columns].reshape(-1, columns)
 
 
 def spaced(stamps_ns: Sequence[int], sweeps: int, interval: float | None) -> list[int]:

@@ -2,51 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes
 
+from vexkd_model.data.file_checks import Problem
+from vexkd_model.data.splits import LIDAR, NAMES
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.boxes import values_from_nuscenes
 from vexkd_model.geometry.transforms import inverse, matrix_from_pose
 from vexkd_model.types import ATTRIBUTE_NAMES, CAMERAS, DETECTION_CLASSES
 
 SWEEPS = 10  # the most that any published student reads
-LIDAR = "LIDAR_TOP"
 CHUNK = 1 << 20  # bytes
-
-
-def open_nuscenes(dataroot: Path, version: str) -> NuScenes:
-    """Open the devkit's tables; UserError names what is missing."""
-    folder = Path(dataroot) / version
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; DATAROOT must hold the nuScenes tables of --version {version}")
-    try:
-        return NuScenes(version=version, dataroot=str(dataroot), verbose=False)
-    except (FileNotFoundError, AssertionError, json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise UserError(f"{folder}: not a complete nuScenes dataset ({error})") from None
-
-
-def scenes_of_split(nusc: NuScenes, split: str) -> list[dict]:
-    """List the dataset's scenes of an official split, in official order; UserError for another name."""
-    official = create_splits_scenes()
-    if split not in official:
-        raise UserError(f"--split {split}: no official split of that name; there are {', '.join(official)}")
-    present = {scene["name"]: scene for scene in nusc.scene}
-    return [present[name] for name in official[split] if name in present]
-
-
-def keep_scenes(nusc: NuScenes, names: Collection[str]) -> None:
-    """Limit `nusc` to the samples of these scenes, so that the devkit, which knows no smaller unit, scores part of a
-    split."""
-    tokens = {scene["token"] for scene in nusc.scene if scene["name"] in names}
-    nusc.sample = [sample for sample in nusc.sample if sample["scene_token"] in tokens]
-    # By which `get` finds a record.
-    nusc._token2ind["sample"] = {sample["token"]: i for i, sample in enumerate(nusc.sample)}
 
 
 def tables_digest(dataroot: Path, version: str) -> str:
@@ -60,22 +30,39 @@ def tables_digest(dataroot: Path, version: str) -> str:
     return digest.hexdigest()
 
 
-def scene_rows(nusc: NuScenes, scene: dict) -> list[dict]:
+def scene_rows(nusc: NuScenes, scene: dict) -> tuple[list[dict], list[Problem]]:
     """Make one row of the frame index per keyframe of a scene, in time order, without looking at any file.
 
+    Also return the problems of keyframes without a LiDAR sweep, which are left out, and of a scene without any.
     annotation_token: no column of the index; it names a box in which something is wrong.
     """
-    rows, token = [], scene["first_sample_token"]
+    tables = Path(nusc.dataroot) / nusc.version
+    rows, problems, token = [], [], scene["first_sample_token"]
     try:
         location = nusc.get("log", scene["log_token"])["location"]
         while token:
             sample = nusc.get("sample", token)
-            rows.append({"token": token, "scene": scene["name"], "location": location, **_frame_columns(nusc, sample)})
+            if LIDAR in sample["data"]:
+                rows.append({"token": token, "scene": scene["name"], "location": location,
+                             **_frame_columns(nusc, sample)})
+            else:
+                problems.append(Problem(str(tables / "sample_data.json"), f"sample {token} has no keyframe of {LIDAR}"))
             token = sample["next"]
     except KeyError as error:
-        raise UserError(f"{Path(nusc.dataroot) / nusc.version}: {scene['name']}: the tables hold no {error}; unpack "
-                        "them again") from None
-    return rows
+        raise UserError(f"{tables}: {scene['name']}: the tables hold no {error}; unpack them again") from None
+    if not rows and not problems:
+        problems.append(Problem(str(tables / "scene.json"), f"{scene['name']} has no sample"))
+    return rows, problems
+
+
+def check_lidar_is_known(nusc: NuScenes) -> None:
+    """Raise UserError where no sensor of the tables is the LiDAR, whose stamps and poses are those of the frames."""
+    channels = {sensor["channel"]: sensor["modality"] for sensor in nusc.sensor}
+    if LIDAR not in channels:
+        lidars = [name for name, modality in channels.items() if modality == "lidar"]
+        example = json.dumps({"sensors": {lidars[0] if lidars else "NAME": LIDAR}})
+        raise UserError(f"{Path(nusc.dataroot) / nusc.version / 'sensor.json'}: no {LIDAR}, only "
+                        f"{', '.join(sorted(channels))}; say which one it is in {NAMES} beside it, {example}")
 
 
 def _frame_columns(nusc: NuScenes, sample: dict) -> dict:
@@ -83,7 +70,7 @@ def _frame_columns(nusc: NuScenes, sample: dict) -> dict:
     sweeps = _sweeps(nusc, keyframe)
     base_from_global = inverse(np.reshape(sweeps["odom_from_base"][0], (4, 4)))
     return {"stamp_ns": keyframe["timestamp"] * 1000, **sweeps, **_cameras(nusc, sample),
-            **_boxes(nusc, sample, base_from_global)}  # fmt: skip
+            **_boxes(nusc, sample, base_from_global)}
 
 
 def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
@@ -121,7 +108,8 @@ def _placed(nusc: NuScenes, record: dict) -> tuple[np.ndarray, np.ndarray]:
     """Flattened base_from_sensor and odom_from_base of a sample_data record: float64 (16,) each."""
     sensor = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
     pose = nusc.get("ego_pose", record["ego_pose_token"])
-    return tuple(matrix_from_pose(some["translation"], some["rotation"]).ravel() for some in (sensor, pose))
+    return (matrix_from_pose(sensor["translation"], sensor["rotation"]).ravel(),
+            matrix_from_pose(pose["translation"], pose["rotation"]).ravel())
 
 
 def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[str, list | np.ndarray]:
@@ -129,18 +117,18 @@ def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[s
     names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
              for token in sample["anns"]}
     annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
-    values = values_from_nuscenes(
-        base_from_global, *([annotation[key] for annotation in annotations]
-                            for key in ("translation", "size", "rotation")),
-        np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3)))
-    up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], annotation["rotation"])[:3, 2]
-          for annotation in annotations]
+    centres, sizes, rotations = (np.array([annotation[key] for annotation in annotations])
+                                 for key in ("translation", "size", "rotation"))
+    velocities = np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3))
+    with np.errstate(invalid="ignore"):  # quaternions of zeros become NaN, which `check_row` reports
+        values = values_from_nuscenes(base_from_global, centres, sizes, rotations, velocities)
+        up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], rotation)[:3, 2] for rotation in rotations]
     return {"boxes": values.astype(np.float32).ravel(), "box_up": np.array(up, np.float32).ravel(),
             "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
             "attributes": [_attribute(nusc, annotation) for annotation in annotations],
             "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations],
             "radar_points": [annotation["num_radar_pts"] for annotation in annotations],
-            "annotation_token": [annotation["token"] for annotation in annotations]}  # fmt: skip
+            "annotation_token": [annotation["token"] for annotation in annotations]}
 
 
 def _attribute(nusc: NuScenes, annotation: dict) -> int:

@@ -1,6 +1,7 @@
 """Card and configuration of a student package, which describe a student without loading its weights."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:
     """Read the configuration and card of a package. UserError names the file and key of whatever does not hold."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such student package; `vexkd export RUN {folder}` makes one")
+        raise UserError(f"{folder}: no such student package; `vexkd export RUN {shlex.quote(str(folder))}` makes one")
     card = _read_card(folder / CARD)
     text = read_verified(folder / CONFIG, card.config_sha256, "config_sha256")
     try:

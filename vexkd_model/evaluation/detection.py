@@ -1,23 +1,32 @@
 """Official nuScenes detection metrics: predictions in base_link → submission → the unmodified devkit's figures."""
 
 import contextlib
+import copy
 import io
+import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.common.loaders import add_center_dist, filter_eval_boxes, get_samples_of_scenes, load_gt
+from nuscenes.eval.common.loaders import (
+    add_center_dist,
+    filter_eval_boxes,
+    get_samples_of_scenes,
+    load_gt_of_sample_tokens,
+    load_prediction,
+)
 from nuscenes.eval.detection.constants import TP_METRICS
-from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
+from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig, DetectionMetrics
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.nuscenes import NuScenes
 
-from vexkd_model.data.tables import keep_scenes, open_nuscenes, scenes_of_split
+from vexkd_model.data.schema import open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import SPLITS, SPLITS_OF_VERSION, own_splits
 from vexkd_model.errors import UserError
-from vexkd_model.files import write_json
+from vexkd_model.files import whole_file, write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values
 from vexkd_model.types import DETECTION_CLASSES, Prediction
 
@@ -88,43 +97,51 @@ def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str,
 
 
 def score_submission(dataroot: Path, version: str, split: str, document: dict, work_dir: Path, unreadable: int = 0,
-                     scenes: Collection[str] | None = None) -> DetectionResult | None:
-    """Score a submission on every sample of an official split; the devkit prints nothing. None without annotations.
+                     scenes: Collection[str] | None = None, kept: Path | None = None) -> DetectionResult | None:
+    """Score a submission on every sample of a split; the devkit prints nothing. None without annotations.
 
-    `work_dir` is made where absent and receives `submission.json`. unreadable: so many samples may be missing, and
-    count as samples without detections. scenes: score these scenes of the split alone; any number up to `unreadable` of
-    their samples may then be missing.
-    UserError: more samples of the split without a prediction, predictions of other samples, a split that the dataset's
-    version does not have.
+    The submission that is scored holds every sample of the split, and has passed the devkit's own checks. `work_dir` is
+    made where absent and receives it as `submission.json`; kept: another place to write it to.
+    unreadable: so many samples may be missing, and count as samples without detections. scenes: score these scenes of
+    the split alone; any number up to `unreadable` of their samples may then be missing.
+    UserError: more samples of the split without a prediction, predictions of other samples, a submission that the
+    devkit does not take, a split that the dataset does not have.
     """
     nusc = open_nuscenes(dataroot, version)
-    if scenes is not None:
-        keep_scenes(nusc, scenes)
-    tokens = _split_tokens(nusc, split)
-    results = document["results"]
-    missing = [token for token in tokens if token not in results]
+    official = SPLITS_OF_VERSION.get(version, (split,))
+    if split not in (*official, *own_splits(dataroot, version)):
+        raise UserError(f"{dataroot}: {version} cannot be scored on split {split!r}; choose one of "
+                        f"{', '.join(official)}")
+    names = [scene["name"] for scene in scenes_of_split(nusc, split) if scenes is None or scene["name"] in scenes]
+    tokens = get_samples_of_scenes(names, nusc)
+    if not tokens:
+        raise UserError(f"{nusc.dataroot}: {nusc.version} holds no sample of split {split!r}")
+    missing = [token for token in tokens if token not in document["results"]]
     if scenes is not None:
         unreadable = min(unreadable, len(missing))
     if len(missing) == unreadable:
-        results = {**results, **{token: [] for token in missing}}
-    _check_complete(results.keys(), tokens, split)
+        document = {**document, "results": {**document["results"], **{token: [] for token in missing}}}
+    _check_complete(document["results"].keys(), tokens, split)
+    config = config_factory("detection_cvpr_2019")
+    assert isinstance(config, DetectionConfig)
+    path = Path(work_dir) / "submission.json"
+    write_json(path, document)
+    _check_official(path, config)
+    if kept is not None:
+        with whole_file(kept) as partial:
+            shutil.copyfile(path, partial)
     if not nusc.sample_annotation:
         return None
     note = f"{unreadable} keyframes could not be read and count as empty" if unreadable else ""
-    path = Path(work_dir) / "submission.json"
-    write_json(path, {**document, "results": results})
-    config = config_factory("detection_cvpr_2019")
-    assert isinstance(config, DetectionConfig)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            counted = _counted_ground_truth(nusc, split, config)
+            counted = _counted_ground_truth(nusc, tokens, config)
             # The devkit cannot tell the box type of an empty set and raises; the figures are known all the same.
-            if not any(results.values()):
+            if not any(document["results"].values()):
                 return _zero_result(counted, len(tokens), "no detections at all")
             if not counted:
                 return _zero_result(counted, len(tokens), "no ground truth in range in this split")
-            official = DetectionEval(nusc, config, str(path), split, str(work_dir), verbose=False)
-            metrics, _ = official.evaluate()
+            metrics = _official_metrics(nusc, names, config, path)
     except (AssertionError, ValueError) as error:
         raise UserError(f"{dataroot}: {version} cannot be scored on split {split!r} ({error})") from error
     return DetectionResult(
@@ -138,9 +155,26 @@ def score_submission(dataroot: Path, version: str, split: str, document: dict, w
     )
 
 
-def _counted_ground_truth(nusc: NuScenes, split: str, config: DetectionConfig) -> Counter[str]:
+def _check_official(path: Path, config: DetectionConfig) -> None:
+    """Raise UserError for a submission that the devkit's loader refuses, as nuScenes' server would."""
+    try:
+        load_prediction(str(path), config.max_boxes_per_sample, DetectionBox)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: the official validator refuses the detections ({error})") from None
+
+
+def _official_metrics(nusc: NuScenes, scenes: Sequence[str], config: DetectionConfig, path: Path) -> DetectionMetrics:
+    """Run the devkit on these scenes alone, as a split of its `splits.json`, which it looks for beside the tables."""
+    write_json(path.parent / nusc.version / SPLITS, {"scored": scenes})
+    beside = copy.copy(nusc)
+    beside.dataroot = str(path.parent)
+    metrics, _ = DetectionEval(beside, config, str(path), "scored", str(path.parent), verbose=False).evaluate()
+    return metrics
+
+
+def _counted_ground_truth(nusc: NuScenes, tokens: list[str], config: DetectionConfig) -> Counter[str]:
     """Count the boxes of each class that the devkit counts: in range, with LiDAR or radar points."""
-    boxes = load_gt(nusc, split, DetectionBox)
+    boxes = load_gt_of_sample_tokens(nusc, tokens, DetectionBox)
     if boxes.all:
         boxes = filter_eval_boxes(nusc, add_center_dist(nusc, boxes), dict(config.class_range))
     return Counter(box.detection_name for box in boxes.all)
@@ -164,13 +198,6 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
         for translation, size, rotation, velocity, name, score, is_moving in zip(
             *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True)
     ]  # fmt: skip
-
-
-def _split_tokens(nusc: NuScenes, split: str) -> list[str]:
-    tokens = get_samples_of_scenes([scene["name"] for scene in scenes_of_split(nusc, split)], nusc)
-    if not tokens:
-        raise UserError(f"{nusc.dataroot}: {nusc.version} holds no sample of split {split!r}")
-    return tokens
 
 
 def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> None:

@@ -11,7 +11,6 @@ from vexkd_model.data.missing_sensor import Sensor, check_droppable, without_sen
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
 from vexkd_model.evaluation.map_iou import MapIou, MapResult
-from vexkd_model.files import write_json
 from vexkd_model.progress import progress
 from vexkd_model.types import Prediction
 
@@ -53,19 +52,17 @@ def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission
     """Score predictions for the frames of an index, whoever made them; every token of the index must be there.
 
     submission_file: also written, in the format that nuScenes' evaluation server takes. Keyframes that the index leaves
-    out (`vexkd prepare --skip-bad`) count as frames without detections. detects: whether the model has a head for them.
-    sensors: lidar, camera or both, which the submission states.
+    out (`vexkd prepare --skip-bad`) count as frames without detections, and stand in it as such. detects: whether the
+    model has a head for them. sensors: lidar, camera or both, which the submission states.
     """
     records = (index[i] for i in range(len(index)))
     iou, poses = MapIou(), {record.token: record.global_from_base for record in records}
     document = submission(_counting_maps(predictions, index, iou), poses, sensors)
-    if submission_file:
-        write_json(submission_file, document)
     maps, detection = iou.result(), None
     if detects:
         with tempfile.TemporaryDirectory() as work_dir:
             detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
-                                         unreadable=index.skipped_frames, scenes=index.scenes)
+                                         unreadable=index.skipped_frames, scenes=index.scenes, kept=submission_file)
     return SplitResult(detection, maps if maps.samples else None, index.scenes)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from vexkd_model.data.index import MANIFEST, FrameIndex
+from vexkd_model.data.index import MANIFEST, FrameIndex, prepare_command
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (
     INK,
@@ -77,7 +77,8 @@ def prepared_splits(index_dir: Path) -> list[str]:
     """List the splits whose indices lie in the folder; UserError if there is none."""
     splits = sorted(path.parent.name for path in Path(index_dir).glob(f"*/{MANIFEST}"))
     if not splits:
-        raise UserError(f"{index_dir}: no split of the dataset is prepared; run `vexkd prepare` first")
+        command = prepare_command(None, None, index_dir)
+        raise UserError(f"{index_dir}: no split of the dataset is prepared; run `{command}` first")
     return splits
 
 

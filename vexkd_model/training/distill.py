@@ -6,6 +6,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.criterion import build_criterion
 from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.requirements import check_evaluable, check_trainable
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache, check_cacheable
@@ -26,7 +27,9 @@ def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Pat
 
     teacher_from: its run or package. cache: folder for its maps, which are then computed once.
     """
+    check_trainable(config, index)
     model, teacher_config = load_trained(teacher_from)
+    check_evaluable(teacher_config, index, predictions_alone=True)  # its sensors; targets are the student's
     settings, identity = check_pairing(config, teacher_config), fingerprint(model)
     maps = None
     if cache is not None and settings.asks_teacher:

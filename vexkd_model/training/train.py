@@ -9,6 +9,7 @@ from torch import Tensor
 from vexkd_model.camera.build import load_pretrained
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.requirements import check_trainable
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevModel, build_model
@@ -26,6 +27,7 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
     interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; see
     `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
     """
+    check_trainable(config, index)
     config = config.model_copy(update={"distillation": None})
     initial = load_package(weights)[0].state_dict() if weights else None
     trainer = build_trainer(config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=False))

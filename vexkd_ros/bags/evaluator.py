@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from vexkd_model.command import make_parser, run_command
-from vexkd_model.data.index import SPLITS_OF_VERSION, FrameIndex, index_folder
+from vexkd_model.data.index import FrameIndex, index_folder
+from vexkd_model.data.splits import split_names
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import latency_table, metrics_table
@@ -156,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("vexkd-bag-evaluator", HELP, EXAMPLE)
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="bag folder; several with --student")
     parser.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
-    parser.add_argument("--version", required=True, help="v1.0-mini or v1.0-trainval")
-    parser.add_argument("--split", help="official split (default: mini_val or val)")
+    parser.add_argument("--version", required=True, help="folder of the tables: v1.0-mini, v1.0-trainval, …")
+    parser.add_argument("--split", help="split (default: the last one, mini_val or val)")
     parser.add_argument("--scenes", help="score these scenes of the split alone: scene-0103,scene-0916")
     parser.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
@@ -178,8 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("one BAG of what a node published, or --student")
         set_up_process()
         index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
-        split = arguments.split or SPLITS_OF_VERSION.get(arguments.version, ("val",))[-1]
-        index = FrameIndex.open(index_dir, split)
+        split = arguments.split or split_names(arguments.dataroot, arguments.version)[-1]
+        index = FrameIndex.open(index_dir, split, arguments.dataroot, arguments.version)
         if arguments.scenes:
             index = index.of_scenes(arguments.scenes.split(","))
         if arguments.student:

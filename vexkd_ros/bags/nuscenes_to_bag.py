@@ -10,14 +10,15 @@ from nuscenes.nuscenes import NuScenes
 
 from vexkd_model.command import existing_folder, make_parser, names, positive_int, run_command, seconds
 from vexkd_model.data.map_masks import expansion_path
-from vexkd_model.data.tables import open_nuscenes, scenes_of_split
+from vexkd_model.data.schema import open_nuscenes, scenes_of_split
+from vexkd_model.data.splits import NAMES
 from vexkd_model.errors import UserError
 from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_ros.bags.reading import MANIFEST, is_complete
 from vexkd_ros.bags.scene.can_bus import can_bus_folder
-from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection
+from vexkd_ros.bags.scene.selection import CAN_TOPICS, Selection, check_selection, sensor_topics
 from vexkd_ros.bags.scene.tables import SceneRecord, read_scene
 from vexkd_ros.bags.scene.topics import GROUND_TRUTH_MAPS, MAP_MARKERS
 from vexkd_ros.bags.scene_bag import SceneBag, bag_record, check_kept, write_scene_bag
@@ -132,6 +133,10 @@ def _few(names: Iterable[str]) -> str:
 def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selection) -> None:
     """Print a line on each expansion that the dataset lacks and a selected topic would need."""
     dataroot = Path(nusc.dataroot)
+    others = sorted({sensor["channel"] for sensor in nusc.sensor if not sensor_topics(sensor["channel"])})
+    if others:
+        print(f"{', '.join(others)}: left out; {dataroot / nusc.version / NAMES} can say which of nuScenes' sensors "
+              "it is", file=sys.stderr)
     if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
         print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)
     if any(map(selection.wants, (MAP_MARKERS, *GROUND_TRUTH_MAPS))):
@@ -148,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="folder for the bags")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--scenes", type=names, help="scene-0103,scene-0916 (default: all)")
-    which.add_argument("--split", help="official split: mini_train, mini_val, train, val")
+    which.add_argument("--split", help="split of splits.json beside the tables or of nuScenes")
     parser.add_argument("--topics", type=names, default=Selection.topics, metavar="PATTERNS",
                         help="only these, '/lidar/points,/tf*,/cam_*' (default: all)")
     parser.add_argument("--sensors", type=names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")

@@ -118,7 +118,7 @@ def test_a_wrong_row_is_one_line_that_names_it(plan_values, written, i, changed,
 
 
 @pytest.mark.parametrize(("changed", "named"), [
-    ({"version": "v2"}, "version: Input should be 'v1.0-mini', 'v1.0-trainval' or 'v1.0-test'"),
+    ({"version": "v2"}, "v2: no such folder; --version is its name"),
     ({"seeds": [-1]}, "seeds.0"), ({"rows": []}, "rows"), ({"rows": ["plain"]}, "rows.0.trained"),
     ({"baseline": "nobody"}, "baseline nobody: is no row"), ({"speed": 1}, "speed: unknown key"),
 ])  # fmt: skip

@@ -229,13 +229,22 @@ def test_an_index_of_another_version_or_of_moved_data_is_refused(tmp_path):
 @pytest.mark.parametrize(("damage", "expected"), [
     (lambda root: shutil.rmtree(root / "v1.0-mini"), "no such folder"),
     (lambda root: (root / "v1.0-mini" / "sample.json").unlink(), "v1.0-mini.*sample.json"),
-    (lambda root: (root / "v1.0-mini" / "sample.json").write_text("["), "v1.0-mini: not a complete"),
+    (lambda root: (root / "v1.0-mini" / "sample.json").write_text("["), r"sample\.json: not a table"),
+    (lambda root: (root / "v1.0-mini" / "sample.json").write_text("{}"), r"sample\.json: not a table"),
     (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").unlink(), "scene-0103-0-0.*missing"),
     (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").write_bytes(b"1234567"), "truncated"),
     (lambda root: next((root / "maps" / "expansion").iterdir()).unlink(), "map expansion is missing"),
     (lambda root: next((root / "maps" / "expansion").iterdir()).write_text("{"), "not a map expansion"),
-    (lambda root: next((root / "maps").glob("*.png")).unlink(), "v1.0-mini: not a complete"),
     (lambda root: (root / "v1.0-mini" / "ego_pose.json").write_text("[]"), "scene-0103: the tables hold no"),
+    (lambda root: (root / "v1.0-mini" / "sensor.json").write_text("[]"), "the tables refer to 'lidar', which"),
+    (lambda root: change_table(root, "sample_data", lambda rows: rows[3].pop("prev")), r"sample_data\.json: .*no prev"),
+    (lambda root: change_table(root, "sample_annotation", lambda rows: rows[1].pop("num_lidar_pts")),
+     r"sample_annotation\.json: record scene-0103-1-0 has no num_lidar_pts; write -1"),
+    (lambda root: change_table(root, "scene", lambda rows: rows[0].update(first_sample_token="")),
+     r"scene\.json: scene-0103 has no sample"),
+    (lambda root: change_table(root, "sample_data", lambda rows: rows[2].update(is_key_frame=False)),
+     r"sample_data\.json: sample scene-0103-0 has no keyframe of LIDAR_TOP"),
+    (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "missing, like every other file"),
 ])  # fmt: skip
 def test_a_damaged_dataset_is_one_line_that_names_the_file(tmp_path, damage, expected):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})

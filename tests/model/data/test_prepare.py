@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import pytest
 from support.clock import wait_for
 from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
 
+from vexkd_model.cli import main
 from vexkd_model.data.file_checks import check_row
-from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.prepare import prepare
 from vexkd_model.errors import UserError
 from vexkd_model.figures.scene import prepared_splits
@@ -36,7 +38,7 @@ def test_an_interrupted_run_leaves_no_index_and_the_next_run_completes(tiny_data
         with pytest.raises(KeyboardInterrupt):
             prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"])
     for name in ("mini_val", "mini_val.partial"):
-        with pytest.raises(UserError, match="no such index; run `vexkd prepare`"):
+        with pytest.raises(UserError, match="no such index; run `vexkd prepare DATAROOT "):
             FrameIndex.open(tmp_path, name)
     with pytest.raises(UserError, match="no split of the dataset is prepared"):
         prepared_splits(tmp_path)
@@ -73,6 +75,16 @@ def test_several_processes_write_the_same_index(tiny_dataroot, tiny_index_dir, t
     prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_train"], workers=2)
     for name in ("frames.arrow", "map_masks.npy", "index.json"):
         assert (tmp_path / "mini_train" / name).read_bytes() == (tiny_index_dir / "mini_train" / name).read_bytes()
+
+
+def test_the_command_that_an_error_prints_works_when_pasted(tmp_path):
+    root = write_tiny_nuscenes(tmp_path / "my data", {"scene-0103": 1}, cameras=())
+    for index_dir in (index_folder(root, "v1.0-mini"), tmp_path / "an index"):
+        with pytest.raises(UserError, match=r"no such index; run `(.*)` first") as error:
+            FrameIndex.open(index_dir, "mini_val", root, "v1.0-mini")
+        program, *arguments = shlex.split(str(error.value).split("`")[1])
+        assert program == "vexkd" and main(arguments) == 0
+        assert len(FrameIndex.open(index_dir, "mini_val", root, "v1.0-mini")) == 1
 
 
 def test_no_process_at_all_is_refused(tiny_dataroot, tmp_path):
@@ -162,8 +174,8 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_i
 
 
 @pytest.mark.parametrize(("version", "splits", "expected"), [
-    ("v1.0-maxi", None, "v1.0-maxi.*choose one of"),
-    ("v1.0-mini", ["winter"], "winter.*no official split"),
+    ("v1.0-maxi", None, "v1.0-maxi: no such folder; .*choose one of v1.0-mini$"),
+    ("v1.0-mini", ["winter"], "winter: no split of that name; there are"),
     ("v1.0-mini", ["test"], "no scene of split test"),
 ])  # fmt: skip
 def test_a_wrong_version_or_split_is_named(tiny_dataroot, tmp_path, version, splits, expected):

@@ -178,12 +178,21 @@ def test_a_split_of_another_version_is_one_clear_error(tiny_index, tmp_path):
         document = submission(predictions, poses, ["lidar"])
         return score_submission(tiny_index.dataroot, "v1.0-mini", split, document, tmp_path)
 
-    with pytest.raises(UserError, match=r"no sample of split 'test'"):
+    with pytest.raises(UserError, match=r"v1.0-mini cannot be scored on split 'test'"):
         empty([], "test")
     with pytest.raises(UserError, match=r"v1.0-mini cannot be scored on split 'val'"):
         empty(["scene-0103-0", "scene-0103-1"], "val")
-    with pytest.raises(UserError, match=r"summer.*no official split"):
+    with pytest.raises(UserError, match=r"split 'summer'; choose one of mini_train, mini_val"):
         empty([], "summer")
+
+
+def test_a_submission_that_the_official_validator_refuses_is_not_kept(tiny_index, records, tmp_path):
+    document = submission([prediction(record.token, *perfect(record)) for record in records],
+                          {record.token: record.global_from_base for record in records}, ["lidar"])
+    document["results"][records[0].token][0]["attribute_name"] = "vehicle.flying"
+    with pytest.raises(UserError, match=r"official validator refuses .*vehicle\.flying"):
+        score_submission(tiny_index.dataroot, "v1.0-mini", "mini_train", document, tmp_path, kept=tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 def test_the_result_is_plain_json(score, records):

@@ -23,7 +23,9 @@ def test_keyframes_that_cannot_be_read_count_as_frames_without_detections(tmp_pa
     prepare(root, "v1.0-mini", tmp_path / "index", skip_bad=True)
     index = FrameIndex.open(tmp_path / "index", "mini_val")
     index.has_maps = False  # these predictions have a grid of their own
-    detection = score_split(of_all_frames(index), index).detection
+    kept = tmp_path / "kept.json"
+    detection = score_split(of_all_frames(index), index, kept).detection
+    assert [bool(boxes) for boxes in json.loads(kept.read_text())["results"].values()] == [True, False]
     assert detection.samples == 2 and "1 keyframes could not be read" in detection.note
     assert detection.class_ap["pedestrian"] == pytest.approx(0.5, abs=0.06)  # every second one is found, none is wrong
     with pytest.raises(UserError, match="no prediction"):

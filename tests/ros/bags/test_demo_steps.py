@@ -76,9 +76,9 @@ def test_the_split_is_the_one_that_has_scenes(dataset: Dataset, keyframe_dataroo
     assert split_with_scenes(Dataset(keyframe_dataroot, "v1.0-mini")) == "mini_train"
 
 
-def test_a_version_without_official_splits_is_one_line(dataset: Dataset) -> None:
+def test_a_version_without_splits_is_one_line(dataset: Dataset) -> None:
     (dataset.dataroot / "v1.0-mini").rename(dataset.dataroot / "my-own")
-    with pytest.raises(UserError, match=r"no scene of an official split of my-own; --version must be one of v1\.0-"):
+    with pytest.raises(UserError, match=r"my-own/splits\.json: no such file, and --version my-own is none of v1\.0-"):
         split_with_scenes(Dataset(dataset.dataroot, "my-own"))
 
 

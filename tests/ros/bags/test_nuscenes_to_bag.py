@@ -15,6 +15,7 @@ from pyquaternion import Quaternion
 from rosbags.highlevel import AnyReader
 from support.bag_content import messages_of, stamp_of
 from support.clock import wait_for
+from support.other_maker import NAMES, SCENES, VERSION, change_rows, write_other_dataset
 
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.nuscenes_to_bag import convert, main
@@ -189,7 +190,7 @@ def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_datas
 @pytest.mark.parametrize(("options", "message"), [
     (["--scenes", "scene-9999"], "--scenes scene-9999: not in"),
     (["--split", "mini_train"], "holds no scene of it; it has scene-0103"),
-    (["--split", "nonsense"], "no official split of that name"),
+    (["--split", "nonsense"], "no split of that name"),
 ])
 def test_a_choice_that_holds_nothing_is_one_line(tiny_dataset: Path, tmp_path: Path, options: list[str],
                                                  message: str) -> None:
@@ -206,6 +207,31 @@ def test_a_truncated_lidar_file_is_one_line_that_names_it_and_no_bag(tiny_datase
     with pytest.raises(SystemExit, match=f"vexkd-nuscenes-to-bag: {file}: "):
         main([str(root), "--version", "v1.0-mini", "--out", str(tmp_path / "bags")])
     assert sorted(entry.name for entry in (tmp_path / "bags").iterdir()) == [".lock", "manifest.json"]
+
+
+def test_a_dataset_of_another_maker_with_clouds_of_four_columns_is_converted(tmp_path: Path,
+                                                                             capsys: pytest.CaptureFixture) -> None:
+    scene = next(iter(SCENES))
+    root = write_other_dataset(tmp_path / "data", splits={"all": [scene]}, names=NAMES)
+    clouds = {}
+    for path in root.glob("s*/LIDAR_TOP/*"):
+        cloud = np.fromfile(path, np.float32).reshape(-1, 5)[:, :4]
+        clouds[len(clouds)] = cloud
+        cloud.tofile(path)
+    bag, = convert(root, VERSION, tmp_path / "bags", split="all")
+    messages = messages_of(bag)
+    assert bag.name == scene and "LIDAR_FRONT_LEFT: left out; " in capsys.readouterr().err
+    assert len(messages["/lidar/points"]) == 6 and len(messages["/cam_front/image/compressed"]) == 2
+    for _, message in messages["/lidar/points"]:
+        read = np.frombuffer(message.data.tobytes(), [("xyzi", "<f4", 4), ("ring", "<u2")])
+        assert any(np.array_equal(read["xyzi"], cloud) for cloud in clouds.values()) and not read["ring"].any()
+
+
+def test_a_scene_without_samples_is_one_line(tmp_path: Path) -> None:
+    root = write_other_dataset(tmp_path / "data", names=NAMES)
+    change_rows(root, "scene", lambda row: row.update(first_sample_token=""))
+    with pytest.raises(SystemExit, match=r"scene\.json: host-a.* has no sample; leave it out"):
+        main([str(root), "--version", VERSION, "--out", str(tmp_path / "bags")])
 
 
 def test_files_that_are_not_there_are_left_out_and_said(tiny_dataset: Path, tmp_path: Path,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from vexkd_model.data.splits import LIDAR
 from vexkd_model.errors import UserError
 from vexkd_ros.bags.scene.tables import Capture
 from vexkd_ros.bags.scene.topics import (
@@ -65,10 +66,12 @@ class Selection:
 
 
 def sensor_topics(channel: str) -> list[Topic]:
-    """List the topics that hold a sensor's files."""
+    """List the topics that hold a sensor's files; none for one that no topic is for, such as a second LiDAR."""
     if channel.startswith("CAM_"):
         return [camera_info_topic(channel), image_topic(channel)]
-    return [radar_topic(channel) if channel.startswith("RADAR_") else POINTS]
+    if channel.startswith("RADAR_"):
+        return [radar_topic(channel)]
+    return [POINTS] if channel == LIDAR else []
 
 
 def check_selection(selection: Selection, channels: Sequence[str]) -> None:

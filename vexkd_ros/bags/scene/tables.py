@@ -10,10 +10,9 @@ import numpy as np
 from nuscenes.eval.detection.utils import category_to_detection_name
 from nuscenes.nuscenes import NuScenes
 
+from vexkd_model.data.splits import LIDAR
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import matrix_from_pose
-
-LIDAR = "LIDAR_TOP"
 
 
 class Pose(NamedTuple):
@@ -109,6 +108,9 @@ def read_scene(nusc: NuScenes, scene: dict) -> SceneRecord:
     """Read a scene out of the tables; no file of a sensor is looked at. UserError where tables miss a record."""
     try:
         samples = list(_samples(nusc, scene))
+        if not samples:
+            raise UserError(f"{nusc.dataroot}/{nusc.version}/scene.json: {scene['name']} has no sample; leave it out, "
+                            "with --scenes or --split")
         keyframes = tuple(_keyframe(nusc, sample) for sample in samples if LIDAR in sample["data"])
         return SceneRecord(scene["name"], nusc.get("log", scene["log_token"])["location"], Path(nusc.dataroot),
                      _sensors(nusc, samples), keyframes)
