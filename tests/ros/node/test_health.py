@@ -83,7 +83,9 @@ def test_input_without_output_is_an_error_once_it_is_not_the_first(health_of, cl
     assert said(health)["node: student"].level == ERROR
 
 
-def test_a_slow_node_is_warned_of_and_one_that_stays_slow_is_an_error(health_of, clock):
+@pytest.mark.parametrize("start", [1000.0, 0.0, -50.0], ids=["now", "a clock at zero", "a clock before zero"])
+def test_a_slow_node_is_warned_of_and_one_that_stays_slow_is_an_error(health_of, clock, start):
+    clock.advance(start - clock())
     health = health_of("points", latency_s=0.03)
     health.input_received(0.0)
     health.frame_published(FAST)
