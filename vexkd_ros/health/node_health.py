@@ -157,7 +157,7 @@ class NodeHealth:
             **{f"drops: {reason}": count for reason, count in self._drops.items()},
             **{f"degraded: {reason}": count for reason, count in self._degraded.items()},
             **percentiles(latencies), **self._synchronisation(), **_gpu_memory(device),
-        }  # fmt: skip
+        }
         return DiagnosticStatus(level=level, message=message, values=key_values(values))
 
     def _input_status(self, now: float, name: str, watch: InputWatch, silent: dict[str, str]) -> DiagnosticStatus:

@@ -3,6 +3,7 @@
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from support.clock import ManualClock
+from support.messages import values
 
 from vexkd_model.sensor_check.rules import Mismatch
 from vexkd_ros.health.latency import Latency
@@ -30,10 +31,6 @@ def health_of(clock):
 
 def said(health, why_silent=lambda name: "", state="active", device="cpu"):
     return {status.name: status for status in health.statuses("node", state, "student", device, why_silent)}
-
-
-def values(status):
-    return {item.key: item.value for item in status.values}
 
 
 def test_before_the_first_input_it_waits_for_it_by_name(health_of):
