@@ -17,7 +17,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from vexkd_model.types import MAP_CLASSES
-from vexkd_ros.launching import cameras, input_remappings, is_true, sim_time, value
+from vexkd_ros.launching import cameras, input_remappings, is_true, sim_time, tf_remappings, value
 
 SHARE = Path(get_package_share_directory("vexkd_ros"))
 RESPAWN_S = 2.0
@@ -43,6 +43,8 @@ ARGUMENTS = [
     DeclareLaunchArgument("reference", default_value="", description="topic of std_msgs/Header with the stamps for "
                           "which a camera student predicts: a trigger, or /keyframe of our bags; empty: whenever the "
                           "cameras have images"),
+    DeclareLaunchArgument("tf", default_value="/tf", description="topic of the transforms, of one robot of several: "
+                          "/robot1/tf; static ones are on {tf}_static"),
     DeclareLaunchArgument("params_file", default_value=str(SHARE / "config" / "node" / "student_node.yaml"),
                           description="parameters of the node"),
     DeclareLaunchArgument("device", default_value="", description="cpu, cuda or cuda:N; empty: as the parameter file "
@@ -89,6 +91,7 @@ def _rviz(context: LaunchContext) -> list[Node]:
     """RViz with our configuration, whose topics are those of a student without a namespace."""
     namespace = value(context, "namespace").strip("/")
     moved = [(f"/{topic}", f"/{namespace}/{topic}") for topic in SHOWN] if namespace else []
+    moved += tf_remappings(context)
     return [Node(
         package="rviz2", executable="rviz2", name="rviz2", arguments=["-d", str(SHARE / "config/rviz/vexkd.rviz")],
         parameters=[sim_time(context)], remappings=[("/lidar/points", value(context, "points")), *moved])]

@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
@@ -23,7 +22,7 @@ from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.stamp_pairs import StampPairs
-from vexkd_ros.node_process import start_errors
+from vexkd_ros.node_process import GuardedExecutor, receive, start_errors
 from vexkd_ros.outputs.comparison_markers import comparison_markers
 from vexkd_ros.parameter_check import warn_of_unused_parameters
 
@@ -96,11 +95,14 @@ def _run(args: list[str]) -> int:
         rclpy.init(args=args)
         node = ComparisonNode()
     warn_of_unused_parameters(node, args)
+    executor = GuardedExecutor()
+    executor.add_node(node)
     try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        receive(executor, node)
+    except KeyboardInterrupt:
         pass
     finally:
+        executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     return 0

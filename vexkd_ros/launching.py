@@ -1,7 +1,7 @@
 """Arguments of our launch files, and the topics that a student reads."""
 
-from launch import LaunchContext
-from launch.substitutions import LaunchConfiguration
+from launch import LaunchContext  # pyright: ignore[reportAttributeAccessIssue]  # comes with ROS alone
+from launch.substitutions import LaunchConfiguration  # pyright: ignore[reportMissingImports]
 
 from vexkd_model.types import CAMERAS
 
@@ -26,7 +26,7 @@ def cameras(context: LaunchContext) -> list[str]:
 
 def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
     """Map the node's own names of its inputs to the topics that the launch arguments give."""
-    remappings = [("points", value(context, "points"))]
+    remappings = [("points", value(context, "points")), *tf_remappings(context)]
     if value(context, "reference"):
         remappings.append(("reference", value(context, "reference")))
     for camera in filter(None, cameras(context)):
@@ -34,6 +34,12 @@ def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
         remappings += [(f"{camera}/image", image), (f"{camera}/image/compressed", f"{image}/compressed"),
                        (f"{camera}/camera_info", camera_info_topic(context, camera))]
     return remappings
+
+
+def tf_remappings(context: LaunchContext) -> list[tuple[str, str]]:
+    """Map /tf and /tf_static to the topics that the launch argument `tf` gives."""
+    tf = value(context, "tf")
+    return [("/tf", tf), ("/tf_static", f"{tf}_static")]
 
 
 def camera_info_topic(context: LaunchContext, camera: str) -> str:

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
@@ -21,6 +23,7 @@ from vexkd_model.process import set_up_process
 from vexkd_ros.parameter_check import type_hint, warn_of_unused_parameters
 
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+LOG_EVERY_S = 5.0
 PAUSE_S = 0.01  # after a callback that failed: one that always fails does not take a whole core
 
 
@@ -89,11 +92,40 @@ def _start(node: LifecycleNode) -> bool:
                for transition in (node.trigger_configure, node.trigger_activate))
 
 
-def _receive(executor: SingleThreadedExecutor, node: LifecycleNode) -> None:
+class GuardedExecutor(SingleThreadedExecutor):
+    """Executor that a message or request which cannot be converted does not block.
+
+    rclpy converts what comes on /clock and for the services of a node before it calls back. Where that raises, it
+    leaves the callback group occupied for ever, and with it the whole node; it has no public place to prevent that.
+    """
+
+    def _take_subscription(self, sub: Any) -> Any:
+        return self._taken(super()._take_subscription, sub, f"message on {sub.topic_name}")
+
+    def _take_service(self, srv: Any) -> Any:
+        return self._taken(super()._take_service, srv, f"request to {srv.srv_name}")
+
+    def _take_client(self, client: Any) -> Any:
+        return self._taken(super()._take_client, client, f"answer of {client.srv_name}")
+
+    def _taken(self, take: Callable[[Any], Any], entity: Any, what: str) -> Any:
+        try:
+            return take(entity)
+        except Exception as error:
+            for node in self.get_nodes()[:1]:
+                node.get_logger().error(f"a {what} could not be read and is dropped; {_one_line(error)}",
+                                        throttle_duration_sec=LOG_EVERY_S)
+            time.sleep(PAUSE_S)
+            return None
+
+
+def receive(executor: SingleThreadedExecutor, node: Node) -> None:
     """Spin until the executor is shut down, whatever a callback raises: rclpy's own are not guarded, as of /clock."""
     while True:
         try:
             return executor.spin()
+        except ExternalShutdownException:
+            return
         except Exception as error:
             node.get_logger().error(f"a callback failed, the node goes on; {type(error).__name__}: {_one_line(error)}")
             time.sleep(PAUSE_S)
@@ -101,9 +133,9 @@ def _receive(executor: SingleThreadedExecutor, node: LifecycleNode) -> None:
 
 def _spin(node: LifecycleNode) -> int:
     """Receive in a thread of its own until a signal comes."""
-    executor = SingleThreadedExecutor()
+    executor = GuardedExecutor()
     executor.add_node(node)
-    receiver = threading.Thread(target=_receive, args=(executor, node), name="receiver")
+    receiver = threading.Thread(target=receive, args=(executor, node), name="receiver")
     receiver.start()
     stopped = None
     while receiver.is_alive() and not stopped:

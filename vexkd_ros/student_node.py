@@ -26,6 +26,7 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.process import keep_freed_memory
 from vexkd_model.sensor_check.monitor import SensorMonitor
+from vexkd_ros.bond import start_bond
 from vexkd_ros.health.endpoints import no_publisher_events, subscription_events, tf_elsewhere, why_nothing_comes
 from vexkd_ros.health.latency import Latency, latency_message
 from vexkd_ros.health.reporter import Reporter
@@ -62,10 +63,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Running:
-    """Input of an active node and the thread that works on it."""
+    """Input of an active node, the thread that works on it, and the bond with the node's manager, if it has one."""
 
     source: LidarSource | CameraSource
     worker: threading.Thread
+    bond: Any | None
 
 
 class StudentNode(StatefulNode):
@@ -126,7 +128,7 @@ class StudentNode(StatefulNode):
             assert config.lidar
             source = LidarSource(*common, config.lidar)
         worker = threading.Thread(target=self._work, args=(self._loaded, source, monitor), name="student")
-        self._running = Running(source, worker)
+        self._running = Running(source, worker, start_bond(self))
         worker.start()
         self.get_logger().info(f"active, waiting for {', '.join(topic for topic, _ in source.inputs.values())}")
         return result
@@ -150,6 +152,8 @@ class StudentNode(StatefulNode):
     def _stop(self, patience_s: float | None = None) -> bool:
         """End the input and wait for the frame on its way; False if it still is after `patience_s`."""
         if self._running:
+            if self._running.bond:
+                self._running.bond.shutdown()
             self._running.source.stop()
             self._running.worker.join(patience_s)
             if self._running.worker.is_alive():

@@ -19,6 +19,13 @@ BASE_FROM_OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 YAWS = np.radians([55, 0, -55, 110, 180, -110])  # nuScenes' six cameras, in the order of vexkd_model.types.CAMERAS
 
 
+def street_points(count: int) -> np.ndarray:
+    """(count, 4) float32: a street's worth of points around a LiDAR, x, y, z, intensity; the same at every call."""
+    random = np.random.default_rng(1)
+    xyz = random.uniform([-50, -50, -2], [50, 50, 1], (count, 3))
+    return np.column_stack([xyz, random.uniform(0, 255, count)]).astype(np.float32)
+
+
 def turned(yaw: float) -> np.ndarray:
     """(4, 4): a turn about z."""
     matrix = np.eye(4)

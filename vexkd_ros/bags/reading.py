@@ -3,71 +3,54 @@
 import heapq
 import struct
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag1, Qos
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import ReaderError
 
 from vexkd_model.errors import UserError
-from vexkd_ros.bags.ros1_bag import Ros1Bag
-from vexkd_ros.bags.torn_mcap import TornMcap
+from vexkd_ros.bags.part import Message, Part, whole_part
+from vexkd_ros.bags.ros1_bag import ros1_part
+from vexkd_ros.bags.torn_mcap import torn_part
 
 MANIFEST = "manifest.json"  # of nuscenes_to_bag
 METADATA = "metadata.yaml"  # written last: a bag without it was killed while it was recorded, or is a part of one
 STORAGES = (".mcap", ".db3")
 GAP_NS = 60 * 10**9  # in the log times; a longer one is a jump of the clock, or a pause
 PAUSE_NS = 10**9  # counts in its place
-AnyStorage = TypeVar("AnyStorage", Reader, TornMcap, Ros1Bag)
-Message = tuple[Connection, int, bytes]  # of a bag: topic and type, log time [ns], content
-
-
-class Storage(Protocol):
-    """Reader of one file or folder, as rosbags' own."""
-
-    @property
-    def connections(self) -> list[Connection]: ...
-    @property
-    def message_count(self) -> int: ...
-    @property
-    def start_time(self) -> int: ...
-    @property
-    def end_time(self) -> int: ...
-
-    def messages(self, connections: Collection[Connection], start: int | None = None,
-                 stop: int | None = None) -> Iterable[Message]: ...
 
 
 class Bag:
     """Open bag. connections: its topics. custom: what its writer added to the metadata. notes: what is wrong with it or
     lost, a line each."""
 
-    def __init__(self, path: Path, storages: Sequence[Storage], custom: dict[str, str], notes: Sequence[str]) -> None:
-        self.path, self.custom, self.notes = path, custom, list(notes)
-        self._storages = storages
-        self.connections = [connection for storage in storages for connection in storage.connections]
-        full = [storage for storage in storages if storage.message_count]
-        self.message_count = sum(storage.message_count for storage in full)
-        self.start_time = min((storage.start_time for storage in full), default=0)  # log time of the first message [ns]
-        self.end_time = max((storage.end_time for storage in full), default=0)  # just after that of the last one
+    def __init__(self, path: Path, parts: Sequence[Part], notes: Sequence[str] = ()) -> None:
+        self.path, self._parts = path, parts
+        self.custom = parts[0].custom
+        self.notes = [*notes, *(note for part in parts for note in part.notes)]
+        self.connections = [connection for part in parts for connection in part.connections]
+        full = [part for part in parts if part.message_count]
+        self.message_count = sum(part.message_count for part in full)
+        self.start_time = min((part.start_time for part in full), default=0)  # log time of the first message [ns]
+        self.end_time = max((part.end_time for part in full), default=0)  # just after that of the last one
 
     @property
     def duration(self) -> int:
         """Return the nanoseconds of log time from the first message to the last."""
         return self.end_time - self.start_time
 
-    def messages(self, connections: Collection[Connection] | None = None, start: int | None = None,
-                 stop: int | None = None) -> Iterator[Message]:
+    def messages(self, connections: Collection[Connection] | None = None) -> Iterator[Message]:
         """Read the messages of some connections, by default of all, by log time."""
-        wanted = self.connections if connections is None else connections
-        parts = []
-        for storage in self._storages:
-            chosen = [connection for connection in storage.connections if connection in wanted]
+        wanted = self.connections if connections is None else list(connections)
+        read = []
+        for part in self._parts:
+            chosen = [connection for connection in part.connections if connection in wanted]
             if chosen:
-                parts.append(storage.messages(chosen, start, stop))
-        return iter(parts[0]) if len(parts) == 1 else heapq.merge(*parts, key=lambda message: message[1])
+                read.append(part.messages(chosen))
+        return iter(read[0]) if len(read) == 1 else heapq.merge(*read, key=lambda message: message[1])
 
     def paced(self, connections: Collection[Connection] | None = None) -> Iterator[tuple[int, Connection, int, bytes]]:
         """Read messages with their time [ns] since the first one, in which long gaps are shortened, and said."""
@@ -95,21 +78,25 @@ def open_bag(path: Path, whole: bool = False) -> Iterator[Bag]:
     with ExitStack() as opened:
         bag = _open(path, opened, whole)
         for note in bag.notes:
-            print(note, file=sys.stderr)
+            _say(note)
         try:
             yield bag
         except ReaderError as error:
             raise UserError(f"{path}: damaged bag ({error})") from None
 
 
+@cache
+def _say(note: str) -> None:
+    """Say a note once, however often a tool opens its bag."""
+    print(note, file=sys.stderr)
+
+
 def _open(path: Path, opened: ExitStack, whole: bool) -> Bag:
     if path.suffix == ".bag" and path.is_file():
-        storage = _enter(Ros1Bag, path, opened)
-        return Bag(path, [storage], {}, storage.notes)
+        return Bag(path, [_enter(ros1_part, path, opened)])
     if path.is_dir() and is_complete(path):
         try:
-            storage = _enter(Reader, path, opened)
-            return Bag(path, [storage], storage.storage.metadata.custom or {}, [])
+            return Bag(path, [_enter(whole_part, path, opened)])
         except UserError:
             if whole:
                 raise
@@ -124,32 +111,30 @@ def _open(path: Path, opened: ExitStack, whole: bool) -> Bag:
         files, notes = [path], []
     else:
         raise UserError(f"{path}: not a bag; give its folder, or a file that ends in {', '.join(STORAGES)} or .bag")
-    storages: list[Storage] = []
+    parts: list[Part] = []
     for file in files:
         try:
-            storages.append(_enter(Reader, file, opened))
+            parts.append(_enter_file(file, opened, whole))
         except UserError as error:
-            if whole or file.suffix != ".mcap":
-                notes.append(str(error))
-                continue
-            try:
-                torn = _enter(TornMcap, file, opened)
-            except UserError as unreadable:
-                notes.append(str(unreadable))
-                continue
-            storages.append(torn)
-            notes.append(f"{file}: ends within a record; its last {torn.lost_bytes} bytes are lost")
-    if not storages:
+            notes.append(str(error))
+    if not parts:
         raise UserError(notes[-1])
-    return Bag(path, storages, {}, notes)
+    return Bag(path, parts, notes)
 
 
-def _enter(kind: type[AnyStorage], path: Path, opened: ExitStack) -> AnyStorage:
+def _enter_file(file: Path, opened: ExitStack, whole: bool) -> Part:
+    try:
+        return _enter(whole_part, file, opened)
+    except UserError:
+        if whole or file.suffix != ".mcap":
+            raise
+    return _enter(torn_part, file, opened)
+
+
+def _enter(kind: Callable[[Path], AbstractContextManager[Part]], path: Path, opened: ExitStack) -> Part:
     """Open with one kind of reader; UserError where the file is damaged."""
     try:
-        storage = kind(path)
-        opened.enter_context(storage)
-        return storage
+        return opened.enter_context(kind(path))
     except Exception as error:  # rosbags tells most damage by ReaderError, the rest by whatever its parsers run into
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: damaged bag ({reason})") from None

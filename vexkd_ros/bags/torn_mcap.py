@@ -6,42 +6,31 @@ Format: https://mcap.dev/spec, records of an opcode (1 byte), a length (8 bytes)
 import io
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
-from rosbags.interfaces import Connection
 from rosbags.rosbag2.storage_mcap import McapReader
+
+from vexkd_ros.bags.part import Part
 
 MAGIC = b"\x89MCAP0\r\n"
 RECORD = struct.Struct("<BQ")
 FOOTER = RECORD.pack(0x02, 20) + bytes(20) + MAGIC  # of a file without a summary
 
 
-class TornMcap:
-    """Reader of the whole records of a torn file. lost_bytes: what follows them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        end = _end_of_whole_records(path)
-        self.lost_bytes = path.stat().st_size - end
-        self._reader = McapReader(_ClosedFile(path, end))  # type: ignore[arg-type]  # all that it does is to open it
-
-    def __enter__(self) -> "TornMcap":
-        self._reader.open()
-        self.connections, metadata = self._reader.connections, self._reader.metadata
-        self.message_count, self.start_time, self.end_time = (
-            metadata.message_count, metadata.start_time, metadata.end_time)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self._reader.close()
-
-    def messages(self, connections: Collection[Connection], start: int | None = None,
-                 stop: int | None = None) -> Iterator[tuple[Connection, int, bytes]]:
-        """Read messages in the order of the file, which without an index is all there is."""
-        return self._reader.messages_scan(connections, start, stop)
+@contextmanager
+def torn_part(path: Path) -> Iterator[Part]:
+    """Open the whole records of a torn file; without an index, messages come in the order of the file."""
+    end = _end_of_whole_records(path)
+    reader = McapReader(_ClosedFile(path, end))  # type: ignore[arg-type]  # all that it does is to open it
+    reader.open()
+    try:
+        metadata, lost = reader.metadata, path.stat().st_size - end
+        yield Part(list(reader.connections), metadata.message_count, metadata.start_time, metadata.end_time,
+                   reader.messages_scan, notes=[f"{path}: ends within a record; its last {lost} bytes are lost"])
+    finally:
+        reader.close()
 
 
 def _end_of_whole_records(path: Path) -> int:

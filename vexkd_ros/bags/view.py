@@ -40,7 +40,7 @@ HELP = "Bags in a browser: one HTML file that needs neither ROS nor a network."
 EXAMPLE = """example:
   vexkd-bag-view bags/scene-0103 out/demo/published --out view.html"""
 
-NODE, POINTS = "/student_node", "/lidar/points"
+NODE, POINTS, TF = "/student_node", "/lidar/points", "/tf"
 MOMENTS = 100  # of about 0.3 MB each
 SHOWN_POINTS = 15_000  # of a cloud, drawn at random
 REACH_M = 80.0  # points further away are left out
@@ -48,14 +48,15 @@ IMAGE_WIDTH = 640  # pixels; larger images are made smaller
 SHOWN_ABOVE = 0.5  # a map class shows where its probability is at least this
 
 
-def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str = POINTS, most: int = MOMENTS) -> int:
+def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str = POINTS, most: int = MOMENTS,
+               tf: str = TF) -> int:
     """Write the HTML file; return how many moments it shows. UserError where the bags hold nothing to see.
 
     bags: what a student published and the bags that it was given, in any order. node: of the student. points: topic of
-    the clouds. most: moments, evenly chosen.
+    the clouds. most: moments, evenly chosen. tf: topic of the transforms; static ones are on tf + "_static".
     """
     bags = bag_paths(bags)
-    recording = read_recording(bags, node, points, most)
+    recording = read_recording(bags, node, points, most, tf)
     poses = RecordedPoses(recording.transforms)
     frames = [_frame(moment, recording, poses, node, points) for moment in recording.moments]
     document = {
@@ -211,11 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="page to write")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
     parser.add_argument("--points", default=POINTS, metavar="TOPIC", help=f"of the point clouds (default: {POINTS})")
+    parser.add_argument("--tf", default=TF, metavar="TOPIC", help="of the transforms, beside TOPIC_static; /robot1/tf "
+                        f"where a bag holds several robots (default: {TF})")
     parser.add_argument("--moments", type=positive_int, default=MOMENTS, metavar="N",
                         help=f"show at most so many, evenly chosen (default: {MOMENTS})")
 
     def command(arguments: argparse.Namespace) -> None:
-        count = write_view(arguments.out, arguments.bags, arguments.node, arguments.points, arguments.moments)
+        count = write_view(arguments.out, arguments.bags, arguments.node, arguments.points, arguments.moments,
+                           arguments.tf)
         size = arguments.out.stat().st_size / 1e6
         print(f"{arguments.out}: {count} moments, {size:.1f} MB; open it with a browser")
 

@@ -21,7 +21,6 @@ from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 GROUND_TRUTH, KEYFRAME = "/ground_truth", "/keyframe"
-TRANSFORMS = ("/tf", "/tf_static")
 IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 TOGETHER_NS = 100_000_000  # what is further apart in time is not of one moment
 MARKERS_HEADER = 8  # in a MarkerArray, the number of markers comes before the first marker's header
@@ -44,10 +43,10 @@ class Recording:
     transforms: list[tuple[Any, bool]] = field(default_factory=list)
 
 
-def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> Recording:
+def read_recording(bags: Sequence[Path], node: str, points: str, most: int, tf: str) -> Recording:
     """Read at most `most` moments, evenly chosen, in the order of time. UserError where there is nothing to see.
 
-    node: of the student, "/student_node". points: topic of the clouds.
+    node: of the student, "/student_node". points: topic of the clouds. tf: of the transforms, beside tf + "_static".
     """
     with ExitStack() as opened:
         readers = [opened.enter_context(open_bag(bag)) for bag in bags]
@@ -58,7 +57,7 @@ def read_recording(bags: Sequence[Path], node: str, points: str, most: int) -> R
         if not wanted:
             raise UserError(f"{', '.join(map(str, bags))}: nothing to see on {GROUND_TRUTH}, {node}/detections or "
                             f"{points}; name the student with --node and the clouds with --points")
-        return _read(readers, node, points, wanted)
+        return _read(readers, node, points, wanted, tf)
 
 
 def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> dict[int, dict[str, int]]:
@@ -72,18 +71,18 @@ def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> d
             for moment, found in nearest.items()}
 
 
-def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str, int]]) -> Recording:
+def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str, int]], tf: str) -> Recording:
     recording, needed = Recording(), {item for found in wanted.values() for item in found.items()}
-    messages = {}
+    messages, is_static = {}, {tf: False, f"{tf}_static": True}
     for connection, stamp, data in _stamped(readers, node, points, "read what belongs to them"):
         if (connection.topic, stamp) in needed:
             messages[connection.topic, stamp] = bag_typestore().deserialize_cdr(data, connection.msgtype)
     for reader in readers:
-        others = [c for c in reader.connections if c.topic in TRANSFORMS or c.topic.endswith("/camera_info")]
+        others = [c for c in reader.connections if c.topic in is_static or c.topic.endswith("/camera_info")]
         for connection, _, data in reader.messages(others):
             message = bag_typestore().deserialize_cdr(data, connection.msgtype)
-            if connection.topic in TRANSFORMS:
-                recording.transforms.append((message, connection.topic == "/tf_static"))
+            if connection.topic in is_static:
+                recording.transforms.append((message, is_static[connection.topic]))
             else:
                 recording.camera_info[connection.topic] = message
     recording.moments = [Moment(moment, {topic: messages[topic, stamp] for topic, stamp in found.items()})

@@ -103,12 +103,5 @@ def _camera(text: str) -> tuple[str, str]:
     return name, "/" + prefix.strip("/")
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,8 +9,20 @@ from vexkd_model.deploy.card import StudentCard
 from vexkd_model.sensor_check.monitor import FEWEST, SensorMonitor
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
-from vexkd_ros.doctor.frames import check_mounting, check_odometry, check_transform_topics
-from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, FAIL, IMAGE, INFO, OK, WARN, Finding, Heard, Observation
+from vexkd_ros.doctor.frames import check_conflicts, check_mounting, check_odometry, check_transform_topics
+from vexkd_ros.doctor.observation import (
+    CLOUD,
+    COMPRESSED,
+    FAIL,
+    IMAGE,
+    INFO,
+    KEEP_S,
+    OK,
+    WARN,
+    Finding,
+    Heard,
+    Observation,
+)
 from vexkd_ros.doctor.streams import check_stream
 
 INFO_NAME = "camera_info"
@@ -52,7 +64,14 @@ def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[
     if not (config or lidar or cameras):
         findings.append(Finding(FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or "
                                 "compare ROS_DOMAIN_ID"))
-    return findings + (_sensor_fit(monitor, student) if student else [])
+    findings += check_conflicts(seen, wiring.tf) + _damaged(seen)
+    return findings + (_sensor_fit(seen, monitor, student) if student else [])
+
+
+def _damaged(seen: Observation) -> list[Finding]:
+    return [Finding(WARN if heard.stamps else FAIL, topic, f"{count} messages could not be read, {what}: mend who "
+                    "publishes it, or what damages it on its way")
+            for topic, heard in seen.heard.items() for what, count in heard.damaged.items()]
 
 
 def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None,
@@ -137,14 +156,17 @@ def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tupl
     return findings, heard if heard and heard.stamps and heard.msgtype == msgtype else None
 
 
-def _sensor_fit(monitor: SensorMonitor | None, student: Student) -> list[Finding]:
+def _sensor_fit(seen: Observation, monitor: SensorMonitor | None, student: Student) -> list[Finding]:
     if monitor is None:
         return [Finding(WARN, "sensor fit", f"the card of {student.package} does not say what its sensors were like: "
                         "export the student again where its training data is")]
     findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in monitor.mismatches]
     wrong = {found.sensor for found in monitor.mismatches}
     for sensor, moments in monitor.moments.items():
-        if 0 < moments < FEWEST:  # why there are none has been said above
+        if 0 < moments < FEWEST and not seen.live and seen.seconds < FEWEST * KEEP_S:
+            findings.append(Finding(OK, f"sensor fit, {sensor}", f"not compared: {seen.seconds:.1f} s hold fewer than "
+                                    f"{FEWEST} messages half a second apart"))
+        elif 0 < moments < FEWEST:  # why there are none has been said above
             findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} messages half a second apart, at least "
                                     f"{FEWEST} are needed: give more --seconds"))
         elif moments and sensor not in wrong:

@@ -29,6 +29,11 @@ def check_transform_topics(seen: Observation, tf: str) -> list[Finding]:
     return findings
 
 
+def check_conflicts(seen: Observation, tf: str) -> list[Finding]:
+    """Name publishers that contradict one another about frames that were asked for: call it last."""
+    return [Finding(WARN, tf, conflict.text) for conflict in seen.transforms.conflicts()]
+
+
 def check_mounting(seen: Observation, heard: Heard, base: str) -> list[Finding]:
     """Check the transform from a sensor's frame to the vehicle's, at its stamps."""
     frame = heard.frames.most_common(1)[0][0]
@@ -65,5 +70,5 @@ def _answered(seen: Observation, target: str, source: str, stamps: Sequence[int]
             seen.transforms.lookup(target, source, stamp)
             found += 1
         except TransformUnavailable as error:
-            why = error.kind
+            why = str(error)
     return found, len(asked), why

@@ -37,7 +37,12 @@ def observe_bag(bag: Path, seconds: float, tf: str) -> Observation:
             if passed > seconds * 1e9:
                 break
             if connection.msgtype == TF:
-                message = store.deserialize_cdr(data, TF)
+                try:
+                    message = store.deserialize_cdr(data, TF)
+                except Exception as error:  # rosbags' parsers run into whatever is damaged
+                    reason = f"a message is no TFMessage ({type(error).__name__}); mend who publishes it"
+                    seen.refuse_transforms(reason, reason)
+                    continue
                 seen.take_transforms(message, static=connection.topic == static)
                 static_messages += [message] if connection.topic == static else []
             else:

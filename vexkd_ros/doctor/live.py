@@ -16,6 +16,7 @@ from tf2_msgs.msg import TFMessage
 
 from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, Heard, Observation
 from vexkd_ros.health.endpoints import qos_offers
+from vexkd_ros.inputs.reception import subscribe
 
 CLASSES = {CLOUD: PointCloud2, IMAGE: Image, COMPRESSED: CompressedImage, INFO: CameraInfo}
 LOOK_S = 0.5  # between looks for new topics
@@ -45,8 +46,8 @@ def observe_live(seconds: float, tf: str, ros_arguments: Sequence[str]) -> Obser
 
 def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float, tf: str) -> Observation:
     seen = Observation("live topics", seconds, live=True)
-    node.create_subscription(TFMessage, tf, partial(seen.take_transforms, static=False), DEPTH)
-    node.create_subscription(TFMessage, f"{tf}_static", partial(seen.take_transforms, static=True), LATCHED)
+    for topic, static, quality in ((tf, False, QoSProfile(depth=DEPTH)), (f"{tf}_static", True, LATCHED)):
+        subscribe(node, TFMessage, topic, partial(seen.take_transforms, static=static), seen.refuse_transforms, quality)
     print(f"listening for {seconds:.0f} s", file=sys.stderr, flush=True)
     until, look, begun = time.monotonic() + seconds + START_S, 0.0, False
     while (now := time.monotonic()) < until:

@@ -1,5 +1,6 @@
 """Node health: counters and diagnostic messages."""
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -52,7 +53,7 @@ class NodeHealth:
         self._sync_errors: deque[tuple[float, float]] = deque()
         self._outputs = self._removed_points = self._last_removed = 0
         self._slow_since: float | None = None
-        self._idle = -RECENT_S
+        self._idle = -math.inf
         self._drops: Counter[str] = Counter()
         self._degraded: Counter[str] = Counter()
         self._last_seen: dict[str, float] = {}
@@ -156,7 +157,7 @@ class NodeHealth:
             **{f"drops: {reason}": count for reason, count in self._drops.items()},
             **{f"degraded: {reason}": count for reason, count in self._degraded.items()},
             **percentiles(latencies), **self._synchronisation(), **_gpu_memory(device),
-        }  # fmt: skip
+        }
         return DiagnosticStatus(level=level, message=message, values=key_values(values))
 
     def _input_status(self, now: float, name: str, watch: InputWatch, silent: dict[str, str]) -> DiagnosticStatus:
@@ -213,7 +214,7 @@ class NodeHealth:
         if median <= permitted:
             self._slow_since = None
             return DiagnosticStatus.OK, ""
-        self._slow_since = self._slow_since or now
+        self._slow_since = now if self._slow_since is None else self._slow_since
         lasting = now - self._slow_since > LASTING_S
         text = f"median latency {median:.0f} ms is above permitted_latency, {permitted:.0f} ms"
         return (DiagnosticStatus.ERROR, f"{text}, for {now - self._slow_since:.0f} s") if lasting else (
@@ -249,7 +250,7 @@ class NodeHealth:
             self._texts[reason] = line
             if reason != REPLACED:
                 self._last_problem = now, line
-            if now - self._last_logged.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
+            if now - self._last_logged.get(reason, -math.inf) < LOG_EVERY_S:
                 return False
             self._last_logged[reason] = now
             return True

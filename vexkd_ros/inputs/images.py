@@ -24,7 +24,7 @@ ENCODINGS: dict[str, tuple[int, str, int | None]] = {
     "bayer_gbrg16": (1, "u2", cv2.COLOR_BayerGBRG2RGB), "bayer_grbg16": (1, "u2", cv2.COLOR_BayerGRBG2RGB),
     "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY), "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
     "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2), "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
-}  # fmt: skip
+}
 # A plane of luma, and below it half as many rows of both chromas.
 PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "i420": cv2.COLOR_YUV2RGB_I420}
 VIDEO = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "mpeg", "ffmpeg", "theora")

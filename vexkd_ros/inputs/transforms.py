@@ -38,10 +38,13 @@ class TransformBuffer:
     publishers that contradict one another, waiting, and the reason where there is no answer.
     """
 
-    def __init__(self, poses: Callable[[], AvailablePoses] = AvailablePoses,
-                 hint: Callable[[], str] = lambda: "") -> None:
-        """hint: what to add where a frame is in no transform at all."""
-        self._make_poses, self._hint = poses, hint
+    def __init__(self, poses: Callable[[], AvailablePoses] = AvailablePoses, hint: Callable[[], str] = lambda: "",
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """hint: what to add where a frame is in no transform at all.
+
+        clock: by which contradictions are of one time and age [s]; one that stands keeps all of them.
+        """
+        self._make_poses, self._hint, self._clock = poses, hint, clock
         self._changed = threading.Condition()
         self.clear()
 
@@ -68,9 +71,9 @@ class TransformBuffer:
 
     def _insert_static(self, child: str, pose: _Pose) -> None:
         before, received = self._fixed.get(child, (None, 0.0))
-        if before is not None and time.monotonic() - received < TOGETHER_S:
+        if before is not None and self._clock() - received < TOGETHER_S:
             self._compare_static(child, before, pose)
-        self._fixed[child] = pose, time.monotonic()
+        self._fixed[child] = pose, self._clock()
         self._newest.pop(child, None)
         self._store(child, pose, static=True)
 
@@ -88,7 +91,7 @@ class TransformBuffer:
             kind = (f"{child} has two parents on /tf, {parent} and {pose.parent}; {parent} is used: let only one node "
                     f"publish {child}")
             apart = f"{abs(pose.stamp_ns - newest) / 1e9:.3f} s between their stamps"
-            self._conflicts[child] = time.monotonic() + TOGETHER_S, Reason(kind, f"{kind} ({apart})")
+            self._conflicts[child] = self._clock() + TOGETHER_S, Reason(kind, f"{kind} ({apart})")
             return
         self._newest[child] = max(pose.stamp_ns, newest)
         self._store(child, pose, static=False)
@@ -122,7 +125,7 @@ class TransformBuffer:
     def conflicts(self) -> list[Reason]:
         """List contradictions between publishers about the frames that were looked up, with their cures."""
         with self._changed:
-            now = time.monotonic()
+            now = self._clock()
             return [reason for child, (until, reason) in self._conflicts.items() if child in self._used and until > now]
 
     def insert_message(self, message: Any, static: bool) -> list[str]:
@@ -147,7 +150,8 @@ class TransformBuffer:
             from_source, from_target = self._path_to_root(source), self._path_to_root(target)
             common = next((frame for frame in from_source if frame in from_target), None)
             if common is None:
-                raise TransformUnavailable(self._why_unconnected(target, source))
+                self._used |= {*from_source, *from_target}
+                raise TransformUnavailable(self._why_unconnected(target, source, {*from_source, *from_target}))
             to_common = (from_target[: from_target.index(common) + 1], from_source[: from_source.index(common) + 1])
             moved = {*to_common[0][:-1], *to_common[1][:-1]}
             self._used |= moved
@@ -186,7 +190,7 @@ class TransformBuffer:
             self._parents: dict[str, str] = {}
             self._newest: dict[str, int] = {}  # stamp by child frame, of those that move
             self._strays: dict[str, list[_Pose]] = {}  # by child frame: older than its newest by more than JUMP_NS
-            self._fixed: dict[str, tuple[_Pose, float]] = {}  # by child frame: on /tf_static, with time.monotonic()
+            self._fixed: dict[str, tuple[_Pose, float]] = {}  # by child frame: on /tf_static, when it came
             self._conflicts: dict[str, tuple[float, Reason]] = {}  # by child frame: until when it counts
             self._used: set[str] = set()  # child frames of the chains that were looked up
             self._poses = self._make_poses()
@@ -201,10 +205,14 @@ class TransformBuffer:
             path.append(parent)
         return path
 
-    def _why_unconnected(self, target: str, source: str) -> str:
+    def _why_unconnected(self, target: str, source: str, frames: set[str]) -> str:
+        """Say why; frames: both, with their ancestors."""
         known = {*self._parents, *self._parents.values()}
         unknown = [name for name in (source, target) if name not in known]
         if unknown:
             return (f"no transform {target} → {source}: nothing on /tf or /tf_static names {' or '.join(unknown)}; "
                     f"publish it, or correct the sensor's frame_id, base_frame or odom_frame{self._hint()}")
-        return f"no transform {target} → {source}: the two frames are not connected; publish what joins them"
+        torn = [reason.kind for child, (until, reason) in self._conflicts.items()
+                if child in frames and until > self._clock()]
+        why = torn[0] if torn else "the two frames are not connected; publish what joins them"
+        return f"no transform {target} → {source}: {why}"

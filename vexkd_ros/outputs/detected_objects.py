@@ -15,7 +15,7 @@ LABELS = {
     "car": "CAR", "truck": "TRUCK", "construction_vehicle": "TRUCK", "bus": "BUS", "trailer": "TRAILER",
     "barrier": "UNKNOWN", "motorcycle": "MOTORCYCLE", "bicycle": "BICYCLE", "pedestrian": "PEDESTRIAN",
     "traffic_cone": "UNKNOWN",
-}  # fmt: skip
+}
 # A barrier looks the same from both sides, a cone from all; the others' headings are whole.
 ORIENTATION = {"barrier": "SIGN_UNKNOWN", "traffic_cone": "UNAVAILABLE"}
 

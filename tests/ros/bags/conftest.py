@@ -31,7 +31,7 @@ COARSE = ["grid={extent: 54.0, cell: 1.8}"]
 SHRUNK = {
     "lidar": ("lidar_pillar_small", [*COARSE, "lidar.sweeps=3", "lidar.encoder.pillar=1.8"]),
     "camera": ("bevdet4d_depth_small", [*COARSE, "camera.images.width=128", "camera.images.height=48"]),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ NODE = "/student_node"
 OUTPUTS = [f"{NODE}/{name}" for name in ("detections", "markers", "map/divider", "debug/latency")]
 INPUTS = {"lidar": ["-r", "points:=/lidar/points"],
           "camera": ["-p", "image_transport:=compressed", "-p", "use_reference:=true", "-p", "camera_deadline:=0.5",
-                     "-r", "reference:=/keyframe"]}  # fmt: skip
+                     "-r", "reference:=/keyframe"]}
 FIRST = {"lidar": "/lidar/points", "camera": "/keyframe"}
 
 

@@ -1,6 +1,8 @@
 """The doctor on bags: silent on a healthy one, and each fault that is put into it is named."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from vexkd_model.synth import synthesise
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.scene.messages import header
+from vexkd_ros.bags.scene.selection import Selection
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.bags.writing import STREAM, BagFormat
 from vexkd_ros.doctor.command import main
@@ -48,6 +51,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> FrameIndex:
 def bag(scene: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As nuscenes_to_bag writes it."""
     return convert(scene.dataroot, VERSION, tmp_path_factory.mktemp("bag"))[0]
+
+
+@pytest.fixture(scope="module")
+def lidar_bag(scene: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its clouds and transforms alone."""
+    return convert(scene.dataroot, VERSION, tmp_path_factory.mktemp("lidar_bag"),
+                   selection=Selection(topics=("/lidar/points", "/tf*")))[0]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +164,21 @@ def test_the_six_cameras_of_a_bag_fit_the_student_that_knows_them(bag: Path, cam
     assert not any("/lidar/points" in about for _, about, _ in findings)
 
 
+def test_nothing_is_wrong_with_a_bag_of_one_keyframe(scene: FrameIndex, camera_student: Path, tmp_path: Path) -> None:
+    """It is too short to tell a rate, or to compare sensors with those of a training; that is no fault of them."""
+    moment = convert(scene.dataroot, VERSION, tmp_path, selection=Selection(keyframes_only=True, end_s=0.7))[0]
+    for options in ((), ("--student", SHIPPED), ("--student", camera_student)):
+        code, findings = diagnosed(moment, tmp_path, *options)
+        assert (code, wrong(findings)) == (0, []), findings
+
+
+def test_nothing_is_wrong_with_the_keyframe_of_nuscenes(keyframe_dataroot: Path, tmp_path: Path) -> None:
+    moment = convert(keyframe_dataroot, "v1.0-mini", tmp_path)[0]
+    for options in ((), ("--student", SHIPPED), ("--student", SHIPPED.with_name("camera_distilled"))):
+        code, findings = diagnosed(moment, tmp_path, *options)
+        assert (code, wrong(findings)) == (0, []), findings
+
+
 def test_without_a_student_every_sensor_of_the_bag_is_examined(bag: Path, tmp_path: Path) -> None:
     code, findings = diagnosed(bag, tmp_path)
     topics = {about for _, about, _ in findings}
@@ -171,7 +196,7 @@ def test_without_a_student_every_sensor_of_the_bag_is_examined(bag: Path, tmp_pa
     (without_transforms({"lidar_top"}), "base_link → lidar_top", "fail", "/tf_static names lidar_top"),
     (without_transforms({"base_link"}), "odom → base_link", "warn", "only the newest sweep is used"),
 ], ids=["intensity to 1", "half the beams", "no intensity", "no stamps", "no frame", "silent", "no mounting",
-        "no odometry"])  # fmt: skip
+        "no odometry"])
 def test_a_fault_of_the_lidar_is_named(bag: Path, tmp_path: Path, change: Callable, about: str, level: str,
                                        said: str) -> None:
     code, findings = diagnosed(rewritten(bag, tmp_path / "sick", change), tmp_path, "--student", SHIPPED)
@@ -203,6 +228,60 @@ def test_static_transforms_that_are_not_latched_are_named(bag: Path, tmp_path: P
     code, findings = diagnosed(rewritten(bag, tmp_path / "sick", quality=volatile), tmp_path)
     assert code == 1
     assert ("fail", "/tf_static") in wrong(findings)
+
+
+def transform(parent: str, child: str, stamp_ns: int, x: float) -> object:
+    types = bag_typestore().types
+    pose = types["geometry_msgs/msg/Transform"](types["geometry_msgs/msg/Vector3"](x, 0.0, 1.8),
+                                                types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0))
+    return types["tf2_msgs/msg/TFMessage"]([
+        types["geometry_msgs/msg/TransformStamped"](header(stamp_ns, parent), child, pose)])
+
+
+def test_publishers_of_transforms_that_contradict_one_another_are_named_with_frames_and_amounts(
+        lidar_bag: Path, tmp_path: Path) -> None:
+    with open_bag(lidar_bag) as reader:
+        half, tf = reader.start_time + reader.duration // 2, "tf2_msgs/msg/TFMessage"
+    sick = rewritten(lidar_bag, tmp_path / "sick", added=[
+        ("/tf_static", tf, half, transform("base_link", "lidar_top", half, 3.0)),
+        ("/tf", tf, half, transform("map", "base_link", half, 3.0))])
+    _, findings = diagnosed(sick, tmp_path, "--student", SHIPPED)
+    for said in ("two transforms base_link → lidar_top on /tf_static differ by 2.",
+                 "base_link has two parents on /tf, odom and map; odom is used: let only one node publish base_link"):
+        assert any(found[:2] == ("warn", "/tf") and said in found[2] for found in findings), findings
+
+
+def test_how_far_a_stamp_is_ahead_of_the_transforms_is_said(lidar_bag: Path, tmp_path: Path) -> None:
+    def early(message: Any) -> Any:
+        for one in message.transforms:
+            one.header.stamp.sec -= 36
+        return message
+
+    _, findings = diagnosed(rewritten(lidar_bag, tmp_path / "sick", of("/tf", early)), tmp_path, "--student", SHIPPED)
+    text, = (text for level, about, text in findings if (level, about) == ("warn", "odom → base_link"))
+    assert re.search(r"is 3\d\.\d+ s beyond the newest", text), text
+
+
+def test_damaged_messages_are_counted_and_the_others_examined(lidar_bag: Path, tmp_path: Path) -> None:
+    sick = tmp_path / "sick"
+    with Reader(lidar_bag) as reader, BagFormat().writer(sick) as writer:
+        connections = {c.id: BagFormat().add_topic(writer, c.topic, c.msgtype, c.ext.offered_qos_profiles[0])
+                       for c in reader.connections}
+        count = Counter()
+        for connection, stamp, data in reader.messages():
+            number = count[connection.topic]
+            count[connection.topic] += 1
+            if connection.topic == "/lidar/points" and number % 3 == 0:
+                before_1970 = data[:4] + (-37).to_bytes(4, "little", signed=True) + data[8:]
+                data = data[:9] if number % 2 else before_1970
+            if connection.topic == "/tf" and number % 10 == 0:
+                data = data[:40]
+            writer.write(connections[connection.id], stamp, data)
+    code, findings = diagnosed(sick, tmp_path, "--student", SHIPPED)
+    assert code == 0, findings
+    for about, said in (("/lidar/points", "could not be read, shorter than its header"), ("/tf", "is no TFMessage"),
+                        ("/lidar/points", "could not be read, its stamp lies before 1970")):
+        assert any(found[:2] == ("warn", about) and said in found[2] for found in findings), findings
 
 
 def test_a_replay_that_would_lose_static_transforms_is_named(bag: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_every_argument_is_described_and_what_has_choices_offers_them(
     arguments = {a.name: a for a in get_launch_description_from_python_launch_file(str(FILES[name]))
                  .get_launch_arguments()}
     assert arguments.keys() >= {"modality", "model", "points", "params_file", "device", "use_sim_time", "namespace",
-                                "rviz"}
+                                "rviz", "tf"}
     assert [n for n, a in arguments.items() if not a.description or a.description == "no description given"] == []
     assert arguments["modality"].choices == ["lidar", "camera"]
 
@@ -169,13 +169,13 @@ def test_cameras_of_any_name_reach_the_student_and_arguments_beat_the_parameter_
     file.write_text("/**/student_node: {ros__parameters: {model: none, image_transport: raw, use_reference: true}}")
     arguments = ("modality:=camera", f"model:={untrained_package('bevdet_small', tmp_path)}", "namespace:=/upper",
                  "cameras:=a,b,c,d,e,f", "image:=/sensing/{camera}/image_raw", "camera_info:=/sensing/{camera}/info",
-                 "image_transport:=compressed", f"params_file:={file}")
+                 "image_transport:=compressed", f"params_file:={file}", "tf:=/robot1/tf")
     rclpy.init()
     node = rclpy.create_node("observer")
     process = subprocess.Popen(command("student", *arguments), env=environment, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
-    wanted = {"/upper/reference", *(f"/sensing/{camera}/{name}" for camera in "abcdef"
-                                    for name in ("info", "image_raw/compressed"))}
+    wanted = {"/upper/reference", "/robot1/tf", "/robot1/tf_static",
+              *(f"/sensing/{camera}/{name}" for camera in "abcdef" for name in ("info", "image_raw/compressed"))}
     deadline, read = time.monotonic() + TIMEOUT_S, set()
     try:
         while not wanted <= read and time.monotonic() < deadline and process.poll() is None:

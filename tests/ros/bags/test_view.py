@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyquaternion import Quaternion
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from support.rig import LIDAR_XYZ
 
 from vexkd_model.data.index import FrameIndex
@@ -21,6 +21,7 @@ from vexkd_model.types import DETECTION_CLASSES
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.bags.view import main, write_view
+from vexkd_ros.bags.writing import BagFormat
 
 LATER_NS = 50_000_000  # the camera takes its picture so long after the keyframe: with the next sweep
 SIZE, FOCAL = (1280, 720), 900.0
@@ -92,10 +93,14 @@ def page(bags: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def data(page: Path) -> dict:
+def shown(page: Path) -> dict:
     return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(),
                                 re.DOTALL).group(1))
+
+
+@pytest.fixture(scope="module")
+def data(page: Path) -> dict:
+    return shown(page)
 
 
 def test_the_page_asks_for_nothing_from_anywhere(page):
@@ -147,6 +152,19 @@ def test_large_pictures_become_small_ones_and_stay_what_they_are(data):
     image = Image.open(io.BytesIO(base64.b64decode(url.partition("base64,")[2])))
     assert image.size == (640, 360)
     assert np.abs(np.array(image.convert("RGB")).mean((0, 1)) - (200, 30, 30)).max() < 4
+
+
+def test_the_transforms_of_one_robot_of_several_are_found_by_name(bags, data, tmp_path):
+    robots = tmp_path / "robots"
+    with Reader(bags[0]) as reader, BagFormat().writer(robots) as writer:
+        connections = {c.id: BagFormat().add_topic(
+            writer, f"/robot1{c.topic}" if c.topic.startswith("/tf") else c.topic, c.msgtype,
+            c.ext.offered_qos_profiles[0]) for c in reader.connections}
+        for connection, stamp, content in reader.messages():
+            writer.write(connections[connection.id], stamp, content)
+    assert main([str(robots), str(bags[1]), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
+    assert [frame["points"] for frame in shown(tmp_path / "view.html")["frames"]] == [
+        frame["points"] for frame in data["frames"]]
 
 
 def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,12 +14,12 @@ import pytest
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from nav_msgs.msg import OccupancyGrid
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2
+from support.messages import SECOND, cloud_message, transforms_message, values
 from support.rig import AHEAD, lens
 from tf2_msgs.msg import TFMessage
 from torch import nn
@@ -36,10 +35,9 @@ from vexkd_model.types import MAP_CLASSES, CameraImage, Frame
 REPOSITORY = Path(__file__).parents[3]
 TIMEOUT_S = 120.0  # a loaded machine is slow; nothing here waits that long where all is well
 OUTPUTS = {"detections": Detection3DArray, "markers": MarkerArray, "map_image": Image,
-           "debug/latency": DiagnosticArray, **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}  # fmt: skip
+           "debug/latency": DiagnosticArray, **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}
 LIDAR_MOUNT = ((0.94, 0.0, 1.84), (0.7, 0.0, 0.0, -0.7))
 NOWHERE = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))
-SECOND = 10**9
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +119,15 @@ def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     for node in nodes:
         node.process.kill()
         node.process.wait()
+
+
+@pytest.fixture(scope="module")
+def lidar_node(start_node: Callable[..., NodeProcess], package: Path, vehicle: "Vehicle") -> Iterator[NodeProcess]:
+    """A node that hears every cloud; it lives as long as the module, and ends well."""
+    node = start_node(model=package, threads=1, input_reliability="reliable", tf_timeout=1.0)
+    vehicle.wait_until_node_listens()
+    yield node
+    assert node.stop() == 0, node.log
 
 
 class Vehicle:
@@ -242,23 +249,6 @@ def source_timestamp(info: object) -> int:
     return info["source_timestamp"] if isinstance(info, dict) else info.source_timestamp
 
 
-def values(status: DiagnosticStatus) -> dict[str, str]:
-    return {item.key: item.value for item in status.values}
-
-
-def transforms_message(transforms: list[tuple[str, str, int, tuple, tuple]]) -> TFMessage:
-    """(parent, child, stamp [ns], translation, quaternion w x y z) each."""
-    message = TFMessage()
-    for parent, child, stamp_ns, (x, y, z), (qw, qx, qy, qz) in transforms:
-        stamped = TransformStamped(child_frame_id=child)
-        stamped.header.frame_id = parent
-        stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(stamp_ns, SECOND)
-        stamped.transform.translation = Vector3(x=float(x), y=float(y), z=float(z))
-        stamped.transform.rotation = Quaternion(w=float(qw), x=float(qx), y=float(qy), z=float(qz))
-        message.transforms.append(stamped)
-    return message
-
-
 @pytest.fixture(scope="session")
 def transforms() -> Callable[..., TFMessage]:
     return transforms_message
@@ -282,22 +272,3 @@ def silent_vehicle() -> Iterator[Vehicle]:
 @pytest.fixture(scope="session")
 def make_cloud() -> Callable[..., PointCloud2]:
     return cloud_message
-
-
-def cloud_message(points: np.ndarray, names: Sequence[str] = ("x", "y", "z", "intensity"), kind: str = "<f4",
-                  rows: int = 1, row_padding: int = 0, offset: int = 0) -> PointCloud2:
-    """points (N, len(names)) in the frame lidar_top; every field of the numpy type `kind`, the first at `offset`."""
-    dtype = np.dtype(kind)
-    codes = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
-    step = offset + dtype.itemsize * len(names)
-    fields = [PointField(name=name, offset=offset + dtype.itemsize * i, datatype=codes[dtype.str[1:]], count=1)
-              for i, name in enumerate(names)]
-    records = np.zeros((len(points), step), np.uint8)
-    records[:, offset:] = np.ascontiguousarray(points, dtype).view(np.uint8)
-    width = len(points) // rows
-    padded = np.full((rows, width * step + row_padding), 0xAB, np.uint8)
-    padded[:, : width * step] = records.reshape(rows, width * step)
-    message = PointCloud2(height=rows, width=width, fields=fields, is_bigendian=dtype.str[0] == ">", point_step=step,
-                          row_step=padded.shape[1], data=array("B", padded.tobytes()))
-    message.header.frame_id = "lidar_top"
-    return message

@@ -44,13 +44,13 @@ def bayer(rgb: np.ndarray, pattern: str) -> np.ndarray:
 
 @pytest.mark.parametrize("padding", [0, 7])
 @pytest.mark.parametrize(("encoding", "channels"), [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 0]),
-                                                    ("bgra8", [2, 1, 0, 0])])  # fmt: skip
+                                                    ("bgra8", [2, 1, 0, 0])])
 def test_colours_are_read_in_any_order_and_with_rows_of_any_length(picture, encoding, channels, padding):
     np.testing.assert_array_equal(read_image(message_of(picture[:, :, channels], encoding, padding)), picture)
 
 
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8",
-                                      "bayer_gbrg8"])  # fmt: skip
+                                      "bayer_gbrg8"])
 def test_what_cv_bridge_knows_is_read_as_cv_bridge_does(encoding):
     channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}.get(encoding, 1)
     noise = np.random.default_rng(1).integers(0, 256, (24, 32, channels), np.uint8)
@@ -91,7 +91,7 @@ def test_bayer_patterns_give_the_colours_back_away_from_edges(picture, pattern):
 @pytest.mark.parametrize(("change", "named"), [
     ({"encoding": "32FC1"}, "32FC1"), ({"encoding": "plaid"}, "'plaid' cannot be made RGB"),
     ({"height": 400}, "less data"), ({"step": 10}, "less data"), ({"width": 0}, "no pixels"),
-], ids=lambda value: str(value)[:20])  # fmt: skip
+], ids=lambda value: str(value)[:20])
 def test_an_image_that_cannot_be_read_says_why(picture, change, named):
     message = message_of(picture, "rgb8")
     for name, value in change.items():
@@ -128,7 +128,7 @@ def info(**fields: object) -> CameraInfo:
     (info(), (1600, 900), (0, 0)),
     (info(), (400, 225), (0, 0)),
     (info(binning_x=2, binning_y=2), (800, 450), (0, 0)),
-], ids=["as calibrated", "scaled", "binned"])  # fmt: skip
+], ids=["as calibrated", "scaled", "binned"])
 def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, left_top):
     whole, scaled = np.array(message.k).reshape(3, 3), read_calibration(message, size).intrinsics
     ray = np.array([0.3, -0.1, 1.0])
@@ -230,7 +230,7 @@ def test_fewer_bits_in_sixteen_are_recognised_by_their_maximum(picture, bits):
 
 WIDE = ImageConfig(width=256, height=96, zoom=1.0, augment={"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False})
 DISTORTIONS = {"equidistant": [0.108, -0.065, 0.028, -0.041], "plumb_bob": [-0.3, 0.1, 0.002, -0.001, 0.0],
-               "rational_polynomial": [0.78, -2.98, 7e-4, 5e-5, 1.7, 0.657, -2.81, 1.63]}  # fmt: skip
+               "rational_polynomial": [0.78, -2.98, 7e-4, 5e-5, 1.7, 0.657, -2.81, 1.63]}
 RAW = np.array([[300.0, 0, 320], [0, 300, 120], [0, 0, 1]])
 
 

@@ -99,7 +99,7 @@ def without_front(rig, whole):
     (lambda pixels: image(np.repeat(pixels[:, :, None], 3, axis=2), "bgr8", padding=5), 1e-6),
     (lambda pixels: image(pixels, "bayer_rggb8"), 0.05),  # the edges of bars are guessed
     (lambda pixels: image(pixels.astype(np.uint16) * 257, "mono16", padding=2), 1e-6),
-], ids=["bgr with padded rows", "bayer", "sixteen bits"])  # fmt: skip
+], ids=["bgr with padded rows", "bayer", "sixteen bits"])
 def test_an_image_of_another_encoding_gives_the_same_answer(rig, whole, make, tolerance):
     np.testing.assert_allclose(rig.answer(grey(1), make(grey_picture(2)), grey(3)), whole, atol=tolerance)
 

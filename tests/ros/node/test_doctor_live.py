@@ -91,7 +91,7 @@ def test_a_sick_lidar_is_told_everything_at_once(vehicle, make_cloud, street, do
                 ("warn", "/velodyne_points", "stamps are 3600.0 s ahead of this machine's clock"),
                 ("warn", "odom → base_link", "only the newest sweep is used"),
                 ("fail", "sensor fit, lidar", "let the driver publish 0 … 255"),
-                ("ok", "base_link → lidar_top", "known at all")}  # fmt: skip
+                ("ok", "base_link → lidar_top", "known at all")}
     for level, about, said in expected:
         assert any((level, about) == found[:2] and said in found[2] for found in findings), (said, findings)
 

@@ -9,25 +9,20 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from sensor_msgs.msg import Image, PointCloud2
+from support.rig import street_points
 
 SWEEP_NS = 50_000_000
 MB = 2**20
 NOWHERE = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))
 
 
+pytestmark = pytest.mark.usefixtures("lidar_node")
+
+
 @pytest.fixture(scope="module")
 def points() -> np.ndarray:
-    """(300000, 4): more than any LiDAR sends."""
-    random = np.random.default_rng(1)
-    xyz = random.uniform([-50, -50, -2], [50, 50, 1], (300_000, 3))
-    return np.column_stack([xyz, random.uniform(0, 255, len(xyz))]).astype(np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def node(start_node, package, vehicle):
-    node = start_node(model=package, threads=1, input_reliability="reliable", tf_timeout=1.0)
-    vehicle.wait_until_node_listens()
-    return node
+    """More than any LiDAR sends."""
+    return street_points(300_000)
 
 
 @pytest.fixture
@@ -83,8 +78,9 @@ def test_a_subscriber_that_never_reads_does_not_hold_it_up(vehicle, make_cloud, 
         assert answers()
 
 
-def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(node, vehicle, make_cloud, points, answers):
-    pid, cloud = node.process.pid, make_cloud(points)
+def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(
+        lidar_node, vehicle, make_cloud, points, answers):
+    pid, cloud = lidar_node.process.pid, make_cloud(points)
     start = vehicle.stamp_ns + 3600 * 10**9
     for i in range(4):
         vehicle.result(vehicle.send(cloud, start + i * SWEEP_NS))
@@ -103,8 +99,8 @@ def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(node, v
 
 
 def test_sigint_in_the_middle_of_an_inference_ends_it_cleanly(
-        node, vehicle, make_cloud, points, answers):
+        lidar_node, vehicle, make_cloud, points, answers):
     vehicle.send(make_cloud(np.tile(points, (4, 1))[:1_000_000]))
     time.sleep(0.2)
-    assert node.stop(signal.SIGINT) == 0, node.log
-    assert "Traceback" not in node.log
+    assert lidar_node.stop(signal.SIGINT) == 0, lidar_node.log
+    assert "Traceback" not in lidar_node.log

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from support.hostile import HEAD, KINDS, Vehicle, mutated
 
 EDITS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, HEAD) | st.integers(0, 10**6),
-                           st.integers(0, 2**31)), min_size=1, max_size=6)  # fmt: skip
+                           st.integers(0, 2**31)), min_size=1, max_size=6)
 INPUTS = ("cloud", "image", "image 16 bits", "image planar", "jpeg", "png", "camera_info", "reference", "tf",
-          "tf_static", "detections", "ground_truth")  # fmt: skip
+          "tf_static", "detections", "ground_truth")
 
 
 @pytest.fixture(scope="module")

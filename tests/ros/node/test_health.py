@@ -3,6 +3,7 @@
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from support.clock import ManualClock
+from support.messages import values
 
 from vexkd_model.sensor_check.rules import Mismatch
 from vexkd_ros.health.latency import Latency
@@ -30,10 +31,6 @@ def health_of(clock):
 
 def said(health, why_silent=lambda name: "", state="active", device="cpu"):
     return {status.name: status for status in health.statuses("node", state, "student", device, why_silent)}
-
-
-def values(status):
-    return {item.key: item.value for item in status.values}
 
 
 def test_before_the_first_input_it_waits_for_it_by_name(health_of):
@@ -83,7 +80,9 @@ def test_input_without_output_is_an_error_once_it_is_not_the_first(health_of, cl
     assert said(health)["node: student"].level == ERROR
 
 
-def test_a_slow_node_is_warned_of_and_one_that_stays_slow_is_an_error(health_of, clock):
+@pytest.mark.parametrize("start", [1000.0, 0.0, -50.0], ids=["now", "a clock at zero", "a clock before zero"])
+def test_a_slow_node_is_warned_of_and_one_that_stays_slow_is_an_error(health_of, clock, start):
+    clock.advance(start - clock())
     health = health_of("points", latency_s=0.03)
     health.input_received(0.0)
     health.frame_published(FAST)

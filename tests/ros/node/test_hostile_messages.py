@@ -5,25 +5,17 @@ import pytest
 from rclpy.serialization import serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
+from support.rig import street_points
 
-SECOND = 10**9
 BROKEN = b"\xff\xfe\xfd"  # no UTF-8
+
+
+pytestmark = pytest.mark.usefixtures("lidar_node")
 
 
 @pytest.fixture(scope="module")
 def points() -> np.ndarray:
-    random = np.random.default_rng(1)
-    xyz = random.uniform([-50, -50, -2], [50, 50, 1], (3000, 3))
-    return np.column_stack([xyz, random.uniform(0, 255, len(xyz))]).astype(np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def node(start_node, package, vehicle):
-    node = start_node(model=package, threads=1, input_reliability="reliable", tf_timeout=1.0)
-    vehicle.wait_until_node_listens()
-    yield node
-    assert node.process.poll() is None, node.log
-    assert node.stop() == 0, node.log
+    return street_points(3000)
 
 
 @pytest.fixture

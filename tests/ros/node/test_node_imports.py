@@ -10,7 +10,7 @@ import pytest
 import vexkd_ros
 
 ONLY_FOR_TRAINING = {"nuscenes", "pyarrow", "lightning", "transformers", "matplotlib", "shapely", "tensorboard",
-                     "torchmetrics", "rosbags"}  # fmt: skip
+                     "torchmetrics", "rosbags"}
 
 
 def test_the_node_imports_nothing_that_only_training_needs():

@@ -16,7 +16,7 @@ from vexkd_ros.share import REPOSITORY
 TYPE_OF_DISPLAY = {
     "PointCloud2": "sensor_msgs/msg/PointCloud2", "MarkerArray": "visualization_msgs/msg/MarkerArray",
     "Map": "nav_msgs/msg/OccupancyGrid", "Image": "sensor_msgs/msg/Image",
-}  # fmt: skip
+}
 RADARS = ("radar_front", "radar_front_left", "radar_front_right", "radar_back_left", "radar_back_right")
 # Of docs/bags.md: what nuscenes_to_bag writes.
 BAG_TOPICS = {

@@ -113,7 +113,7 @@ def add_key(path: Path) -> None:
     ("card.json", truncate, "JSON"),
     ("", shutil.rmtree, "no such student package"),
 ], ids=["truncated weights", "corrupted weights", "missing weights", "tampered configuration", "unknown key",
-        "truncated card", "no folder"])  # fmt: skip
+        "truncated card", "no folder"])
 def test_a_bad_package_leaves_the_node_unconfigured_and_named_in_diagnostics(
         manager, vehicle, package, tmp_path, file, damage, named):
     shutil.copytree(package, tmp_path / "student")
@@ -189,3 +189,15 @@ def test_shutdown_while_active_ends_in_finalized(manager, package):
     manager.set(model=str(package))
     assert manager.change(CONFIGURE, ACTIVATE, Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert manager.state == "finalized"
+
+
+def test_a_manager_that_bonds_hears_an_active_node_and_its_goodbye(manager, vehicle, package):
+    bond = pytest.importorskip("bond.msg", reason="bond and bondpy are not installed here")
+    pytest.importorskip("bondpy.bondpy", reason="bondpy is not installed here")
+    heard = []
+    vehicle.node.create_subscription(bond.Status, "bond", heard.append, 50)
+    manager.set(model=str(package))
+    assert manager.change(CONFIGURE, ACTIVATE)
+    vehicle.wait_for(lambda: [status for status in heard if status.active and status.id == "student_node"], "its bond")
+    assert manager.change(DEACTIVATE, CLEANUP)
+    vehicle.wait_for(lambda: not heard[-1].active, "its goodbye")

@@ -102,7 +102,7 @@ def test_a_cloud_without_points_is_no_error(make_cloud):
     ({"height": 2, "width": 4, "row_step": 10}, "longer than its row_step"),
     ({"fields": [field("x", 0, 42), field("y", 4, 7), field("z", 8, 7)]}, "field x has no known datatype"),
     ({"height": 2**31, "width": 2**31, "row_step": 2**32 - 1}, "longer than its row_step"),
-])  # fmt: skip
+])
 def test_a_cloud_that_contradicts_itself_is_refused_with_the_reason(make_cloud, change, reason):
     message = make_cloud(np.ones((10, 4)))
     for name, value in change.items():

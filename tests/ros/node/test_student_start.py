@@ -41,7 +41,7 @@ REFUSED = {
     "out of range": (["-p", "score_threshold:=1.5"], ("score_threshold", "1.5")),
     "wrong type": (["-p", "threads:=many"], ("threads", "INTEGER")),
     "no file": (["--params-file", "/no/such.yaml"], ("/no/such.yaml",)),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def parameters(**changed: object) -> StudentParameters:
 @pytest.mark.parametrize(("model", "cameras", "named"), [
     ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of"),
     ("bevdet_small", ["front", "back"], "parameter cameras: names 2 cameras, students/mine reads 6: CAM_FRONT_LEFT"),
-])  # fmt: skip
+])
 def test_a_student_that_does_not_fit_the_node_or_its_parameters_is_refused(model, cameras, named):
     student = load_config(REPOSITORY / "config" / "model" / f"{model}.yaml")
     with pytest.raises(UserError, match=named):

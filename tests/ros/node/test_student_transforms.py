@@ -106,7 +106,7 @@ def rigid(position: Sequence[float], rotation: Rotation) -> np.ndarray:
     ("odom", "base_link", 3 * SECOND, "beyond the newest"),
     ("odom", "base_link", -3 * SECOND, "beyond the oldest"),
     ("odom", "island", 0, "not connected"),
-])  # fmt: skip
+])
 def test_where_there_is_no_transform_there_is_a_reason_and_no_guess(driving, target, source, stamp, reason):
     driving.insert("sea", "island", NOON, (0, 0, 0), REST, static=True)
     with pytest.raises(TransformUnavailable, match=reason):
@@ -202,6 +202,27 @@ def test_static_broadcasters_that_disagree_are_named_with_amounts_where_the_fram
     assert conflict.text.startswith("two transforms base_link → camera on /tf_static differ by 0.300 m and 2.00°")
     driving.insert("chassis", "camera", NOON, (0, 0, 0), REST, static=True)
     assert driving.conflicts()[0].text.startswith("camera has two parents on /tf_static, base_link and chassis")
+
+
+def test_a_frame_that_another_static_parent_took_away_is_said_to_have_two(driving):
+    driving.insert("chassis", "lidar", NOON, (0, 0, 0), REST, static=True)
+    with pytest.raises(TransformUnavailable, match="lidar has two parents on /tf_static, base_link and chassis; the"):
+        driving.lookup("base_link", "lidar", NOON)
+    assert len(driving.conflicts()) == 1
+
+
+def test_with_a_clock_that_stands_contradictions_far_apart_are_kept():
+    """As the doctor reads a bag: what is of one bag is of one drive."""
+    now = [0.0]
+    for clock, found in ((lambda: now[0], 0), (lambda: 0.0, 2)):
+        buffer = TransformBuffer(Poses, clock=clock)
+        for i in range(2):
+            buffer.insert("odom", "base_link", NOON, (0, 0, 0), REST)
+            buffer.insert("map", "base_link", NOON + i, (0, 0, 0), REST)
+            buffer.insert("base_link", "lidar", NOON, (i, 0, 0), REST, static=True)
+            now[0] += 60
+        buffer.lookup("odom", "lidar", NOON)
+        assert len(buffer.conflicts()) == found
 
 
 def test_a_stamp_that_no_clock_has_is_refused(buffer):
