@@ -30,7 +30,7 @@ GraphPrecision = Literal["float32", "int8"]
 FRAMES = 40  # of calibration
 STRENGTHS, PASSES = (0.8, 1.0), 2  # of equalisation: which is best differs from student to student
 COMPARED = 8  # frames in which errors are compared
-MOST_EXACT, TOLERANCE = 2, 0.06  # layers that may stay in float32, until the error is within the tolerance
+MOST_EXACT, TOLERANCE = 2, 0.1  # layers that may stay in float32, until the error is within the tolerance
 
 
 def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int8", frames: int = FRAMES) -> None:
