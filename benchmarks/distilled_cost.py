@@ -43,7 +43,7 @@ def main() -> int:
     arguments = parser.parse_args()
     set_up_process()
     index = FrameIndex.open(index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot,
-                            arguments.version)  # fmt: skip
+                            arguments.version)
     packages = (arguments.plain, arguments.taught)
     pair = [Predictor.load(package) for package in packages]
     for predictor in pair:

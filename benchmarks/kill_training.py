@@ -41,7 +41,7 @@ EPOCHS, FRAMES = 6, 3
 TINY = ("lidar.sweeps=2", "lidar.sweep_interval=null", "lidar.encoder.pillar=1.8", "lidar.encoder.age_groups=1",
         "grid={extent: 54.0, cell: 1.8}", "bev={kind: second, stage_channels: [32, 64], stage_layers: [1, 1], "
         "lateral_channels: 32}", f"training.epochs={EPOCHS}", "training.batch_size=1", "training.precision=32-true",
-        "training.sensor_variety=null", "training.paste=null", "training.class_balanced=false")  # fmt: skip
+        "training.sensor_variety=null", "training.paste=null", "training.class_balanced=false")
 
 
 def training(data: Path, run: Path, resume: bool, workers: int) -> None:

@@ -148,7 +148,7 @@ def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, fl
     """
     data = TrainingSet(index, SWEEPS, AUGMENT, 0, IMAGES)
     loader = DataLoader(data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES),
-                        num_workers=workers)  # fmt: skip
+                        num_workers=workers)
     iterator = iter(loader)
     memory = []
     for half in (batches // 2, batches - batches // 2):
@@ -185,7 +185,7 @@ def main() -> int:
         index, nusc = FrameIndex.open(Path(temporary) / "index", SPLIT), NuScenes(VERSION, str(root), verbose=False)
         loaders = {"devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
                    "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
-                   "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES)}  # fmt: skip
+                   "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES)}
         fast = False
         for name, used in (("all cores", cores), ("one core", {min(cores)})):
             os.sched_setaffinity(0, used)

@@ -165,7 +165,7 @@ def measure(client: Client, rate: float, seconds: float, warm_up: int) -> dict:
             "p99_ms": round(float(np.percentile(latencies, 99)), 1), "max_ms": round(max(latencies), 1),
             "stages_median_ms": {stage.removesuffix("_ms"): round(float(np.median([s[stage] for s in stages])), 1)
                                  for stage in STAGES},
-            "sweeps": int(stages[-1]["sweeps"])}  # fmt: skip
+            "sweeps": int(stages[-1]["sweeps"])}
 
 
 def main() -> int:

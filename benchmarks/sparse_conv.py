@@ -129,7 +129,7 @@ def main() -> int:
     figures: dict[str, object] = {
         "machine": measured_on, "threads": torch.get_num_threads(), "points": len(points),
         "voxels": len(ours.voxels(points, torch.zeros(len(points), dtype=torch.long))[0]),
-        "GiB at most, PyTorch, training": round(peak, 2)}  # fmt: skip
+        "GiB at most, PyTorch, training": round(peak, 2)}
     ratios = {}
     for work, label in ((infer, "forward"), (train, "forward and backward")):
         ratios[label] = medians[work, "PyTorch"] / medians[work, "spconv"]

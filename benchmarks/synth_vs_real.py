@@ -112,7 +112,7 @@ def pairs(edges: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def per_sweep_table(real: Sweeps, synthetic: Sweeps) -> str:
     lines = ["| in one sweep | real | synthetic, mean | 10 … 90 % of sweeps | synthetic / real |",
-             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+             "| --- | ---: | ---: | ---: | ---: |"]
     ours = figures(synthetic)
     for name, (value,) in figures(real).items():
         low, high = np.percentile(ours[name], [10, 90])
@@ -124,7 +124,7 @@ def per_sweep_table(real: Sweeps, synthetic: Sweeps) -> str:
 def per_box_table(real: Sweeps, synthetic: Sweeps) -> str:
     bands = pairs(BOX_EDGES_M)
     lines = ["| points a box, median | " + " | ".join(f"{a}–{b} m" for a, b in bands) + " |",
-             "| --- |" + " ---: |" * len(bands)]  # fmt: skip
+             "| --- |" + " ---: |" * len(bands)]
     for label, name in enumerate(DETECTION_CLASSES):
         cells = [f"{median_hits(real, label, *band)} / {median_hits(synthetic, label, *band)}" for band in bands]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -68,7 +68,7 @@ def main() -> int:
     arguments = parser.parse_args()
     set_up_process()
     index = FrameIndex.open(index_folder(arguments.dataroot, arguments.version), "train", arguments.dataroot,
-                            arguments.version)  # fmt: skip
+                            arguments.version)
     print(f"{machine()}, {torch.get_num_threads()} threads\n")
     print("| model | s a step | epochs | steps | minutes | at most |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     holds = True

@@ -18,7 +18,7 @@ from vexkd_model.types import Frame
 # configuration's first lines say.
 PUBLISHED = {"bevformer_s": "68.7 M parameters, 1303.5 GFLOPs at 1600×900 (deformable convolutions, DETR head)"}
 LAYERS = ("lidar", "camera.backbone", "camera.neck", "camera.view", "camera", "fusion", "bev", "detection",
-          "segmentation")  # fmt: skip
+          "segmentation")
 
 
 class LayerSummary(NamedTuple):

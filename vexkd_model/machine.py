@@ -13,7 +13,7 @@ def machine_kind() -> dict[str, str | int | None]:
     """Describe this kind of machine for JSON, without anything that names the machine itself. gpu: null without."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"processor": processor(), "cores": usable_cores(), "memory_gib": round(memory / GIBIBYTE),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}  # fmt: skip
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
 
 
 def processor() -> str:

@@ -12,14 +12,14 @@ import numpy as np
 DETECTION_CLASSES = (
     "car", "truck", "construction_vehicle", "bus", "trailer",
     "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
-)  # fmt: skip
+)
 MAP_CLASSES = ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider")
 # nuScenes' channels; the order of every list and batch of cameras. Left to right in front, then behind.
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 ATTRIBUTE_NAMES = (
     "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
     "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
-)  # fmt: skip
+)
 POINT_FIELDS = ("x", "y", "z", "intensity", "dt")
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
 

@@ -24,7 +24,7 @@ TINY_MODEL = (
     "detection.shared_channels=16", "detection.task_channels=16", "segmentation.channels=8", "training.epochs=5",
     "training.batch_size=1", "training.precision=32-true", "training.sensor_variety=null",
     "training.augment={rotation: 0.785, scale: 0.1, translation: 0.5, flip: true}",
-)  # fmt: skip
+)
 
 # A shipped teacher on a coarse grid, with narrow layers; with the paper's encoder and head, whatever the small one has.
 TINY_TEACHER = (
@@ -35,7 +35,7 @@ TINY_TEACHER = (
     "detection={kind: transfusion, channels: 16, proposals: 20, heads: 4, feedforward: 16, dropout: 0.1, "
     "loss_weight: 1.0, score_threshold: 0.0, max_detections: 100}", "segmentation.channels=8",
     "training.epochs=2", "training.batch_size=1", "training.precision=32-true", "training.sensor_dropout=0.0",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="session")

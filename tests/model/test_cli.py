@@ -36,7 +36,7 @@ def test_help_says_that_a_shipped_configuration_needs_no_path(command, capsys):
 def test_help_lists_every_command_and_loads_nothing_heavy():
     code = ("import sys; from vexkd_model.cli import main\n"
             "try: main(['--help'])\nexcept SystemExit as e: assert e.code == 0\n"
-            "sys.exit(bool({'torch', 'nuscenes', 'matplotlib'} & set(sys.modules)))")  # fmt: skip
+            "sys.exit(bool({'torch', 'nuscenes', 'matplotlib'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(re.search(rf"^    {command}\s", done.stdout, re.MULTILINE) for command in COMMANDS)
@@ -49,7 +49,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy():
     ["evaluate", "run", "--dataroot", "d", "--version", "v1.0-mini", "--drop", "radar"], ["ablate", "plan.yaml"],
     ["plot"], ["plot", "losses", "--out", "a.png"], ["plot", "students", "plain", "--out", "a.png"],
     ["plot", "data", "--version", "v1.0-mini", "--out", "a.png"],
-], ids=" ".join)  # fmt: skip
+], ids=" ".join)
 def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     assert exit_of(*argv) == 2
     assert "usage: vexkd" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_wrong_use_exits_with_2_and_the_usage(argv, capsys):
     (["ablate", "{tmp}/none.yaml", "--out", "{tmp}/out"], "{tmp}/none.yaml"),
     (["ablate", "{config}", "--out", "{tmp}/out"], "{config}: dataroot"),
     (["import-weights", "{tmp}/none.pth", "{config}", "{tmp}/out"], "{tmp}/none.pth"),
-])  # fmt: skip
+])
 def test_a_failure_is_one_line_that_names_its_cause(argv, named, tiny_dataroot, config_path, tmp_path):
     places = {"tmp": tmp_path, "data": tiny_dataroot, "config": config_path}
     message = exit_of(*(word.format(**places) for word in argv))

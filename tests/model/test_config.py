@@ -61,7 +61,7 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(tiny_config):
 
 @pytest.mark.parametrize(("key", "value"), [
     ("surprise", 1), ("training.epoch", 3), ("segmentation.nms", 0.2), ("training.augment.shear", 0.1),
-])  # fmt: skip
+])
 def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value):
     values = yaml.safe_load(config_path.read_text())
     *parents, last = key.split(".")
@@ -90,7 +90,7 @@ def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value
     ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.resnet.stage_channels"),
     ("bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1], channels: 8}", "stage_blocks differ in length"),
     ("bev.stage_layers=[1]", "bev"), ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"), ("training=3", "training"),
-])  # fmt: skip
+])
 def test_a_bad_value_is_named_by_file_and_dotted_key(config_path, override, key):
     message = refused(config_path, override)
     assert message.startswith(f"{config_path}: ") and key in message.split(": ", 1)[1]
@@ -109,7 +109,7 @@ def test_several_mistakes_are_counted(config_path):
 
 def test_set_changes_one_key_and_nothing_else(config_path):
     plain, changed = load_config(config_path), load_config(config_path, ["training.epochs=3", "grid.cell=1.8",
-                                                                         "lidar.encoder.pillar=0.9"])  # fmt: skip
+                                                                         "lidar.encoder.pillar=0.9"])
     assert changed.training.epochs == 3 and changed.grid.cell == 1.8
     back = changed.model_dump() | {"grid": plain.grid.model_dump(), "lidar": plain.lidar.model_dump()}
     back["training"]["epochs"] = plain.training.epochs
@@ -120,7 +120,7 @@ def test_set_changes_one_key_and_nothing_else(config_path):
     ("training.epochs", "key=value"),
     ("nothing.epochs=1", "nothing.epochs"), ("name.deep=1", "name.deep"),
     ("=1", "no such key"), ("training.epochs=[1", "training.epochs"),
-])  # fmt: skip
+])
 def test_a_wrong_set_is_named(config_path, override, expected):
     message = refused(config_path, override)
     assert message.startswith("--set ") and expected in message
@@ -161,7 +161,7 @@ def test_a_head_of_its_own_and_none_at_all(config_path):
     ("bevformer_small", "camera.past_frames=2", "without history"),
     ("bevfusion_teacher_small", "fusion=null", "fusion belongs to models with"),
     ("lidar_voxel_small", "lidar.encoder.voxel=0.3", "4 is possible"),
-])  # fmt: skip
+])
 def test_parts_that_do_not_fit_together_are_named(config_path, name, override, expected):
     assert expected in refused(config_path.with_name(f"{name}.yaml"), override)
 

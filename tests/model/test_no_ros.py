@@ -10,7 +10,7 @@ for module in pkgutil.walk_packages(vexkd_model.__path__, "vexkd_model."):
 print("\\n".join(sys.modules))
 """
 ROS = {"rclpy", "rpyutils", "ament_index_python", "rosidl_parser", "rosbags", "cv_bridge", "tf2_py", "launch",
-       "builtin_interfaces", "vexkd_ros"}  # fmt: skip
+       "builtin_interfaces", "vexkd_ros"}
 
 
 def test_no_module_of_vexkd_model_imports_ros():

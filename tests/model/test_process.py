@@ -37,7 +37,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          env={"PATH": os.environ["PATH"], "OPENBLAS_NUM_THREADS": "2", **environment})  # fmt: skip
+                          env={"PATH": os.environ["PATH"], "OPENBLAS_NUM_THREADS": "2", **environment})
 
 
 @pytest.mark.parametrize(("given", "cached"), [({}, "32"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, "8")])

@@ -13,7 +13,7 @@ RADAR_FIELDS = np.dtype([
     ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("dyn_prop", "i1"), ("id", "<i2"), ("rcs", "<f4"), ("vx", "<f4"),
     ("vy", "<f4"), ("vx_comp", "<f4"), ("vy_comp", "<f4"), ("is_quality_valid", "i1"), ("ambig_state", "i1"),
     ("x_rms", "i1"), ("y_rms", "i1"), ("invalid_state", "i1"), ("pdh0", "i1"), ("vx_rms", "i1"),
-    ("vy_rms", "i1")])  # fmt: skip
+    ("vy_rms", "i1")])
 RADAR_DELAY_US, RADAR_XYZ = 15_000, [3.4, 0.0, 0.5]
 IMU_PERIOD_US, POSE_PERIOD_US = 10_000, 20_000
 

@@ -11,7 +11,7 @@ CAMERAS = {
     "CAM_FRONT": ((1.7, 0.0, 1.5), 0.0, -0.035), "CAM_FRONT_RIGHT": ((1.5, -0.5, 1.5), -0.96, -0.028),
     "CAM_BACK_RIGHT": ((1.0, -0.5, 1.6), -1.92, -0.02), "CAM_BACK": ((0.0, 0.0, 1.6), np.pi, -0.01),
     "CAM_BACK_LEFT": ((1.0, 0.5, 1.6), 1.92, 0.0), "CAM_FRONT_LEFT": ((1.5, 0.5, 1.5), 0.96, -0.043),
-}  # fmt: skip
+}
 IMAGE_SIZE, FOCAL = (320, 180), 250.0  # width and height [px]
 LIDAR_XYZ, LIDAR_YAW = np.array([0.9, 0.1, 1.8]), -np.pi / 2
 # Camera axes are x right, y down, z along the view; base_link's are x ahead, y left, z up.

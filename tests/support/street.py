@@ -37,7 +37,7 @@ class Thing:
     def centre(self, seconds: float) -> np.ndarray:
         """(3,) on the street [m]."""
         return np.array([self.x + np.cos(self.yaw) * self.speed * seconds,
-                         self.y + np.sin(self.yaw) * self.speed * seconds, self.size[2] / 2])  # fmt: skip
+                         self.y + np.sin(self.yaw) * self.speed * seconds, self.size[2] / 2])
 
 
 @dataclass(frozen=True)

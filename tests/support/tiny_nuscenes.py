@@ -96,7 +96,7 @@ def _common_tables(cameras: tuple[str, ...], things: tuple[Thing, ...]) -> dict[
                  "location": LOCATION}],
         "map": [{"token": "map", "category": "semantic_prior", "filename": "maps/mask.png", "log_tokens": ["log"]}],
         **{name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "instance", "sample_annotation")},
-    }  # fmt: skip
+    }
 
 
 def _camera_calibration(name: str) -> dict:

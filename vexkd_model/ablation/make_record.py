@@ -45,7 +45,7 @@ def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path |
         machine=began.get("machine"),
         commands={"train": without_places(began["command"]), "evaluate": without_places(evaluated["command"])},
         teacher=_teacher(run, began["teacher"], teacher, teacher_row) if "teacher" in began else None,
-        figures=figures_of(evaluated), training=_training(run))  # fmt: skip
+        figures=figures_of(evaluated), training=_training(run))
 
 
 def figures_of(report: dict[str, Any]) -> Figures:

@@ -69,7 +69,7 @@ def _kind_of_row(values: Any) -> Literal["trained", "evaluated"]:
 
 
 Row = Annotated[Annotated[TrainedRow, Tag("trained")] | Annotated[EvaluatedRow, Tag("evaluated")],
-                Discriminator(_kind_of_row)]  # fmt: skip
+                Discriminator(_kind_of_row)]
 
 
 class Plan(Section):

@@ -116,7 +116,7 @@ class SlurmJobs:
         present = {number for number, _ in queue.values()}
         self._missed = {number: self._missed.get(number, 0) + 1 for number in self._running if number not in present}
         over = [number for number, run in self._running.items()
-                if run.finished or self._missed.get(number, 0) >= GONE_LOOKS]  # fmt: skip
+                if run.finished or self._missed.get(number, 0) >= GONE_LOOKS]
         return [(self._running[number], self._end(number)) for number in over]
 
     def _end(self, number: str) -> str:

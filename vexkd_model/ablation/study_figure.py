@@ -25,7 +25,7 @@ STYLE = ["default", {"font.family": "DejaVu Sans", "svg.hashsalt": "vexkd"}]
 def plot_study(folder: Path, study: Study) -> list[Path]:
     """Write NAME_curves.png, NAME_scores.png and NAME_class_ap.png, as far as the study has data for them."""
     kinds: dict[str, Callable[[Study], Figure | None]] = {
-        "curves": curves_figure, "scores": scores_figure, "class_ap": class_ap_figure}  # fmt: skip
+        "curves": curves_figure, "scores": scores_figure, "class_ap": class_ap_figure}
     written = []
     with matplotlib.style.context(STYLE):
         for kind, draw in kinds.items():

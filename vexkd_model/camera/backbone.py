@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 BackboneName = Literal["resnet18", "resnet50", "resnet101", "swin_tiny"]
 RESNETS = {"resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
            "resnet50": ("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048]),
-           "resnet101": ("bottleneck", [3, 4, 23, 3], [256, 512, 1024, 2048])}  # fmt: skip
+           "resnet101": ("bottleneck", [3, 4, 23, 3], [256, 512, 1024, 2048])}
 SWIN_DEPTHS, SWIN_HEADS, SWIN_CHANNELS, SWIN_WINDOW, SWIN_DROP_PATH = [2, 2, 6, 2], [3, 6, 12, 24], 96, 7, 0.2
 RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as all pretrained weights expect
 # With recompute: blocks between two kept activations, and pixels that are recomputed at once.

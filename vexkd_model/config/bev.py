@@ -55,7 +55,7 @@ class ModalityGeneralFusionConfig(Section):
     feedforward: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
     recompute: bool = Field(description="in training, compute a block's activations again instead of keeping them: "
-                                        "a third more work, a fraction of the memory")  # fmt: skip
+                                        "a third more work, a fraction of the memory")
 
     @model_validator(mode="after")
     def _heads_share_the_channels(self) -> "ModalityGeneralFusionConfig":

@@ -48,7 +48,7 @@ class CenterHeadConfig(Section):
     shared_channels: Count
     task_channels: Count
     separate: bool = Field(description="true: a branch of two convolutions for each value, as published; false: one "
-                                       "convolution a task for all of them, a sixth of the work")  # fmt: skip
+                                       "convolution a task for all of them, a sixth of the work")
     axis: bool = Field(False, description="true: the line along which an object lies is predicted beside its heading, "
                                           "so that one seen from an unclear side is not turned half-way")
     late_weights: dict[Literal["offset", "height", "size", "heading", "axis", "velocity"], Positive] = Field(

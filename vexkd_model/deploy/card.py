@@ -70,7 +70,7 @@ def card_fields(config: ModelConfig) -> dict[str, Any]:
             "cameras": config.camera.images.cameras if config.camera else (),
             "detection_classes": DETECTION_CLASSES if config.detection else (),
             "map_classes": MAP_CLASSES if config.segmentation else (), "grid_extent": config.grid.extent,
-            "grid_cell": config.grid.cell}  # fmt: skip
+            "grid_cell": config.grid.cell}
 
 
 def read_verified(path: Path, expected: str, key: str) -> bytes:

@@ -39,7 +39,7 @@ class Distiller(nn.Module):
         student_channels, teacher_channels = channels_of(student), channels_of(teacher.model)
         self.losses = nn.ModuleDict({
             level: FeatureLoss(config.loss, student_channels[level], teacher_channels[level])
-            for level in config.levels})  # fmt: skip
+            for level in config.levels})
         self.masks = build_masks(config, teacher, {level: teacher_channels[level] for level in config.levels})
         self.learning_masks = config.learns_masks
         self.drawn: dict[str, Tensor] = {}

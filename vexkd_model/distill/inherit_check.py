@@ -91,7 +91,7 @@ def _segmentation(student: ModelConfig, teacher: ModelConfig) -> str | None:
 
 CHECKS: dict[str, Callable[[ModelConfig, ModelConfig], str | None]] = {
     "lidar": _lidar, "camera": _camera, "bev": _bev, "detection": _detection,
-    "segmentation": _segmentation}  # fmt: skip
+    "segmentation": _segmentation}
 
 
 def _high(student: ModelConfig, teacher: ModelConfig) -> str | None:

@@ -186,7 +186,7 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
     usable = np.isfinite(values[:, :7]).all(axis=1) & (values[:, 3:6] > 0).all(axis=1) & np.isfinite(scores)
     if not usable.all():
         raise UserError(f"sample {prediction.token!r}: {np.sum(~usable)} detections are not finite or have no volume; "
-                        "the student's weights are unusable, train it again")  # fmt: skip
+                        "the student's weights are unusable, train it again")
     values = np.concatenate([values[:, :7], np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0)], axis=1)
     names = [DETECTION_CLASSES[label] for label in prediction.boxes.labels[best]]
     moving = np.hypot(values[:, 7], values[:, 8]) > MOVING_SPEED_MPS
@@ -197,17 +197,17 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
          "attribute_name": ATTRIBUTES[name][0 if is_moving else 1]}
         for translation, size, rotation, velocity, name, score, is_moving in zip(
             *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> None:
     wanted, predicted = set(tokens), set(predicted)
     if missing := wanted - predicted:
         raise UserError(f"{len(missing)} of {len(wanted)} samples of split {split!r} have no prediction "
-                        f"(the first is {min(missing)}); predict all of them, if need be without boxes")  # fmt: skip
+                        f"(the first is {min(missing)}); predict all of them, if need be without boxes")
     if strange := predicted - wanted:
         raise UserError(f"{len(strange)} predictions are of samples outside split {split!r} "
-                        f"(the first is {min(strange)}); evaluate the split that was predicted")  # fmt: skip
+                        f"(the first is {min(strange)}); evaluate the split that was predicted")
 
 
 def _zero_result(counted: Counter[str], samples: int, note: str) -> DetectionResult:

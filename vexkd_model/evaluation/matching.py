@@ -11,7 +11,7 @@ from vexkd_model.types import DETECTION_CLASSES, Boxes
 CLASS_RANGE_M = {
     "car": 50, "truck": 50, "construction_vehicle": 50, "bus": 50, "trailer": 50,
     "barrier": 30, "motorcycle": 40, "bicycle": 40, "pedestrian": 40, "traffic_cone": 30,
-}  # fmt: skip
+}
 MATCH_DISTANCE_M = 2.0  # of the metrics' four thresholds the one that the true-positive errors use
 
 

@@ -9,7 +9,7 @@ from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.split import SplitResult
 
 ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad", "vel_err": "m/s",
-               "attr_err": "(1 − accuracy)"}  # fmt: skip
+               "attr_err": "(1 − accuracy)"}
 
 
 def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> str:

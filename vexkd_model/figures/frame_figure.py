@@ -49,7 +49,7 @@ def plot_frame(path: Path, index: FrameIndex, i: int) -> None:
     """Write a PNG of frame i: its own sweep, all its boxes, the map where there is one, and the images as stored."""
     record = index[i]
     frame = Frame(accumulate_sweeps([record.sweeps[0].load()]), record.stamp_ns, record.token,
-                  tuple(load_image(camera) for camera in record.cameras))  # fmt: skip
+                  tuple(load_image(camera) for camera in record.cameras))
     frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i),
                  frame_name(index, i))
 
@@ -148,6 +148,6 @@ def _draw_boxes(axes: Axes, image_from_base: np.ndarray, solids: np.ndarray, col
 
 def _legend(boxes: Boxes, with_map: bool) -> list[Patch | Line2D]:
     lines = [Line2D([], [], color=INK, linewidth=width, label=label) for width, label in (
-        (THIN, "view of a camera"), (THICK, "arrow: the way of 1 s"), (THIN, "thin: no LiDAR point"))]  # fmt: skip
+        (THIN, "view of a camera"), (THICK, "arrow: the way of 1 s"), (THIN, "thin: no LiDAR point"))]
     map_classes = map_swatches(MAP_OPACITY) if with_map else []
     return [Patch(color=INK, label="ego vehicle"), *lines, *class_swatches(boxes.labels), *map_classes]

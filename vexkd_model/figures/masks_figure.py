@@ -48,7 +48,7 @@ def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
     output = teacher.run(sensors_for(teacher.config, [load_frame(index, i, teacher.config)]))
     masks = {level: distiller.masks(level, output.query, getattr(output.features, level),
                                     [torch.from_numpy(boxes.values)])[0, 0].numpy()
-             for level in distiller.config.levels}  # fmt: skip
+             for level in distiller.config.levels}
     title = f"{name}: {config.name}, {_tasks(config)}; masks: {distiller.config.masks.replace('_', ' ')}"
     return DrawnMasks(title, masks, teacher.grid)
 

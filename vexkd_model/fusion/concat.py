@@ -29,5 +29,5 @@ class ConcatFusion(nn.Module):
         some = next(iter(maps.values()))
         side_by_side = [maps[sensor] * present[sensor].view(-1, 1, 1, 1) if sensor in maps
                         else some.new_zeros(len(some), channels, *some.shape[2:])
-                        for sensor, channels in self.in_channels.items()]  # fmt: skip
+                        for sensor, channels in self.in_channels.items()]
         return self.merge(torch.cat(side_by_side, dim=1))

@@ -63,7 +63,7 @@ class FusionBlock(nn.Module):
         self.across = nn.ModuleDict({
             sensor: DeformableAttention(channels, heads, points, query_channels=channels + of_sensor,
                                         value_channels=of_sensor)
-            for sensor, of_sensor in in_channels.items()})  # fmt: skip
+            for sensor, of_sensor in in_channels.items()})
         self.among = DeformableAttention(channels, heads, points)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.feed_forwards = nn.ModuleList(FeedForward(channels, feedforward, dropout) for _ in range(2))

@@ -35,7 +35,7 @@ def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
         [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2]],
         [m[0, 2] - m[2, 0], m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2]],
         [m[1, 0] - m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1]],
-    ])  # fmt: skip
+    ])
     quaternion = np.linalg.eigh(k)[1][:, -1]
     return -quaternion if quaternion[0] < 0 else quaternion
 

@@ -61,7 +61,7 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
 def shape_fields(box: Tensor) -> dict[str, Tensor]:
     """Regression targets (M, ·) by field of boxes (M, 9): all of REGRESSION_CHANNELS but the offset."""
     return {"height": box[:, 2:3], "size": box[:, 3:6].log(),
-            "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1), "velocity": box[:, 7:9]}  # fmt: skip
+            "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1), "velocity": box[:, 7:9]}
 
 
 def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP) -> Tensor:

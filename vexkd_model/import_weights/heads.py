@@ -22,7 +22,7 @@ from vexkd_model.import_weights.layers import (
 
 # The order of the channels of each heatmap is that of the classes.
 TASKS = (("car",), ("truck", "construction_vehicle"), ("bus", "trailer"), ("barrier",), ("motorcycle", "bicycle"),
-         ("pedestrian", "traffic_cone"))  # fmt: skip
+         ("pedestrian", "traffic_cone"))
 BOX_FIELDS = {"height": "height", "dim": "size", "rot": "heading", "vel": "velocity"}
 
 # Since mmdetection3d 1.0, boxes are as ours: length, width, height, and yaw from x. Before that, in CenterPoint and in

@@ -14,7 +14,7 @@ CATEGORIES = {
     "construction_vehicle": "vehicle.construction", "pedestrian": "human.pedestrian.adult",
     "motorcycle": "vehicle.motorcycle", "bicycle": "vehicle.bicycle", "traffic_cone": "movable_object.trafficcone",
     "barrier": "movable_object.barrier",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ ROOF_AHEAD_M, ROOF_BACK_M, ROOF_SIDE_M, ROOF_DROP_M = 0.8, 1.2, 0.6, 0.42
 ROOF_INTENSITY = 16.0
 SILENT_TYPICAL = 0.85  # of the rays without return report their ring's usual intensity, the others up to the strongest
 SILENT_INTENSITY = np.array([9, 5, 4, 2, 1, 0, 1, 2, 1, 0, 2, 5, 4, 4, 3, 6, 16, 5, 3, 2,
-                             8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32)  # fmt: skip
+                             8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32)
 SILENT_STRONGEST = 145.0
 TURN_ENDS_AT = np.deg2rad(110.0)  # the azimuth at which a revolution begins and, turning clockwise, ends
 # In the heaviest rain: more returns are lost, light is lost on the way there and back, and drops return echoes.
@@ -114,7 +114,7 @@ def _in_firing_order(distance: np.ndarray, value: np.ndarray, silent: np.ndarray
     moved = base_from_lidar[:3, :3].T @ [-speed * SWEEP_INTERVAL_US * 1e-6, 0.0, 0.0]
     flat = distance * np.cos(ELEVATION)[:, None]
     points = np.stack([flat * np.cos(azimuth + np.pi / 2), flat * np.sin(azimuth + np.pi / 2),
-                       distance * np.sin(ELEVATION)[:, None]], -1)  # fmt: skip
+                       distance * np.sin(ELEVATION)[:, None]], -1)
     points += np.where(silent[..., None], until_end[:, None] * moved, 0.0)
     ring = np.broadcast_to(np.arange(BEAMS)[:, None], distance.shape)
     whole = np.concatenate([points, np.clip(np.round(value), 0, 255)[..., None], ring[..., None]], -1)

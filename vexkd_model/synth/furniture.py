@@ -35,10 +35,10 @@ LAMP_HEIGHT_M, CAR_PARK_LAMP_HEIGHT_M = 8.0, 7.0
 # them; a person on a poster is flat, which LiDAR sees.
 AT_KERB = {"none": 0.11, "tree": 0.22, "lamp": 0.18, "sign": 0.06, "bin": 0.05, "bollard": 0.07, "hydrant": 0.05,
            "mailbox": 0.05, "meter": 0.06, "delineator": 0.05, "slim_bush": 0.03, "planter": 0.02,
-           "pylon": 0.05}  # fmt: skip
+           "pylon": 0.05}
 # Shares along the walkway's far edge, where pedestrians stand too.
 AT_FRONTS = {"none": 0.38, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "board": 0.07, "planter": 0.06,
-             "bin": 0.06, "statue": 0.05, "poster": 0.05}  # fmt: skip
+             "bin": 0.06, "statue": 0.05, "poster": 0.05}
 LONGEST_M = {"planter": 1.9, "board": 0.7, "statue": 0.8, "poster": 1.3}  # of things that are not round; along the road
 
 
@@ -219,4 +219,4 @@ def _figure(rng: np.random.Generator) -> Solids:
 
 THINGS = {"sign": _sign, "bin": _bin, "bollard": _bollard, "hydrant": _hydrant, "mailbox": _mailbox, "meter": _meter,
            "delineator": _delineator, "slim_bush": _slim_bush, "post": _post, "board": _board,
-           "planter": _planter, "pylon": _pylon, "statue": _statue, "poster": _poster}  # fmt: skip
+           "planter": _planter, "pylon": _pylon, "statue": _statue, "poster": _poster}

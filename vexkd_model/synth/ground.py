@@ -21,7 +21,7 @@ FIRST_RAISED = GRASS
 GROUND_INTENSITY = np.array([18, 11, 11, 11, 17, 21, 15, 16, 22], np.float32)
 GROUND_COLOUR = np.array([(0.33, 0.36, 0.22), (0.27, 0.27, 0.28), (0.82, 0.82, 0.80), (0.78, 0.62, 0.15),
                           (0.45, 0.38, 0.29), (0.22, 0.36, 0.14), (0.47, 0.44, 0.41), (0.55, 0.54, 0.52),
-                          (0.62, 0.61, 0.59)], np.float32)  # fmt: skip
+                          (0.62, 0.61, 0.59)], np.float32)
 LOT_GROUND = {"building": PAVING, "green": GRASS, "carpark": ASPHALT, "construction": GRAVEL}
 LINE_WIDTH_M = 0.15
 DASH_M, DASH_GAP_M = 3.0, 4.5

@@ -10,7 +10,7 @@ from vexkd_model.synth.presets import PATCH_EDGE_M
 from vexkd_model.synth.tables import token
 
 POLYGON_LAYERS = ("drivable_area", "road_segment", "road_block", "lane", "ped_crossing", "walkway", "stop_line",
-                  "carpark_area")  # fmt: skip
+                  "carpark_area")
 LINE_LAYERS = ("road_divider", "lane_divider")
 EMPTY_LAYERS = ("traffic_light", "lane_connector")
 
@@ -45,7 +45,7 @@ def _road_areas(layout: Layout) -> dict[str, list[Polygon]]:
         segments.append(main.strip(layout.cross_s - margin, layout.cross_s + margin, layout.d_right, layout.d_left))
     lanes = [main.strip(*span, lane.d - width / 2, lane.d + width / 2) for span in spans for lane in layout.lanes]
     blocks = [main.strip(*span, d0, d1) for span in spans
-              for d0, d1 in ((layout.d_right, 0.0), (0.0, layout.d_left))]  # fmt: skip
+              for d0, d1 in ((layout.d_right, 0.0), (0.0, layout.d_left))]
     segments += [main.strip(*span, layout.d_right, layout.d_left) for span in spans]
     return {"lane": lanes, "road_block": blocks, "road_segment": segments}
 
@@ -67,7 +67,7 @@ def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tu
                 layers["polygon"].append({
                     "token": polygon, "exterior_node_tokens": add_nodes(exterior, layer, i),
                     "holes": [{"node_tokens": add_nodes(hole, layer, i, "hole", j)}
-                              for j, hole in enumerate(holes)]})  # fmt: skip
+                              for j, hole in enumerate(holes)]})
                 layers[layer].append({"token": own, **_polygon_record(layer, polygon)})
         for layer in LINE_LAYERS:
             for i, points in enumerate(geometry[layer]):

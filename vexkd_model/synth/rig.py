@@ -31,7 +31,7 @@ class RigCamera:
         """Intrinsics float64 (3, 3) for an image of this size."""
         x, y = width / FULL_WIDTH, height / FULL_HEIGHT
         return np.array([[self.focal * x, 0, self.centre[0] * x], [0, self.focal * y, self.centre[1] * y],
-                         [0, 0, 1.0]])  # fmt: skip
+                         [0, 0, 1.0]])
 
 
 @dataclass(frozen=True)

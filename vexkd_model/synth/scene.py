@@ -99,7 +99,7 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     shutil.rmtree(partial)
     write_json(record_path(out, name), {
         "tables": drive.tables.rows, "location": drive.tables.location, "slot": slot,
-        "map": scene_geometry(drive.world.layout, drive.tables.offset)}, indent=None)  # fmt: skip
+        "map": scene_geometry(drive.world.layout, drive.tables.offset)}, indent=None)
     return name
 
 

@@ -9,7 +9,7 @@ from vexkd_model.synth.raycast import BOX, CONE, CYLINDER, ELLIPSOID
 # Materials: how a surface reflects to LiDAR and to a camera. HEAD and TAIL carry a vehicle's lamps in front or behind
 # alone, a LAMP is one, a PYLON is as plain as a traffic cone is not.
 (PAINT, GLASS, RUBBER, CLOTH, SKIN, METAL, PLASTIC, CONCRETE, FACADE, FOLIAGE, BARK, SIGN, CAR_BODY, BUS_BODY, STRIPED,
- HEAD, TAIL, LAMP, PYLON) = range(19)  # fmt: skip
+ HEAD, TAIL, LAMP, PYLON) = range(19)
 # Mean LiDAR intensity (0 … 255) at perpendicular incidence.
 INTENSITY = np.array([42, 12, 6, 22, 24, 34, 40, 24, 22, 17, 14, 190, 40, 40, 85, 40, 40, 60, 65], np.float32)
 GLASS_COLOUR, RUBBER_COLOUR, SKIN_COLOUR, METAL_COLOUR = (0.10, 0.13, 0.16), (0.05,) * 3, (0.72, 0.52, 0.42), (0.4,) * 3
@@ -61,7 +61,7 @@ def _coach(body: int, roof_unit: tuple[float, float]) -> tuple[Part, ...]:
         Part((0.45, 0.49), (0.46, 0.5), (0.42, 0.6), _DARK, PLASTIC),
         Part((0.45, 0.49), (-0.5, -0.46), (0.42, 0.6), _DARK, PLASTIC),
         _axle(0.24, 0.32, 0.25), _axle(-0.34, -0.26, 0.25),
-    )  # fmt: skip
+    )
 
 
 def _semitrailer(*load: Part) -> tuple[Part, ...]:
@@ -69,7 +69,7 @@ def _semitrailer(*load: Part) -> tuple[Part, ...]:
     return (
         *load, Part((-0.5, 0.2), _wide(0.3), (0.24, 0.34), METAL_COLOUR, METAL), _axle(-0.46, -0.2, 0.26),
         Part((0.14, 0.18), _wide(0.36), (0.0, 0.34), METAL_COLOUR, METAL), _bumper(0.12, 0.25),
-    )  # fmt: skip
+    )
 
 
 _COOLER = Part((0.45, 0.5), _wide(0.36), (0.58, 0.94), (0.25,) * 3, PLASTIC)  # before a trailer's front wall
@@ -84,7 +84,7 @@ def _cycle(top: float, *parts: Part) -> tuple[Part, ...]:
         Part((0.18, 0.26), _wide(0.5), (0.88 * top, top), METAL_COLOUR, METAL),
         Part((0.27, 0.48), _wide(0.36), (0.62 * top, 0.88 * top), (0.45, 0.36, 0.22), METAL),
         Part((-0.27, -0.12), _wide(0.16), (0.62 * top, 0.78 * top), _DARK, RUBBER), *parts,
-    )  # fmt: skip
+    )
 
 
 def _motorcycle(top: float, fairing: tuple[float, ...], *parts: Part) -> tuple[Part, ...]:
@@ -99,7 +99,7 @@ def _motorcycle(top: float, fairing: tuple[float, ...], *parts: Part) -> tuple[P
         Part((0.22, 0.32), _wide(0.3), (0.8 * top, top), (0.3, 0.33, 0.36), GLASS),
         Part((0.36, 0.39), _wide(0.28), (0.56 * top, 0.74 * top), HEADLAMP, LAMP),
         Part((-0.5, -0.46), _wide(0.22), (0.48 * top, 0.62 * top), TAIL_LAMP, LAMP), *parts,
-    )  # fmt: skip
+    )
 
 
 def _rider(helmet: tuple[float, ...], material: int) -> tuple[Part, ...]:
@@ -111,7 +111,7 @@ def _rider(helmet: tuple[float, ...], material: int) -> tuple[Part, ...]:
         Part((0.06, 0.24), (0.26, 0.46), (0.58, 0.7), BODY, CLOTH),
         Part((0.06, 0.24), (-0.46, -0.26), (0.58, 0.7), BODY, CLOTH),
         Part((0.0, 0.17), _wide(0.2), (0.83, 1.0), helmet, material, ELLIPSOID),
-    )  # fmt: skip
+    )
 
 
 def _head(x: float) -> tuple[Part, ...]:
@@ -197,7 +197,7 @@ SHAPES: dict[str, tuple[tuple[Part, ...], ...]] = {
     "bicycle_with_rider": (_cycle(0.64, *_CYCLIST),),
     "motorcycle": (_motorcycle(1.0, _RED), _motorcycle(1.0, _BLUE)),
     "motorcycle_with_rider": (_motorcycle(0.72, _RED, *_MOTORCYCLIST), _motorcycle(0.72, _BLUE, *_MOTORCYCLIST)),
-}  # fmt: skip
+}
 
 # Mean and standard deviation of length, width, height [m], after nuScenes' annotations.
 SIZES = {

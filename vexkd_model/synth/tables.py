@@ -10,7 +10,7 @@ from vexkd_model.synth.actors import CATEGORIES, Actor
 from vexkd_model.synth.rig import CHANNELS, Rig
 
 TABLES = ("category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log",
-          "scene", "sample", "sample_data", "sample_annotation", "map")  # fmt: skip
+          "scene", "sample", "sample_data", "sample_annotation", "map")
 OFFICIAL_CATEGORIES = (
     "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.wheelchair", "human.pedestrian.stroller",
     "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.construction_worker",
@@ -18,9 +18,9 @@ OFFICIAL_CATEGORIES = (
     "vehicle.truck", "vehicle.construction", "vehicle.emergency.ambulance", "vehicle.emergency.police",
     "vehicle.trailer", "movable_object.barrier", "movable_object.trafficcone", "movable_object.pushable_pullable",
     "movable_object.debris", "static_object.bicycle_rack",
-)  # fmt: skip
+)
 ATTRIBUTES = ("vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
-              "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving")  # fmt: skip
+              "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving")
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 VISIBILITY_EDGES = (0.4, 0.6, 0.8)
 LIDAR = "LIDAR_TOP"
@@ -40,7 +40,7 @@ def shared_tables() -> dict[str, list[dict]]:
         "visibility": [{"token": key, "level": level, "description": ""} for key, level in VISIBILITIES.items()],
         "sensor": [{"token": token("sensor", channel), "channel": channel,
                     "modality": "lidar" if channel == LIDAR else "camera"} for channel in (LIDAR, *CHANNELS)],
-    }  # fmt: skip
+    }
 
 
 @dataclass
@@ -100,7 +100,7 @@ class SceneTables:
             "calibrated_sensor_token": self.token("calibrated_sensor", channel), "timestamp": stamp_us,
             "fileformat": "pcd" if channel == LIDAR else "jpg",
             "is_key_frame": channel != LIDAR or stamp_us == sample_stamp_us,
-            "width": size[0], "height": size[1], "filename": filename, "prev": "", "next": ""})  # fmt: skip
+            "width": size[0], "height": size[1], "filename": filename, "prev": "", "next": ""})
 
     def link_sample_data(self) -> None:
         """Connect each sensor's records in time, once all are added."""
@@ -130,7 +130,7 @@ class SceneTables:
                 self.rows["instance"].append({
                     "token": self.token("instance", i), "category_token": token("category", CATEGORIES[actor.name]),
                     "nbr_annotations": len(rows), "first_annotation_token": rows[0]["token"],
-                    "last_annotation_token": rows[-1]["token"]})  # fmt: skip
+                    "last_annotation_token": rows[-1]["token"]})
 
     def _annotation(self, i: int, actor: Actor, stamps_us: list[int], time_s: float, k: int, lidar_points: int,
                     level: int) -> dict:
@@ -144,4 +144,4 @@ class SceneTables:
             "size": [width, length, height], "rotation": [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],
             "prev": self.token("annotation", i, k - 1), "next": self.token("annotation", i, k + 1),
             "num_lidar_pts": int(lidar_points), "num_radar_pts": 0,
-        }  # fmt: skip
+        }

@@ -30,7 +30,7 @@ def plan_values(config_path, tiny_config, tiny_teacher, tmp_path_factory):
              "set": {**one_epoch, "distillation.masks": "fusion_queries", "distillation.levels": ["low", "high"]}},
             {"name": "teacher_without_lidar", "of": "teacher", "drop": "lidar"},
         ],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -70,6 +70,6 @@ def fake_record():
                             AP=ap or {"car": mean_ap, "bus": 0.5}, mIoU=mean_iou,
                             IoU=None if mean_iou is None else {"divider": mean_iou}),
             training={"seconds": 3600.0, "steps": 608, "epochs": 1,
-                      "loss": {"steps": steps, "total": total, "terms": terms}})  # fmt: skip
+                      "loss": {"steps": steps, "total": total, "terms": terms}})
 
     return make

@@ -32,7 +32,7 @@ def run(tmp_path):
     def make(name):
         place = Path(tmp_path, name)
         return Run(TrainedRow(name=name, config=Path("model.yaml")), 1, None, ("train", name), ("evaluate", name),
-                   place / "seed1", place / "seed1.json")  # fmt: skip
+                   place / "seed1", place / "seed1.json")
 
     return make
 

@@ -79,7 +79,7 @@ def test_splits_are_the_versions_own_where_none_is_named(plan_values, written):
 
 def test_values_reach_the_command_line_as_yaml_that_means_the_same(plan_values, written):
     values = {"training.learning_rate": 1e-5, "segmentation": None, "training.class_balanced": True,
-              "training.augment": {"rotation": 0.1, "scale": 0.0, "translation": 0.0, "flip": False}}  # fmt: skip
+              "training.augment": {"rotation": 0.1, "scale": 0.0, "translation": 0.0, "flip": False}}
     plan = load_plan(written(**row(plan_values, 1, set=values)))
     texts = dict(override.split("=", 1) for override in plan.row("plain").overrides)
     assert {key: yaml.safe_load(text) for key, text in texts.items()} == values
@@ -109,7 +109,7 @@ def test_values_reach_the_command_line_as_yaml_that_means_the_same(plan_values, 
     (3, {"seeds": [1]}, "rows.3.evaluated.seeds: unknown key"),
     (3, {"of": "nobody"}, "row teacher_without_lidar: of nobody: is no row above it that trains"),
     (3, {"of": "plain"}, "row teacher_without_lidar: --drop lidar: lidar_pillar_small reads nothing else"),
-], ids=lambda value: str(value) if isinstance(value, dict) else "")  # fmt: skip
+], ids=lambda value: str(value) if isinstance(value, dict) else "")
 def test_a_wrong_row_is_one_line_that_names_it(plan_values, written, i, changed, named):
     path = written(**row(plan_values, i, **changed))
     with pytest.raises(UserError) as error:
@@ -121,7 +121,7 @@ def test_a_wrong_row_is_one_line_that_names_it(plan_values, written, i, changed,
     ({"version": "v2"}, "v2: no such folder; --version is its name"),
     ({"seeds": [-1]}, "seeds.0"), ({"rows": []}, "rows"), ({"rows": ["plain"]}, "rows.0.trained"),
     ({"baseline": "nobody"}, "baseline nobody: is no row"), ({"speed": 1}, "speed: unknown key"),
-])  # fmt: skip
+])
 def test_a_wrong_plan_is_one_line_that_names_the_key(written, changed, named):
     path = written(**changed)
     with pytest.raises(UserError) as error:

@@ -63,7 +63,7 @@ def test_a_run_with_a_record_is_finished_and_tabled_though_its_folder_is_gone(re
     ({"config": {"training": {"epochs": 9}}}, "config"), ({"config_hash": "0"}, ""), ({"seed": 3}, "seed"),
     ({"data": {"train": {"frames": 4}}}, "data"), ({"data": {"eval": {"split": "mini_train"}}}, "data"),
     ({"teacher": {"config_hash": "0"}}, "teacher"), ({"teacher": None}, "teacher"), ({"dropped": "lidar"}, "dropped"),
-], ids=str)  # fmt: skip
+], ids=str)
 def test_the_record_of_another_run_is_not_taken_for_this_one(recorded, tmp_path, change, named):
     plan, records = recorded("vexkd, seed 2", "teacher, seed 1")
     path = tmp_path / "records" / "plan" / "vexkd-seed2.json"

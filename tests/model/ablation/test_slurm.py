@@ -29,7 +29,7 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([NODE, "start", folder], check=True)
     yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1",
-                        "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"}  # fmt: skip
+                        "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"}
     subprocess.run(["scancel", "--user", "root"], env=os.environ | {"SLURM_CONF": str(folder / "slurm.conf")})
     subprocess.run([NODE, "stop", folder], check=True)
 
@@ -42,7 +42,7 @@ def vexkd(*words):
 def test_srun_trains_one_model_with_two_processes(cluster, plan_values, tmp_path):
     row, run = plan_values["rows"][1], tmp_path / "run"
     words = vexkd("train", row["config"], "--dataroot", plan_values["dataroot"], "--version", plan_values["version"],
-                  "--out", run, "--workers", 0, "--set", "training.epochs=1")  # fmt: skip
+                  "--out", run, "--workers", 0, "--set", "training.epochs=1")
     done = subprocess.run(["srun", "-n", "2", *words], env=cluster, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "run.json").read_text())["processes"] == 2 and (run / LAST_CHECKPOINT).is_file()
@@ -64,7 +64,7 @@ def test_jobs_outlive_the_command_and_a_cancelled_one_resumes(cluster, plan_valu
     number = next(path.name.partition("_")[0] for path in jobs.glob("*_submission.sh") if "plain" in path.read_text())
     subprocess.run(["scancel", number], env=cluster, check=True)
     wait_for(lambda: all((out / row / "seed1.json").is_file() for row in ("teacher", "teacher_without_lidar")),
-             "the jobs that nobody waits for", DEADLINE_S)  # fmt: skip
+             "the jobs that nobody waits for", DEADLINE_S)
 
     again = subprocess.run(words, env=cluster, capture_output=True, text=True, timeout=DEADLINE_S)
     assert again.returncode == 0, again.stderr

@@ -13,7 +13,7 @@ from vexkd_model.ablation.table import difference, spread, write_tables
 FIGURES = {
     "teacher/seed1": (0.7, 0.65, 0.5), "plain/seed1": (0.40, 0.45, 0.30), "plain/seed2": (0.44, 0.46, 0.31),
     "vexkd/seed1": (0.50, 0.47, None), "vexkd/seed2": (0.52, 0.49, None),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

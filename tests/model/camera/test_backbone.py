@@ -48,7 +48,7 @@ def backward(backbone, batch):
     ("resnet18", 11_689_512 - 513_000, [64, 128, 256, 512]),
     ("resnet50", 25_557_032 - 2_049_000, [256, 512, 1024, 2048]),
     ("resnet101", 44_549_160 - 2_049_000, [256, 512, 1024, 2048]),
-    ("swin_tiny", 28_288_354 - 769_000, [96, 192, 384, 768])])  # fmt: skip
+    ("swin_tiny", 28_288_354 - 769_000, [96, 192, 384, 768])])
 def test_the_networks_are_the_published_ones_without_their_classifier(name, parameters, channels):
     """Published numbers of parameters, with a classifier of 1000 classes; Swin's final norm is our stage 4's."""
     with torch.device("meta"):
@@ -59,7 +59,7 @@ def test_the_networks_are_the_published_ones_without_their_classifier(name, para
 
 @pytest.mark.parametrize(("name", "height", "width"), [
     ("resnet18", 900, 1600), ("swin_tiny", 256, 704), ("resnet18", 70, 90), ("swin_tiny", 70, 90), ("swin_tiny", 20, 9),
-    ("resnet50", 64, 96)])  # fmt: skip
+    ("resnet50", 64, 96)])
 @torch.no_grad()
 def test_each_stage_has_its_stride_whatever_the_size(name, height, width):
     backbone = ImageBackbone(name, [1, 2, 3, 4]).eval()
@@ -103,7 +103,7 @@ def test_a_grey_pixel_of_imagenets_mean_colour_is_zero_to_the_network_and_red_co
     backbone.body.embedder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     backbone(colour.expand(1, 3, 32, 32))
     expected = (colour / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
-        [0.229, 0.224, 0.225])[:, None, None]  # fmt: skip
+        [0.229, 0.224, 0.225])[:, None, None]
     torch.testing.assert_close(seen[0], expected.expand(1, 3, 32, 32), atol=1e-4, rtol=1e-4)
     assert expected.abs().max() < 0.01
 
@@ -130,7 +130,7 @@ def test_norms_that_are_not_frozen_count_their_batches():
 
 @pytest.mark.parametrize(("name", "options", "at_once"), [
     ("resnet18", {}, 1), ("resnet18", {"frozen_norms": True}, 1), ("resnet18", {"frozen_norms": True}, 2),
-    ("swin_tiny", {}, 3)])  # fmt: skip
+    ("swin_tiny", {}, 3)])
 def test_recomputing_changes_neither_maps_nor_gradients_nor_statistics(name, options, at_once, monkeypatch):
     """at_once: images that fit. Batch norms that count see all images together all the same. Stochastic depth draws
     for every chunk, so Swin's chunk is the batch here."""

@@ -34,7 +34,7 @@ def rig(base_from=NOTHING_MOVED, image_from=NOTHING_MOVED[:3, :3], present=(True
 
 # Mirrored, grown and turned, as in training.
 AUGMENTED = rig(np.array([[0.95, -0.4, 0, 0.3], [-0.4, -0.95, 0, -0.2], [0, 0, 1.03, 0.1], [0, 0, 0, 1]]),
-                np.array([[-1.1, 0.1, 82], [0.05, 1.1, -3], [0, 0, 1]]))  # fmt: skip
+                np.array([[-1.1, 0.1, 82], [0.05, 1.1, -3], [0, 0, 1]]))
 
 
 def side_by_side(*batches):

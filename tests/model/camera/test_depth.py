@@ -22,7 +22,7 @@ def clear_cloud(matrices, count, seed):
 
 
 @pytest.mark.parametrize(("bins", "count"), [
-    (DepthBins(1, 60, 1), 59), (DepthBins(2, 58, 0.5), 112), (DepthBins(1, 60, 0.5), 118)])  # fmt: skip
+    (DepthBins(1, 60, 1), 59), (DepthBins(2, 58, 0.5), 112), (DepthBins(1, 60, 0.5), 118)])
 def test_published_ranges_have_their_number_of_bins_each_lifted_to_its_middle(bins, count):
     edges = np.linspace(bins.start, bins.stop, count + 1)
     assert bins.count == count

@@ -35,7 +35,7 @@ def rig(frames=2, count=3, focal=80.0, seed=0):
 
 def part(cameras, *index):
     return CameraBatch(*(getattr(cameras, name)[index] for name in (
-        "images", "present", "image_from_camera", "image_from_stored", "base_from_camera")))  # fmt: skip
+        "images", "present", "image_from_camera", "image_from_stored", "base_from_camera")))
 
 
 def plain():
@@ -122,7 +122,7 @@ def test_it_is_exported(make):
 
     features, cameras, *depth = inputs(make())
     tensors = (cameras.images, cameras.present, cameras.image_from_camera, cameras.image_from_stored,
-               cameras.base_from_camera)  # fmt: skip
+               cameras.base_from_camera)
     whole = Whole().eval()
     exported = torch.export.export(whole, (features, tuple(depth), *tensors), strict=False).module()
     torch.testing.assert_close(exported(features * 2, tuple(depth), *tensors), whole(features * 2, depth, *tensors))

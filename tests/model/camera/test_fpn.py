@@ -113,7 +113,7 @@ def test_the_necks_have_the_published_numbers_of_weights():
     for neck, expected in (
             (bevformer, (512 + 1024 + 2048) * 256 + 4 * 9 * square + 7 * 256),
             (bevdet, (1024 + 2048) * 256 + 9 * square + 3 * 256),
-            (bevfusion, (384 + 768 + 192 + 256) * 256 + 2 * 9 * square + 4 * 2 * 256)):  # fmt: skip
+            (bevfusion, (384 + 768 + 192 + 256) * 256 + 2 * 9 * square + 4 * 2 * 256)):
         assert sum(p.numel() for p in neck.parameters()) == expected
 
 

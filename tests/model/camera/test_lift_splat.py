@@ -30,11 +30,11 @@ def street_rig(augment=None):
     """Six cameras like nuScenes', resized and cropped to 704 × 256, a little tilted: matrices and the batch of them."""
     resize = np.array([[0.44, 0, 0], [0, 0.44, -140], [0, 0, 1]])
     lenses = [np.array([[809.0 if i == 4 else 1266, 0, 816], [0, 809 if i == 4 else 1266, 491], [0, 0, 1]])
-              for i in range(6)]  # fmt: skip
+              for i in range(6)]
     images = [resize @ lens for lens in lenses]
     bases = [(np.eye(4) if augment is None else augment)
              @ mounting(yaw, 0.01 * i, -0.01 * i, (1.0 + 0.7 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5 + 0.01 * i))
-             for i, yaw in enumerate(YAWS)]  # fmt: skip
+             for i, yaw in enumerate(YAWS)]
     return images, bases, camera_batch([bases], [images], (WIDTH, HEIGHT))
 
 
@@ -53,10 +53,10 @@ def small_scene(seed):
         frame = []
         for _ in range(3):
             lens = np.array([[random.uniform(6, 12), random.uniform(-1, 1), 8], [random.uniform(-1, 1), 9, 6],
-                             [0, 0, 1]])  # fmt: skip
+                             [0, 0, 1]])
             images.append(np.diag([-1.0 if random.random() < 0.5 else 1.0, 1, 1]) @ lens)
             frame.append(world @ mounting(random.uniform(-3, 3), *random.uniform(-0.2, 0.2, 2),
-                                          random.uniform(-1, 1, 3)))  # fmt: skip
+                                          random.uniform(-1, 1, 3)))
         bases.append(frame)
     images = np.array(images).reshape(2, 3, 3, 3)
     images[:, :, 0, 2] += np.where(images[:, :, 0, 0] < 0, 8, 0)

@@ -143,7 +143,7 @@ def published(name):
     """A network with random weights and statistics."""
     torch.manual_seed(0)
     net = {"resnet18": lambda: TorchvisionResNet([2, 2, 2, 2], False),
-           "resnet50": lambda: TorchvisionResNet([3, 4, 6, 3], True), "swin_tiny": MicrosoftSwin}[name]()  # fmt: skip
+           "resnet50": lambda: TorchvisionResNet([3, 4, 6, 3], True), "swin_tiny": MicrosoftSwin}[name]()
     for module in net.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -179,7 +179,7 @@ def resnet18_file(folder, change=lambda tensors: None, suffix="pth"):
 
 @pytest.mark.parametrize(("name", "wrapped", "suffix"), [
     ("resnet18", None, "pth"), ("resnet50", None, "safetensors"), ("resnet50", "state_dict", "pt"),
-    ("swin_tiny", "model", "pth"), ("swin_tiny", None, "safetensors")])  # fmt: skip
+    ("swin_tiny", "model", "pth"), ("swin_tiny", None, "safetensors")])
 @torch.no_grad()
 def test_published_weights_give_the_published_networks_maps(name, wrapped, suffix, tmp_path):
     net = published(name)
@@ -223,7 +223,7 @@ def classifier(name):
     if name == "swin_tiny":
         return SwinForImageClassification(SwinConfig())
     return ResNetForImageClassification(ResNetConfig(
-        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]))  # fmt: skip
+        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny"])
@@ -244,7 +244,7 @@ def test_the_names_of_swin_files_on_the_hub_are_those_before_transformers_5(tmp_
     old = {"attention.q_proj": "attention.self.query", "attention.k_proj": "attention.self.key",
            "attention.v_proj": "attention.self.value", "attention.o_proj": "attention.output.dense",
            "attention.relative_position_bias.relative": "attention.self.relative", "mlp.fc1": "intermediate.dense",
-           "mlp.fc2": "output.dense"}  # fmt: skip
+           "mlp.fc2": "output.dense"}
     tensors = {}
     for name, tensor in classifier("swin_tiny").state_dict().items():
         for new, before in old.items():
@@ -283,7 +283,7 @@ def test_a_name_on_the_hub_is_looked_up_and_needs_no_network_once_it_is_there(tm
     net.save_pretrained(fetched / "snapshots" / ("0" * 40))
     load_backbone_weights(backbone, "some/resnet-18")
     assert torch.equal(backbone.body.embedder.embedder.convolution.weight,
-                       net.resnet.embedder.embedder.convolution.weight)  # fmt: skip
+                       net.resnet.embedder.embedder.convolution.weight)
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -293,7 +293,7 @@ def test_a_name_on_the_hub_is_looked_up_and_needs_no_network_once_it_is_there(tm
     (lambda t: t.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
      r"conv1\.weight: shape \(64, 1, 7, 7\) where resnet18 has \(64, 3, 7, 7\)"),
     (lambda t: t["layer1.0.bn1.bias"].fill_(torch.nan), r"layer1\.0\.bn1\.bias: holds numbers that are not finite"),
-])  # fmt: skip
+])
 def test_weights_that_do_not_fit_are_refused_by_the_tensors_name_and_nothing_changes(change, message, tmp_path):
     backbone = ImageBackbone("resnet18", [3])
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
@@ -319,7 +319,7 @@ def test_old_torchvision_files_without_counted_batches_load(tmp_path):
 
 @pytest.mark.parametrize(("file", "content", "message"), [
     ("cut.pth", b"PK\x03\x04 cut short", "cannot be read"), ("cut.safetensors", b"{}", "cannot be read"),
-    ("empty.pt", b"", "cannot be read"), ("weights.zip", b"PK", "not one of .safetensors, .pth, .pt")])  # fmt: skip
+    ("empty.pt", b"", "cannot be read"), ("weights.zip", b"PK", "not one of .safetensors, .pth, .pt")])
 def test_files_that_hold_no_weights_are_refused_in_one_line(file, content, message, tmp_path):
     (tmp_path / file).write_bytes(content)
     with pytest.raises(UserError, match=rf"{file}: {message}") as error:

@@ -90,7 +90,7 @@ def test_the_map_is_scipys_bilinear_one_also_between_augmented_worlds(seed, mirr
     now = pose(*random.uniform(-3, 3, 2), random.uniform(-3, 3), 0.0, random.uniform(0.9, 1.1), mirror)
     y, x = GRID.centres()
     here = np.stack([np.tile(x, (ROWS, 1)), np.tile(y[:, None], (1, COLUMNS)), np.zeros(GRID.shape),
-                     np.ones(GRID.shape)])  # fmt: skip
+                     np.ones(GRID.shape)])
     there = np.einsum("ij,jyx->iyx", np.linalg.inv(then) @ now, here)
     cells = (there[1] - GRID.y_min) / GRID.cell - 0.5, (there[0] - GRID.x_min) / GRID.cell - 0.5
     expected = [map_coordinates(channel, cells, order=1, mode="grid-constant") for channel in bev[0].double().numpy()]

@@ -67,7 +67,7 @@ def test_skip_bad_goes_on_without_the_bad_files_and_counts_them(tmp_path):
 @pytest.mark.parametrize(("table", "key", "cameras", "sweeps"), [
     ("calibrated_sensor", "camera_intrinsic", 5, 3), ("calibrated_sensor", "translation", 5, 3),
     ("ego_pose", "rotation", 6, 2),
-])  # fmt: skip
+])
 def test_a_calibration_that_is_no_number_is_named_by_its_table(tmp_path, table, key, cameras, sweeps):
     root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}), tmp_path / "index"
     path = root / "v1.0-mini" / f"{table}.json"
@@ -168,7 +168,7 @@ def other_town(root, scene):
     (lambda path: path.write_text("[]"), "not a map expansion"),
     (lambda path: path.write_text(path.read_text().replace('"node3"', '"nobody"', 1)), "not a map expansion"),
     (lambda path: path.write_text(path.read_text().replace("1.3", "1.0")), "not a map expansion .*outdated"),
-])  # fmt: skip
+])
 def test_a_town_whose_map_cannot_be_read_is_named_and_its_frames_go_on_without(tmp_path, damage, expected):
     root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2, "scene-0916": 1}), tmp_path / "index"
     town = other_town(root, "scene-0103")
@@ -245,7 +245,7 @@ def test_an_index_of_another_version_or_of_moved_data_is_refused(tmp_path):
     (lambda root: change_table(root, "sample_data", lambda rows: rows[2].update(is_key_frame=False)),
      r"sample_data\.json: sample scene-0103-0 has no keyframe of LIDAR_TOP"),
     (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "missing, like every other file"),
-])  # fmt: skip
+])
 def test_a_damaged_dataset_is_one_line_that_names_the_file(tmp_path, damage, expected):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})
     damage(root)

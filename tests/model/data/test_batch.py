@@ -21,7 +21,7 @@ from vexkd_model.types import CAMERAS
 
 AUGMENT = AugmentConfig(rotation=0.785, scale=0.1, translation=0.5, flip=True)
 IMAGES = ImageConfig(width=160, height=64, zoom=1.09,
-                     augment=ImageAugmentConfig(zoom=(0.864, 1.25), rotation=0.0942, flip=True))  # fmt: skip
+                     augment=ImageAugmentConfig(zoom=(0.864, 1.25), rotation=0.0942, flip=True))
 PASTE = PasteConfig(objects={"bus": 1, "car": 4}, min_points=5, off_for_last_epochs=1)
 
 
@@ -46,7 +46,7 @@ def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configura
         for n, image in enumerate(sample.frame.cameras):
             np.testing.assert_array_equal(cameras.images[b, n].permute(1, 2, 0), image.pixels)
             np.testing.assert_allclose(cameras.image_from_camera[b, n], image.image_from_stored @ image.intrinsics,
-                                       rtol=1e-5)  # fmt: skip
+                                       rtol=1e-5)
             np.testing.assert_allclose(cameras.base_from_camera[b, n], image.base_from_camera, atol=1e-5)
 
 
@@ -135,7 +135,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("training", [{"class_balanced": True}, {"class_balanced": True, "paste": PASTE}],
-                         ids=["cameras", "paste"])  # fmt: skip
+                         ids=["cameras", "paste"])
 def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(tiny_config, tiny_index, training):
     config = settings(tiny_config, **training)
     alone, shared = (list(training_loader(config, tiny_index, workers)) for workers in (0, 2))
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(tiny_con
 
 
 PUBLISHED = {"width": 704, "height": 256, "zoom": 1.09,
-             "augment": {"zoom": [0.864, 1.25], "rotation": 0.0942, "flip": True}}  # fmt: skip
+             "augment": {"zoom": [0.864, 1.25], "rotation": 0.0942, "flip": True}}
 
 
 def configured(config_path, images, paste=None):
@@ -169,7 +169,7 @@ def test_objects_are_not_pasted_where_cameras_would_not_show_them(config_path):
     ({"width": 0}, r"images\.width"), ({"cameras": ["CAM_BACK", "CAM_FRONT"]}, "in this order"),
     ({"cameras": ["CAM_TOP"]}, r"images\.cameras"), ({"cameras": []}, r"images\.cameras"),
     ({"augment": PUBLISHED["augment"] | {"zoom": [2, 1]}}, "least, most"),
-])  # fmt: skip
+])
 def test_a_bad_image_setting_is_named(config_path, change, named):
     with pytest.raises(UserError, match=named):
         configured(config_path, PUBLISHED | change)

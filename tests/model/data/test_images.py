@@ -98,7 +98,7 @@ def test_a_narrow_image_leaves_black_beside_it():
 
 
 @pytest.mark.parametrize(("scale", "reduction"), [(1.2, 1), (0.55, 1), (0.5, 2), (0.48, 2), (0.26, 2), (0.2, 4),
-                                                  (0.125, 8), (0.01, 8)])  # fmt: skip
+                                                  (0.125, 8), (0.01, 8)])
 def test_an_image_is_decoded_no_smaller_than_it_is_needed(scale, reduction):
     assert reduction_of(np.diag([scale, scale, 1.0])) == reduction
 
@@ -117,7 +117,7 @@ def written(tiny_index, tmp_path, pixels):
 
 
 @pytest.mark.parametrize(("zoom", "size"), [(1.09, (1600, 900)), (0.9, (1600, 900)), (2.0, (1600, 900)),
-                                            (1.09, (1601, 901))])  # fmt: skip
+                                            (1.09, (1601, 901))])
 def test_a_view_is_the_same_from_a_file_and_from_a_topic(tiny_index, tmp_path, zoom, size):
     """Decoded small from JPEG offline, shrunk from the whole image on a vehicle; but for an odd edge's last pixels."""
     record = written(tiny_index, tmp_path, smooth_picture(*size))
@@ -143,7 +143,7 @@ def test_a_view_keeps_colours_and_places(tiny_index, tmp_path):
 
 
 @given(st.floats(-3.2, 3.2), st.floats(0.8, 1.25), st.booleans(), st.booleans(),
-       st.tuples(*[st.floats(-3, 3)] * 3))  # fmt: skip
+       st.tuples(*[st.floats(-3, 3)] * 3))
 def test_a_moved_world_is_seen_at_the_same_pixels(tiny_index, rotation, scale, flip_x, flip_y, translation):
     moves = BevAugmentation(rotation, scale, flip_x, flip_y, translation)
     image = load_image(tiny_index[0].cameras[1])
@@ -170,7 +170,7 @@ def test_draws_stay_in_their_ranges_and_use_them():
     (lambda path: path.write_bytes(b"no image at all"), "corrupt"),
     (lambda path: path.write_bytes(b""), "corrupt"),
     (lambda path: cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8)), "another size"),
-])  # fmt: skip
+])
 def test_an_image_that_cannot_be_read_is_named(tiny_index, tmp_path, damage, expected):
     record = tiny_index[0].cameras[0]
     path = tmp_path / "image.jpg"

@@ -19,7 +19,7 @@ CLASS_OF_CATEGORY = {
     "vehicle.car": "car", "vehicle.truck": "truck", "vehicle.bus.rigid": "bus", "movable_object.barrier": "barrier",
     "vehicle.motorcycle": "motorcycle", "vehicle.bicycle": "bicycle", "human.pedestrian.adult": "pedestrian",
     "movable_object.trafficcone": "traffic_cone",
-}  # fmt: skip
+}
 
 
 def test_each_mini_split_holds_its_scene_in_order(tiny_index_dir):
@@ -33,7 +33,7 @@ def test_boxes_are_those_of_the_street_seen_from_the_vehicle(tiny_index):
     for k in range(len(tiny_index)):
         record, expected = tiny_index[k], [(t, row) for t, row in boxes_in_base(k) if t.category in CLASS_OF_CATEGORY]
         assert [DETECTION_CLASSES[label] for label in record.boxes.labels] == [
-            CLASS_OF_CATEGORY[thing.category] for thing, _ in expected]  # fmt: skip
+            CLASS_OF_CATEGORY[thing.category] for thing, _ in expected]
         np.testing.assert_array_equal(record.lidar_points, [thing.points for thing, _ in expected])
         rows = np.array([row for _, row in expected])
         np.testing.assert_allclose(record.boxes.values[:, :6], rows[:, :6], atol=1e-4)

@@ -122,7 +122,7 @@ def test_a_town_that_nuscenes_never_saw_has_a_map(tmp_path):
     ({"splits": SPLITS, "names": {"categories": {"car": "vehicle.car"}}}, "categories: vehicle.car is none of barrier"),
     ({"splits": SPLITS, "names": {"sensors": dict.fromkeys(list(CAMERAS.values())[:2], "CAM_FRONT")}},
      "CAMERA_2 and CAMERA_1 would both be CAM_FRONT"),
-])  # fmt: skip
+])
 def test_a_mapping_that_cannot_be_right_is_refused_by_name(other, tmp_path, files, expected):
     root = tmp_path / "data"
     shutil.copytree(other[0] / VERSION, root / VERSION, ignore=lambda *_: ["splits.json", "names.json"])

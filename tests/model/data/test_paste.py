@@ -38,7 +38,7 @@ def test_crops_are_the_points_in_the_boxes(seed):
     random = np.random.default_rng(seed)
     points = random.uniform([-20, -20, -2, 0, 0], [20, 20, 2, 255, 1], (2000, 5)).astype(np.float32)
     boxes = np.column_stack([random.uniform(-20, 20, (9, 2)), random.uniform(-1, 1, 9), random.uniform(0.3, 9, (9, 3)),
-                             random.uniform(-4, 4, 9)]).astype(np.float32)  # fmt: skip
+                             random.uniform(-4, 4, 9)]).astype(np.float32)
     for row, found in zip(points_in_boxes(points, boxes), crops(points, boxes), strict=True):
         np.testing.assert_array_equal(found, np.flatnonzero(row))
 

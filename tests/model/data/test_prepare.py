@@ -177,7 +177,7 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_i
     ("v1.0-maxi", None, "v1.0-maxi: no such folder; .*choose one of v1.0-mini$"),
     ("v1.0-mini", ["winter"], "winter: no split of that name; there are"),
     ("v1.0-mini", ["test"], "no scene of split test"),
-])  # fmt: skip
+])
 def test_a_wrong_version_or_split_is_named(tiny_dataroot, tmp_path, version, splits, expected):
     with pytest.raises(UserError, match=expected):
         prepare(tiny_dataroot, version, tmp_path, splits)

@@ -85,7 +85,7 @@ def test_a_batch_tells_its_samples_apart(tiny_index, tiny_config):
 def batches(index, workers, epochs=(0, 1)):
     sampler = EpochSampler(len(index), seed=3)
     loader = DataLoader(TrainingSet(index, 2, AUGMENT, seed=3), 2, sampler=sampler, collate_fn=collate,
-                        num_workers=workers)  # fmt: skip
+                        num_workers=workers)
     for epoch in epochs:
         sampler.set_epoch(epoch)
         yield from loader

@@ -11,7 +11,7 @@ from vexkd_model.types import CameraImage, Frame
 
 LIDAR = np.array([0.9, 0.0, 1.8])
 NOTHING = {"share": 0.999999, "fewer_sweeps": False, "dropped_beams": 0.0, "dropped_points": 0.0, "intensity": 1.0,
-           "noise": 0.0, "exposure": 1.0}  # fmt: skip
+           "noise": 0.0, "exposure": 1.0}
 
 
 def frame(count=4000):
@@ -87,5 +87,5 @@ def test_exposure_brightens_or_darkens_each_camera_by_a_factor_of_its_own():
 def test_each_change_happens_in_its_share_of_the_samples():
     config = SensorVarietyConfig(**{**NOTHING, "share": 0.3, "noise": 0.05})
     moved = sum(not np.array_equal(varied(frame(50), config, LIDAR, np.random.default_rng(seed)).points,
-                                   frame(50).points) for seed in range(500))  # fmt: skip
+                                   frame(50).points) for seed in range(500))
     assert moved / 500 == pytest.approx(0.3, abs=0.06)

@@ -50,7 +50,7 @@ def test_the_map_is_a_probability_on_the_configured_grid(predictor, tiny_config)
 @pytest.mark.parametrize("points", [
     np.zeros((0, 5), np.float32), np.full((3, 5), 1e6, np.float32), cloud(1),
     np.asfortranarray(cloud(50)), cloud(50).astype(np.float64),
-], ids=["empty", "far away", "single", "column-major", "float64"])  # fmt: skip
+], ids=["empty", "far away", "single", "column-major", "float64"])
 def test_any_cloud_gives_a_finite_prediction(predictor, points):
     prediction = predictor.predict(Frame(points, 1))
     assert np.isfinite(prediction.boxes.values).all() and np.isfinite(prediction.map_probabilities).all()

@@ -68,7 +68,7 @@ def edit_json(path, change):
 def seal(folder):
     """Write the card's checksums anew, as somebody would who changes a file and the card alike."""
     digests = {key: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-               for key, name in (("weights_sha256", WEIGHTS), ("config_sha256", CONFIG))}  # fmt: skip
+               for key, name in (("weights_sha256", WEIGHTS), ("config_sha256", CONFIG))}
     edit_json(folder / CARD, lambda card: card.update(digests))
 
 
@@ -86,7 +86,7 @@ def test_half_a_package_is_half_as_large_and_as_exact_as_float16(student, tiny_c
 
 def test_a_loaded_student_predicts_what_the_saved_one_did_bit_for_bit(student, tiny_config, original):
     before, after = Predictor(student, tiny_config, None, "cpu").predict(frame()), Predictor.load(original).predict(
-        frame())  # fmt: skip
+        frame())
     assert len(before.boxes) > 10
     np.testing.assert_array_equal(before.boxes.values, after.boxes.values)
     np.testing.assert_array_equal(before.scores, after.scores)
@@ -157,7 +157,7 @@ def test_a_changed_configuration_is_noticed(package):
     (lambda card: card.update(sweeps=4), "sweeps"),
     (lambda card: card.update(grid_cell=0.6), "grid_cell"),
     (lambda card: card.update(detection_classes=card["detection_classes"][::-1]), "detection_classes"),
-])  # fmt: skip
+])
 def test_a_changed_card_is_noticed_by_its_key(package, change, key):
     edit_json(package / CARD, change)
     assert refused(package).startswith(f"{package / CARD}: {key}: ")
@@ -173,7 +173,7 @@ def test_a_card_that_is_none_is_named(package, content):
     (lambda config: config.update(surprise=1), "surprise"),
     (lambda config: config["grid"].update(cell=0.7), "grid"),
     (lambda config: config["detection"].update(candidates=0), "detection.center.candidates"),
-])  # fmt: skip
+])
 def test_a_sealed_but_wrong_configuration_is_named_by_file_and_key(package, change, key):
     values = yaml.safe_load((package / CONFIG).read_text())
     change(values)
@@ -195,7 +195,7 @@ def test_a_sealed_file_that_is_no_configuration_is_named(package, text):
     (lambda t: t.update({"segmentation.layers.2.bias": torch.zeros(5)}), "segmentation.layers.2.bias: shape (5,)"),
     (lambda t: t["segmentation.layers.2.bias"].fill_(float("nan")), "segmentation.layers.2.bias: holds values"),
     (lambda t: t["detection.shared.0.weight"].view(-1)[:1].fill_(float("inf")), "detection.shared.0.weight: holds"),
-])  # fmt: skip
+])
 def test_sealed_weights_that_do_not_fit_are_named_by_tensor(package, change, expected):
     tensors = load_file(package / WEIGHTS)
     change(tensors)

@@ -64,7 +64,7 @@ def test_the_other_losses_are_means_under_the_mask(name, of_difference):
 def test_a_mask_of_ones_makes_masked_and_plain_losses_equal(name):
     student, teacher = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4)
     plain = {"l1": torch.nn.functional.l1_loss, "l2": torch.nn.functional.mse_loss,
-             "smooth_l1": torch.nn.functional.smooth_l1_loss}[name](student, teacher)  # fmt: skip
+             "smooth_l1": torch.nn.functional.smooth_l1_loss}[name](student, teacher)
     torch.testing.assert_close(masked_mean(name, student, teacher, torch.ones(2, 1, 5, 4)), plain)
 
 

@@ -22,7 +22,7 @@ TINY_CAMERA = ("grid={extent: 54.0, cell: 1.8}", "camera.images.width=128", "cam
                "camera.view.neck_channels=16", "camera.view.channels=16",
                "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
                "detection.shared_channels=16", "detection.task_channels=16", "segmentation.channels=8",
-               "training.precision=32-true", "distillation.masks=ones")  # fmt: skip
+               "training.precision=32-true", "distillation.masks=ones")
 RESPONSE, LABELS = ResponseConfig(heatmap=7.0, map=1.0), TeacherLabelsConfig(score=0.1, weight=0.5)
 EVERY = {"response": RESPONSE, "teacher_labels": LABELS, "relation": 3.0, "depth": 2.0}
 
@@ -67,7 +67,7 @@ def distiller_of(camera_config, center_config, camera_student, center_teacher):
 def test_every_term_has_a_name_and_a_key_and_the_paper_has_none_of_them(distiller_of, camera_student, camera_batch):
     output = camera_student(camera_batch.sensors)
     names = {"response": {"response_heatmap", "response_map"}, "teacher_labels": {"teacher_labels"},
-             "relation": {"relation"}, "depth": {"distill_depth"}}  # fmt: skip
+             "relation": {"relation"}, "depth": {"distill_depth"}}
     papers = {"distill_low", "distill_high"}
     assert set(distiller_of()(output.features, camera_batch, output)) == papers
     for key, value in EVERY.items():
@@ -84,7 +84,7 @@ def test_every_term_teaches_the_student_and_the_teacher_stays_as_it_was(distille
     output = camera_student(camera_batch.sensors)
     terms = distiller.train()(output.features, camera_batch, output)
     reached = {"response_heatmap": "detection.", "response_map": "segmentation.", "relation": "bev.",
-               "distill_depth": "camera.view.", "teacher_labels": "detection."}  # fmt: skip
+               "distill_depth": "camera.view.", "teacher_labels": "detection."}
     for name, part in reached.items():
         camera_student.zero_grad()
         terms[name].backward(retain_graph=True)

@@ -15,7 +15,7 @@ from vexkd_model.model import build_model
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADS = ["bev", "detection", "segmentation"]
 NARROW = ["bev.stage_channels=[8, 12]", "bev.lateral_channels=6", "detection.shared_channels=8",
-          "detection.task_channels=4", "segmentation.channels=4", "lidar.encoder.channels=10"]  # fmt: skip
+          "detection.task_channels=4", "segmentation.channels=4", "lidar.encoder.channels=10"]
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_cars_three_quarters_of_a_metre_off_miss_only_the_strictest_of_four_thre
         values, labels, scores = perfect(record)
         values[labels == CAR, 0] += 0.75
         predictions.append(prediction(record.token, values[labels == CAR], labels[labels == CAR],
-                                      scores[labels == CAR]))  # fmt: skip
+                                      scores[labels == CAR]))
     result = score(predictions)
     assert result.class_ap["car"] == pytest.approx(3 / 4)
     assert result.mean_ap == pytest.approx(3 / 40)
@@ -108,7 +108,7 @@ def test_a_wrong_heading_size_and_velocity_cost_their_own_error_only(score, reco
 
     base = cars(lambda values: None)
     changed = {"orient_err": (cars(turn), 0.3 / 9), "scale_err": (cars(double_length), 0.5 / 10),
-               "vel_err": (cars(hurry), 2.0 / 8)}  # fmt: skip
+               "vel_err": (cars(hurry), 2.0 / 8)}
     for name, (errors, difference) in changed.items():
         assert errors[name] - base[name] == pytest.approx(difference, abs=1e-3)
         for other in base.keys() - {name, "attr_err"}:
@@ -126,7 +126,7 @@ def test_one_bus_found_and_one_imagined_with_a_better_score_has_ap_one_fifth(sco
                 ghost = values[bus].copy()
                 ghost[:, 1] += 12.0
                 predictions.append(prediction(record.token, np.concatenate([values[bus], ghost]), [BUS, BUS],
-                                              [0.5, phantom_score]))  # fmt: skip
+                                              [0.5, phantom_score]))
             else:
                 predictions.append(prediction(record.token, [], [], []))
         return score(predictions).class_ap["bus"]

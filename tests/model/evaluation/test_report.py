@@ -11,10 +11,10 @@ from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 ERRORS = {"trans_err": 0.21, "scale_err": 0.2, "orient_err": 0.3, "vel_err": 0.4, "attr_err": 0.5}
 DETECTION = DetectionResult(
     mean_ap=0.25, nd_score=0.375, class_ap={name: 0.1 * i for i, name in enumerate(DETECTION_CLASSES)},
-    tp_errors=ERRORS, ground_truth={name: i for i, name in enumerate(DETECTION_CLASSES)}, samples=7)  # fmt: skip
+    tp_errors=ERRORS, ground_truth={name: i for i, name in enumerate(DETECTION_CLASSES)}, samples=7)
 MAPS = MapResult(
     mean_iou=0.5, class_iou={name: 0.1 * i for i, name in enumerate(MAP_CLASSES)},
-    best_threshold=dict.fromkeys(MAP_CLASSES, 0.45), absent=("drivable_area",), samples=7)  # fmt: skip
+    best_threshold=dict.fromkeys(MAP_CLASSES, 0.45), absent=("drivable_area",), samples=7)
 
 
 def row(table, name):

@@ -21,7 +21,7 @@ def runs(config_path, tiny_config, tiny_teacher, tiny_index, tmp_path_factory):
     quiet_lightning()
     student = tiny_config.model_copy(update={
         "training": tiny_config.training.model_copy(update={"epochs": EPOCHS}),
-        "distillation": DistillationConfig(**TINY_MASKS)})  # fmt: skip
+        "distillation": DistillationConfig(**TINY_MASKS)})
     teacher = load_config(config_path.with_name("vexkd_teacher_small.yaml"), (*tiny_teacher, "training.epochs=1"))
     alone = {"workers": 0, "resume": False, "interactive": False}
     train(teacher, tiny_index, folder / "teacher", **alone)

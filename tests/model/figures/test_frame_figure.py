@@ -57,7 +57,7 @@ def test_a_box_is_drawn_into_the_image_where_a_pinhole_camera_sees_it(tmp_path):
     purple[:, :left] = False  # the view from above
     # a face 20 m ahead, 4 … 8 m to the left, from the ground to 3 m
     expected = [WIDTH / 2 - FOCAL * 8 / 20, HEIGHT / 2 - FOCAL * 1.5 / 20, WIDTH / 2 - FOCAL * 4 / 20,
-                HEIGHT / 2 + FOCAL * 1.5 / 20]  # fmt: skip
+                HEIGHT / 2 + FOCAL * 1.5 / 20]
     found = (np.array(extent(purple)) - [left, top, left, top]) / scale
     np.testing.assert_allclose(found, expected, atol=1.5)
 
@@ -72,7 +72,7 @@ def test_a_lidar_point_is_drawn_on_the_thing_that_it_hit(tmp_path):
     points = np.zeros((40, 5), np.float32)
     points[:, :3] = [10, -3, 2.5]
     without, with_points = (picture(tmp_path / "a.png", points=some, cameras=[camera()])
-                            for some in (NO_POINTS, points))  # fmt: skip
+                            for some in (NO_POINTS, points))
     left, top, scale = panel(without)
     changed = (np.abs(without - with_points).max(axis=-1) > 20)[: int(0.9 * len(without))]
     changed[:, :left] = False
@@ -101,7 +101,7 @@ def test_a_box_on_the_left_ahead_lies_above_and_to_the_right_with_or_without_cam
 def test_a_box_without_a_lidar_point_is_drawn_thinner(tmp_path):
     bus = (15, 0, 1.5, 8, 3, 3, 0.3, 0, 0)
     full, thin = (near(picture(tmp_path / "a.png", [bus], cameras=[camera()], lidar_points=count), PURPLE, 60).sum()
-                  for count in (5, 0))  # fmt: skip
+                  for count in (5, 0))
     assert 0 < thin < 0.7 * full
 
 
@@ -110,7 +110,7 @@ def test_a_moving_box_has_an_arrow_to_where_it_will_be(tmp_path):
         return [(-20, -20, 1.5, 6, 3, 3, 0, vx, vy)]
 
     still, moving, unknown = (picture(tmp_path / "a.png", bus(*velocity))
-                              for velocity in ((0, 0), (0, 15), (np.nan, np.nan)))  # fmt: skip
+                              for velocity in ((0, 0), (0, 15), (np.nan, np.nan)))
     assert (still == unknown).all()
     x0, y0, x1, y1 = extent(np.abs(still - moving).max(axis=-1) > 40)
     box = extent(near(still, PURPLE))

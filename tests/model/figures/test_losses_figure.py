@@ -32,7 +32,7 @@ def test_the_curve_of_a_real_run_is_its_log(runs, saved, tmp_path):
     assert names[-6:] == ["distill high", "distill low", "mask high", "mask low", "mask task high", "mask task low"]
     for run, column, title, number in (("plain", "loss", "sum", 0), ("detection", "loss", "sum", 2),
                                        ("plain", "loss/segmentation", "segmentation", 0),
-                                       ("detection", "loss/mask_task_high", "mask task high", 0)):  # fmt: skip
+                                       ("detection", "loss/mask_task_high", "mask task high", 0)):
         with (runs / run / "log" / "version_0" / "metrics.csv").open() as file:
             logged = [(int(row["step"]), float(row[column])) for row in csv.DictReader(file) if row[column]]
         assert len(logged) == 1
@@ -60,7 +60,7 @@ def test_what_a_resumed_training_repeats_replaces_what_it_has_lost(tmp_path):
     losses = read_losses(tmp_path)
     assert {name: dict(zip(*curve, strict=True)) for name, curve in losses.items()} == {
         "loss": {9: 5, 19: 4, 29: 3, 39: 1}, "loss/class": {9: 4, 19: 3, 29: 2, 39: 0.5},
-        "loss/size": {29: 0.5, 39: 0.25}}  # fmt: skip
+        "loss/size": {29: 0.5, 39: 0.25}}
 
 
 def test_a_line_that_is_being_written_waits_and_a_damaged_one_is_named(tmp_path):
@@ -103,7 +103,7 @@ def test_a_run_without_losses_is_one_line(tmp_path):
     (["runs/plain"], ["plain"]), (["runs/plain", "runs/vexkd"], ["plain", "vexkd"]),
     (["out/a/seed1", "out/b/seed1"], ["a/seed1", "b/seed1"]), (["run", "other/run"], ["run", "other/run"]),
     (["runs", "runs/later"], ["runs", "runs/later"]), (["runs/../plain", "plain"], ["plain", "plain"]),
-])  # fmt: skip
+])
 def test_names_leave_out_the_folder_that_runs_share(runs, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert short_names([Path(run) for run in runs]) == names

@@ -72,7 +72,7 @@ def test_the_boxes_that_hold_lidar_points_lie_on_scene_and_masks(rows, tiny_inde
                  for path in found.get_paths()]
         for corners in corners_bev(boxes.values):
             assert any(np.allclose(np.sort(vertices, axis=0), np.sort(corners, axis=0), atol=1e-4)
-                       for vertices in drawn)  # fmt: skip
+                       for vertices in drawn)
 
 
 def test_a_mask_that_is_one_everywhere_is_bright_and_its_scale_ends_at_0(tiny_index):
@@ -91,7 +91,7 @@ def test_each_row_is_named_after_its_run_task_and_masks(saved, rows):
 def test_a_distiller_is_loaded_with_the_weights_that_it_had_learned(runs):
     state = torch.load(runs / "detection" / LAST_CHECKPOINT, weights_only=True)["state_dict"]
     learned = {name.removeprefix("distiller."): tensor for name, tensor in state.items()
-               if name.startswith("distiller.")}  # fmt: skip
+               if name.startswith("distiller.")}
     distiller, config = load_distiller(runs / "detection")
     assert isinstance(distiller, Distiller) and config.segmentation is None and not distiller.training
     assert learned and all(torch.equal(tensor, learned[name]) for name, tensor in distiller.state_dict().items())

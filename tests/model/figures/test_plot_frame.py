@@ -49,7 +49,7 @@ def test_the_first_frame_of_the_first_split_is_drawn_when_none_is_named(tiny_dat
     ((), "scene-0061-0"), (("--frame", "2"), "scene-0061-2"), (("--split", "mini_val", "--frame", "1"), "scene-0103-1"),
     (("--token", "scene-0103-1"), "scene-0103-1"), (("--scene", "scene-0103"), "scene-0103-0"),
     (("--scene", "scene-0061", "--split", "mini_train"), "scene-0061-0"),
-], ids=" ".join)  # fmt: skip
+], ids=" ".join)
 def test_a_frame_is_named_by_number_token_or_scene(drawn, tiny_dataroot, tiny_index_dir, words, token):
     plot(tiny_dataroot, tiny_index_dir, *words)
     (frame, boxes, _, lidar_points, map_masks, title), = drawn
@@ -65,7 +65,7 @@ def test_a_frame_is_named_by_number_token_or_scene(drawn, tiny_dataroot, tiny_in
     (("--frame", "3"), "--frame 3: split mini_train has frames 0 … 2"), (("--frame", "-1"), "--frame -1"),
     (("--token", "nobody"), "--token nobody: in none of the prepared splits mini_train, mini_val"),
     (("--scene", "scene-0103", "--split", "mini_train"), "--scene scene-0103: in none"), (("--split", "test"), "test"),
-], ids=" ".join)  # fmt: skip
+], ids=" ".join)
 def test_a_frame_that_is_not_there_is_one_line(tiny_dataroot, tiny_index_dir, words, named):
     message = failure(tiny_dataroot, tiny_index_dir, *words)
     assert message.startswith("vexkd: ") and named in message and "\n" not in message

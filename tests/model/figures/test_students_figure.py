@@ -34,7 +34,7 @@ def failure(*words):
 def outlines(axes):
     """Number of the boxes that have no filling."""
     return sum(len(found.get_paths()) for found in axes.collections
-               if isinstance(found, PolyCollection) and not len(found.get_facecolor()))  # fmt: skip
+               if isinstance(found, PolyCollection) and not len(found.get_facecolor()))
 
 
 def colours_of(masks):
@@ -62,7 +62,7 @@ def test_each_row_holds_what_that_model_says(runs, of_first_frame, tiny_index, s
         masks = Predictor(model, config, None, "cpu").predict(frame).map_probabilities >= 0.5
         np.testing.assert_array_equal(row[2].images[0].get_array(), colours_of(masks))
     assert [row[0].get_ylabel().split(" (")[0] for row in panels[:3]] == ["plain student", "distilled student",
-                                                                         "teacher"]  # fmt: skip
+                                                                         "teacher"]
     scene = load_scene(tiny_index, 0)
     np.testing.assert_array_equal(panels[3, 2].images[0].get_array(), colours_of(scene.map_masks))
     assert outlines(panels[3, 1]) == len(scene.boxes) > 0
@@ -114,7 +114,7 @@ def test_packages_are_drawn_as_their_runs(runs, of_first_frame, saved, tmp_path,
     for folder, picture in ((runs, "run.png"), (tmp_path, "package.png")):
         plot(folder, "plain", "detection", *of_first_frame, "--out", tmp_path / picture)
     shown = [[np.asarray(axes.images[0].get_array()) for axes in saved[picture].axes if axes.images]
-             for picture in ("run.png", "package.png")]  # fmt: skip
+             for picture in ("run.png", "package.png")]
     assert len(shown[0]) == 4
     for of_run, of_package in zip(*shown, strict=True):
         np.testing.assert_array_equal(of_run, of_package)

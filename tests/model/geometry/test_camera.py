@@ -52,7 +52,7 @@ def test_a_point_behind_the_camera_has_no_pixel():
 
 def test_the_image_holds_its_upper_left_border_and_not_its_lower_right_one():
     assert inside(np.array([[0.0, 0.0], [159.9, 89.9], [160.0, 5.0], [5.0, 90.0], [-0.1, 5.0]]), SIZE).tolist() == [
-        True, True, False, False, False]  # fmt: skip
+        True, True, False, False, False]
 
 
 def test_a_resized_cropped_mirrored_image_moves_pixels_as_the_image_was_moved():
@@ -107,7 +107,7 @@ def test_no_boxes_have_no_edges():
 def test_edges_are_cut_where_walking_along_them_leaves_the_image(seed):
     random = np.random.default_rng(seed)
     values = np.concatenate([random.uniform([-8, -8, -1], [14, 8, 4]), random.uniform(0.3, 9, 3),
-                             random.uniform(-4, 4, 1)])[None]  # fmt: skip
+                             random.uniform(-4, 4, 1)])[None]
     steps = np.linspace(0, 1, 2001)[:, None]
     for (a, b), found in zip(EDGES, edges_of(values)[0], strict=True):
         start, end = corners(values)[0][[a, b]]
@@ -176,7 +176,7 @@ def test_boxes_of_a_real_keyframe_land_where_the_devkit_draws_them(keyframe_data
         mounting = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
         pose = nusc.get("ego_pose", record["ego_pose_token"])
         matrix = projection(intrinsics, matrix_from_pose(pose["translation"], pose["rotation"])
-                            @ matrix_from_pose(mounting["translation"], mounting["rotation"]))  # fmt: skip
+                            @ matrix_from_pose(mounting["translation"], mounting["rotation"]))
         for in_camera in boxes:
             pixels, depth = project(matrix, nusc.get_box(in_camera.token).corners().T)
             expected = view_points(in_camera.corners(), intrinsics, normalize=True)[:2].T

@@ -32,7 +32,7 @@ def random_boxes(count, seed, extent=30.0):
         random.uniform(-extent, extent, count), random.uniform(-extent, extent, count), np.zeros(count),
         random.uniform(0.3, 12.0, count), random.uniform(0.3, 3.0, count), np.full(count, 1.5),
         random.uniform(-np.pi, np.pi, count),
-    ], axis=1)  # fmt: skip
+    ], axis=1)
 
 
 def brute_force_nms(overlap, scores, threshold, max_keep):
@@ -55,7 +55,7 @@ def brute_force_nms(overlap, scores, threshold, max_keep):
     (box(length=0.0), box(), 0.0),
     (box(length=0.0, width=0.0), box(length=0.0, width=0.0), 0.0),
     (box(), box(x=0.5, width=0.0), 0.0),
-])  # fmt: skip
+])
 def test_iou_equals_the_hand_computed_value_in_both_orders(a, b, expected):
     assert rotated_iou_bev(tensor(a), tensor(b)).item() == pytest.approx(expected, abs=1e-12)
     assert rotated_iou_bev(tensor(b), tensor(a)).item() == pytest.approx(expected, abs=1e-12)
@@ -117,7 +117,7 @@ def solid(footprint, z, height):
     (solid(box(), 0, 2), solid(box(), 2, 2), 0.0),  # stacked, touching
     (solid(box(), 0, 2), solid(box(), 9, 2), 0.0),
     (solid(box(), 0, 0), solid(box(), 0, 0), 0.0),  # flat
-])  # fmt: skip
+])
 def test_iou_of_volumes_equals_the_hand_computed_value_in_both_orders(a, b, expected):
     assert iou_3d(tensor(a), tensor(b)).item() == pytest.approx(expected, abs=1e-12)
     assert iou_3d(tensor(b), tensor(a)).item() == pytest.approx(expected, abs=1e-12)

@@ -39,7 +39,7 @@ def boxes_of(maps, threshold):
         offset, height, size, heading, velocity = (field[0, :, row, column].tolist() for field in maps[1:6])
         found.append((score, channel, [
             -6.0 + (column + offset[0]) * 0.8, -4.0 + (row + offset[1]) * 0.8, height[0], *map(math.exp, size),
-            math.atan2(*heading), *velocity]))  # fmt: skip
+            math.atan2(*heading), *velocity]))
     return sorted(found, key=lambda one: -one[0])
 
 
@@ -79,7 +79,7 @@ def within(radius):
     (RotatedNms(0.2, (0.7, 0.4)), scaled_overlap(0.2, (0.7, 0.4))),
     (RotatedNms(0.5, (4.5, 9.0)), scaled_overlap(0.5, (4.5, 9.0))),
     (CircleNms(1.1), within(1.1)),
-])  # fmt: skip
+])
 def test_a_task_keeps_what_the_definition_keeps(nms, repeats, seed):
     maps = random_maps(2, seed)
     expected = read_by_definition(maps, 0.4, 130, repeats, 25)
@@ -138,7 +138,7 @@ def test_on_the_published_grid_centres_are_kept_to_61_2_m_and_10_m_of_height():
     grid = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.6)
     inside = torch.tensor([[61.1, 0, 0], [-61.1, 61.1, 0], [0, -61.1, 9.9], [0, 0, -9.9]])
     outside = torch.tensor([[61.3, 0, 0], [-61.3, 0, 0], [0, 61.3, 0], [0, -61.3, 0], [0, 0, 10.1], [0, 0, -10.1],
-                            [float("nan"), 0, 0]])  # fmt: skip
+                            [float("nan"), 0, 0]])
     assert near_grid(inside, grid).all() and not near_grid(outside, grid).any()
 
 

@@ -15,7 +15,7 @@ from vexkd_model.types import BevGrid
 GRID = BevGrid(-8.0, 8.0, -6.0, 6.0, 1.0)  # 12 rows, 16 columns
 TASKS = [[0], [1, 2], [8, 9]]
 BOXES = torch.tensor([[3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0], [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 0.5],
-                      [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])  # fmt: skip
+                      [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])
 LABELS = torch.tensor([0, 2, 8])
 
 both = pytest.mark.parametrize("separate", [False, True])

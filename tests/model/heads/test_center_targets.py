@@ -29,7 +29,7 @@ coordinate_x, coordinate_y = st.floats(-17.5, 17.5, width=32), st.floats(-8.5, 8
 size = st.floats(0.25, 14.0, width=32)
 speed = st.floats(-20, 20, width=32) | st.just(float("nan"))
 box = st.tuples(coordinate_x, coordinate_y, st.floats(-3, 3, width=32), size, size, size,
-                st.floats(-3.125, 3.125, width=32), speed, speed)  # fmt: skip
+                st.floats(-3.125, 3.125, width=32), speed, speed)
 scene = st.lists(st.tuples(box, st.integers(0, len(DETECTION_CLASSES) - 1)), max_size=8)
 
 
@@ -195,7 +195,7 @@ def test_ideal_maps_cost_nothing():
 @pytest.mark.parametrize("name", list(REGRESSION_CHANNELS))
 def test_each_field_costs_its_weighted_absolute_error_a_box(name):
     boxes, labels = tensors([((3.0, 1.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0),
-                             ((-9.0, -4.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0)])  # fmt: skip
+                             ((-9.0, -4.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0)])
     targets = center_targets([boxes], [labels], [0], GRID)
     maps = ideal_maps(targets)
     getattr(maps, name)[0, 0].view(-1)[targets.cell[0]] += 0.4

@@ -25,7 +25,7 @@ def random_output(seed, proposals=60, batch=1):
         torch.randn(batch, 10, ROWS, COLUMNS, generator=random),
         torch.randint(ROWS * COLUMNS, (batch, proposals), generator=random),
         torch.randint(10, (batch, proposals), generator=random), torch.rand(batch, proposals, generator=random),
-        torch.randn(batch, proposals, 10, generator=random), **fields)  # fmt: skip
+        torch.randn(batch, proposals, 10, generator=random), **fields)
 
 
 def read_by_definition(output, threshold, max_detections):
@@ -65,7 +65,7 @@ def test_a_proposal_is_silent_about_classes_whose_peak_it_does_not_stand_on():
 
 def test_twins_both_stay_because_nothing_is_suppressed():
     output = TransFusionOutput(*(field if i == 0 else field.repeat_interleave(2, dim=1)
-                                 for i, field in enumerate(random_output(1, proposals=8))))  # fmt: skip
+                                 for i, field in enumerate(random_output(1, proposals=8))))
     boxes, *_ = TransFusionDecoder(GRID, 0.01, 500)(output)
     assert len(boxes) > 4 and torch.equal(boxes[::2], boxes[1::2])
 

@@ -27,7 +27,7 @@ def losses(output):
     """The terms of the loss against three objects in the first sample and two in the second."""
     boxes = torch.tensor([[3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0],
                           [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 9.0],
-                          [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])  # fmt: skip
+                          [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])
     labels = torch.tensor([0, 2, 8])
     targets = transfusion_targets(output, [boxes, boxes[:2]], [labels, labels[:2]], GRID)
     return torch.stack(list(transfusion_loss(output, targets).values()))
@@ -160,7 +160,7 @@ def test_the_published_head_has_the_published_numbers_of_parameters():
     assert {name: tuple(getattr(output, name).shape) for name in output._fields} == {
         "heatmap": (1, 10, 30, 30), "cell": (1, 200), "label": (1, 200), "score": (1, 200), "logits": (1, 200, 10),
         "offset": (1, 200, 2), "height": (1, 200, 1), "size": (1, 200, 3), "heading": (1, 200, 2),
-        "velocity": (1, 200, 2)}  # fmt: skip
+        "velocity": (1, 200, 2)}
 
 
 def test_an_untrained_heatmap_is_about_ten_percent_sure_everywhere():

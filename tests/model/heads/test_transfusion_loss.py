@@ -44,7 +44,7 @@ def random_output(proposals, grid=GRID, batch=1, seed=0):
         cell=torch.randint(rows * columns, (batch, proposals), generator=random),
         label=torch.randint(10, (batch, proposals), generator=random),
         score=torch.rand(batch, proposals, generator=random),
-        logits=torch.randn(batch, proposals, 10, generator=random), **fields)  # fmt: skip
+        logits=torch.randn(batch, proposals, 10, generator=random), **fields)
 
 
 def scene(*pairs):
@@ -153,13 +153,13 @@ def test_classes_cost_focal_loss_over_all_proposals_an_object():
     for index in np.ndindex(2, 7, 10):
         probability = 1 / (1 + math.exp(-output.logits[index]))
         expected -= (0.25 * (1 - probability) ** 2 * math.log(probability) if index in is_class else
-                     0.75 * probability**2 * math.log(1 - probability))  # fmt: skip
+                     0.75 * probability**2 * math.log(1 - probability))
     assert len(is_class) == 3
     assert transfusion_loss(output, targets)["class"].item() == pytest.approx(expected / 3, rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "weight"), [
-    ("offset", 0.25), ("height", 0.25), ("size", 0.25), ("heading", 0.25), ("velocity", 0.05)])  # fmt: skip
+    ("offset", 0.25), ("height", 0.25), ("size", 0.25), ("heading", 0.25), ("velocity", 0.05)])
 def test_each_field_costs_its_weighted_absolute_error_an_object(name, weight):
     boxes, labels = scene((CAR, 0), (BUS, 3))
     asked = random_output(9)

@@ -21,7 +21,7 @@ MODEL = (
     "camera.images.height=64", f"camera.view.neck_channels={NECK}", f"camera.view.channels={CONTEXT}",
     "bev={kind: resnet, stage_channels: [16, 32, 64], stage_blocks: [2, 1, 2], channels: 16}",
     "detection.shared_channels=8", "detection.task_channels=8", "segmentation=null",
-)  # fmt: skip
+)
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 FIELDS = ("heatmap", "reg", "height", "dim", "rot", "vel")
 
@@ -128,7 +128,7 @@ def camera_aware_depth_net(in_channels, channels, bins, context, deformable):
         context_conv=nn.Conv2d(channels, context, 1), bn=nn.BatchNorm1d(27), depth_mlp=named(**mlp),
         depth_se=named(**gate), context_mlp=named(**mlp), context_se=named(**gate),
         depth_conv=nn.Sequential(*(BasicBlock(channels, channels) for _ in range(3)), Aspp(channels), *deformable,
-                                 nn.Conv2d(channels, bins, 1)))  # fmt: skip
+                                 nn.Conv2d(channels, bins, 1)))
 
 
 @pytest.mark.parametrize("deformable", [[nn.Conv2d(16, 16, 3, padding=1, groups=4, bias=False)], []])

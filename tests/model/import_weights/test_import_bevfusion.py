@@ -20,11 +20,11 @@ COMMON = (
     "detection.feedforward=24", "lidar.encoder.voxel=0.2", f"lidar.encoder.stage_channels={list(CHANNELS)}",
     "lidar.encoder.channels=8",
     "bev={kind: second, stage_channels: [16, 32], stage_layers: [3, 2], lateral_channels: 16}",
-)  # fmt: skip
+)
 LIDAR = (*COMMON, "camera=null", "fusion=null", "segmentation=null")
 FUSED = (*COMMON, "camera.images.width=64", "camera.images.height=32", "camera.view.neck_channels=16",
          "camera.view.channels=8", "camera.view.depth_channels=16", "fusion.channels=16",
-         "segmentation={grid: {extent: 50.0, cell: 0.5}, channels: 32, loss_weight: 1.0}")  # fmt: skip
+         "segmentation={grid: {extent: 50.0, cell: 0.5}, channels: 32, loss_weight: 1.0}")
 
 
 class Decoder(nn.Module):
@@ -89,12 +89,12 @@ def mmdetection3d_names(tensors):
                 ("encoders.lidar.backbone.", "pts_middle_encoder."), ("encoders.camera.backbone.", "img_backbone."),
                 ("encoders.camera.neck.", "img_neck."), ("encoders.camera.vtransform.", "view_transform."),
                 ("fuser.", "fusion_layer."), ("decoder.backbone.", "pts_backbone."), ("decoder.neck.", "pts_neck."),
-                ("heads.object.", "bbox_head.")):  # fmt: skip
+                ("heads.object.", "bbox_head.")):
             if name.startswith(theirs):
                 name = other + name.removeprefix(theirs)
         for theirs, other in ((".self_attn.", ".self_attn.attn."), (".multihead_attn.", ".cross_attn.attn."),
                               (".linear1.", ".ffn.layers.0.0."), (".linear2.", ".ffn.layers.1."),
-                              *((f".0.norm{i}.", f".0.norms.{i - 1}.") for i in (1, 2, 3))):  # fmt: skip
+                              *((f".0.norm{i}.", f".0.norms.{i - 1}.") for i in (1, 2, 3))):
             name = name.replace(theirs, other)
         return name
 
@@ -108,7 +108,7 @@ def lidar_frame():
     net = randomised(named(
         encoders=named(lidar=named(backbone=SparseEncoder(CHANNELS, 8, x_first=True))),
         decoder=named(backbone=Second(16, (16, 32), (2, 1), (1, 2)), neck=SecondFpn((16, 32), 16, (1, 2))),
-        heads=named(object=TransFusionHead(32, 16, 20, 4, 24))))  # fmt: skip
+        heads=named(object=TransFusionHead(32, 16, 20, 4, 24))))
     net.heads.object.heatmap_head[1].weight *= 0.02  # scores that differ, instead of many that round to 1
     low, high = torch.tensor([-6.3, -6.3, -4.9, 0, 0]), torch.tensor([6.3, 6.3, 2.9, 255, 0.45])
     points = low + (high - low) * torch.rand(2000, 5)
@@ -237,7 +237,7 @@ def swin_block(channels, heads):
         norm1=nn.LayerNorm(channels), norm2=nn.LayerNorm(channels),
         attn=named(w_msa=named(qkv=nn.Linear(channels, 3 * channels), proj=nn.Linear(channels, channels))),
         ffn=named(layers=nn.Sequential(nn.Sequential(nn.Linear(channels, 4 * channels)),
-                                       nn.Linear(4 * channels, channels))))  # fmt: skip
+                                       nn.Linear(4 * channels, channels))))
 
 
 @torch.no_grad()
@@ -253,7 +253,7 @@ def test_every_tensor_of_mmdetections_swin_finds_its_place_and_patches_merge_ali
         stages.append(stage)
     swin = randomised(named(
         patch_embed=named(projection=nn.Conv2d(3, 96, 4, 4), norm=nn.LayerNorm(96)), stages=stages,
-        **{f"norm{i}": nn.LayerNorm(96 * 2**i) for i in (1, 2, 3)}))  # fmt: skip
+        **{f"norm{i}": nn.LayerNorm(96 * 2**i) for i in (1, 2, 3)}))
     tensors = {f"encoders.camera.backbone.{name}": tensor for name, tensor in swin.state_dict().items()}
     model, report = imported(tensors, config, tmp_path / "c.pth")
     assert not report.unexpected and not report.differing

@@ -32,7 +32,7 @@ CHANNELS = (8, 8, 16, 16)
 BEV = "bev={kind: second, stage_channels: [16, 32], stage_layers: [3, 2], lateral_channels: 16}"
 HEAD = ("detection.shared_channels=8", "detection.task_channels=8", "segmentation=null")
 VOXEL_MODEL = ("grid={extent: 6.4, cell: 1.6}", "lidar.encoder.voxel=0.2",
-               f"lidar.encoder.stage_channels={list(CHANNELS)}", "lidar.encoder.channels=8", BEV, *HEAD)  # fmt: skip
+               f"lidar.encoder.stage_channels={list(CHANNELS)}", "lidar.encoder.channels=8", BEV, *HEAD)
 EXTENT, VOXEL, SHAPE = 6.4, (0.2, 0.2, 0.2), (41, 64, 64)
 NEW, OLD = "1.0.0rc6", "0.17.1"
 
@@ -67,7 +67,7 @@ def mean_voxels(points):
 def mmdetection3d_network():
     return randomised(named(
         pts_middle_encoder=SparseEncoder(CHANNELS, 8), pts_backbone=Second(16, (16, 32), (2, 1), (1, 2)),
-        pts_neck=SecondFpn((16, 32), 16, (1, 2)), pts_bbox_head=CenterHead(32, 8)))  # fmt: skip
+        pts_neck=SecondFpn((16, 32), 16, (1, 2)), pts_bbox_head=CenterHead(32, 8)))
 
 
 def spconv_1(tensors):
@@ -77,7 +77,7 @@ def spconv_1(tensors):
 
 def save(path, network, version=None, convert=spconv_1):
     meta = {"CLASSES": ["car"], "arguments": argparse.Namespace(lr=np.float64(0.1)),
-            **({"mmdet3d_version": version} if version else {})}  # fmt: skip
+            **({"mmdet3d_version": version} if version else {})}
     torch.save({"meta": meta, "state_dict": convert(network.state_dict())}, path)
     return path
 
@@ -101,7 +101,7 @@ def assert_same_maps(ours, theirs, old_boxes=False):
 
 
 @pytest.mark.parametrize("version, old_boxes, layout", [
-    (NEW, False, spconv_1), (OLD, True, spconv_1), (None, False, dict)])  # fmt: skip
+    (NEW, False, spconv_1), (OLD, True, spconv_1), (None, False, dict)])
 @torch.no_grad()
 def test_mmdetection3d_centerpoint_says_the_same_here(voxel_config, tmp_path, version, old_boxes, layout):
     network, model, points = mmdetection3d_network(), build_model(voxel_config), cloud()
@@ -146,7 +146,7 @@ def test_published_pillars_give_the_same_map_where_the_stem_steps_as_theirs(conf
     network = randomised(named(
         pts_voxel_encoder=named(pfn_layers=nn.ModuleList([named(
             linear=nn.Linear(in_channels, 8, bias=False), norm=nn.BatchNorm1d(8, eps=1e-3))])),
-        pts_backbone=Second(8, (8, 16), (2, 2), (2, 2)), pts_neck=SecondFpn((8, 16), 16, (0.5, 1))))  # fmt: skip
+        pts_backbone=Second(8, (8, 16), (2, 2), (2, 2)), pts_neck=SecondFpn((8, 16), 16, (0.5, 1))))
     model, points = build_model(config).eval(), cloud()
     report = import_weights(save(tmp_path / "c.pth", network, NEW), config, model)
     pillars = published_pillars(network.pts_voxel_encoder.pfn_layers[0], points, 0.8, in_channels)
@@ -232,7 +232,7 @@ def test_safetensors_and_a_bare_state_dict_and_a_data_parallel_one_are_read_too(
     ({"state_dict": {"pts_bbox_head.conv_cls.weight": torch.zeros(2, 2)}}, "nothing of mmdetection3d's CenterPoint"),
     ({"state_dict": {"pts_neck.deblocks.0.1.bias": torch.full((16,), torch.nan), "pts_backbone.a": torch.zeros(1)}},
      "pts_neck.deblocks.0.1.bias: holds numbers that are not finite"),
-])  # fmt: skip
+])
 def test_a_wrong_file_is_one_line_and_changes_nothing(voxel_config, tmp_path, content, says):
     path = tmp_path / "c.pth"
     if isinstance(content, bytes):

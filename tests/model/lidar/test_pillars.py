@@ -79,7 +79,7 @@ def test_a_batch_equals_its_samples_one_by_one():
 @pytest.mark.parametrize("odd", [
     [9.0, 0, 0], [0, -4.01, 0], [0, 0, 2.5], [0, 0, -3.5], [np.nan, 0, 0], [0, np.nan, 0], [0, 0, np.nan],
     [np.inf, 0, 0], [0, -np.inf, 0], [1e30, 0, 0],
-])  # fmt: skip
+])
 def test_points_out_of_range_or_not_finite_change_nothing(odd):
     points, stranger = cloud(100), torch.tensor([[*odd, 10.0, 0.0]], dtype=torch.float32)
     torch.testing.assert_close(encode(encoder(), torch.cat([points, stranger])), encode(encoder(), points))

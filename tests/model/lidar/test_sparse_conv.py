@@ -22,7 +22,7 @@ SUBMANIFOLD = ((3, 3, 3), None, None)
 LAYERS = [  # kernel, stride, padding of all layers of the published encoder
     SUBMANIFOLD, ((3, 3, 3), (2, 2, 2), (1, 1, 1)), ((3, 3, 3), (2, 2, 2), (0, 1, 1)),
     ((3, 1, 1), (2, 1, 1), (0, 0, 0)),
-]  # fmt: skip
+]
 NAMES = ["submanifold", "strided", "strided, no padding in z", "height"]
 
 

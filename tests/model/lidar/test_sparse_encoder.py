@@ -107,7 +107,7 @@ def test_it_is_the_published_encoder_on_a_real_keyframe(backend, keyframe_dataro
 
 @pytest.mark.parametrize("stage_channels, voxel, voxel_z", [
     ((4, 6, 8), 0.2, 0.4), ((4, 6, 8), 0.2, 0.2), ((4, 6), 0.4, 1.0), ((4,), 0.8, 8.0), ((4, 4, 4, 4), 0.1, 0.4),
-])  # fmt: skip
+])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_stages_and_layers_of_height_keeps_every_point(backend, stage_channels, voxel, voxel_z):
     module = encoder(backend, voxel, stage_channels=stage_channels, voxel_z=voxel_z)

@@ -85,7 +85,7 @@ def test_streets_of_the_same_world_fit(student, sweeps):
     (with_points(lambda points: points * [0, 0, 0, 1]), "no points"),
     (with_points(lambda points: points[:0]), "no points"),
 ], ids=["no mounting", "upside down", "intensity to 1", "16 bits", "no intensity", "half the beams", "a tenth",
-        "half a turn", "millimetres", "20 m", "no returns", "empty"])  # fmt: skip
+        "half a turn", "millimetres", "20 m", "no returns", "empty"])
 def test_a_fault_is_named(student, sweeps, fault, kind):
     assert kinds(student, [fault(sweep) for sweep in sweeps]) == [kind]
 
@@ -174,7 +174,7 @@ def shifted(z):
     (image(pose=UNTURNED @ np.diag([-1, -1, 1, 1.0])), "roll"),
     (image(pose=shifted(1.0)), "height"),
 ], ids=["same", "larger", "5 % longer lens", "0.3 m higher", "black", "white", "bright", "long lens", "wide lens",
-        "4:3", "tiny", "exchanged", "30° off", "body frame", "upside down", "1 m higher"])  # fmt: skip
+        "4:3", "tiny", "exchanged", "30° off", "body frame", "upside down", "1 m higher"])
 def test_a_camera_fits_or_is_named_with_what_differs(seen_cameras, received, kind):
     monitor = SensorMonitor(*seen_cameras, every_s=0)
     for _ in range(FEWEST):

@@ -50,7 +50,7 @@ def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
         inside.append({BOX: np.maximum(np.maximum(abs(x), abs(y)), abs(z)) <= 1,
                        ELLIPSOID: x * x + y * y + z * z <= 1,
                        CYLINDER: (np.hypot(x, y) <= 1) & (abs(z) <= 1),
-                       CONE: (np.hypot(x, y) <= (1 - z) / 2) & (abs(z) <= 1)}[int(kind)])  # fmt: skip
+                       CONE: (np.hypot(x, y) <= (1 - z) / 2) & (abs(z) <= 1)}[int(kind)])
     return np.array(inside)
 
 

@@ -45,4 +45,4 @@ def test_cameras_fire_in_the_order_in_which_the_lidar_turns_and_at_most_40_ms_be
         stamps = {camera.channel: camera_stamp_us(camera, STAMP_US, rng) for camera in rig.cameras}
         assert all(-40_000 <= stamp - STAMP_US <= 0 for stamp in stamps.values())
         assert sorted(stamps, key=stamps.get) == ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT",
-                                                  "CAM_BACK", "CAM_BACK_LEFT"]  # fmt: skip
+                                                  "CAM_BACK", "CAM_BACK_LEFT"]

@@ -17,7 +17,7 @@ from vexkd_model.synth.weather import DAY, NIGHT, make_weather
 from vexkd_model.synth.world import World, build_world, random_stream, world_from_ego
 
 HEADED = [(look, variant) for look, variants in SHAPES.items() if look not in ("traffic_cone", "barrier")
-          for variant in range(len(variants))]  # fmt: skip
+          for variant in range(len(variants))]
 LIT = [(look, variant) for look, variant in HEADED
        if look not in ("trailer", "construction_vehicle", "pedestrian", "bicycle", "bicycle_with_rider")]
 AHEAD_M, SLICES = 12.0, 12
@@ -77,7 +77,7 @@ def test_lidar_and_camera_see_whether_something_faces_them(street, look, variant
         towards -= np.cos(yaw - world.ego.pose(0.0)[2]) * np.sin(yaw) * points[:, 1]
         seen.append((actor.size[0] / 2 - towards).clip(0))  # how deep behind the near face
         images.append(render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                             np.random.default_rng(0)).astype(float))  # fmt: skip
+                             np.random.default_rng(0)).astype(float))
     ahead, behind = (np.percentile(depths, np.arange(10, 100, 10)) for depths in seen)
     assert np.abs(ahead - behind).max() > 0.08
     assert (np.abs(images[0] - images[1]).max(-1) > 25).sum() > 40
@@ -90,7 +90,7 @@ def test_vehicles_shine_white_ahead_and_red_behind(street, look, variant):
     for turn in (np.pi, 0.0):
         world = dataclasses.replace(dark, actors=[_object(street, look, variant, turn)])
         image = render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                       np.random.default_rng(0)).astype(float)  # fmt: skip
+                       np.random.default_rng(0)).astype(float)
         white.append((image.min(-1) > 200).sum())
         red.append(((image[..., 0] > 220) & (image[..., 1:].max(-1) < 60)).sum())
     assert white[0] > white[1] + 5  # paint on the road and number plates are white, too
@@ -105,7 +105,7 @@ def test_trailers_have_red_lamps_behind_and_none_ahead(street):
         for turn in (np.pi, 0.0):
             world = dataclasses.replace(dark, actors=[_object(street, "trailer", variant, turn)])
             image = render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                           np.random.default_rng(0)).astype(float)  # fmt: skip
+                           np.random.default_rng(0)).astype(float)
             red.append(((image[..., 0] > 220) & (image[..., 1:].max(-1) < 60)).sum())
         assert red[0] == 0
         assert red[1] > 5

@@ -110,7 +110,7 @@ def test_a_dataset_of_an_older_generator_is_refused(tmp_path):
     ({"seed": -1}, "--seed -1"),
     ({"workers": 0}, "--workers 0"),
     ({"device": "abacus"}, "--device abacus"),
-])  # fmt: skip
+])
 def test_wrong_use_is_one_line_that_names_the_option(dataset, arguments, message):
     with pytest.raises(UserError, match=message) as error:
         synthesise(dataset, **{"preset": PRESET, "seed": SEED, **arguments})

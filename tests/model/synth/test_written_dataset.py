@@ -135,7 +135,7 @@ def test_perfect_predictions_of_all_ten_classes_score_a_mean_average_precision_o
             "velocity": np.nan_to_num(nusc.box_velocity(a["token"]))[:2].tolist(),
             "detection_name": category_to_detection_name(a["category_name"]), "detection_score": 0.9,
             "attribute_name": nusc.get("attribute", a["attribute_tokens"][0])["name"] if a["attribute_tokens"] else "",
-        } for a in annotations if a["num_lidar_pts"]]  # fmt: skip
+        } for a in annotations if a["num_lidar_pts"]]
     path = tmp_path / "results.json"
     path.write_text(json.dumps({"meta": dict.fromkeys(("use_camera", "use_radar", "use_map", "use_external"), False)
                                 | {"use_lidar": True}, "results": results}))

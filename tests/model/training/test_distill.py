@@ -27,7 +27,7 @@ from vexkd_model.training.train import train
 EPOCHS = 4  # of three steps each: the log writes every tenth
 TINY = {"mask_blocks": 1, "mask_heads": 2, "mask_points": 2, "mask_feedforward": 16}
 NO_AUGMENTATION = ("training.augment={rotation: 0.0, scale: 0.0, translation: 0.0, flip: false}",
-         "camera.images.augment={zoom: [1.0, 1.0], rotation: 0.0, flip: false}")  # fmt: skip
+         "camera.images.augment={zoom: [1.0, 1.0], rotation: 0.0, flip: false}")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ EMA = 0.7
 @pytest.fixture(scope="module")
 def averaged_config(config_path, tiny_settings):
     return load_config(config_path, [*tiny_settings, f"training.ema={EMA}", "training.accumulate=2",
-                                     "training.epochs=3"])  # fmt: skip
+                                     "training.epochs=3"])
 
 
 @pytest.fixture(scope="module")
