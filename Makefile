@@ -26,6 +26,7 @@ demo: setup
 # One thread each: two workers with two threads wait for one another on two cores (667 s; so 576 s).
 test: setup
 	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m basedpyright
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest \
 	  -n 2 --dist loadfile --no-loadscope-reorder --timeout 300

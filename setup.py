@@ -8,13 +8,23 @@ import setuptools
 
 NAME = "vexkd_ros"
 ROOT = Path(__file__).parent
-PROGRAMS = ("student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator",
-            "bag_view", "doctor")  # functions of vexkd_ros/programs.py
+PROGRAMS = (
+    "student_node",
+    "comparison_node",
+    "nuscenes_to_bag",
+    "bag_player",
+    "bag_recorder",
+    "bag_evaluator",
+    "bag_view",
+    "doctor",
+)  # functions of vexkd_ros/programs.py
 
 # That of Ubuntu 22.04 is older, and would install a package UNKNOWN without programs.
 if int(setuptools.__version__.partition(".")[0]) < 61:
-    sys.exit(f"{NAME}: setuptools {setuptools.__version__} does not read pyproject.toml; run colcon with the Python of "
-             'environment/setup.sh: .venv/bin/python "$(type -P colcon)" build')
+    sys.exit(
+        f"{NAME}: setuptools {setuptools.__version__} does not read pyproject.toml; run colcon with the Python of "
+        'environment/setup.sh: .venv/bin/python "$(type -P colcon)" build'
+    )
 
 
 def share_files() -> list[tuple[str, list[str]]]:
@@ -32,13 +42,22 @@ def programs() -> list[str]:
     """Name the console scripts: bag_player for `ros2 run vexkd_ros bag_player`, vexkd-bag-player on the PATH of a pip
     environment, where a short name would be everybody's."""
     by_colcon = not {"install", "develop"}.isdisjoint(sys.argv)  # pip calls the build backend instead
-    return ["vexkd = vexkd_model.cli:main", *(
-        f"{name if by_colcon else 'vexkd-' + name.replace('_', '-')} = vexkd_ros.programs:{name}" for name in PROGRAMS)]
+    return [
+        "vexkd = vexkd_model.cli:main",
+        *(
+            f"{name if by_colcon else 'vexkd-' + name.replace('_', '-')} = vexkd_ros.programs:{name}"
+            for name in PROGRAMS
+        ),
+    ]
 
 
-setuptools.setup(python_requires=">=3.10", entry_points={"console_scripts": programs()}, data_files=[
-    ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
-    # `colcon build --symlink-install` runs setup.py beside links to nothing but the packages and these files.
-    (f"share/{NAME}", ["package.xml", "pyproject.toml"]),
-    *share_files(),
-])
+setuptools.setup(
+    python_requires=">=3.10",
+    entry_points={"console_scripts": programs()},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        # `colcon build --symlink-install` runs setup.py beside links to nothing but the packages and these files.
+        (f"share/{NAME}", ["package.xml", "pyproject.toml"]),
+        *share_files(),
+    ],
+)

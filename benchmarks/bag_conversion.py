@@ -42,8 +42,14 @@ def copy_files(scene: SceneRecord, folder: Path) -> None:
 
 
 def bag_writer(scene: SceneRecord, selection: Selection, storage: str) -> Callable[[Path], None]:
-    return lambda folder: write_scene_bag((SceneBag(folder, "benchmark", selection, BagFormat(storage),
-                                                    f"{scene.name}, {storage}", shows_progress=False), scene))
+    return lambda folder: write_scene_bag(
+        (
+            SceneBag(
+                folder, "benchmark", selection, BagFormat(storage), f"{scene.name}, {storage}", shows_progress=False
+            ),
+            scene,
+        )
+    )
 
 
 def fastest(ways: dict[str, Callable[[Path], None]], folder: Path, rounds: int) -> dict[str, np.ndarray]:
@@ -73,16 +79,21 @@ def main() -> int:
         scene = read_scene(nusc, nusc.scene[0])
         files = [capture.path for captures in scene.sensors.values() for capture in captures]
         size = sum(path.stat().st_size for path in files) / 1e6
-        ways = {"copy of the files": lambda folder: copy_files(scene, folder),
-                **{f"bag of sensor data, {storage}": bag_writer(scene, SENSOR_DATA, storage) for storage in STORAGES},
-                "bag of everything, mcap": bag_writer(scene, Selection(), "mcap")}
+        ways = {
+            "copy of the files": lambda folder: copy_files(scene, folder),
+            **{f"bag of sensor data, {storage}": bag_writer(scene, SENSOR_DATA, storage) for storage in STORAGES},
+            "bag of everything, mcap": bag_writer(scene, Selection(), "mcap"),
+        }
         seconds = fastest(ways, Path(temporary), arguments.rounds)
     figures["files"], figures["MB"] = len(files), round(size, 1)
     copy = seconds["copy of the files"]
     for name, (wall, processor) in seconds.items():
-        figures[name] = {"frames/s": round(len(files) / wall), "MB/s": round(size / wall),
-                         "of a copy's speed": round(copy[0] / wall, 2),
-                         "of a copy's processor time": round(processor / copy[1], 2)}
+        figures[name] = {
+            "frames/s": round(len(files) / wall),
+            "MB/s": round(size / wall),
+            "of a copy's speed": round(copy[0] / wall, 2),
+            "of a copy's processor time": round(processor / copy[1], 2),
+        }
     for key, value in figures.items():
         print(f"{key:30} {value}")
     if arguments.json:

@@ -42,8 +42,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     set_up_process()
-    index = FrameIndex.open(index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot,
-                            arguments.version)
+    index = FrameIndex.open(
+        index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot, arguments.version
+    )
     packages = (arguments.plain, arguments.taught)
     pair = [Predictor.load(package) for package in packages]
     for predictor in pair:

@@ -37,9 +37,16 @@ class Companion:
         self.executor = SingleThreadedExecutor(context=self._context)
         self.executor.add_node(self.node)
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._publishers = {topic: self.node.create_publisher(kind, topic, 50) for topic, kind in (
-            ("/lidar/points", PointCloud2), ("/tf", TFMessage), (f"{CAMERA}/image/compressed", CompressedImage),
-            (f"{CAMERA}/camera_info", CameraInfo), ("/keyframe", Header))}
+        self._publishers = {
+            topic: self.node.create_publisher(kind, topic, 50)
+            for topic, kind in (
+                ("/lidar/points", PointCloud2),
+                ("/tf", TFMessage),
+                (f"{CAMERA}/image/compressed", CompressedImage),
+                (f"{CAMERA}/camera_info", CameraInfo),
+                ("/keyframe", Header),
+            )
+        }
         self._publishers["/tf_static"] = self.node.create_publisher(TFMessage, "/tf_static", latched)
         self.now_ns, self._mounting = 0, TFMessage()
         self.node.create_subscription(PointCloud2, "/lidar/points", self._on_cloud, 10, raw=True)
@@ -75,13 +82,22 @@ def _stamped(message: Any, stamp_ns: int) -> Any:
     return message
 
 
-def _cloud(companion: Companion, points: np.ndarray | None = None, ahead_ns: int = 0,
-           frame: str = "lidar_top") -> PointCloud2:
+def _cloud(
+    companion: Companion, points: np.ndarray | None = None, ahead_ns: int = 0, frame: str = "lidar_top"
+) -> PointCloud2:
     """Make a cloud of few points, a millisecond after the bag's newest, or further ahead."""
     points = np.linspace(1, 30, 400, dtype=np.float32).reshape(100, 4) if points is None else points
-    message = PointCloud2(height=1, width=len(points), point_step=16, row_step=16 * len(points), fields=[
-        PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-        for i, name in enumerate(("x", "y", "z", "intensity"))], data=array("B", points.astype("<f4").tobytes()))
+    message = PointCloud2(
+        height=1,
+        width=len(points),
+        point_step=16,
+        row_step=16 * len(points),
+        fields=[
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(("x", "y", "z", "intensity"))
+        ],
+        data=array("B", points.astype("<f4").tobytes()),
+    )
     message.header.frame_id = frame
     return _stamped(message, companion.now_ns + SECOND // 1000 + ahead_ns)
 
@@ -121,6 +137,7 @@ def _outside_its_point(companion: Companion) -> None:
 
 def _damaged(topic: str, make: Callable[[Companion], Any], cut: bool) -> Fault:
     """Publish half a message, or one with a name that is no UTF-8."""
+
     def publish(companion: Companion) -> None:
         data = serialize_message(make(companion))
         companion.publish(topic, data[: len(data) // 2] if cut else data.replace(MARK, BROKEN))

@@ -51,8 +51,11 @@ def main() -> int:
     begun, tried, faults, refused = time.monotonic(), Counter[str](), 0, 0
     for number in range(-(-arguments.messages // CHUNK)):
         chunk, size = arguments.first_chunk + number, min(CHUNK, arguments.messages - number * CHUNK)
-        done = subprocess.run([sys.executable, "-X", "faulthandler", __file__, "--chunk", str(chunk), "--messages",
-                               str(size)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", __file__, "--chunk", str(chunk), "--messages", str(size)],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             faults += 1
             said = [line for line in done.stderr.splitlines() if "sequence size" not in line and "libpng" not in line]

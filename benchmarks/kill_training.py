@@ -38,10 +38,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 CONFIG = Path(__file__).parents[1] / "config" / "model" / "lidar_pillar_small.yaml"
 EPOCHS, FRAMES = 6, 3
 # A training of seconds, with a checkpoint of megabytes.
-TINY = ("lidar.sweeps=2", "lidar.sweep_interval=null", "lidar.encoder.pillar=1.8", "lidar.encoder.age_groups=1",
-        "grid={extent: 54.0, cell: 1.8}", "bev={kind: second, stage_channels: [32, 64], stage_layers: [1, 1], "
-        "lateral_channels: 32}", f"training.epochs={EPOCHS}", "training.batch_size=1", "training.precision=32-true",
-        "training.sensor_variety=null", "training.paste=null", "training.class_balanced=false")
+TINY = (
+    "lidar.sweeps=2",
+    "lidar.sweep_interval=null",
+    "lidar.encoder.pillar=1.8",
+    "lidar.encoder.age_groups=1",
+    "grid={extent: 54.0, cell: 1.8}",
+    "bev={kind: second, stage_channels: [32, 64], stage_layers: [1, 1], lateral_channels: 32}",
+    f"training.epochs={EPOCHS}",
+    "training.batch_size=1",
+    "training.precision=32-true",
+    "training.sensor_variety=null",
+    "training.paste=null",
+    "training.class_balanced=false",
+)
 
 
 def training(data: Path, run: Path, resume: bool, workers: int) -> None:
@@ -91,8 +101,9 @@ def _epochs(run: Path) -> int:
     return load_run(run)[2] if (run / LAST_CHECKPOINT).exists() else 0
 
 
-def trial(data: Path, run: Path, straight: dict[str, torch.Tensor], kill_at: tuple[random.Random, float, bool],
-          workers: int) -> tuple[str, str]:
+def trial(
+    data: Path, run: Path, straight: dict[str, torch.Tensor], kill_at: tuple[random.Random, float, bool], workers: int
+) -> tuple[str, str]:
     """Kill and resume one training; return what it had done by then, and what is wrong, if anything."""
     what = kill(start(data, run, False, workers), run, *kill_at)
     try:
@@ -113,8 +124,13 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200, help="trainings to kill (default: 200)")
-    parser.add_argument("--runs", type=Path, default=Path("/dev/shm"), metavar="DIR",
-                        help="for run folders, on another disk than the temporary folder (default: /dev/shm)")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("/dev/shm"),
+        metavar="DIR",
+        help="for run folders, on another disk than the temporary folder (default: /dev/shm)",
+    )
     parser.add_argument("--workers", type=int, default=1, help="loading processes (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default: 0)")
     arguments = parser.parse_args()

@@ -49,8 +49,13 @@ TURN = 10  # frames
 TIMES_AS_FAST, WORKER_BYTES = 5.0, 200e6  # the claims
 VERSION, SPLIT, SCENE = "v1.0-mini", "mini_train", "scene-0061"
 RESIZED, CROP = (768, 432), (32, 176, 736, 432)  # the published test view of 1600×900: 0.48, then 704×256 at the bottom
-IMAGES = ImageConfig(width=704, height=256, zoom=0.48 / 0.44, cameras=CAMERAS,
-                     augment=ImageAugmentConfig(zoom=(0.38 / 0.44, 0.55 / 0.44), rotation=0.0942, flip=True))
+IMAGES = ImageConfig(
+    width=704,
+    height=256,
+    zoom=0.48 / 0.44,
+    cameras=CAMERAS,
+    augment=ImageAugmentConfig(zoom=(0.38 / 0.44, 0.55 / 0.44), rotation=0.0942, flip=True),
+)
 AUGMENT = AugmentConfig(rotation=0.3925, scale=0.05, translation=0.5, flip=True)
 
 
@@ -64,14 +69,30 @@ def repeat_keyframe(dataroot: Path, root: Path, frames: int) -> None:
         tables[name] = []
     for k in range(frames):
         token, stamp = f"sample{k}", sample["timestamp"] + k * SWEEPS * SWEEP_US
-        tables["sample"].append({**sample, "token": token, "timestamp": stamp, "prev": f"sample{k - 1}" if k else "",
-                                 "next": f"sample{k + 1}" if k + 1 < frames else ""})
-        tables["sample_annotation"] += [{**row, "token": f"{token}-{row['token']}", "sample_token": token, "prev": "",
-                                         "next": ""} for row in annotations]
+        tables["sample"].append(
+            {
+                **sample,
+                "token": token,
+                "timestamp": stamp,
+                "prev": f"sample{k - 1}" if k else "",
+                "next": f"sample{k + 1}" if k + 1 < frames else "",
+            }
+        )
+        tables["sample_annotation"] += [
+            {**row, "token": f"{token}-{row['token']}", "sample_token": token, "prev": "", "next": ""}
+            for row in annotations
+        ]
     for channel in ("LIDAR_TOP", *CAMERAS):
         _add_files(tables, root, nusc, sample["data"][channel], channel, frames)
-    tables["scene"] = [{**tables["scene"][0], "name": SCENE, "nbr_samples": frames, "first_sample_token": "sample0",
-                        "last_sample_token": f"sample{frames - 1}"}]
+    tables["scene"] = [
+        {
+            **tables["scene"][0],
+            "name": SCENE,
+            "nbr_samples": frames,
+            "first_sample_token": "sample0",
+            "last_sample_token": f"sample{frames - 1}",
+        }
+    ]
     for row in tables["sample"]:
         for key in ("data", "anns"):
             row.pop(key, None)
@@ -96,11 +117,22 @@ def _add_files(tables: dict, root: Path, nusc: NuScenes, first: str, channel: st
         moved = SPEED * (stamp - record["timestamp"]) * 1e-6
         translation = [pose["translation"][0] + moved, *pose["translation"][1:]]
         tables["ego_pose"].append({**pose, "token": token, "timestamp": stamp, "translation": translation})
-        tables["sample_data"].append({
-            "token": token, "sample_token": f"sample{n // every}", "ego_pose_token": token, "filename": str(path),
-            "calibrated_sensor_token": record["calibrated_sensor_token"], "timestamp": stamp, "is_key_frame": is_key,
-            "fileformat": record["fileformat"], "width": record["width"], "height": record["height"],
-            "prev": f"{channel}{n - 1}" if n else "", "next": f"{channel}{n + 1}" if n + 1 < count else ""})
+        tables["sample_data"].append(
+            {
+                "token": token,
+                "sample_token": f"sample{n // every}",
+                "ego_pose_token": token,
+                "filename": str(path),
+                "calibrated_sensor_token": record["calibrated_sensor_token"],
+                "timestamp": stamp,
+                "is_key_frame": is_key,
+                "fileformat": record["fileformat"],
+                "width": record["width"],
+                "height": record["height"],
+                "prev": f"{channel}{n - 1}" if n else "",
+                "next": f"{channel}{n + 1}" if n + 1 < count else "",
+            }
+        )
 
 
 def devkit_frame(nusc: NuScenes, i: int, fit: bool) -> tuple:
@@ -147,8 +179,9 @@ def worker_memory(index: FrameIndex, workers: int, batches: int) -> dict[str, fl
     Proportional memory holds the worker's part of what is shared.
     """
     data = TrainingSet(index, SWEEPS, AUGMENT, 0, IMAGES)
-    loader = DataLoader(data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES),
-                        num_workers=workers)
+    loader = DataLoader(
+        data, 1, sampler=EpochSampler(len(index), 0), collate_fn=partial(collate, images=IMAGES), num_workers=workers
+    )
     iterator = iter(loader)
     memory = []
     for half in (batches // 2, batches - batches // 2):
@@ -183,9 +216,11 @@ def main() -> int:
         repeat_keyframe(arguments.dataroot, root, arguments.frames)
         prepare(root, VERSION, Path(temporary) / "index", [SPLIT])
         index, nusc = FrameIndex.open(Path(temporary) / "index", SPLIT), NuScenes(VERSION, str(root), verbose=False)
-        loaders = {"devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
-                   "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
-                   "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES)}
+        loaders = {
+            "devkit and PIL": lambda i: devkit_frame(nusc, i, fit=False),
+            "devkit and PIL, resized and cropped": lambda i: devkit_frame(nusc, i, fit=True),
+            "read_frame": lambda i: read_frame(index[i], SWEEPS, IMAGES),
+        }
         fast = False
         for name, used in (("all cores", cores), ("one core", {min(cores)})):
             os.sched_setaffinity(0, used)

@@ -71,10 +71,14 @@ def measure(name: str, index: FrameIndex, device: str, count: int) -> dict:
     losses: list[torch.Tensor] = []
     figures["forward_s"] = timed(lambda: losses.append(loss()))
     figures["backward_s"] = timed(losses[0].backward)
-    figures["without_gradient"] = [name for name, p in model.named_parameters()
-                                   if p.requires_grad and (p.grad is None or not p.grad.any())]
-    figures["memory_gb"] = (torch.cuda.max_memory_allocated() if device == "cuda" else
-                            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / GB
+    figures["without_gradient"] = [
+        name for name, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
+    ]
+    figures["memory_gb"] = (
+        torch.cuda.max_memory_allocated()
+        if device == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    ) / GB
     model.zero_grad(set_to_none=True)
     losses.clear()
     model.eval()
@@ -98,36 +102,58 @@ def mean_outputs(output: object) -> torch.Tensor | float:
 
 def measure_in_subprocess(name: str, arguments: argparse.Namespace, index: Path) -> dict:
     """Measure one model in a new process, whose peak of memory is then the model's own."""
-    command = [sys.executable, __file__, str(arguments.dataroot), "--device", arguments.device,
-               "--batch", str(arguments.batch), "--only", name, str(index)]
+    command = [
+        sys.executable,
+        __file__,
+        str(arguments.dataroot),
+        "--device",
+        arguments.device,
+        "--batch",
+        str(arguments.batch),
+        "--only",
+        name,
+        str(index),
+    ]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout) if done.returncode == 0 else {"model": name, "failed": done.returncode}
 
 
 def holds(figures: dict, device: str) -> bool:
-    return ("failed" not in figures and not figures["without_gradient"] and figures["export_error"] < LEAST_AGREEMENT
-            and (device == "cuda" or figures["memory_gb"] < MOST_MEMORY_GB))
+    return (
+        "failed" not in figures
+        and not figures["without_gradient"]
+        and figures["export_error"] < LEAST_AGREEMENT
+        and (device == "cuda" or figures["memory_gb"] < MOST_MEMORY_GB)
+    )
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| model | parameters | GFLOPs | forward | backward | peak memory | inference | bfloat16 | export error |",
-             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| model | parameters | GFLOPs | forward | backward | peak memory | inference | bfloat16 | export error |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for row in rows:
         if "failed" in row:
             lines.append(f"| {row['model']} | failed with exit code {row['failed']} |")
             continue
         missing = f" ({len(row['without_gradient'])} without gradient)" if row["without_gradient"] else ""
-        lines.append(f"| {row['model']} | {row['parameters'] / 1e6:.2f} M{missing} | {row['gflops']:.1f} | "
-                     f"{row['forward_s']:.2f} s | {row['backward_s']:.2f} s | {row['memory_gb']:.1f} GB | "
-                     f"{row['inference_s']:.2f} s | {row['bf16_s']:.2f} s | {row['export_error']:.0e} |")
+        lines.append(
+            f"| {row['model']} | {row['parameters'] / 1e6:.2f} M{missing} | {row['gflops']:.1f} | "
+            f"{row['forward_s']:.2f} s | {row['backward_s']:.2f} s | {row['memory_gb']:.1f} GB | "
+            f"{row['inference_s']:.2f} s | {row['bf16_s']:.2f} s | {row['export_error']:.0e} |"
+        )
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataroot", type=Path, help="nuScenes folder, version v1.0-mini")
-    parser.add_argument("--models", nargs="+", default=sorted(path.stem for path in CONFIGS.glob("*.yaml")),
-                        help="names in config/model (default: all)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=sorted(path.stem for path in CONFIGS.glob("*.yaml")),
+        help="names in config/model (default: all)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--batch", type=int, default=1, help="frames (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")

@@ -46,8 +46,9 @@ def street_sweep(rng: np.random.Generator, points: int) -> np.ndarray:
     while len(sweep) < points:
         azimuth = rng.uniform(-np.pi, np.pi, points)
         elevation = np.radians(rng.choice(np.linspace(-30.67, 10.67, 32), points))
-        direction = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth),
-                              np.sin(elevation)], axis=1)
+        direction = np.stack(
+            [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], axis=1
+        )
         to_ground = np.where(direction[:, 2] < 0, -1.84 / np.minimum(direction[:, 2], -1e-6), np.inf)
         to_wall = width / np.maximum(np.abs(direction[:, 1]), 1e-6)
         to_car = (width - 3) / np.maximum(np.abs(direction[:, 1]), 1e-6)
@@ -129,16 +130,27 @@ class Client:
         from array import array
 
         from sensor_msgs.msg import PointCloud2, PointField
-        fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-                  for i, name in enumerate(("x", "y", "z", "intensity"))]
-        cloud = PointCloud2(height=1, width=len(points), fields=fields, point_step=16, row_step=16 * len(points),
-                            data=array("B", points.tobytes()), is_dense=True)
+
+        fields = [
+            PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+            for i, name in enumerate(("x", "y", "z", "intensity"))
+        ]
+        cloud = PointCloud2(
+            height=1,
+            width=len(points),
+            fields=fields,
+            point_step=16,
+            row_step=16 * len(points),
+            data=array("B", points.tobytes()),
+            is_dense=True,
+        )
         cloud.header.frame_id = "lidar_top"
         return cloud
 
     def _transform(self, parent: str, child: str, stamp_ns: int, translation: tuple) -> "TFMessage":
         from geometry_msgs.msg import TransformStamped, Vector3
         from tf2_msgs.msg import TFMessage
+
         stamped = TransformStamped(child_frame_id=child)
         stamped.header.frame_id = parent
         stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(stamp_ns, 10**9)
@@ -159,13 +171,18 @@ def measure(client: Client, rate: float, seconds: float, warm_up: int) -> dict:
     latencies = [(client.arrivals[stamp] - stamp) * 1e-6 for stamp in stamps if stamp in client.arrivals]
     if not latencies:
         raise SystemExit("error: the node published nothing; see its log above")
-    stages = client.stages[-len(latencies):]
-    return {"clouds": len(stamps), "lost": len(stamps) - len(latencies),
-            "median_ms": round(float(np.median(latencies)), 1),
-            "p99_ms": round(float(np.percentile(latencies, 99)), 1), "max_ms": round(max(latencies), 1),
-            "stages_median_ms": {stage.removesuffix("_ms"): round(float(np.median([s[stage] for s in stages])), 1)
-                                 for stage in STAGES},
-            "sweeps": int(stages[-1]["sweeps"])}
+    stages = client.stages[-len(latencies) :]
+    return {
+        "clouds": len(stamps),
+        "lost": len(stamps) - len(latencies),
+        "median_ms": round(float(np.median(latencies)), 1),
+        "p99_ms": round(float(np.percentile(latencies, 99)), 1),
+        "max_ms": round(max(latencies), 1),
+        "stages_median_ms": {
+            stage.removesuffix("_ms"): round(float(np.median([s[stage] for s in stages])), 1) for stage in STAGES
+        },
+        "sweeps": int(stages[-1]["sweeps"]),
+    }
 
 
 def main() -> int:
@@ -180,9 +197,20 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ |= this_machine(free_domain())
     described = machine()
-    node = subprocess.Popen([
-        sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", "-p", f"model:={arguments.model}",
-        "-p", f"device:={arguments.device}", "-p", "input_reliability:=reliable"])
+    node = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vexkd_ros.student_node",
+            "--ros-args",
+            "-p",
+            f"model:={arguments.model}",
+            "-p",
+            f"device:={arguments.device}",
+            "-p",
+            "input_reliability:=reliable",
+        ]
+    )
     try:
         client = Client(arguments.points)
         client.wait_for_node(node)
@@ -190,8 +218,15 @@ def main() -> int:
     finally:
         node.send_signal(signal.SIGINT)
         node.wait(15)
-    figures = {"model": str(arguments.model), "points": arguments.points, "rate_hz": arguments.rate,
-               "seconds": arguments.seconds, "device": arguments.device, "machine": described, **figures}
+    figures = {
+        "model": str(arguments.model),
+        "points": arguments.points,
+        "rate_hz": arguments.rate,
+        "seconds": arguments.seconds,
+        "device": arguments.device,
+        "machine": described,
+        **figures,
+    }
     for key, value in figures.items():
         print(f"{key:18} {value}")
     if arguments.json:

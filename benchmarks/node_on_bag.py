@@ -77,12 +77,14 @@ class Listener:
 
         from vexkd_model.types import MAP_CLASSES
 
-        kinds = {"detections": Detection3DArray, "markers": MarkerArray,
-                 **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}
+        kinds = {
+            "detections": Detection3DArray,
+            "markers": MarkerArray,
+            **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES},
+        }
         for name, kind in kinds.items():
             receive = self._on_detections if name == "detections" else lambda data: None
-            self._outputs.append(
-                self.node.create_subscription(kind, f"/student_node/{name}", receive, 10, raw=True))
+            self._outputs.append(self.node.create_subscription(kind, f"/student_node/{name}", receive, 10, raw=True))
 
     def stop_listening(self) -> None:
         for subscription in self._outputs:
@@ -136,13 +138,19 @@ def measure_endurance(listener: Listener, node: subprocess.Popen, seconds: float
         time.sleep(1.0)
         memory.append(memory_mb(node.pid))
     after = listener.status
-    steady = np.array(memory[len(memory) // 4:])
+    steady = np.array(memory[len(memory) // 4 :])
     median = float(np.median(steady))
-    return {"seconds": seconds, "detections": listener.detections - before,
-            "lost": int(after["drops"]) - int(start["drops"]), "status": after["message"],
-            "total p50 [ms]": float(after["total p50 [ms]"]), "total p99 [ms]": float(after["total p99 [ms]"]),
-            "memory median [MB]": median, "memory spread": float(np.abs(steady - median).max() / median),
-            "memory peak [MB]": memory_mb(node.pid, "VmHWM")}
+    return {
+        "seconds": seconds,
+        "detections": listener.detections - before,
+        "lost": int(after["drops"]) - int(start["drops"]),
+        "status": after["message"],
+        "total p50 [ms]": float(after["total p50 [ms]"]),
+        "total p99 [ms]": float(after["total p99 [ms]"]),
+        "memory median [MB]": median,
+        "memory spread": float(np.abs(steady - median).max() / median),
+        "memory peak [MB]": memory_mb(node.pid, "VmHWM"),
+    }
 
 
 def idle_share(listener: Listener, node: subprocess.Popen, receiver: subprocess.Popen) -> dict:
@@ -161,23 +169,52 @@ def measure(arguments: argparse.Namespace) -> dict:
     _, card = read_card(arguments.student)
     sensor = card.sensors[0]
     cameras = [f"/{name.lower()}" for name in card.cameras] if sensor == "camera" else []
-    received = {"/tf": "TFMessage", "/tf_static": "TFMessage", **(
-        {f"{camera}/image/compressed": "CompressedImage" for camera in cameras}
-        | {f"{camera}/camera_info": "CameraInfo" for camera in cameras} | {"/keyframe": "Header"}
-        if cameras else {"/lidar/points": "PointCloud2"})}
+    received = {
+        "/tf": "TFMessage",
+        "/tf_static": "TFMessage",
+        **(
+            {f"{camera}/image/compressed": "CompressedImage" for camera in cameras}
+            | {f"{camera}/camera_info": "CameraInfo" for camera in cameras}
+            | {"/keyframe": "Header"}
+            if cameras
+            else {"/lidar/points": "PointCloud2"}
+        ),
+    }
     inputs = CAMERA_INPUTS if cameras else ["-r", "points:=/lidar/points"]
     listener, children = Listener(), []
     try:
-        children.append(subprocess.Popen(
-            [sys.executable, "-c", RECEIVER, *(f"{topic}:{kind}" for topic, kind in received.items())]))
-        children.append(subprocess.Popen(
-            [sys.executable, "-m", "vexkd_ros.bags.player", str(arguments.bag), "--loop", "--rate", str(arguments.rate),
-             "--wait-for-subscribers", "/tf_static"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        children.append(
+            subprocess.Popen([sys.executable, "-c", RECEIVER, *(f"{topic}:{kind}" for topic, kind in received.items())])
+        )
+        children.append(
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "vexkd_ros.bags.player",
+                    str(arguments.bag),
+                    "--loop",
+                    "--rate",
+                    str(arguments.rate),
+                    "--wait-for-subscribers",
+                    "/tf_static",
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        )
         listener.listen()
         time.sleep(WARM_UP_S)
         begun = time.monotonic()
-        command = [sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", "-p", f"model:={arguments.student}",
-                   *inputs]
+        command = [
+            sys.executable,
+            "-m",
+            "vexkd_ros.student_node",
+            "--ros-args",
+            "-p",
+            f"model:={arguments.student}",
+            *inputs,
+        ]
         children.append(subprocess.Popen(command))
         receiver, _, node = children
         figures = {"first detections [s]": first_detections(listener, node, begun)}
@@ -205,9 +242,13 @@ def main() -> int:
         print(f"| {name} | {value:.3f} |" if isinstance(value, float) else f"| {name} | {value} |")
     if arguments.json:
         write_json(arguments.json, figures)
-    holds = (figures["first detections [s]"] < STARTS_WITHIN_S and not figures["lost"]
-             and figures["memory spread"] < FLAT and figures["memory peak [MB]"] < PEAK_MB
-             and figures["idle beyond receiving"] < IDLE_SHARE)
+    holds = (
+        figures["first detections [s]"] < STARTS_WITHIN_S
+        and not figures["lost"]
+        and figures["memory spread"] < FLAT
+        and figures["memory peak [MB]"] < PEAK_MB
+        and figures["idle beyond receiving"] < IDLE_SHARE
+    )
     return 0 if holds else 1
 
 

@@ -82,23 +82,33 @@ def figures_of(result: SplitResult) -> dict[str, float]:
     assert result.detection is not None and result.maps is not None, "small models have both heads"
     there = [name for name, count in result.detection.ground_truth.items() if count]
     drawn = [name for name in result.maps.class_iou if name not in result.maps.absent]
-    return {"mean_ap": sum(result.detection.class_ap[name] for name in there) / len(there), "classes": len(there),
-            "mean_iou": sum(result.maps.class_iou[name] for name in drawn) / len(drawn), "map_classes": len(drawn)}
+    return {
+        "mean_ap": sum(result.detection.class_ap[name] for name in there) / len(there),
+        "classes": len(there),
+        "mean_iou": sum(result.maps.class_iou[name] for name in drawn) / len(drawn),
+        "map_classes": len(drawn),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of frames and figures; what is there stays")
-    parser.add_argument("--models", nargs="+", default=sorted(path.stem for path in CONFIGS.glob("*small.yaml")),
-                        help="names in config/model (default: all small ones)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=sorted(path.stem for path in CONFIGS.glob("*small.yaml")),
+        help="names in config/model (default: all small ones)",
+    )
     parser.add_argument("--steps", type=int, default=300, help="of all four frames (default: 300)")
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate (default: 0.004)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     arguments = parser.parse_args()
     set_up_process()
     index, holds = four_frames(arguments.out / "data"), True
-    print("| model | steps | mAP | classes | mIoU | map classes | seconds |\n"
-          "| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(
+        "| model | steps | mAP | classes | mIoU | map classes | seconds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    )
     for name in arguments.models:
         path = arguments.out / f"{name}.json"
         if not path.is_file():
@@ -107,11 +117,21 @@ def main() -> int:
             model = learn(config, whole_set(config, index), arguments.steps, arguments.rate, arguments.device)
             predictor = Predictor(model, config, None, arguments.device)
             figures = figures_of(score_split(predict_split(predictor, index), index))
-            write_json(path, {**figures, "steps": arguments.steps, "seconds": time.monotonic() - start,
-                              "cameras_alone": config.lidar is None})
+            write_json(
+                path,
+                {
+                    **figures,
+                    "steps": arguments.steps,
+                    "seconds": time.monotonic() - start,
+                    "cameras_alone": config.lidar is None,
+                },
+            )
         figures = json.loads(path.read_text())
-        print(f"| {name} | {figures['steps']} | {figures['mean_ap']:.3f} | {figures['classes']} | "
-              f"{figures['mean_iou']:.3f} | {figures['map_classes']} | {figures['seconds']:.0f} |", flush=True)
+        print(
+            f"| {name} | {figures['steps']} | {figures['mean_ap']:.3f} | {figures['classes']} | "
+            f"{figures['mean_iou']:.3f} | {figures['map_classes']} | {figures['seconds']:.0f} |",
+            flush=True,
+        )
         least = LEAST_AP_OF_CAMERAS if figures["cameras_alone"] else LEAST_AP
         holds &= figures["mean_ap"] > least and figures["mean_iou"] > LEAST_IOU
     return 0 if holds else 1

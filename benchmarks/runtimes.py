@@ -38,8 +38,9 @@ def main() -> int:
     arguments = parser.parse_args()
     set_up_process()
     torch.set_num_threads(1)
-    index = FrameIndex.open(index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot,
-                            arguments.version)
+    index = FrameIndex.open(
+        index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot, arguments.version
+    )
     predictors = [Predictor.load(arguments.package, "cpu", precision, runtime) for precision, runtime in VARIANTS]
     chosen = np.linspace(0, len(index) - 1, arguments.frames).round().astype(int).tolist()
     frames = [load_frame(index, i, predictors[0].config) for i in chosen]

@@ -1,6 +1,6 @@
 """Detections and markers: a frame's cost as rclpy's objects, and straight to CDR.
 
-    python benchmarks/serialisation.py
+python benchmarks/serialisation.py
 """
 
 import argparse

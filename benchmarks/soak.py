@@ -40,8 +40,16 @@ START_S = 120.0
 NODES = {
     "lidar": ["-r", "points:=/lidar/points"],
     # The images of one moment come as far apart as the bag is slow.
-    "camera": ["-p", "image_transport:=compressed", "-p", "use_reference:=true", "-r", "reference:=/keyframe",
-               "-p", "camera_deadline:=2.0"],
+    "camera": [
+        "-p",
+        "image_transport:=compressed",
+        "-p",
+        "use_reference:=true",
+        "-r",
+        "reference:=/keyframe",
+        "-p",
+        "camera_deadline:=2.0",
+    ],
 }
 
 
@@ -88,8 +96,9 @@ class Log:
         status = next(iter(message.status))
         name = status.name.removesuffix("_node: student")
         if name in NODES:
-            self.reasons[name] = {item.key: int(item.value) for item in status.values
-                                  if item.key.startswith(("drops: ", "degraded: "))}
+            self.reasons[name] = {
+                item.key: int(item.value) for item in status.values if item.key.startswith(("drops: ", "degraded: "))
+            }
 
     def without_sweeps(self, first_ns: int, last_ns: int) -> list[Gap]:
         """List the longest gap after each fault, until the next one.
@@ -100,8 +109,11 @@ class Log:
         full = [answer for answer in self.answers["lidar"] if answer.full and first_ns <= answer.stamp_ns <= last_ns]
         gaps = []
         for fault, after in pairwise([*self.fired, Fired("", math.inf)]):
-            around = [((b.stamp_ns - a.stamp_ns) * 1e-9, b.at - a.at) for a, b in pairwise(full)
-                      if a.at < after.at and b.at > fault.at]
+            around = [
+                ((b.stamp_ns - a.stamp_ns) * 1e-9, b.at - a.at)
+                for a, b in pairwise(full)
+                if a.at < after.at and b.at > fault.at
+            ]
             if around and all(by_bag > 0 for by_bag, _ in around):
                 gaps.append(Gap(fault.name, *map(max, zip(*around, strict=True))))
         return gaps
@@ -123,11 +135,32 @@ class Soak:
         self._listen()
         self._receiver = threading.Thread(target=self.companion.executor.spin, daemon=True)
         self._receiver.start()
-        self.nodes = {name: self._start(name, "student_node", "--ros-args", "-r", f"__node:={name}_node", "-p",
-                                        f"model:={MODELS / f'{name}_distilled'}", "-p", "threads:=1", *wiring)
-                      for name, wiring in NODES.items()}
-        self._player = self._start("player", "bags.player", str(arguments.bag), "--loop", "--rate",
-                                   str(arguments.rate), "--wait-for-subscribers", "/lidar/points", "/keyframe")
+        self.nodes = {
+            name: self._start(
+                name,
+                "student_node",
+                "--ros-args",
+                "-r",
+                f"__node:={name}_node",
+                "-p",
+                f"model:={MODELS / f'{name}_distilled'}",
+                "-p",
+                "threads:=1",
+                *wiring,
+            )
+            for name, wiring in NODES.items()
+        }
+        self._player = self._start(
+            "player",
+            "bags.player",
+            str(arguments.bag),
+            "--loop",
+            "--rate",
+            str(arguments.rate),
+            "--wait-for-subscribers",
+            "/lidar/points",
+            "/keyframe",
+        )
 
     def _start(self, name: str, module: str, *arguments: str) -> subprocess.Popen:
         with (self._folder / f"{name}.log").open("wb") as log:
@@ -139,8 +172,7 @@ class Soak:
 
         node = self.companion.node
         for name in NODES:
-            node.create_subscription(DiagnosticArray, f"/{name}_node/debug/latency",
-                                     partial(self.log.take, name), 50)
+            node.create_subscription(DiagnosticArray, f"/{name}_node/debug/latency", partial(self.log.take, name), 50)
             node.create_subscription(Detection3DArray, f"/{name}_node/detections", lambda data: None, 10, raw=True)
         node.create_subscription(DiagnosticArray, "/diagnostics", self.log.take_diagnostics, 10)
 
@@ -154,13 +186,13 @@ class Soak:
 
     def dead(self) -> list[str]:
         """Name the processes that have ended."""
-        return [name for name, process in (*self.nodes.items(), ("player", self._player))
-                if process.poll() is not None]
+        return [name for name, process in (*self.nodes.items(), ("player", self._player)) if process.poll() is not None]
 
     def last_words(self) -> str:
         """Return the end of each process's log."""
-        return "\n".join(f"{path.stem}: {path.read_text(errors='replace')[-1500:]}"
-                         for path in sorted(self._folder.glob("*.log")))
+        return "\n".join(
+            f"{path.stem}: {path.read_text(errors='replace')[-1500:]}" for path in sorted(self._folder.glob("*.log"))
+        )
 
     def run(self, seconds: float, every_s: float, seed: int) -> None:
         """Publish faults until the time is over or a process has ended."""
@@ -184,8 +216,9 @@ class Soak:
             time.sleep(max(1 + now - time.monotonic(), 0))
 
     def _progress(self, minutes: float) -> str:
-        nodes = ", ".join(f"{name} {len(self.log.answers[name])} frames, {self.log.memory[name][-1]:.0f} MB"
-                          for name in NODES)
+        nodes = ", ".join(
+            f"{name} {len(self.log.answers[name])} frames, {self.log.memory[name][-1]:.0f} MB" for name in NODES
+        )
         return f"{minutes:5.1f} min: {len(self.log.fired)} faults; {nodes}"
 
     def close(self) -> dict[str, int]:
@@ -207,35 +240,54 @@ def figures(log: Log, bag: Path) -> dict:
         clouds = [connection for connection in reader.connections if connection.topic == "/lidar/points"]
         stamps = [header_stamp_ns(data) for _, _, data in reader.messages(clouds)]
     gaps = log.without_sweeps(min(stamps), max(stamps))
-    return {"faults": {name: _of_fault(name, log, gaps) for name in sorted({fault.name for fault in log.fired})},
-            "nodes": {name: {"frames": len(log.answers[name])} | _memory(log.memory[name]) for name in NODES},
-            "reasons": log.reasons}
+    return {
+        "faults": {name: _of_fault(name, log, gaps) for name in sorted({fault.name for fault in log.fired})},
+        "nodes": {name: {"frames": len(log.answers[name])} | _memory(log.memory[name]) for name in NODES},
+        "reasons": log.reasons,
+    }
 
 
 def _of_fault(name: str, log: Log, gaps: list[Gap]) -> dict:
     own = [gap for gap in gaps if gap.fault == name]
-    return {"times": sum(fault.name == name for fault in log.fired), "measured": len(own),
-            "bag [s]": max((gap.bag_s for gap in own), default=0.0),
-            "clock [s]": max((gap.clock_s for gap in own), default=0.0)}
+    return {
+        "times": sum(fault.name == name for fault in log.fired),
+        "measured": len(own),
+        "bag [s]": max((gap.bag_s for gap in own), default=0.0),
+        "clock [s]": max((gap.clock_s for gap in own), default=0.0),
+    }
 
 
 def _memory(samples: list[float]) -> dict[str, float]:
-    settled = np.array(samples[min(round(SETTLED_S), len(samples) // 4):])
+    settled = np.array(samples[min(round(SETTLED_S), len(samples) // 4) :])
     median, least, most = (float(value) for value in (np.median(settled), settled.min(), settled.max()))
-    return {"median [MB]": median, "least [MB]": least, "most [MB]": most,
-            "farthest": max(most - median, median - least) / median}
+    return {
+        "median [MB]": median,
+        "least [MB]": least,
+        "most [MB]": most,
+        "farthest": max(most - median, median - least) / median,
+    }
 
 
 def report(found: dict) -> str:
     """Format the figures as Markdown."""
-    lines = ["| fault | times | of these measured | longest without five sweeps: bag's time [s] | by the clock [s] |",
-             "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {name} | {one['times']} | {one['measured']} | {one['bag [s]']:.2f} | {one['clock [s]']:.1f} |"
-              for name, one in found["faults"].items()]
-    lines += ["", "| node | frames | memory, median [MB] | least … most | farthest from the median |",
-              "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {name} | {one['frames']} | {one['median [MB]']:.1f} | {one['least [MB]']:.1f} … "
-              f"{one['most [MB]']:.1f} | {one['farthest']:.1%} |" for name, one in found["nodes"].items()]
+    lines = [
+        "| fault | times | of these measured | longest without five sweeps: bag's time [s] | by the clock [s] |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {name} | {one['times']} | {one['measured']} | {one['bag [s]']:.2f} | {one['clock [s]']:.1f} |"
+        for name, one in found["faults"].items()
+    ]
+    lines += [
+        "",
+        "| node | frames | memory, median [MB] | least … most | farthest from the median |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {name} | {one['frames']} | {one['median [MB]']:.1f} | {one['least [MB]']:.1f} … "
+        f"{one['most [MB]']:.1f} | {one['farthest']:.1%} |"
+        for name, one in found["nodes"].items()
+    ]
     return "\n".join(lines)
 
 

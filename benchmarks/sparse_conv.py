@@ -59,8 +59,9 @@ class Spconv(nn.Module):
 
     def forward(self, x: SparseMap) -> SparseMap:
         known = x.rulebooks if self.submanifold else {}
-        out = self.layer(SparseConvTensor(x.features, x.coordinates.int(), list(x.shape), x.batch_size,
-                                          indice_dict=known))
+        out = self.layer(
+            SparseConvTensor(x.features, x.coordinates.int(), list(x.shape), x.batch_size, indice_dict=known)
+        )
         if self.submanifold:
             known.update(out.indice_dict)
             return x.with_features(out.features)
@@ -127,14 +128,19 @@ def main() -> int:
             times.append(seconds(lambda work=work, name=name: work(encoders[name], points)))
     medians = {key: float(np.median(times)) for key, times in taken.items()}
     figures: dict[str, object] = {
-        "machine": measured_on, "threads": torch.get_num_threads(), "points": len(points),
+        "machine": measured_on,
+        "threads": torch.get_num_threads(),
+        "points": len(points),
         "voxels": len(ours.voxels(points, torch.zeros(len(points), dtype=torch.long))[0]),
-        "GiB at most, PyTorch, training": round(peak, 2)}
+        "GiB at most, PyTorch, training": round(peak, 2),
+    }
     ratios = {}
     for work, label in ((infer, "forward"), (train, "forward and backward")):
         ratios[label] = medians[work, "PyTorch"] / medians[work, "spconv"]
-        figures[label] = {**{name: f"{medians[work, name]:.2f} s" for name in encoders},
-                          "ratio": round(ratios[label], 2)}
+        figures[label] = {
+            **{name: f"{medians[work, name]:.2f} s" for name in encoders},
+            "ratio": round(ratios[label], 2),
+        }
     for key, value in figures.items():
         print(f"{key:32} {value}")
     if arguments.json:

@@ -111,8 +111,10 @@ def pairs(edges: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def per_sweep_table(real: Sweeps, synthetic: Sweeps) -> str:
-    lines = ["| in one sweep | real | synthetic, mean | 10 … 90 % of sweeps | synthetic / real |",
-             "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| in one sweep | real | synthetic, mean | 10 … 90 % of sweeps | synthetic / real |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     ours = figures(synthetic)
     for name, (value,) in figures(real).items():
         low, high = np.percentile(ours[name], [10, 90])
@@ -123,8 +125,10 @@ def per_sweep_table(real: Sweeps, synthetic: Sweeps) -> str:
 
 def per_box_table(real: Sweeps, synthetic: Sweeps) -> str:
     bands = pairs(BOX_EDGES_M)
-    lines = ["| points a box, median | " + " | ".join(f"{a}–{b} m" for a, b in bands) + " |",
-             "| --- |" + " ---: |" * len(bands)]
+    lines = [
+        "| points a box, median | " + " | ".join(f"{a}–{b} m" for a, b in bands) + " |",
+        "| --- |" + " ---: |" * len(bands),
+    ]
     for label, name in enumerate(DETECTION_CLASSES):
         cells = [f"{median_hits(real, label, *band)} / {median_hits(synthetic, label, *band)}" for band in bands]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -141,18 +145,24 @@ def report(real: Sweeps, synthetic: Sweeps, source: str, command: str) -> tuple[
     """Write the page in Markdown; also return whether the claim holds."""
     ratio = synthetic.per_sweep(len).mean() / len(real.points[0])
     holds = abs(ratio - 1) <= TOLERANCE
-    verdict = (f"Beyond the own roof (|x| or |y| of at least {EGO_HALF_SIZE_M:g} m from the sensor) a synthetic sweep "
-               f"has {ratio:.2f} × the points of the real one: {'within' if holds else 'NOT within'} {TOLERANCE:.0%}.\n"
-               "Nearer, a real LiDAR reports its own roof and rays that returned nothing; of older sweeps they are "
-               "dropped.")
-    return "\n\n".join([
-        "# Synthetic against real: one LiDAR sweep",
-        f"Real: the one keyframe at hand (nuScenes, scene-0061). Synthetic: {len(synthetic.points)} keyframes of "
-        f"{source}.\nOne real sweep is one street: read the ratios as orders of magnitude, not as a fit.",
-        verdict, per_sweep_table(real, synthetic),
-        "Real / synthetic, of boxes that hold at least one point; their number in brackets; distance from base_link.",
-        per_box_table(real, synthetic), f"Made by `{command}`.",
-    ]) + "\n", holds
+    verdict = (
+        f"Beyond the own roof (|x| or |y| of at least {EGO_HALF_SIZE_M:g} m from the sensor) a synthetic sweep "
+        f"has {ratio:.2f} × the points of the real one: {'within' if holds else 'NOT within'} {TOLERANCE:.0%}.\n"
+        "Nearer, a real LiDAR reports its own roof and rays that returned nothing; of older sweeps they are "
+        "dropped."
+    )
+    return "\n\n".join(
+        [
+            "# Synthetic against real: one LiDAR sweep",
+            f"Real: the one keyframe at hand (nuScenes, scene-0061). Synthetic: {len(synthetic.points)} keyframes of "
+            f"{source}.\nOne real sweep is one street: read the ratios as orders of magnitude, not as a fit.",
+            verdict,
+            per_sweep_table(real, synthetic),
+            "Real / synthetic, of boxes that hold at least one point; their number in brackets; range from base_link.",
+            per_box_table(real, synthetic),
+            f"Made by `{command}`.",
+        ]
+    ) + "\n", holds
 
 
 def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
@@ -163,8 +173,14 @@ def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
     for name, sweeps in (("real", real), ("synthetic", synthetic)):
         axes = panels[name]
         axes.scatter(*sweeps.base[:, :2].T, s=0.5, c=sweeps.base[:, 2], cmap="viridis", vmin=-0.5, vmax=4, linewidths=0)
-        axes.set(xlim=(-50, 50), ylim=(-50, 50), aspect="equal", xlabel="x forward [m]", ylabel="y left [m]",
-                 title=f"{name}: {len(sweeps.base):,} points beyond the own roof")
+        axes.set(
+            xlim=(-50, 50),
+            ylim=(-50, 50),
+            aspect="equal",
+            xlabel="x forward [m]",
+            ylabel="y left [m]",
+            title=f"{name}: {len(sweeps.base):,} points beyond the own roof",
+        )
     bins = np.geomspace(1, 105, 40)
     draw_profile(panels["range"], real, synthetic, bins, lambda points: np.histogram(ranges(points), bins)[0])
     panels["range"].set(xscale="log", xlabel="range [m]", ylabel="points", title="points by range")
@@ -172,8 +188,13 @@ def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
     draw_profile(panels["ring"], real, synthetic, bins, lambda points: np.histogram(points[:, 4], bins)[0])
     panels["ring"].set(xlabel="ring, 0 looks down most", ylabel="points", title="points by ring")
     bins = np.arange(0, 257, 2)
-    draw_profile(panels["intensity"], real, synthetic, bins,
-                 lambda points: np.histogram(points[:, 3], bins)[0].cumsum() / len(points))
+    draw_profile(
+        panels["intensity"],
+        real,
+        synthetic,
+        bins,
+        lambda points: np.histogram(points[:, 3], bins)[0].cumsum() / len(points),
+    )
     panels["intensity"].set(xlim=(0, 130), xlabel="intensity", ylabel="share below", title="intensity, cumulated")
     axes = panels["box"]
     for sweeps, colour, size, name in ((synthetic, SYNTHETIC, 3, "synthetic"), (real, REAL, 16, "real")):
@@ -200,12 +221,14 @@ def main() -> int:
     parser.add_argument("--version", required=True, help="v1.0-mini or v1.0-trainval")
     parser.add_argument("--split", help="official split (default: mini_val or val)")
     parser.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
-    parser.add_argument("--real", type=Path, default=KEYFRAME, metavar="DIR",
-                        help=f"real keyframe (default: {KEYFRAME})")
+    parser.add_argument(
+        "--real", type=Path, default=KEYFRAME, metavar="DIR", help=f"real keyframe (default: {KEYFRAME})"
+    )
     parser.add_argument("--sweeps", type=int, default=40, help="synthetic keyframes to look at (default: 40)")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the tables there, too")
-    parser.add_argument("--figure", type=Path, metavar="FILE.png",
-                        help="draw, too; shows real data, so it is never to be committed")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE.png", help="draw, too; shows real data, so it is never to be committed"
+    )
     arguments = parser.parse_args()
     split = arguments.split or split_names(arguments.dataroot, arguments.version)[-1]
     try:

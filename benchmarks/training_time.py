@@ -47,8 +47,14 @@ def seconds_a_step(config: ModelConfig, index: FrameIndex, steps: int) -> tuple[
     return median(took[FIRST_STEPS:]), whole
 
 
-def _step(config: ModelConfig, model: BevModel, criterion: Criterion, batch: Batch, optimiser: torch.optim.Optimizer,
-          schedule: LRScheduler) -> None:
+def _step(
+    config: ModelConfig,
+    model: BevModel,
+    criterion: Criterion,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    schedule: LRScheduler,
+) -> None:
     with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
         loss = cast(torch.Tensor, sum(criterion(model(batch.sensors), batch).values()))
     optimiser.zero_grad()
@@ -62,13 +68,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataroot", type=Path, help="bench-small, prepared")
     parser.add_argument("--version", required=True)
-    parser.add_argument("--models", nargs="+", default=sorted(path.stem for path in CONFIGS.glob("*small.yaml")),
-                        help="names in config/model (default: all small ones)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=sorted(path.stem for path in CONFIGS.glob("*small.yaml")),
+        help="names in config/model (default: all small ones)",
+    )
     parser.add_argument("--steps", type=int, default=12, help="that are measured (default: 12)")
     arguments = parser.parse_args()
     set_up_process()
-    index = FrameIndex.open(index_folder(arguments.dataroot, arguments.version), "train", arguments.dataroot,
-                            arguments.version)
+    index = FrameIndex.open(
+        index_folder(arguments.dataroot, arguments.version), "train", arguments.dataroot, arguments.version
+    )
     print(f"{machine()}, {torch.get_num_threads()} threads\n")
     print("| model | s a step | epochs | steps | minutes | at most |\n| --- | ---: | ---: | ---: | ---: | ---: |")
     holds = True

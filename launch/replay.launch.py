@@ -38,53 +38,102 @@ ARGUMENTS = [
     DeclareLaunchArgument("bags", description="bag folders, separated by spaces, as nuscenes_to_bag writes them"),
     DeclareLaunchArgument("rate", default_value="1.0", description="speed; 0.25 is four times slower"),
     DeclareLaunchArgument("start_offset", default_value="0.0", description="seconds of each bag to leave out"),
-    DeclareLaunchArgument("loop", default_value="false", choices=["true", "false"],
-                          description="start again after the last bag"),
-    DeclareLaunchArgument("comparison", default_value="true", choices=["true", "false"],
-                          description="show hits, false alarms and misses where the bags hold the annotations"),
-    DeclareLaunchArgument("score_threshold", default_value="0.3",
-                          description="what scores less is no detection for the comparison"),
+    DeclareLaunchArgument(
+        "loop", default_value="false", choices=["true", "false"], description="start again after the last bag"
+    ),
+    DeclareLaunchArgument(
+        "comparison",
+        default_value="true",
+        choices=["true", "false"],
+        description="show hits, false alarms and misses where the bags hold the annotations",
+    ),
+    DeclareLaunchArgument(
+        "score_threshold", default_value="0.3", description="what scores less is no detection for the comparison"
+    ),
     # The defaults of student.launch.py are those of a vehicle.
-    DeclareLaunchArgument("use_sim_time", default_value="true", choices=["true", "false"],
-                          description="take the time from /clock, which the player publishes"),
-    DeclareLaunchArgument("image_transport", default_value="compressed", choices=["", "raw", "compressed"],
-                          description="which images the student reads; bags of ours hold compressed ones"),
-    DeclareLaunchArgument("respawn", default_value="false", choices=["true", "false"],
-                          description="start the student again where it ended by itself; false: the launch ends"),
-    DeclareLaunchArgument("input_reliability", default_value="reliable", choices=["", "best_effort", "reliable"],
-                          description="quality of service asked of the inputs; reliable: no frame of a bag gets lost"),
+    DeclareLaunchArgument(
+        "use_sim_time",
+        default_value="true",
+        choices=["true", "false"],
+        description="take the time from /clock, which the player publishes",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="compressed",
+        choices=["", "raw", "compressed"],
+        description="which images the student reads; bags of ours hold compressed ones",
+    ),
+    DeclareLaunchArgument(
+        "respawn",
+        default_value="false",
+        choices=["true", "false"],
+        description="start the student again where it ended by itself; false: the launch ends",
+    ),
+    DeclareLaunchArgument(
+        "input_reliability",
+        default_value="reliable",
+        choices=["", "best_effort", "reliable"],
+        description="quality of service asked of the inputs; reliable: no frame of a bag gets lost",
+    ),
     DeclareLaunchArgument("rviz", default_value="true", choices=["true", "false"], description="show it in RViz"),
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
     student = PythonLaunchDescriptionSource(str(SHARE / "launch" / "student.launch.py"))
-    return LaunchDescription([
-        *ARGUMENTS,
-        IncludeLaunchDescription(student),
-        OpaqueFunction(function=_player),
-        OpaqueFunction(function=_comparison, condition=IfCondition(LaunchConfiguration("comparison"))),
-        RegisterEventHandler(OnProcessExit(on_exit=_end_on_failure)),
-    ])
+    return LaunchDescription(
+        [
+            *ARGUMENTS,
+            IncludeLaunchDescription(student),
+            OpaqueFunction(function=_player),
+            OpaqueFunction(function=_comparison, condition=IfCondition(LaunchConfiguration("comparison"))),
+            RegisterEventHandler(OnProcessExit(on_exit=_end_on_failure)),
+        ]
+    )
 
 
 def _player(context: LaunchContext) -> list[Node]:
     """Starts when the student listens."""
-    return [Node(
-        package="vexkd_ros", executable="bag_player", name="bag_player", output="screen",
-        on_exit=[EmitEvent(event=Shutdown(reason="the bags are over"))],
-        arguments=[*shlex.split(value(context, "bags")), "--rate", value(context, "rate"), "--clock",
-                   "--start-offset", value(context, "start_offset"),
-                   "--wait-for-subscribers", first_input(context), *(["--loop"] if is_true(context, "loop") else [])])]
+    return [
+        Node(
+            package="vexkd_ros",
+            executable="bag_player",
+            name="bag_player",
+            output="screen",
+            on_exit=[EmitEvent(event=Shutdown(reason="the bags are over"))],
+            arguments=[
+                *shlex.split(value(context, "bags")),
+                "--rate",
+                value(context, "rate"),
+                "--clock",
+                "--start-offset",
+                value(context, "start_offset"),
+                "--wait-for-subscribers",
+                first_input(context),
+                *(["--loop"] if is_true(context, "loop") else []),
+            ],
+        )
+    ]
 
 
 def _comparison(context: LaunchContext) -> list[Node]:
-    return [Node(
-        package="vexkd_ros", executable="comparison_node", name="comparison_node", output="screen",
-        namespace=value(context, "namespace"),
-        remappings=[("detections", "student_node/detections"), ("ground_truth", "/ground_truth")],
-        parameters=[{"score_threshold": float(value(context, "score_threshold")),
-                     "stamp_tolerance": STAMP_TOLERANCE[value(context, "modality")]}, sim_time(context)])]
+    return [
+        Node(
+            package="vexkd_ros",
+            executable="comparison_node",
+            name="comparison_node",
+            output="screen",
+            namespace=value(context, "namespace"),
+            remappings=[("detections", "student_node/detections"), ("ground_truth", "/ground_truth")],
+            parameters=[
+                {
+                    "score_threshold": float(value(context, "score_threshold")),
+                    "stamp_tolerance": STAMP_TOLERANCE[value(context, "modality")],
+                },
+                sim_time(context),
+            ],
+        )
+    ]
 
 
 def _end_on_failure(event: ProcessExited, context: LaunchContext) -> None:

@@ -23,14 +23,18 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 
 def make_parser(program: str, description: str, examples: str) -> argparse.ArgumentParser:
     """Make a parser whose help keeps the line breaks of both texts."""
-    parser = argparse.ArgumentParser(program, description=description, epilog=examples,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        program, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--debug", action="store_true", help=DEBUG_HELP)
     return parser
 
 
-def run_command(parser: argparse.ArgumentParser, command: Callable[[argparse.Namespace], int | None],
-                argv: Sequence[str] | None = None) -> int:
+def run_command(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None = None,
+) -> int:
     """Parse `argv`, run `command` and return its exit code; raise SystemExit where it fails.
 
     argv: default sys.argv[1:]; ROS's own part of it, `--ros-args …`, is left to rclpy.
@@ -66,8 +70,11 @@ def run_program(module: str) -> int:
     A signal during the imports, which take seconds, ends the process at once: raised as KeyboardInterrupt within one of
     them, it would be a traceback, or be taken for a broken installation.
     """
-    handlers = {number: signal.signal(number, _exit_at_once) for number in (signal.SIGINT, signal.SIGTERM)
-                if signal.getsignal(number) is not signal.SIG_IGN}  # a shell's background job
+    handlers = {
+        number: signal.signal(number, _exit_at_once)
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }  # a shell's background job
     program = importlib.import_module(module)
     try:
         for number, handler in handlers.items():

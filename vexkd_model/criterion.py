@@ -93,19 +93,26 @@ class Criterion:
             terms["depth"] = self.depth(output.depth, batch.sensors)
         return terms
 
-    def heads(self, detection: list[TaskMaps] | TransFusionOutput | None, segmentation: Tensor | None, batch: Batch,
-              progress: float = 1.0) -> dict[str, Tensor]:
+    def heads(
+        self,
+        detection: list[TaskMaps] | TransFusionOutput | None,
+        segmentation: Tensor | None,
+        batch: Batch,
+        progress: float = 1.0,
+    ) -> dict[str, Tensor]:
         """Compute the terms of the heads' outputs alone, for heads that read another map than the model's own."""
-        terms = {name: self.detection_weight * term
-                 for name, term in self._detection(detection, batch, progress).items()}
+        terms = {
+            name: self.detection_weight * term for name, term in self._detection(detection, batch, progress).items()
+        }
         if segmentation is not None:
             terms["segmentation"] = self.segmentation_weight * segmentation_loss(
-                segmentation, batch.map_masks, batch.map_known)
+                segmentation, batch.map_masks, batch.map_known
+            )
         return terms
 
-
-    def _detection(self, detection: list[TaskMaps] | TransFusionOutput | None, batch: Batch,
-                   progress: float) -> dict[str, Tensor]:
+    def _detection(
+        self, detection: list[TaskMaps] | TransFusionOutput | None, batch: Batch, progress: float
+    ) -> dict[str, Tensor]:
         match self.detection, detection:
             case CenterCriterion() as criterion, list() as tasks:
                 return criterion(tasks, batch, progress)
@@ -121,11 +128,13 @@ def build_criterion(config: ModelConfig) -> Criterion:
         _detection_criterion(config.detection, config.grid.grid()),
         config.detection.loss_weight if config.detection else 0.0,
         config.segmentation.loss_weight if config.segmentation else 0.0,
-        config.camera and _depth_criterion(config.camera))
+        config.camera and _depth_criterion(config.camera),
+    )
 
 
-def _detection_criterion(config: CenterHeadConfig | TransFusionConfig | None,
-                         grid: BevGrid) -> CenterCriterion | TransFusionCriterion | None:
+def _detection_criterion(
+    config: CenterHeadConfig | TransFusionConfig | None, grid: BevGrid
+) -> CenterCriterion | TransFusionCriterion | None:
     match config:
         case None:
             return None

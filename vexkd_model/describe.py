@@ -17,8 +17,17 @@ from vexkd_model.types import Frame
 # What the papers or repositories state, for their own grids and heads; the paper-size models differ as their
 # configuration's first lines say.
 PUBLISHED = {"bevformer_s": "68.7 M parameters, 1303.5 GFLOPs at 1600×900 (deformable convolutions, DETR head)"}
-LAYERS = ("lidar", "camera.backbone", "camera.neck", "camera.view", "camera", "fusion", "bev", "detection",
-          "segmentation")
+LAYERS = (
+    "lidar",
+    "camera.backbone",
+    "camera.neck",
+    "camera.view",
+    "camera",
+    "fusion",
+    "bev",
+    "detection",
+    "segmentation",
+)
 
 
 class LayerSummary(NamedTuple):
@@ -54,8 +63,10 @@ def describe(config: ModelConfig, frame: Frame | None = None) -> Description:
     model = build_model(config).train()
     sensors = sensors_for(config, [frame or dummy_frame(config)])
     shapes: dict[str, str] = {}
-    hooks = [module.register_forward_hook(lambda _, __, output, name=name: shapes.__setitem__(name, _shape(output)))
-             for name, module in _layers(model)]
+    hooks = [
+        module.register_forward_hook(lambda _, __, output, name=name: shapes.__setitem__(name, _shape(output)))
+        for name, module in _layers(model)
+    ]
     kept: dict[int, int] = {}
     counter = FlopCounterMode(display=False)
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: _note(tensor, kept), lambda tensor: tensor), counter:
@@ -67,13 +78,23 @@ def describe(config: ModelConfig, frame: Frame | None = None) -> Description:
     counts = counter.get_flop_counts()
     return Description(
         config.name,
-        [LayerSummary(name, type(module).__name__, sum(p.numel() for p in module.parameters()),
-                      sum(counts.get(f"BevModel.{name}", {}).values()) * 1e-9, shapes.get(name, ""))
-         for name, module in _layers(model)],
-        parameters=sum(p.numel() for p in parameters), gflops=counter.get_total_flops() * 1e-9,
+        [
+            LayerSummary(
+                name,
+                type(module).__name__,
+                sum(p.numel() for p in module.parameters()),
+                sum(counts.get(f"BevModel.{name}", {}).values()) * 1e-9,
+                shapes.get(name, ""),
+            )
+            for name, module in _layers(model)
+        ],
+        parameters=sum(p.numel() for p in parameters),
+        gflops=counter.get_total_flops() * 1e-9,
         weights_mb=sum(p.numel() * p.element_size() for p in parameters) * 1e-6,
         kept_mb=sum(size for place, size in kept.items() if place not in own) * 1e-6,
-        input=_input(sensors), published=PUBLISHED.get(config.name))
+        input=_input(sensors),
+        published=PUBLISHED.get(config.name),
+    )
 
 
 def _layers(model: BevModel) -> Iterator[tuple[str, nn.Module]]:
@@ -108,14 +129,26 @@ def _input(sensors: SensorBatch) -> str:
 
 def as_text(described: Description) -> str:
     """Format the description as a table for a terminal."""
-    rows = [(layer.name, layer.kind, f"{layer.parameters / 1e6:.2f} M", f"{layer.gflops:.1f}", layer.shapes)
-            for layer in described.layers]
-    rows = [("module", "kind", "parameters", "GFLOPs", "gives"), *rows,
-            ("all", "", f"{described.parameters / 1e6:.2f} M", f"{described.gflops:.1f}", "")]
+    rows = [
+        (layer.name, layer.kind, f"{layer.parameters / 1e6:.2f} M", f"{layer.gflops:.1f}", layer.shapes)
+        for layer in described.layers
+    ]
+    rows = [
+        ("module", "kind", "parameters", "GFLOPs", "gives"),
+        *rows,
+        ("all", "", f"{described.parameters / 1e6:.2f} M", f"{described.gflops:.1f}", ""),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([name.ljust(widths[0]), kind.ljust(widths[1]), parameters.rjust(widths[2]),
-                        gflops.rjust(widths[3]), shapes]).rstrip() for name, kind, parameters, gflops, shapes in rows]
-    lines = [f"{described.name}: one frame of {described.input}", *lines,
-             f"memory: {described.weights_mb:.0f} MB of weights in float32; training keeps {described.kept_mb:.0f} MB "
-             "a frame for its backward pass"]
+    lines = [
+        "  ".join(
+            [name.ljust(widths[0]), kind.ljust(widths[1]), parameters.rjust(widths[2]), gflops.rjust(widths[3]), shapes]
+        ).rstrip()
+        for name, kind, parameters, gflops, shapes in rows
+    ]
+    lines = [
+        f"{described.name}: one frame of {described.input}",
+        *lines,
+        f"memory: {described.weights_mb:.0f} MB of weights in float32; training keeps {described.kept_mb:.0f} MB "
+        "a frame for its backward pass",
+    ]
     return "\n".join(lines + ([f"published: {described.published}"] if described.published else []))

@@ -49,8 +49,10 @@ def full_disk_named(path: Path) -> Iterator[None]:
         there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
         disk = next(folder for folder in (there, *there.absolute().parents) if os.path.ismount(folder))
         free = shutil.disk_usage(there).free / 1e6
-        raise UserError(f"{path}: {error.strerror}: {free:.1f} MB are free on the disk of {disk}; make room there, and "
-                        "give the same command again") from None
+        raise UserError(
+            f"{path}: {error.strerror}: {free:.1f} MB are free on the disk of {disk}; make room there, and "
+            "give the same command again"
+        ) from None
 
 
 def _sync(path: Path) -> None:

@@ -16,8 +16,9 @@ class _TakesOneValue(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.training and input.numel() == self.num_features:
-            return functional.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias,
-                                         eps=self.eps)
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(input)
 
 
@@ -29,16 +30,20 @@ class BatchNorm2d(_TakesOneValue, nn.BatchNorm2d):
     """Batch norm (B, C, Y, X) → (B, C, Y, X), also of a single cell in training."""
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1,
-                 eps: float = BEV_EPS) -> nn.Sequential:
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, eps: float = BEV_EPS
+) -> nn.Sequential:
     """Make convolution, batch norm, ReLU: (B, in_channels, Y, X) → (B, out_channels, ⌈Y / stride⌉, ⌈X / stride⌉).
 
     kernel: odd.
     """
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation,
-                  bias=False),
-        BatchNorm2d(out_channels, eps=eps), nn.ReLU(inplace=True))
+        nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation, bias=False
+        ),
+        BatchNorm2d(out_channels, eps=eps),
+        nn.ReLU(inplace=True),
+    )
 
 
 class BasicBlock(nn.Module):
@@ -52,7 +57,9 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             conv_bn_relu(in_channels, out_channels, stride=stride, eps=eps),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels, eps=eps))
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels, eps=eps),
+        )
         self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,8 +68,9 @@ class BasicBlock(nn.Module):
 
 def feed_forward_layers(channels: int, hidden: int, dropout: float) -> nn.Sequential:
     """Make the feed-forward network of a transformer layer (Vaswani et al. 2017): (…, channels) → (…, channels)."""
-    return nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout),
-                         nn.Linear(hidden, channels))
+    return nn.Sequential(
+        nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(hidden, channels)
+    )
 
 
 class FeedForward(nn.Module):

@@ -14,12 +14,7 @@ from vexkd_model.bev.resnet import ResNetBevEncoder
 from vexkd_model.camera.build import build_camera_encoder
 from vexkd_model.camera.encoder import CameraEncoder, ViewGeometry
 from vexkd_model.config import ModelConfig
-from vexkd_model.config.bev import (
-    ConcatFusionConfig,
-    ModalityGeneralFusionConfig,
-    ResNetBevConfig,
-    SecondConfig,
-)
+from vexkd_model.config.bev import ConcatFusionConfig, ModalityGeneralFusionConfig, ResNetBevConfig, SecondConfig
 from vexkd_model.config.heads import CenterHeadConfig, SegmentationConfig, TransFusionConfig
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig, VoxelEncoderConfig
 from vexkd_model.data.batch import SensorBatch
@@ -56,9 +51,15 @@ class ModelOutput(NamedTuple):
 class BevModel(nn.Module):
     """Model of BEV perception: SensorBatch → ModelOutput. None for a sensor, fusion or head that it does not have."""
 
-    def __init__(self, lidar: PillarEncoder | VoxelEncoder | None, camera: CameraEncoder | None,
-                 fusion: ConcatFusion | ModalityGeneralFusion | None, bev: BevEncoder | ResNetBevEncoder,
-                 detection: CenterHead | TransFusionHead | None, segmentation: SegmentationHead | None) -> None:
+    def __init__(
+        self,
+        lidar: PillarEncoder | VoxelEncoder | None,
+        camera: CameraEncoder | None,
+        fusion: ConcatFusion | ModalityGeneralFusion | None,
+        bev: BevEncoder | ResNetBevEncoder,
+        detection: CenterHead | TransFusionHead | None,
+        segmentation: SegmentationHead | None,
+    ) -> None:
         super().__init__()
         self.lidar, self.camera, self.fusion = lidar, camera, fusion
         self.bev, self.detection, self.segmentation = bev, detection, segmentation
@@ -77,8 +78,9 @@ class BevModel(nn.Module):
         """Compute `detection` and `segmentation` of a ModelOutput from the high-level map (B, C, Y, X)."""
         return self.detection and self.detection(high), self.segmentation and self.segmentation(high)
 
-    def sensor_maps(self, sensors: SensorBatch,
-                    geometry: ViewGeometry | None = None) -> tuple[dict[str, Tensor], Tensor | None]:
+    def sensor_maps(
+        self, sensors: SensorBatch, geometry: ViewGeometry | None = None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Compute the map (B, C, Y, X) of each sensor before fusion, by name, and `depth` of a ModelOutput."""
         maps, depth = {}, None
         if self.lidar is not None:
@@ -104,32 +106,47 @@ def build_model(config: ModelConfig) -> BevModel:
     fusion = config.fusion and build_fusion(config.fusion, channels, grid)
     bev = build_bev_encoder(config.bev, fusion.channels if fusion else next(iter(channels.values())))
     return BevModel(
-        lidar, camera, fusion, bev,
+        lidar,
+        camera,
+        fusion,
+        bev,
         config.detection and build_detection_head(config.detection, bev.channels),
-        config.segmentation and build_segmentation_head(config.segmentation, bev.channels, grid))
+        config.segmentation and build_segmentation_head(config.segmentation, bev.channels, grid),
+    )
 
 
 def build_lidar_encoder(config: LidarConfig, grid: BevGrid) -> PillarEncoder | VoxelEncoder:
     """Build a module: points (N, 5), sample (N,), batch size → (B, .channels, Y, X) on `grid`."""
     match config.encoder:
         case PillarEncoderConfig() as c:
-            return PillarEncoder(grid, c.pillar, c.z_min, c.z_max, c.pillar_channels, c.channels, c.stem_layers,
-                                 c.age_groups, config.max_age)
+            return PillarEncoder(
+                grid,
+                c.pillar,
+                c.z_min,
+                c.z_max,
+                c.pillar_channels,
+                c.channels,
+                c.stem_layers,
+                c.age_groups,
+                config.max_age,
+            )
         case VoxelEncoderConfig() as c:
             return VoxelEncoder(grid, c.voxel, c.voxel_z, c.z_min, c.z_max, c.stage_channels, c.channels)
         case _:
             assert_never(config.encoder)
 
 
-def build_fusion(config: ConcatFusionConfig | ModalityGeneralFusionConfig, in_channels: Mapping[str, int],
-                 grid: BevGrid) -> ConcatFusion | ModalityGeneralFusion:
+def build_fusion(
+    config: ConcatFusionConfig | ModalityGeneralFusionConfig, in_channels: Mapping[str, int], grid: BevGrid
+) -> ConcatFusion | ModalityGeneralFusion:
     """Build a module: maps (B, in_channels of the sensor, Y, X) on `grid` by sensor → (B, .channels, Y, X)."""
     match config:
         case ConcatFusionConfig() as c:
             return ConcatFusion(in_channels, c.channels)
         case ModalityGeneralFusionConfig() as c:
-            return ModalityGeneralFusion(grid, in_channels, c.channels, c.blocks, c.heads, c.points, c.feedforward,
-                                         c.dropout, c.recompute)
+            return ModalityGeneralFusion(
+                grid, in_channels, c.channels, c.blocks, c.heads, c.points, c.feedforward, c.dropout, c.recompute
+            )
         case _:
             assert_never(config)
 
@@ -145,13 +162,20 @@ def build_bev_encoder(config: SecondConfig | ResNetBevConfig, in_channels: int) 
             assert_never(config)
 
 
-def build_detection_head(config: CenterHeadConfig | TransFusionConfig,
-                         in_channels: int) -> CenterHead | TransFusionHead:
+def build_detection_head(
+    config: CenterHeadConfig | TransFusionConfig, in_channels: int
+) -> CenterHead | TransFusionHead:
     """Build a module: (B, in_channels, Y, X) → list of TaskMaps (center) or TransFusionOutput (transfusion)."""
     match config:
         case CenterHeadConfig() as c:
-            return CenterHead(in_channels, c.shared_channels, c.task_channels, [len(task.classes) for task in c.tasks],
-                              c.separate, c.axis)
+            return CenterHead(
+                in_channels,
+                c.shared_channels,
+                c.task_channels,
+                [len(task.classes) for task in c.tasks],
+                c.separate,
+                c.axis,
+            )
         case TransFusionConfig() as c:
             return TransFusionHead(in_channels, c.channels, c.proposals, c.heads, c.feedforward, c.dropout)
         case _:

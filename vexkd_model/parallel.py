@@ -22,8 +22,9 @@ Result = TypeVar("Result")
 WAITING_JOBS = 2  # for each process: enough that none idles, few enough that jobs do not pile up in memory
 
 
-def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int,
-                option: str = "--workers") -> Iterator[Result]:
+def in_parallel(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int, option: str = "--workers"
+) -> Iterator[Result]:
     """Yield function(job) in the order of the jobs; with one worker, in this process.
 
     Jobs are taken from the iterable only shortly before they run. option: what the user calls `workers`.

@@ -30,6 +30,9 @@ def progress(items: Iterable[T], description: str, total: int | None = None, uni
         now = time.monotonic()
         if now - last >= LINE_INTERVAL_S:
             last = now
-            print(f"{description}: {count}/{total or '?'} {unit}, {count / (now - start):.1f} {unit}/s",
-                  file=sys.stderr, flush=True)
+            print(
+                f"{description}: {count}/{total or '?'} {unit}, {count / (now - start):.1f} {unit}/s",
+                file=sys.stderr,
+                flush=True,
+            )
     print(f"{description}: {count} {unit} in {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)

@@ -10,15 +10,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 DETECTION_CLASSES = (
-    "car", "truck", "construction_vehicle", "bus", "trailer",
-    "barrier", "motorcycle", "bicycle", "pedestrian", "traffic_cone",
+    "car",
+    "truck",
+    "construction_vehicle",
+    "bus",
+    "trailer",
+    "barrier",
+    "motorcycle",
+    "bicycle",
+    "pedestrian",
+    "traffic_cone",
 )
 MAP_CLASSES = ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider")
 # nuScenes' channels; the order of every list and batch of cameras. Left to right in front, then behind.
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 ATTRIBUTE_NAMES = (
-    "vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
-    "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving",
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "pedestrian.moving",
 )
 POINT_FIELDS = ("x", "y", "z", "intensity", "dt")
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
@@ -48,8 +62,7 @@ class BevGrid:
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
         """Compute the cell centres [m]: (Y,) along y and (X,) along x."""
         rows, columns = self.shape
-        return (self.y_min + (np.arange(rows) + 0.5) * self.cell,
-                self.x_min + (np.arange(columns) + 0.5) * self.cell)
+        return (self.y_min + (np.arange(rows) + 0.5) * self.cell, self.x_min + (np.arange(columns) + 0.5) * self.cell)
 
 
 SEGMENTATION_GRID = BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5)  # of all map masks: BEVFusion's protocol, also the paper's

@@ -35,12 +35,16 @@ class Children:
         self._interrupted = False
 
     def __enter__(self) -> "Children":
-        self._handlers = {number: signal.signal(number, self._note) for number in STOPPING
-                          if signal.getsignal(number) is not signal.SIG_IGN}  # nohup
+        self._handlers = {
+            number: signal.signal(number, self._note)
+            for number in STOPPING
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }  # nohup
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for child in self._children.values():
             _interrupt(child.process)
         for name in self._children:
@@ -51,9 +55,18 @@ class Children:
     def start(self, name: str, command: Sequence[str], log: Path | None = None) -> None:
         """Start a process; what it says goes into the file `log`, or to our own stderr."""
         with log.open("wb") if log else open(os.devnull, "wb") as sink:
-            self._children[name] = _Child(subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT if log else None,
-                env=self._environment, start_new_session=True, preexec_fn=_hear_sigint), log)
+            self._children[name] = _Child(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT if log else None,
+                    env=self._environment,
+                    start_new_session=True,
+                    preexec_fn=_hear_sigint,
+                ),
+                log,
+            )
 
     def watch(self, seconds: float, until_end_of: str = "") -> None:
         """Return after `seconds`, or as soon as the named process has ended well.

@@ -36,14 +36,26 @@ class ComparisonNode(Node):
 
     def __init__(self) -> None:
         super().__init__("comparison_node")
-        self._declare("score_threshold", 0.3, (0.0, 1.0), "Detections that score less are not shown and hit nothing. "
-                      "May change at any time.")
-        self._declare("distance", MATCH_DISTANCE_M, (0.01, 10.0), "Centres of a hit are less than this apart [m]. May "
-                      "change at any time.")
-        self._declare("stamp_tolerance", 0.0, (0.0, 1.0), "Stamps of a pair are at most this apart [s]: 0 for LiDAR "
-                      "students; camera students bear the mean stamp of their images. Read at start.")
-        self._pairs: StampPairs[Detection3DArray] = StampPairs(
-            round(self.get_parameter("stamp_tolerance").value * 1e9))
+        self._declare(
+            "score_threshold",
+            0.3,
+            (0.0, 1.0),
+            "Detections that score less are not shown and hit nothing. May change at any time.",
+        )
+        self._declare(
+            "distance",
+            MATCH_DISTANCE_M,
+            (0.01, 10.0),
+            "Centres of a hit are less than this apart [m]. May change at any time.",
+        )
+        self._declare(
+            "stamp_tolerance",
+            0.0,
+            (0.0, 1.0),
+            "Stamps of a pair are at most this apart [s]: 0 for LiDAR "
+            "students; camera students bear the mean stamp of their images. Read at start.",
+        )
+        self._pairs: StampPairs[Detection3DArray] = StampPairs(round(self.get_parameter("stamp_tolerance").value * 1e9))
         self._unknown: set[str] = set()
         self._markers = self.create_publisher(MarkerArray, "~/markers", 10)
         # Best effort meets publishers of either reliability.
@@ -53,9 +65,14 @@ class ComparisonNode(Node):
             self.get_logger().info(f"compares {subscription.topic_name}")
 
     def _declare(self, name: str, default: float, limits: tuple[float, float], description: str) -> None:
-        self.declare_parameter(name, default, ParameterDescriptor(
-            description=description, floating_point_range=[FloatingPointRange(from_value=limits[0],
-                                                                              to_value=limits[1])]))
+        self.declare_parameter(
+            name,
+            default,
+            ParameterDescriptor(
+                description=description,
+                floating_point_range=[FloatingPointRange(from_value=limits[0], to_value=limits[1])],
+            ),
+        )
 
     def _receive(self, add: Callable, message: Detection3DArray) -> None:
         for truth, found in add(stamp_ns(message.header.stamp), message):

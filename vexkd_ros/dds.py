@@ -13,8 +13,9 @@ DOMAINS = range(1, 102)  # 0 is everybody's; above 101 the ports reach into thos
 def large_messages() -> dict[str, str]:
     """Return variables that give Fast DDS shared memory for more than one cloud; config/dds/fastdds.xml says why."""
     before_kilted = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-    return {f"{'FASTRTPS' if before_kilted else 'FASTDDS'}_DEFAULT_PROFILES_FILE":
-            str(share_path("config/dds/fastdds.xml"))}
+    return {
+        f"{'FASTRTPS' if before_kilted else 'FASTDDS'}_DEFAULT_PROFILES_FILE": str(share_path("config/dds/fastdds.xml"))
+    }
 
 
 def this_machine(domain: int) -> dict[str, str]:

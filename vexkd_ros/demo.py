@@ -50,8 +50,9 @@ DEFAULT_RATES = (0.25, 0.1)  # 20 Hz sweeps come at 5 Hz, for two idle cores; at
 PLAYED = Selection(topics=("/lidar/points", "/tf", "/tf_static", "/odom", "/keyframe", "/ground_truth"))
 START_S = 120.0  # the most that the node may take until it listens
 LAST_FRAME_S = 1.0  # for the node to finish what came last, and for the recorder to write it
-TOPICS = [f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}" for name in MAP_CLASSES),
-                                        "debug/latency")]
+TOPICS = [
+    f"{NODE}/{name}" for name in ("detections", "markers", *(f"map/{name}" for name in MAP_CLASSES), "debug/latency")
+]
 HELP = """\
 Replay driving scenes to the student node over DDS, record what it publishes and score it with the official metrics.
 Without --dataroot the scenes are synthetic. Without --student, the plain and distilled students that ship are compared
@@ -70,8 +71,9 @@ class Dataset:
     version: str
 
 
-def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[float],
-         compared: Sequence[Path] = ()) -> None:
+def demo(
+    out: Path, dataset: Dataset | None, student: Path, rates: Sequence[float], compared: Sequence[Path] = ()
+) -> None:
     """Run every step and write OUT/metrics.json, OUT/picture.png and the bag OUT/published.
 
     rates: speeds of the replay, tried in turn until the node keeps up; KeyframesMissing where it does at none.
@@ -86,23 +88,43 @@ def demo(out: Path, dataset: Dataset | None, student: Path, rates: Sequence[floa
     for result in ("metrics.json", "picture.png", "comparison.json", "comparison.png"):
         (out / result).unlink(missing_ok=True)
     rate, evaluation = replay_and_score(bags, student, rates, out, index)
-    write_json(out / "metrics.json", {
-        "data": {"dataroot": str(index.dataroot), "version": index.version, "split": index.split},
-        "student": str(student), "rate": rate, **evaluation.to_dict()})
+    write_json(
+        out / "metrics.json",
+        {
+            "data": {"dataroot": str(index.dataroot), "version": index.version, "split": index.split},
+            "student": str(student),
+            "rate": rate,
+            **evaluation.to_dict(),
+        },
+    )
     draw_fullest_keyframe(out / "picture.png", index, evaluation, name)
     print(f"\n{evaluation.tables()}\n")
     if compared:
         compare(compared, index, out)
-    following = [os.path.relpath(Path(sys.executable).with_name("vexkd")), "evaluate", student, "--dataroot",
-                 dataset.dataroot, "--version", dataset.version, "--split", index.split, "--index", out / "index"]
-    print(f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
-          f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
-          f"next, the same figures without ROS:\n"
-          f"  {shlex.join(map(str, following))}")
+    following = [
+        os.path.relpath(Path(sys.executable).with_name("vexkd")),
+        "evaluate",
+        student,
+        "--dataroot",
+        dataset.dataroot,
+        "--version",
+        dataset.version,
+        "--split",
+        index.split,
+        "--index",
+        out / "index",
+    ]
+    print(
+        f"picture: {out / 'picture.png'}\nmetrics: {out / 'metrics.json'}\n"
+        f"recorded: {out / 'published'} (inputs: {out / 'bags'}, log of the node: {out / 'log'})\n"
+        f"next, the same figures without ROS:\n"
+        f"  {shlex.join(map(str, following))}"
+    )
 
 
-def replay_and_score(bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path,
-                     index: FrameIndex) -> tuple[float, Evaluation]:
+def replay_and_score(
+    bags: Sequence[Path], student: Path, rates: Sequence[float], out: Path, index: FrameIndex
+) -> tuple[float, Evaluation]:
     """Return the first of the rates at which the node publishes every keyframe, and its score."""
     for rate in rates:
         replay(bags, student, rate, out / "published", out / "log")
@@ -175,13 +197,33 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
     shutil.rmtree(published, ignore_errors=True)
     logs.mkdir(parents=True, exist_ok=True)
     with Children(os.environ | this_machine(free_domain())) as children:
-        children.start("student_node", _module(
-            "student_node", "--ros-args", "-r", "points:=/lidar/points", "-p", f"model:={student.resolve()}",
-            "-p", "autostart:=true", "-p", "input_reliability:=reliable"), logs / "student_node.log")
-        children.start("bag_recorder", _module("bags.recorder", *TOPICS, "/diagnostics", "--out", str(published)),
-                       logs / "bag_recorder.log")
-        children.start("bag_player", _module("bags.player", *map(str, bags), "--rate", str(rate),
-                                             "--wait-for-subscribers", "/lidar/points", *TOPICS))
+        children.start(
+            "student_node",
+            _module(
+                "student_node",
+                "--ros-args",
+                "-r",
+                "points:=/lidar/points",
+                "-p",
+                f"model:={student.resolve()}",
+                "-p",
+                "autostart:=true",
+                "-p",
+                "input_reliability:=reliable",
+            ),
+            logs / "student_node.log",
+        )
+        children.start(
+            "bag_recorder",
+            _module("bags.recorder", *TOPICS, "/diagnostics", "--out", str(published)),
+            logs / "bag_recorder.log",
+        )
+        children.start(
+            "bag_player",
+            _module(
+                "bags.player", *map(str, bags), "--rate", str(rate), "--wait-for-subscribers", "/lidar/points", *TOPICS
+            ),
+        )
         children.watch(START_S + 2 * seconds, until_end_of="bag_player")
         children.stop("bag_player")
         children.watch(LAST_FRAME_S)
@@ -198,8 +240,14 @@ def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation,
     """Draw the keyframe with the most annotated boxes from above."""
     fullest = fullest_keyframe(index)
     record = index[fullest]
-    bev_figure(path, record.load_points(sweeps=1), record.seen_boxes, evaluation.predictions[fullest],
-               index.map_mask(fullest), f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}")
+    bev_figure(
+        path,
+        record.load_points(sweeps=1),
+        record.seen_boxes,
+        evaluation.predictions[fullest],
+        index.map_mask(fullest),
+        f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}",
+    )
 
 
 def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> None:
@@ -243,10 +291,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for everything (default: out/demo)")
     parser.add_argument("--dataroot", type=Path, help="nuScenes folder (default: synthetic scenes)")
     parser.add_argument("--version", help="v1.0-mini or v1.0-trainval; with --dataroot")
-    parser.add_argument("--rate", type=positive_number, help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
-                        f"{DEFAULT_RATES[1]} where the node does not keep up)")
-    parser.add_argument("--student", type=Path, help=f"student package (default: {STUDENT}, and a "
-                        "comparison with its plain twin and the camera students)")
+    parser.add_argument(
+        "--rate",
+        type=positive_number,
+        help=f"speed of the replay (default: {DEFAULT_RATES[0]}, and "
+        f"{DEFAULT_RATES[1]} where the node does not keep up)",
+    )
+    parser.add_argument(
+        "--student",
+        type=Path,
+        help=f"student package (default: {STUDENT}, and a comparison with its plain twin and the camera students)",
+    )
 
     def command(arguments: argparse.Namespace) -> None:
         if bool(arguments.dataroot) != bool(arguments.version):
@@ -258,8 +313,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         rates = DEFAULT_RATES if arguments.rate is None else (arguments.rate,)
         start = time.monotonic()
         with sole_user(arguments.out):
-            demo(arguments.out, dataset, arguments.student or share_path(STUDENT), rates,
-                 compared=() if arguments.student else [share_path(package) for package in COMPARED])
+            demo(
+                arguments.out,
+                dataset,
+                arguments.student or share_path(STUDENT),
+                rates,
+                compared=() if arguments.student else [share_path(package) for package in COMPARED],
+            )
         say(f"done in {time.monotonic() - start:.0f} s")
 
     return run_command(parser, command, argv)

@@ -8,8 +8,10 @@ import torch
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.types import Frame, Prediction
 
-LESS = ("out of memory: predicted from the newest sweep alone and without history; use a smaller student or fewer "
-        "points, or free memory")
+LESS = (
+    "out of memory: predicted from the newest sweep alone and without history; use a smaller student or fewer "
+    "points, or free memory"
+)
 NOTHING = "out of memory: the frame cannot be predicted; use a smaller student, fewer points, or free memory"
 DT = 4  # column of Frame.points
 # A RuntimeError that is about memory has a class of its own for the GPU's allocator only. The others, by what PyTorch's
@@ -45,7 +47,8 @@ def _less_of(frame: Frame) -> Frame:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        words in str(error) for words in ALLOCATORS_SAY)
+        words in str(error) for words in ALLOCATORS_SAY
+    )
 
 
 def _release(predictor: Predictor) -> None:

@@ -31,8 +31,11 @@ def input_remappings(context: LaunchContext) -> list[tuple[str, str]]:
         remappings.append(("reference", value(context, "reference")))
     for camera in filter(None, cameras(context)):
         image = value(context, "image").replace("{camera}", camera)
-        remappings += [(f"{camera}/image", image), (f"{camera}/image/compressed", f"{image}/compressed"),
-                       (f"{camera}/camera_info", camera_info_topic(context, camera))]
+        remappings += [
+            (f"{camera}/image", image),
+            (f"{camera}/image/compressed", f"{image}/compressed"),
+            (f"{camera}/camera_info", camera_info_topic(context, camera)),
+        ]
     return remappings
 
 

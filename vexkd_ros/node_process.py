@@ -36,8 +36,9 @@ class StatefulNode(LifecycleNode):
         return self._state_machine.current_state[1]
 
 
-def run_lifecycle_node(make_node: Callable[[], StatefulNode], name: str, description: str, example: str,
-                       args: list[str] | None = None) -> int:
+def run_lifecycle_node(
+    make_node: Callable[[], StatefulNode], name: str, description: str, example: str, args: list[str] | None = None
+) -> int:
     """Run the node until SIGINT or SIGTERM and return the exit code; SystemExit where it cannot start.
 
     The node has a parameter `autostart`.
@@ -88,8 +89,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _start(node: LifecycleNode) -> bool:
-    return all(transition() == TransitionCallbackReturn.SUCCESS
-               for transition in (node.trigger_configure, node.trigger_activate))
+    return all(
+        transition() == TransitionCallbackReturn.SUCCESS
+        for transition in (node.trigger_configure, node.trigger_activate)
+    )
 
 
 class GuardedExecutor(SingleThreadedExecutor):
@@ -113,8 +116,9 @@ class GuardedExecutor(SingleThreadedExecutor):
             return take(entity)
         except Exception as error:
             for node in self.get_nodes()[:1]:
-                node.get_logger().error(f"a {what} could not be read and is dropped; {_one_line(error)}",
-                                        throttle_duration_sec=LOG_EVERY_S)
+                node.get_logger().error(
+                    f"a {what} could not be read and is dropped; {_one_line(error)}", throttle_duration_sec=LOG_EVERY_S
+                )
             time.sleep(PAUSE_S)
             return None
 

@@ -12,9 +12,13 @@ from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 
 PARAMETERS = "ros__parameters"
-HINTS = {"DOUBLE": "a number with a fraction is written 1.0", "INTEGER": "write a whole number, 1",
-         "BOOL": "write true or false", "STRING": "put it in quotes, \"'1'\"",
-         "STRING_ARRAY": "write names in brackets, \"[front, back]\""}
+HINTS = {
+    "DOUBLE": "a number with a fraction is written 1.0",
+    "INTEGER": "write a whole number, 1",
+    "BOOL": "write true or false",
+    "STRING": "put it in quotes, \"'1'\"",
+    "STRING_ARRAY": 'write names in brackets, "[front, back]"',
+}
 
 
 def warn_of_unused_parameters(node: Node, args: Sequence[str]) -> None:
@@ -25,13 +29,16 @@ def warn_of_unused_parameters(node: Node, args: Sequence[str]) -> None:
     for name in sorted(given):
         if not node.has_parameter(name) and not name.startswith("qos_overrides."):
             near = difflib.get_close_matches(name, known, 1)
-            node.get_logger().warning(f"parameter {name}: this node has none of that name"
-                                      + (f"; did you mean {near[0]}?" if near else ""))
+            node.get_logger().warning(
+                f"parameter {name}: this node has none of that name" + (f"; did you mean {near[0]}?" if near else "")
+            )
     for path in _parameter_files(args):
         sections = list(_sections(yaml.safe_load(path.read_text()) or {}))
         if sections and not any(names_node(section, node.get_fully_qualified_name()) for section in sections):
-            node.get_logger().warning(f"{path}: its parameters are for {', '.join(sections)}; this node is "
-                                      f"{node.get_fully_qualified_name()}, so none of them is used; write /** for any")
+            node.get_logger().warning(
+                f"{path}: its parameters are for {', '.join(sections)}; this node is "
+                f"{node.get_fully_qualified_name()}, so none of them is used; write /** for any"
+            )
 
 
 def _parameter_files(args: Sequence[str]) -> list[Path]:

@@ -39,13 +39,7 @@ from vexkd_ros.inputs.reception import subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.node_process import StatefulNode, run_lifecycle_node
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
-from vexkd_ros.student_parameters import (
-    LIVE,
-    StudentParameters,
-    check_student,
-    declare_parameters,
-    read_parameters,
-)
+from vexkd_ros.student_parameters import LIVE, StudentParameters, check_student, declare_parameters, read_parameters
 
 TF_DEPTH = 100
 LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
@@ -83,8 +77,9 @@ class StudentNode(StatefulNode):
         self._transform_subscriptions: list[Subscription] = []
         self._loaded: Loaded | None = None  # None while unconfigured
         self._running: Running | None = None  # None while inactive
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10,
-                                                  event_callbacks=no_publisher_events())
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, event_callbacks=no_publisher_events()
+        )
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # --- Lifecycle ------------------------------------------------------------------------------------------------
@@ -94,8 +89,7 @@ class StudentNode(StatefulNode):
             parameters = read_parameters(self)
             if parameters.threads:
                 torch.set_num_threads(parameters.threads)
-            predictor = Predictor.load(parameters.model, parameters.device, parameters.precision,
-                                       parameters.runtime)
+            predictor = Predictor.load(parameters.model, parameters.device, parameters.precision, parameters.runtime)
             parameters = check_student(parameters, predictor.config)
             check_outputs(parameters.outputs)
             predictor.warm_up()
@@ -180,9 +174,11 @@ class StudentNode(StatefulNode):
                     check_outputs(parameter.value)
         except UserError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        fixed = [parameter.name for parameter in changed
-                 if self._loaded and parameter.name in StudentParameters.__dataclass_fields__
-                 and parameter.name not in LIVE]
+        fixed = [
+            parameter.name
+            for parameter in changed
+            if self._loaded and parameter.name in StudentParameters.__dataclass_fields__ and parameter.name not in LIVE
+        ]
         reason = f"{', '.join(fixed)}: deactivate and clean up the node before changing it" if fixed else ""
         return SetParametersResult(successful=not fixed, reason=reason)
 
@@ -191,9 +187,17 @@ class StudentNode(StatefulNode):
     def _subscribe_transforms(self) -> None:
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._transform_subscriptions = [
-            subscribe(self, TFMessage, topic, partial(self._on_transforms, static=static), self._reporter.drop,
-                      quality, subscription_events(topic, self._reporter.degrade))
-            for topic, static, quality in (("/tf", False, QoSProfile(depth=TF_DEPTH)), ("/tf_static", True, latched))]
+            subscribe(
+                self,
+                TFMessage,
+                topic,
+                partial(self._on_transforms, static=static),
+                self._reporter.drop,
+                quality,
+                subscription_events(topic, self._reporter.degrade),
+            )
+            for topic, static, quality in (("/tf", False, QoSProfile(depth=TF_DEPTH)), ("/tf_static", True, latched))
+        ]
 
     def _on_transforms(self, message: TFMessage, static: bool) -> None:
         for problem in self._transforms.insert_message(message, static):
@@ -228,11 +232,15 @@ class StudentNode(StatefulNode):
             self._reporter.degrade(less)
         inferred = time.monotonic()
         header = Header(stamp=Time(nanoseconds=pending.stamp_ns).to_msg(), frame_id=loaded.settings.base_frame)
-        loaded.outputs.publish(prediction.scoring(self.get_parameter("score_threshold").value), header,
-                              self.get_parameter("outputs").value)
+        loaded.outputs.publish(
+            prediction.scoring(self.get_parameter("score_threshold").value), header, self.get_parameter("outputs").value
+        )
         latency = Latency(
-            wait=(begun - pending.received - pending.read_s) * 1e3, convert=(converted - begun + pending.read_s) * 1e3,
-            infer=(inferred - converted) * 1e3, publish=(time.monotonic() - inferred) * 1e3)
+            wait=(begun - pending.received - pending.read_s) * 1e3,
+            convert=(converted - begun + pending.read_s) * 1e3,
+            infer=(inferred - converted) * 1e3,
+            publish=(time.monotonic() - inferred) * 1e3,
+        )
         self._reporter.health.frame_published(latency)
         age_ms = (self.get_clock().now().nanoseconds - pending.stamp_ns) * 1e-6
         loaded.outputs.publish_latency(latency_message(latency, age_ms, parts, header, self._label))
@@ -240,8 +248,12 @@ class StudentNode(StatefulNode):
 
     def _publish_diagnostics(self) -> None:
         statuses = self._reporter.health.statuses(
-            self._label, self.lifecycle_state, model=self._loaded.settings.model if self._loaded else "none",
-            device=str(self._loaded.predictor.device) if self._loaded else "none", why_silent=self._why_silent)
+            self._label,
+            self.lifecycle_state,
+            model=self._loaded.settings.model if self._loaded else "none",
+            device=str(self._loaded.predictor.device) if self._loaded else "none",
+            why_silent=self._why_silent,
+        )
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
 

@@ -53,8 +53,12 @@ class StudentParameters:
     def __post_init__(self) -> None:
         if not self.model:
             raise UserError("parameter model: no student package given; set it with -p model:=FOLDER")
-        for name, known in (("precision", PRECISIONS), ("runtime", RUNTIMES), ("input_reliability", RELIABILITIES),
-                            ("image_transport", TRANSPORTS)):
+        for name, known in (
+            ("precision", PRECISIONS),
+            ("runtime", RUNTIMES),
+            ("input_reliability", RELIABILITIES),
+            ("image_transport", TRANSPORTS),
+        ):
             if getattr(self, name) not in known:
                 raise UserError(f"parameter {name}: '{getattr(self, name)}' is neither {' nor '.join(known)}")
         if not self.base_frame or self.base_frame == self.odom_frame:
@@ -79,60 +83,143 @@ def declare_parameters(node: Node) -> None:
     node.declare_parameter("autostart", True, _about("Configure and activate at start, without a lifecycle manager."))
     node.declare_parameter("model", "", _about("Folder of the student package, as `vexkd export` wrote it."))
     node.declare_parameter("device", "cpu", _about("Where the student runs: cpu, cuda or cuda:N."))
-    node.declare_parameter("precision", PRECISIONS[0], _about(
-        "Precision of the student's convolutions; auto: bfloat16 where the device has instructions for it, or float32.",
-        constraints=" or ".join(PRECISIONS)))
-    node.declare_parameter("runtime", RUNTIMES[0], _about(
-        "What runs the student's convolutions; auto: ONNX Runtime on a CPU, if the package has graphs, or PyTorch.",
-        constraints=" or ".join(RUNTIMES)))
-    node.declare_parameter("score_threshold", 0.0, _between(
-        0.0, 1.0, "Publish detections that score at least this; 0.0 publishes all that the student gives. "
-        "May change at any time."))
+    node.declare_parameter(
+        "precision",
+        PRECISIONS[0],
+        _about(
+            "Precision of the student's convolutions; auto: bfloat16 where the device has instructions for it, or "
+            "float32.",
+            constraints=" or ".join(PRECISIONS),
+        ),
+    )
+    node.declare_parameter(
+        "runtime",
+        RUNTIMES[0],
+        _about(
+            "What runs the student's convolutions; auto: ONNX Runtime on a CPU, if the package has graphs, or PyTorch.",
+            constraints=" or ".join(RUNTIMES),
+        ),
+    )
+    node.declare_parameter(
+        "score_threshold",
+        0.0,
+        _between(
+            0.0,
+            1.0,
+            "Publish detections that score at least this; 0.0 publishes all that the student gives. "
+            "May change at any time.",
+        ),
+    )
     node.declare_parameter("base_frame", inputs.base_frame, _about("Ego frame of the student and of every output."))
-    node.declare_parameter("odom_frame", inputs.odom_frame, _about(
-        "Frame fixed to the world, to bring older sweeps to now."))
+    node.declare_parameter(
+        "odom_frame", inputs.odom_frame, _about("Frame fixed to the world, to bring older sweeps to now.")
+    )
     node.declare_parameter("tf_timeout", inputs.tf_timeout, _between(0.0, 1.0, "Longest wait for a transform [s]."))
-    node.declare_parameter("max_sweep_gap", inputs.max_sweep_gap, _between(
-        0.01, 10.0, "Clouds further apart than this are not accumulated [s]."))
-    node.declare_parameter("intensity_field", inputs.intensity_field, _about(
-        "Field of the clouds that is read as intensity: reflectivity, for example."))
-    node.declare_parameter("intensity_scale", inputs.intensity_scale, _between(
-        1e-6, 1e6, "Factor that brings that field to the intensity of the training: 255.0 where it runs from 0 to 1."))
-    node.declare_parameter("input_reliability", RELIABILITIES[0], _about(
-        "Reliability that is requested of clouds and images.", constraints=" or ".join(RELIABILITIES)))
-    node.declare_parameter("threads", inputs.threads, ParameterDescriptor(
-        description="CPU threads of the inference; 0 leaves it to PyTorch.",
-        integer_range=[IntegerRange(from_value=0, to_value=256, step=1)]))
-    node.declare_parameter("permitted_latency", 0.2, _between(
-        0.001, 10.0, "Median latency beyond which /diagnostics warns [s]."))
-    node.declare_parameter("permitted_age", 0.0, _between(
-        0.0, 60.0, "Age of an input at its arrival beyond which /diagnostics warns [s]; 0.0 for replays, never warns."))
-    node.declare_parameter("permitted_sync_error", 0.05, _between(
-        0.001, 1.0, "Distance of images from their moment beyond which /diagnostics warns [s]."))
-    node.declare_parameter("stale_after", 2.0, _between(
-        0.1, 60.0, "An input that is silent for so long counts as stopped: STALE in /diagnostics [s]."))
-    node.declare_parameter("outputs", [*map(str, DEFAULT_OUTPUTS)], _about(
-        "What is published, of those that the student gives. May change at any time.",
-        constraints=f"some of {', '.join(OUTPUTS)}"))
-    node.declare_parameter("cameras", OWN_NAMES, _about(
-        "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty name "
-        "for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"))
-    node.declare_parameter("image_transport", TRANSPORTS[0], _about(
-        "Type of the images: NAME/image, or NAME/image/compressed.", constraints=" or ".join(TRANSPORTS)))
-    node.declare_parameter("camera_tolerance", inputs.camera_tolerance, _between(
-        0.001, 1.0, "An image belongs to a moment if their stamps differ by at most this, either way [s]."))
-    node.declare_parameter("camera_deadline", inputs.camera_deadline, _between(
-        0.0, 10.0, "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes "
-        "on with those that are there."))
-    node.declare_parameter("use_reference", inputs.use_reference, _about(
-        "Predict for the stamps of the topic `reference` (std_msgs/Header), a camera trigger for example; else for the "
-        "mean stamp of the images."))
+    node.declare_parameter(
+        "max_sweep_gap",
+        inputs.max_sweep_gap,
+        _between(0.01, 10.0, "Clouds further apart than this are not accumulated [s]."),
+    )
+    node.declare_parameter(
+        "intensity_field",
+        inputs.intensity_field,
+        _about("Field of the clouds that is read as intensity: reflectivity, for example."),
+    )
+    node.declare_parameter(
+        "intensity_scale",
+        inputs.intensity_scale,
+        _between(
+            1e-6,
+            1e6,
+            "Factor that brings that field to the intensity of the training: 255.0 where it runs from 0 to 1.",
+        ),
+    )
+    node.declare_parameter(
+        "input_reliability",
+        RELIABILITIES[0],
+        _about("Reliability that is requested of clouds and images.", constraints=" or ".join(RELIABILITIES)),
+    )
+    node.declare_parameter(
+        "threads",
+        inputs.threads,
+        ParameterDescriptor(
+            description="CPU threads of the inference; 0 leaves it to PyTorch.",
+            integer_range=[IntegerRange(from_value=0, to_value=256, step=1)],
+        ),
+    )
+    node.declare_parameter(
+        "permitted_latency", 0.2, _between(0.001, 10.0, "Median latency beyond which /diagnostics warns [s].")
+    )
+    node.declare_parameter(
+        "permitted_age",
+        0.0,
+        _between(
+            0.0,
+            60.0,
+            "Age of an input at its arrival beyond which /diagnostics warns [s]; 0.0 for replays, never warns.",
+        ),
+    )
+    node.declare_parameter(
+        "permitted_sync_error",
+        0.05,
+        _between(0.001, 1.0, "Distance of images from their moment beyond which /diagnostics warns [s]."),
+    )
+    node.declare_parameter(
+        "stale_after",
+        2.0,
+        _between(0.1, 60.0, "An input that is silent for so long counts as stopped: STALE in /diagnostics [s]."),
+    )
+    node.declare_parameter(
+        "outputs",
+        [*map(str, DEFAULT_OUTPUTS)],
+        _about(
+            "What is published, of those that the student gives. May change at any time.",
+            constraints=f"some of {', '.join(OUTPUTS)}",
+        ),
+    )
+    node.declare_parameter(
+        "cameras",
+        OWN_NAMES,
+        _about(
+            "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty "
+            "name for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"
+        ),
+    )
+    node.declare_parameter(
+        "image_transport",
+        TRANSPORTS[0],
+        _about("Type of the images: NAME/image, or NAME/image/compressed.", constraints=" or ".join(TRANSPORTS)),
+    )
+    node.declare_parameter(
+        "camera_tolerance",
+        inputs.camera_tolerance,
+        _between(0.001, 1.0, "An image belongs to a moment if their stamps differ by at most this, either way [s]."),
+    )
+    node.declare_parameter(
+        "camera_deadline",
+        inputs.camera_deadline,
+        _between(
+            0.0,
+            10.0,
+            "Longest wait for the other cameras after the first image, or the reference, of a moment [s]; goes "
+            "on with those that are there.",
+        ),
+    )
+    node.declare_parameter(
+        "use_reference",
+        inputs.use_reference,
+        _about(
+            "Predict for the stamps of the topic `reference` (std_msgs/Header), a camera trigger for example; else for "
+            "the mean stamp of the images."
+        ),
+    )
 
 
 def read_parameters(node: Node) -> StudentParameters:
     """Read the parameters. Raises UserError where a value cannot be."""
-    return StudentParameters(**{field.name: node.get_parameter(field.name).value
-                                for field in fields(StudentParameters)})
+    return StudentParameters(
+        **{field.name: node.get_parameter(field.name).value for field in fields(StudentParameters)}
+    )
 
 
 def check_student(parameters: StudentParameters, student: ModelConfig) -> StudentParameters:
@@ -145,8 +232,10 @@ def check_student(parameters: StudentParameters, student: ModelConfig) -> Studen
     if parameters.cameras == OWN_NAMES:
         return replace(parameters, cameras=[name.lower() for name in names])
     if len(parameters.cameras) != len(names):
-        raise UserError(f"parameter cameras: names {len(parameters.cameras)} cameras, {parameters.model} reads "
-                        f"{len(names)}: {', '.join(names)}; write '' for one that the vehicle lacks")
+        raise UserError(
+            f"parameter cameras: names {len(parameters.cameras)} cameras, {parameters.model} reads "
+            f"{len(names)}: {', '.join(names)}; write '' for one that the vehicle lacks"
+        )
     return parameters
 
 
@@ -155,5 +244,6 @@ def _about(description: str, constraints: str = "") -> ParameterDescriptor:
 
 
 def _between(low: float, high: float, description: str) -> ParameterDescriptor:
-    return ParameterDescriptor(description=description,
-                               floating_point_range=[FloatingPointRange(from_value=low, to_value=high)])
+    return ParameterDescriptor(
+        description=description, floating_point_range=[FloatingPointRange(from_value=low, to_value=high)]
+    )

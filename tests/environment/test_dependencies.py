@@ -62,7 +62,14 @@ def depends(*tags: str) -> set[str]:
 
 def is_ros(module: str) -> bool:
     return module.endswith(("_msgs", "_interfaces")) or module in {
-        "rclpy", "launch", "launch_ros", "ament_index_python", "cv_bridge", "sensor_msgs_py", "tf2_py"}
+        "rclpy",
+        "launch",
+        "launch_ros",
+        "ament_index_python",
+        "cv_bridge",
+        "sensor_msgs_py",
+        "tf2_py",
+    }
 
 
 def test_every_import_is_either_a_requirement_or_a_ros_package_that_package_xml_names():
@@ -80,8 +87,10 @@ def test_what_the_vehicle_imports_from_ros_is_an_exec_depend():
 
 
 def test_nothing_is_required_that_nobody_uses():
-    used = {pip_name(REQUIREMENT_OF.get(module, module))
-            for module in imports("vexkd_model", "vexkd_ros", "benchmarks", "tests")}
+    used = {
+        pip_name(REQUIREMENT_OF.get(module, module))
+        for module in imports("vexkd_model", "vexkd_ros", "benchmarks", "tests")
+    }
     assert {pip_name(line) for line in listed("requirements.txt")} - used == REQUIRED_AS_TOOLS
     imported = imports("vexkd_model", "vexkd_ros", "launch")
     keys = imported | {ROSDEP_KEY_OF[module] for module in imported & ROSDEP_KEY_OF.keys()}
@@ -100,11 +109,39 @@ def test_package_xml_is_valid_and_agrees_with_what_pip_installs():
     assert f'\nlicense = {{text = "{package.licenses[0]}"}}' in project
 
 
-@pytest.mark.parametrize(("command", "names"), [
-    ("install", {"vexkd", "student_node", "comparison_node", "doctor", "nuscenes_to_bag", "bag_player", "bag_recorder",
-                 "bag_evaluator", "bag_view"}),
-    ("bdist_wheel", {"vexkd", "vexkd-student-node", "vexkd-comparison-node", "vexkd-doctor", "vexkd-nuscenes-to-bag",
-                     "vexkd-bag-player", "vexkd-bag-recorder", "vexkd-bag-evaluator", "vexkd-bag-view"})])
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (
+            "install",
+            {
+                "vexkd",
+                "student_node",
+                "comparison_node",
+                "doctor",
+                "nuscenes_to_bag",
+                "bag_player",
+                "bag_recorder",
+                "bag_evaluator",
+                "bag_view",
+            },
+        ),
+        (
+            "bdist_wheel",
+            {
+                "vexkd",
+                "vexkd-student-node",
+                "vexkd-comparison-node",
+                "vexkd-doctor",
+                "vexkd-nuscenes-to-bag",
+                "vexkd-bag-player",
+                "vexkd-bag-recorder",
+                "vexkd-bag-evaluator",
+                "vexkd-bag-view",
+            },
+        ),
+    ],
+)
 def test_every_command_of_colcon_and_of_a_wheel_leads_to_a_program(command, names, monkeypatch):
     told: list[str] = []
     monkeypatch.setattr("setuptools.setup", lambda **keywords: told.extend(keywords["entry_points"]["console_scripts"]))
@@ -151,8 +188,11 @@ def test_every_pinned_version_is_one_that_a_wheel_accepts(python):
     pinned = {pip_name(line): line.partition("==")[2] for line in listed(f"constraints-{python}.txt")}
     every = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     assert {pip_name(line) for line in every} - pinned.keys() == ({"spconv-cu120"} if python == "3.12" else set())
-    assert [line for line in every if pip_name(line) in pinned
-            and not requirements.Requirement(line).specifier.contains(pinned[pip_name(line)])] == []
+    assert [
+        line
+        for line in every
+        if pip_name(line) in pinned and not requirements.Requirement(line).specifier.contains(pinned[pip_name(line)])
+    ] == []
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12"])
@@ -167,8 +207,10 @@ def test_every_requirement_has_one_exact_version(python):
     assert [name for file in files for name in listed(file) if pip_name(name) not in pinned] == []
 
 
-@pytest.mark.skipif(find_spec("torch") is None or sys.version_info[:2] not in {(3, 10), (3, 11), (3, 12)},
-                    reason="not an environment of setup.sh")
+@pytest.mark.skipif(
+    find_spec("torch") is None or sys.version_info[:2] not in {(3, 10), (3, 11), (3, 12)},
+    reason="not an environment of setup.sh",
+)
 def test_what_is_installed_here_is_what_is_pinned():
     from importlib.metadata import PackageNotFoundError, version
 

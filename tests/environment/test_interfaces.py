@@ -20,8 +20,8 @@ RELEASED = {
     "vision_msgs/msg/Detection3DArray": "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018",
     "vision_msgs/msg/LabelInfo": "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
     "vision_msgs/msg/ObjectHypothesis": "RIHS01_51da43cec11c01957a64d1e05a24acd18aae7745ec30b74348ad5f6d634f7f90",
-    "vision_msgs/msg/ObjectHypothesisWithPose":
-        "RIHS01_41c12344c0396c48b81df12467c192d99b2a0eb1463c5c37194e4223251c80bc",
+    "vision_msgs/msg/ObjectHypothesisWithPose": "RIHS01_"
+    "41c12344c0396c48b81df12467c192d99b2a0eb1463c5c37194e4223251c80bc",
     "vision_msgs/msg/VisionClass": "RIHS01_1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a",
 }
 
@@ -46,6 +46,11 @@ def test_the_installed_messages_announce_the_released_type(name):
 
 
 def test_a_workspace_with_this_repository_does_not_build_them(colcon, tmp_path):
-    found = subprocess.run([*colcon, "list", "--names-only", "--base-paths", INTERFACES.parent], cwd=tmp_path,
-                           check=True, capture_output=True, text=True).stdout
+    found = subprocess.run(
+        [*colcon, "list", "--names-only", "--base-paths", INTERFACES.parent],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert found.split() == ["vexkd_ros"]

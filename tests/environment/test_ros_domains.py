@@ -26,8 +26,13 @@ def test_workers_beside_each_other_have_different_domains(tmp_path):
     for name in ("test_a.py", "test_b.py"):
         (tmp_path / name).write_text(REPORT.format(report=str(report)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ROS_"))}
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"],
-                   cwd=tmp_path, env=environment, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     lines = [line.split() for line in report.read_text().splitlines()]
     assert sorted(worker for worker, _, _ in lines) == ["gw0", "gw1"]
     assert len({domain for _, domain, _ in lines}) == 2

@@ -60,13 +60,25 @@ def ros_machine(tmp_path: Path) -> dict[str, str]:
     site = Path(setuptools.__file__).parents[1]
     for found in (*site.glob("setuptools*"), *site.glob("_distutils_hack"), *site.glob("pkg_resources")):
         (modules / found.name).symlink_to(found)
-    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ROS_DISTRO": "jazzy", "PYTHONPATH": str(modules),
-            "PIP_NO_INDEX": "1"}
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "ROS_DISTRO": "jazzy",
+        "PYTHONPATH": str(modules),
+        "PIP_NO_INDEX": "1",
+    }
 
 
 def start(repository: Path, environment: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen([shutil.which("bash"), SCRIPT], cwd=repository, env=environment, text=True,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        [shutil.which("bash"), SCRIPT],
+        cwd=repository,
+        env=environment,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def setup(repository: Path, environment: dict[str, str]) -> tuple[int, str]:
@@ -98,10 +110,13 @@ def test_a_missing_python_is_one_line_that_says_how_to_get_it(repository, bare_m
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="needs Python 3.11 to take something away from it")
-@pytest.mark.parametrize(("loss", "cure"), [
-    ("import sys; sys.modules['ensurepip'] = None", "apt install python3.11-venv"),
-    ("import sysconfig; sysconfig.get_path = lambda name: '/nowhere'", "apt install python3.11-dev"),
-])
+@pytest.mark.parametrize(
+    ("loss", "cure"),
+    [
+        ("import sys; sys.modules['ensurepip'] = None", "apt install python3.11-venv"),
+        ("import sysconfig; sysconfig.get_path = lambda name: '/nowhere'", "apt install python3.11-dev"),
+    ],
+)
 def test_a_python_without_venv_or_headers_is_one_line_with_the_cure(repository, bare_machine, tmp_path, loss, cure):
     (tmp_path / "sitecustomize.py").write_text(loss)
     Path(bare_machine["PATH"], "python3.11").symlink_to(Path(sys.base_prefix, "bin/python3.11"))

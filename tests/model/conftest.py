@@ -18,23 +18,42 @@ settings.load_profile("repeatable")
 REPOSITORY = Path(__file__).parents[2]
 # The shipped configuration, shrunk until a training step takes tens of milliseconds.
 TINY_MODEL = (
-    "lidar.sweeps=3", "lidar.sweep_interval=null", "lidar.encoder.age_groups=1", "grid={extent: 54.0, cell: 1.8}",
-    "lidar.encoder.pillar=1.8", "lidar.encoder.pillar_channels=16", "lidar.encoder.channels=16",
+    "lidar.sweeps=3",
+    "lidar.sweep_interval=null",
+    "lidar.encoder.age_groups=1",
+    "grid={extent: 54.0, cell: 1.8}",
+    "lidar.encoder.pillar=1.8",
+    "lidar.encoder.pillar_channels=16",
+    "lidar.encoder.channels=16",
     "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
-    "detection.shared_channels=16", "detection.task_channels=16", "segmentation.channels=8", "training.epochs=5",
-    "training.batch_size=1", "training.precision=32-true", "training.sensor_variety=null",
+    "detection.shared_channels=16",
+    "detection.task_channels=16",
+    "segmentation.channels=8",
+    "training.epochs=5",
+    "training.batch_size=1",
+    "training.precision=32-true",
+    "training.sensor_variety=null",
     "training.augment={rotation: 0.785, scale: 0.1, translation: 0.5, flip: true}",
 )
 
 # A shipped teacher on a coarse grid, with narrow layers; with the paper's encoder and head, whatever the small one has.
 TINY_TEACHER = (
     "lidar={sweeps: 2, encoder: {kind: voxel, voxel: 0.45, voxel_z: 0.4, z_min: -5.0, z_max: 3.0, "
-    "stage_channels: [8, 8, 8], channels: 4}}", "grid={extent: 54.0, cell: 1.8}", "camera.images.width=128",
-    "camera.images.height=48", "camera.view.neck_channels=16", "camera.view.channels=16", "fusion.channels=16",
+    "stage_channels: [8, 8, 8], channels: 4}}",
+    "grid={extent: 54.0, cell: 1.8}",
+    "camera.images.width=128",
+    "camera.images.height=48",
+    "camera.view.neck_channels=16",
+    "camera.view.channels=16",
+    "fusion.channels=16",
     "bev={kind: second, stage_channels: [16, 16], stage_layers: [1, 1], lateral_channels: 16}",
     "detection={kind: transfusion, channels: 16, proposals: 20, heads: 4, feedforward: 16, dropout: 0.1, "
-    "loss_weight: 1.0, score_threshold: 0.0, max_detections: 100}", "segmentation.channels=8",
-    "training.epochs=2", "training.batch_size=1", "training.precision=32-true", "training.sensor_dropout=0.0",
+    "loss_weight: 1.0, score_threshold: 0.0, max_detections: 100}",
+    "segmentation.channels=8",
+    "training.epochs=2",
+    "training.batch_size=1",
+    "training.precision=32-true",
+    "training.sensor_dropout=0.0",
 )
 
 

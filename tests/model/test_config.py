@@ -59,9 +59,10 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(tiny_config):
         tiny_config.training.epochs = 5
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("surprise", 1), ("training.epoch", 3), ("segmentation.nms", 0.2), ("training.augment.shear", 0.1),
-])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("surprise", 1), ("training.epoch", 3), ("segmentation.nms", 0.2), ("training.augment.shear", 0.1)],
+)
 def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value):
     values = yaml.safe_load(config_path.read_text())
     *parents, last = key.split(".")
@@ -74,23 +75,42 @@ def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value
     assert refused(path).startswith(f"{path}: {key}: unknown key")
 
 
-@pytest.mark.parametrize(("override", "key"), [
-    ("lidar.sweeps=0", "lidar.sweeps"), ("lidar.sweeps=11", "lidar.sweeps"), ("lidar.sweeps=many", "lidar.sweeps"),
-    ("lidar.encoder.kind=sonar", "lidar.encoder"), ("lidar=null", "lidar and camera are both null"),
-    ("fusion={kind: concat, channels: 8}", "fusion belongs to models with"), ("bev.kind=best", "bev"),
-    ("name=Has Spaces", "name"), ("grid.cell=-0.6", "grid.cell"), ("grid.cell=0.7", "grid"),
-    ("training.epochs=2.5", "training.epochs"), ("training.learning_rate=0", "training.learning_rate"),
-    ("training.precision=16-true", "training.precision"), ("training.augment.scale=1.0", "training.augment.scale"),
-    ("detection.score_threshold=1.0", "detection.center.score_threshold"),
-    ("detection.tasks=[{classes: [car], nms: {kind: circle, radius: 1}}]", "tasks must hold each of"),
-    ("detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]", "detection.center.tasks.0.classes.1"),
-    ("detection.tasks=[{classes: [car], nms: {kind: rotated, iou: 0.2, scale: [1, 2]}}]", "2 factors for 1 classes"),
-    ("detection.max_detections=501", "max_detections"),
-    ("segmentation.grid={extent: 54.0, cell: 0.9}", "segmentation: Value error, grid: map masks are drawn on"),
-    ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.resnet.stage_channels"),
-    ("bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1], channels: 8}", "stage_blocks differ in length"),
-    ("bev.stage_layers=[1]", "bev"), ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"), ("training=3", "training"),
-])
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("lidar.sweeps=0", "lidar.sweeps"),
+        ("lidar.sweeps=11", "lidar.sweeps"),
+        ("lidar.sweeps=many", "lidar.sweeps"),
+        ("lidar.encoder.kind=sonar", "lidar.encoder"),
+        ("lidar=null", "lidar and camera are both null"),
+        ("fusion={kind: concat, channels: 8}", "fusion belongs to models with"),
+        ("bev.kind=best", "bev"),
+        ("name=Has Spaces", "name"),
+        ("grid.cell=-0.6", "grid.cell"),
+        ("grid.cell=0.7", "grid"),
+        ("training.epochs=2.5", "training.epochs"),
+        ("training.learning_rate=0", "training.learning_rate"),
+        ("training.precision=16-true", "training.precision"),
+        ("training.augment.scale=1.0", "training.augment.scale"),
+        ("detection.score_threshold=1.0", "detection.center.score_threshold"),
+        ("detection.tasks=[{classes: [car], nms: {kind: circle, radius: 1}}]", "tasks must hold each of"),
+        (
+            "detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]",
+            "detection.center.tasks.0.classes.1",
+        ),
+        (
+            "detection.tasks=[{classes: [car], nms: {kind: rotated, iou: 0.2, scale: [1, 2]}}]",
+            "2 factors for 1 classes",
+        ),
+        ("detection.max_detections=501", "max_detections"),
+        ("segmentation.grid={extent: 54.0, cell: 0.9}", "segmentation: Value error, grid: map masks are drawn on"),
+        ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.resnet.stage_channels"),
+        ("bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1], channels: 8}", "stage_blocks differ in length"),
+        ("bev.stage_layers=[1]", "bev"),
+        ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"),
+        ("training=3", "training"),
+    ],
+)
 def test_a_bad_value_is_named_by_file_and_dotted_key(config_path, override, key):
     message = refused(config_path, override)
     assert message.startswith(f"{config_path}: ") and key in message.split(": ", 1)[1]
@@ -108,19 +128,26 @@ def test_several_mistakes_are_counted(config_path):
 
 
 def test_set_changes_one_key_and_nothing_else(config_path):
-    plain, changed = load_config(config_path), load_config(config_path, ["training.epochs=3", "grid.cell=1.8",
-                                                                         "lidar.encoder.pillar=0.9"])
+    plain, changed = (
+        load_config(config_path),
+        load_config(config_path, ["training.epochs=3", "grid.cell=1.8", "lidar.encoder.pillar=0.9"]),
+    )
     assert changed.training.epochs == 3 and changed.grid.cell == 1.8
     back = changed.model_dump() | {"grid": plain.grid.model_dump(), "lidar": plain.lidar.model_dump()}
     back["training"]["epochs"] = plain.training.epochs
     assert ModelConfig.model_validate(back) == plain
 
 
-@pytest.mark.parametrize(("override", "expected"), [
-    ("training.epochs", "key=value"),
-    ("nothing.epochs=1", "nothing.epochs"), ("name.deep=1", "name.deep"),
-    ("=1", "no such key"), ("training.epochs=[1", "training.epochs"),
-])
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs", "key=value"),
+        ("nothing.epochs=1", "nothing.epochs"),
+        ("name.deep=1", "name.deep"),
+        ("=1", "no such key"),
+        ("training.epochs=[1", "training.epochs"),
+    ],
+)
 def test_a_wrong_set_is_named(config_path, override, expected):
     message = refused(config_path, override)
     assert message.startswith("--set ") and expected in message
@@ -130,7 +157,6 @@ def test_a_key_that_the_file_leaves_to_its_default_may_be_set_but_not_one_that_n
     assert "schedule" not in config_path.read_text()
     assert load_config(config_path, ["training.schedule=cosine"]).training.schedule == "cosine"
     assert "training.nothing: unknown key" in refused(config_path, "training.nothing=1")
-
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"just words", b"a: [", b"\xff\xfe\x00"])
@@ -156,26 +182,35 @@ def test_a_head_of_its_own_and_none_at_all(config_path):
     assert "describe at least one" in refused(config_path, "detection=null", "segmentation=null")
 
 
-@pytest.mark.parametrize(("name", "override", "expected"), [
-    ("bevdet_small", "camera.view.depth=lidar", "needs a lidar"),
-    ("bevformer_small", "camera.past_frames=2", "without history"),
-    ("bevfusion_teacher_small", "fusion=null", "fusion belongs to models with"),
-    ("lidar_voxel_small", "lidar.encoder.voxel=0.3", "4 is possible"),
-])
+@pytest.mark.parametrize(
+    ("name", "override", "expected"),
+    [
+        ("bevdet_small", "camera.view.depth=lidar", "needs a lidar"),
+        ("bevformer_small", "camera.past_frames=2", "without history"),
+        ("bevfusion_teacher_small", "fusion=null", "fusion belongs to models with"),
+        ("lidar_voxel_small", "lidar.encoder.voxel=0.3", "4 is possible"),
+    ],
+)
 def test_parts_that_do_not_fit_together_are_named(config_path, name, override, expected):
     assert expected in refused(config_path.with_name(f"{name}.yaml"), override)
 
 
-@pytest.mark.parametrize(("before", "after", "named"), [
-    ("  batch_size: 4\n", "  batch_size: 4\n  learning_rate: 0.1\n",
-     r"line \d+: learning_rate stands here and in line \d+; keep one"),
-    ("epochs: 6 ", "epochs: 012 ", r"line \d+: `012` is another number"),
-    ("epochs: 6 ", "epochs: on ", r"line \d+: `on` is a word to some readers"),
-    ("epochs: 6 ", "epochs: 1_2 ", r"line \d+: `1_2` is another number"),
-    ("epochs: 6 ", "epochs: 1:12 ", r"line \d+: `1:12` is another number"),
-    ("epochs: 6 ", "epochs: '12' ", r"training\.epochs: .*valid integer"),
-    ("epochs: 6 ", "epochs: true ", r"training\.epochs: .*valid integer"),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        (
+            "  batch_size: 4\n",
+            "  batch_size: 4\n  learning_rate: 0.1\n",
+            r"line \d+: learning_rate stands here and in line \d+; keep one",
+        ),
+        ("epochs: 6 ", "epochs: 012 ", r"line \d+: `012` is another number"),
+        ("epochs: 6 ", "epochs: on ", r"line \d+: `on` is a word to some readers"),
+        ("epochs: 6 ", "epochs: 1_2 ", r"line \d+: `1_2` is another number"),
+        ("epochs: 6 ", "epochs: 1:12 ", r"line \d+: `1:12` is another number"),
+        ("epochs: 6 ", "epochs: '12' ", r"training\.epochs: .*valid integer"),
+        ("epochs: 6 ", "epochs: true ", r"training\.epochs: .*valid integer"),
+    ],
+)
 def test_yaml_that_two_readers_take_differently_is_refused_with_its_line(config_path, tmp_path, before, after, named):
     text, changed = config_path.read_text(), tmp_path / "changed.yaml"
     assert before in text
@@ -187,8 +222,9 @@ def test_yaml_that_two_readers_take_differently_is_refused_with_its_line(config_
 
 def test_a_file_of_another_editor_and_plain_exponents_are_read(config_path, tmp_path):
     text, changed = config_path.read_text(), tmp_path / "changed.yaml"
-    changed.write_bytes(b"\xef\xbb\xbf" + text.replace("learning_rate: 0.002", "learning_rate: 2e-3")
-                        .replace("\n", "\r\n").encode())
+    changed.write_bytes(
+        b"\xef\xbb\xbf" + text.replace("learning_rate: 0.002", "learning_rate: 2e-3").replace("\n", "\r\n").encode()
+    )
     assert load_config(changed) == load_config(config_path)
 
 

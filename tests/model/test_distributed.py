@@ -15,11 +15,14 @@ CPU = torch.device("cpu")
 
 def of_process(rank):
     error = UserError("file: gone; bring it back") if rank == 1 else None
-    return {"counts": [mean_count(torch.tensor(pair[rank])) for pair in COUNTS],
-            "mean": mean_over_processes(torch.tensor([1.0, 4.0]) * (rank + 1)),
-            "all_gather": all_gather([f"token {rank}"]), "error": broadcast_error(error, CPU),
-            "nobody": broadcast_error(None, CPU),
-            "losses": losses(rank)}
+    return {
+        "counts": [mean_count(torch.tensor(pair[rank])) for pair in COUNTS],
+        "mean": mean_over_processes(torch.tensor([1.0, 4.0]) * (rank + 1)),
+        "all_gather": all_gather([f"token {rank}"]),
+        "error": broadcast_error(error, CPU),
+        "nobody": broadcast_error(None, CPU),
+        "losses": losses(rank),
+    }
 
 
 def losses(which):
@@ -32,11 +35,16 @@ def losses(which):
     known = torch.rand(2, 5, 5, generator=generator) > 0.3
     known[1, :4] = False
     objects = torch.tensor(2 if which is None else 2 - 2 * which)
-    height = logits[:, 0, 0, :2][:objects.item() or 0]
-    total = torch.stack([
-        gaussian_focal_loss(logits, target[here]), segmentation_loss(logits, target[here], known[here]),
-        regression_loss("height", height[: 1 if objects else 0], torch.ones(1 if objects else 0, 2),
-                        mean_count(objects))])
+    height = logits[:, 0, 0, :2][: objects.item() or 0]
+    total = torch.stack(
+        [
+            gaussian_focal_loss(logits, target[here]),
+            segmentation_loss(logits, target[here], known[here]),
+            regression_loss(
+                "height", height[: 1 if objects else 0], torch.ones(1 if objects else 0, 2), mean_count(objects)
+            ),
+        ]
+    )
     total.sum().backward()
     return total.detach(), logits.grad
 

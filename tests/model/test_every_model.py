@@ -18,8 +18,15 @@ from vexkd_model.describe import as_text, describe
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 
-SMALL = ("lidar_pillar_small", "lidar_voxel_small", "bevdet_small", "bevdet4d_depth_small", "bevformer_small",
-         "bevfusion_teacher_small", "vexkd_teacher_small")
+SMALL = (
+    "lidar_pillar_small",
+    "lidar_voxel_small",
+    "bevdet_small",
+    "bevdet4d_depth_small",
+    "bevformer_small",
+    "bevfusion_teacher_small",
+    "vexkd_teacher_small",
+)
 WITH_CAMERAS = SMALL[2:]
 # Tracing sparse convolutions takes longest: VeXKD's teacher stands for the voxels and for the other teacher, too.
 EXPORTED = ("lidar_pillar_small", "bevdet_small", "bevdet4d_depth_small", "bevformer_small", "vexkd_teacher_small")

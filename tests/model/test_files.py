@@ -54,6 +54,7 @@ def test_a_folder_is_old_or_new_or_absent_wherever_its_replacement_is_killed(tmp
             if next(left, None) is None:
                 raise KeyboardInterrupt
             return function(*arguments, **options)
+
         return step
 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
@@ -69,10 +70,12 @@ def test_a_folder_is_old_or_new_or_absent_wherever_its_replacement_is_killed(tmp
 
 def test_a_lock_is_free_again_when_its_holder_was_killed_though_a_forked_process_lives_on(tmp_path):
     path = tmp_path / "new" / "lock"
-    code = (f"import os, time; from pathlib import Path; from vexkd_model.files import locked\n"
-            f"with locked(Path({str(path)!r})):\n"
-            f" child = os.fork()\n"  # as a DataLoader's worker, which may outlive its parent for seconds
-            f" child and print(child, flush=True); time.sleep(60)")
+    code = (
+        f"import os, time; from pathlib import Path; from vexkd_model.files import locked\n"
+        f"with locked(Path({str(path)!r})):\n"
+        f" child = os.fork()\n"  # as a DataLoader's worker, which may outlive its parent for seconds
+        f" child and print(child, flush=True); time.sleep(60)"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(holder.stdout.readline())
     with pytest.raises(UserError, match=r"^somebody is here$"), locked(path, "somebody is here"):
@@ -87,6 +90,8 @@ def test_a_lock_is_free_again_when_its_holder_was_killed_though_a_forked_process
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file: cannot be locked \(File exists\); give another folder"), \
-            locked(tmp_path / "file" / "lock"):
+    with (
+        pytest.raises(UserError, match=r"file: cannot be locked \(File exists\); give another folder"),
+        locked(tmp_path / "file" / "lock"),
+    ):
         pass

@@ -47,18 +47,31 @@ def test_weights_are_read_beside_histories_numbers_and_arguments(elsewhere, tmp_
     history, settings, grown = elsewhere.HistoryBuffer(), elsewhere.ConfigDict(rate=0.1), defaultdict(list)
     history.log, history.last = np.arange(3.0), np.float64(2)
     grown["loss"].append(1.0)
-    meta = {"history": history, "settings": settings, "names": elsewhere.Names(["car"]), "grown": grown,
-            "arguments": argparse.Namespace(out=Path("out"), rate=np.float32(1)), "version": "1.0"}
+    meta = {
+        "history": history,
+        "settings": settings,
+        "names": elsewhere.Names(["car"]),
+        "grown": grown,
+        "arguments": argparse.Namespace(out=Path("out"), rate=np.float32(1)),
+        "version": "1.0",
+    }
     weights = OrderedDict(weight=torch.arange(3.0))
-    torch.save({"meta": meta, "state_dict": weights, "later": Runs(run, "unpickled")}, tmp_path / "c.pth",
-               _use_new_zipfile_serialization=as_zip)
+    torch.save(
+        {"meta": meta, "state_dict": weights, "later": Runs(run, "unpickled")},
+        tmp_path / "c.pth",
+        _use_new_zipfile_serialization=as_zip,
+    )
     for name in [name for name in sys.modules if name.startswith("some_engine")]:
         del sys.modules[name]
     content = read_checkpoint_data(tmp_path / "c.pth")
     assert torch.equal(content["state_dict"]["weight"], torch.arange(3.0))
     meta = content["meta"]
     assert (meta["version"], meta["settings"], meta["names"], meta["grown"]) == (
-        "1.0", {"rate": 0.1}, ["car"], {"loss": [1.0]})
+        "1.0",
+        {"rate": 0.1},
+        ["car"],
+        {"loss": [1.0]},
+    )
     assert vars(meta["history"]) == {} and RAN == [] and "some_engine" not in sys.modules
 
 

@@ -80,5 +80,11 @@ def test_names_of_weights_are_those_of_packages_that_exist():
     assert list(BasicBlock(2, 2).state_dict()) == block
     assert list(BasicBlock(2, 4, stride=2).state_dict()) == [*block, "shortcut.weight", "shortcut.bias"]
     assert list(feed_forward_layers(2, 4, 0.0).state_dict()) == ["0.weight", "0.bias", "3.weight", "3.bias"]
-    assert list(FeedForward(2, 4, 0.0).state_dict()) == ["layers.0.weight", "layers.0.bias", "layers.3.weight",
-                                                         "layers.3.bias", "norm.weight", "norm.bias"]
+    assert list(FeedForward(2, 4, 0.0).state_dict()) == [
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.3.weight",
+        "layers.3.bias",
+        "norm.weight",
+        "norm.bias",
+    ]

@@ -9,8 +9,18 @@ for module in pkgutil.walk_packages(vexkd_model.__path__, "vexkd_model."):
     importlib.import_module(module.name)
 print("\\n".join(sys.modules))
 """
-ROS = {"rclpy", "rpyutils", "ament_index_python", "rosidl_parser", "rosbags", "cv_bridge", "tf2_py", "launch",
-       "builtin_interfaces", "vexkd_ros"}
+ROS = {
+    "rclpy",
+    "rpyutils",
+    "ament_index_python",
+    "rosidl_parser",
+    "rosbags",
+    "cv_bridge",
+    "tf2_py",
+    "launch",
+    "builtin_interfaces",
+    "vexkd_ros",
+}
 
 
 def test_no_module_of_vexkd_model_imports_ros():

@@ -54,9 +54,11 @@ def alive(process):
 
 def test_workers_end_with_a_killed_parent(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import os, time\nfrom vexkd_model.parallel import in_parallel\n\n"
-                      "def job(i):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n\n"
-                      "if __name__ == '__main__':\n    list(in_parallel(job, range(2), 2))\n")
+    script.write_text(
+        "import os, time\nfrom vexkd_model.parallel import in_parallel\n\n"
+        "def job(i):\n    os.write(1, b'%d\\n' % os.getpid())\n    time.sleep(60)\n\n"
+        "if __name__ == '__main__':\n    list(in_parallel(job, range(2), 2))\n"
+    )
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     workers = {int(parent.stdout.readline()) for _ in range(2)}
     parent.send_signal(signal.SIGKILL)

@@ -36,8 +36,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          env={"PATH": os.environ["PATH"], "OPENBLAS_NUM_THREADS": "2", **environment})
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "OPENBLAS_NUM_THREADS": "2", **environment},
+    )
 
 
 @pytest.mark.parametrize(("given", "cached"), [({}, "32"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}, "8")])
@@ -54,7 +59,8 @@ def test_a_worker_forked_from_a_process_with_threads_does_not_wait_for_them():
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
 def test_freed_memory_is_used_again_without_asking_the_kernel_for_pages() -> None:
-    told = python("""
+    told = python(
+        """
 import json, resource
 from vexkd_model.process import keep_freed_memory
 
@@ -68,7 +74,9 @@ before = faults()
 keep_freed_memory()
 faults()
 print(json.dumps([before, faults()]))
-""", PYTHONPATH=os.pathsep.join(sys.path))
+""",
+        PYTHONPATH=os.pathsep.join(sys.path),
+    )
     assert told.returncode == 0, told.stderr
     before, after = json.loads(told.stdout)
     assert before > 10_000 and after < 100

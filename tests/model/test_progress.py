@@ -13,4 +13,6 @@ def test_long_work_reports_on_its_way(capsys, monkeypatch):
     monkeypatch.setattr("vexkd_model.progress.LINE_INTERVAL_S", 0.0)
     assert list(progress(iter([1, 2]), "read", total=2)) == [1, 2]
     assert [line.partition(",")[0] for line in capsys.readouterr().err.splitlines()][:2] == [
-        "read: 1/2 it", "read: 2/2 it"]
+        "read: 1/2 it",
+        "read: 2/2 it",
+    ]

@@ -27,8 +27,14 @@ def test_a_range_that_does_not_divide_into_cells_is_refused(cell):
 
 def test_a_prediction_above_a_threshold_keeps_its_boxes_and_scores_together():
     boxes = Boxes(np.arange(27, dtype=np.float32).reshape(3, 9), np.array([4, 5, 6]))
-    prediction = Prediction(boxes, np.array([0.9, 0.5, 0.1], np.float32), np.zeros((6, 1, 1), np.float32),
-                            BevGrid(-1, 1, -1, 1, 2), 7, "sample")
+    prediction = Prediction(
+        boxes,
+        np.array([0.9, 0.5, 0.1], np.float32),
+        np.zeros((6, 1, 1), np.float32),
+        BevGrid(-1, 1, -1, 1, 2),
+        7,
+        "sample",
+    )
     above = prediction.scoring(0.5)
     assert above.scores.tolist() == pytest.approx([0.9, 0.5]) and above.boxes.labels.tolist() == [4, 5]
     np.testing.assert_array_equal(above.boxes.values, boxes.values[:2])

@@ -14,14 +14,18 @@ def test_a_domain_where_somebody_listens_is_not_taken(monkeypatch: pytest.Monkey
         assert dds.free_domain() == 94
 
 
-@pytest.mark.parametrize(("distro", "more"), [
-    (None, {"FASTDDS_DEFAULT_PROFILES_FILE"}),
-    ("kilted", {"FASTDDS_DEFAULT_PROFILES_FILE"}),
-    ("jazzy", {"FASTRTPS_DEFAULT_PROFILES_FILE"}),
-    ("humble", {"FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_LOCALHOST_ONLY"}),
-])
+@pytest.mark.parametrize(
+    ("distro", "more"),
+    [
+        (None, {"FASTDDS_DEFAULT_PROFILES_FILE"}),
+        ("kilted", {"FASTDDS_DEFAULT_PROFILES_FILE"}),
+        ("jazzy", {"FASTRTPS_DEFAULT_PROFILES_FILE"}),
+        ("humble", {"FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_LOCALHOST_ONLY"}),
+    ],
+)
 def test_each_distribution_is_kept_on_this_machine_in_the_words_that_it_knows(
-        distro: str | None, more: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    distro: str | None, more: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ROS_DISTRO", raising=False)
     if distro:
         monkeypatch.setenv("ROS_DISTRO", distro)

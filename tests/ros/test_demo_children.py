@@ -32,8 +32,10 @@ def written_pid(path: Path) -> int:
 
 def sleeper(path: Path, stubborn: bool = False) -> list[str]:
     ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN); " if stubborn else ""
-    return python(f"import os, signal, time; {ignore}print(os.getpid(), file=open({str(path)!r}, 'w'), flush=True); "
-                  "time.sleep(100)")
+    return python(
+        f"import os, signal, time; {ignore}print(os.getpid(), file=open({str(path)!r}, 'w'), flush=True); "
+        "time.sleep(100)"
+    )
 
 
 def test_a_child_that_fails_is_reported_with_the_last_line_of_its_log(tmp_path: Path) -> None:
@@ -60,10 +62,13 @@ def test_the_end_that_was_waited_for_is_no_failure(tmp_path: Path) -> None:
 
 
 def test_a_child_that_takes_too_long_is_a_failure_that_shows_what_the_others_say(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"player: not done after 1 s; node: still loading"), \
-            Children(os.environ) as children:
-        children.start("node", python("import time; print('still loading', flush=True); time.sleep(100)"),
-                       tmp_path / "log")
+    with (
+        pytest.raises(UserError, match=r"player: not done after 1 s; node: still loading"),
+        Children(os.environ) as children,
+    ):
+        children.start(
+            "node", python("import time; print('still loading', flush=True); time.sleep(100)"), tmp_path / "log"
+        )
         children.start("player", sleeper(tmp_path / "pid"))
         children.watch(1, until_end_of="player")
 

@@ -17,8 +17,17 @@ from vexkd_model.deploy.package import save_package
 from vexkd_model.model import build_model
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = {"student_node", "comparison_node", "nuscenes_to_bag", "bag_player", "bag_recorder", "bag_evaluator",
-            "bag_view", "doctor", "vexkd"}
+PROGRAMS = {
+    "student_node",
+    "comparison_node",
+    "nuscenes_to_bag",
+    "bag_player",
+    "bag_recorder",
+    "bag_evaluator",
+    "bag_view",
+    "doctor",
+    "vexkd",
+}
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +36,13 @@ pytestmark = pytest.mark.slow
 def workspace(tmp_path_factory: pytest.TempPathFactory, colcon: list[str]) -> Path:
     """A colcon workspace's folder, outside the repository, with the repository built in it."""
     folder = tmp_path_factory.mktemp("workspace")
-    build = subprocess.run([*colcon, "build", "--base-paths", ROOT], cwd=folder, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    build = subprocess.run(
+        [*colcon, "build", "--base-paths", ROOT],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert build.returncode == 0, build.stdout
     return folder
 
@@ -61,8 +75,9 @@ def wait_for_diagnostics(status_name: str, process: subprocess.Popen, seconds: f
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
     names: list[str] = []
-    node.create_subscription(DiagnosticArray, "/diagnostics",
-                             lambda message: names.extend(status.name for status in message.status), 10)
+    node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda message: names.extend(status.name for status in message.status), 10
+    )
     deadline = time.monotonic() + seconds
     try:
         while not any(status_name in name for name in names):
@@ -81,25 +96,43 @@ def test_colcon_installs_every_program_where_ros2_run_looks(prefix):
 
 
 def test_colcon_installs_every_program_by_links_too(tmp_path, colcon):
-    build = subprocess.run([*colcon, "build", "--symlink-install", "--base-paths", ROOT], cwd=tmp_path, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    build = subprocess.run(
+        [*colcon, "build", "--symlink-install", "--base-paths", ROOT],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert build.returncode == 0, build.stdout
     assert {path.name for path in (tmp_path / "install/vexkd_ros/lib/vexkd_ros").iterdir()} == PROGRAMS
 
 
 def test_colcon_installs_launch_files_configuration_and_models_to_share(prefix):
     share = Path(get_package_share_directory("vexkd_ros"))
-    in_repository = {path.relative_to(ROOT) for folder in ("launch", "config", "models")
-                     for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    in_repository = {
+        path.relative_to(ROOT)
+        for folder in ("launch", "config", "models")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     assert Path("config/model/lidar_pillar_small.yaml") in in_repository
     assert [path for path in in_repository if not (share / path).is_file()] == []
     assert (share / "package.xml").is_file()
 
 
 def test_the_installed_modules_are_found_before_the_repository(workspace):
-    where = subprocess.run(in_workspace(workspace, sys.executable, "-c", "import vexkd_ros, vexkd_model;"
-                                        "print(vexkd_ros.__file__); print(vexkd_model.__file__)"),
-                           cwd=workspace, check=True, capture_output=True, text=True).stdout
+    where = subprocess.run(
+        in_workspace(
+            workspace,
+            sys.executable,
+            "-c",
+            "import vexkd_ros, vexkd_model;print(vexkd_ros.__file__); print(vexkd_model.__file__)",
+        ),
+        cwd=workspace,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     assert len(where.split()) == 2
     assert all(line.startswith(str(workspace / "install/vexkd_ros")) for line in where.splitlines())
 
@@ -109,8 +142,12 @@ def test_the_page_of_bag_view_is_installed_with_its_module(prefix):
 
 
 def test_the_installed_node_becomes_active_and_ends_well_on_ctrl_c(workspace, prefix, untrained_package):
-    node = subprocess.Popen(in_workspace(workspace, prefix / "lib/vexkd_ros/student_node", "--ros-args",
-                                         "-p", f"model:={untrained_package}"), cwd=workspace)
+    node = subprocess.Popen(
+        in_workspace(
+            workspace, prefix / "lib/vexkd_ros/student_node", "--ros-args", "-p", f"model:={untrained_package}"
+        ),
+        cwd=workspace,
+    )
     try:
         wait_for_diagnostics("student_node", node, 60.0)
         node.send_signal(signal.SIGINT)

@@ -43,29 +43,50 @@ def header(frame: str) -> Header:
 
 def _cloud() -> PointCloud2:
     points = np.random.default_rng(0).uniform(-30, 30, (40, 4)).astype(np.float32)
-    fields = [PointField(name=name, offset=4 * i, datatype=7, count=1)
-              for i, name in enumerate(("x", "y", "z", "intensity"))]
-    return PointCloud2(header=header("lidar"), height=2, width=20, fields=fields, point_step=16, row_step=320,
-                       data=array("B", points.tobytes()), is_dense=True)
+    fields = [
+        PointField(name=name, offset=4 * i, datatype=7, count=1) for i, name in enumerate(("x", "y", "z", "intensity"))
+    ]
+    return PointCloud2(
+        header=header("lidar"),
+        height=2,
+        width=20,
+        fields=fields,
+        point_step=16,
+        row_step=320,
+        data=array("B", points.tobytes()),
+        is_dense=True,
+    )
 
 
 def _image(encoding: str, channels: float, size: tuple[int, int] = (16, 12)) -> Image:
     width, height = size
     data = np.random.default_rng(1).integers(0, 256, int(width * height * channels), np.uint8)
-    return Image(header=header("front"), height=height, width=width, encoding=encoding,
-                 step=int(width * (channels if channels >= 1 and encoding != "nv12" else 1)),
-                 data=array("B", data.tobytes()))
+    return Image(
+        header=header("front"),
+        height=height,
+        width=width,
+        encoding=encoding,
+        step=int(width * (channels if channels >= 1 and encoding != "nv12" else 1)),
+        data=array("B", data.tobytes()),
+    )
 
 
 def _compressed(suffix: str, form: str, channels: int = 3) -> CompressedImage:
     pixels = np.random.default_rng(2).integers(0, 256, (12, 16, channels), np.uint8)
-    return CompressedImage(header=header("front"), format=form,
-                           data=array("B", cv2.imencode(suffix, pixels)[1].tobytes()))
+    return CompressedImage(
+        header=header("front"), format=form, data=array("B", cv2.imencode(suffix, pixels)[1].tobytes())
+    )
 
 
 def _info() -> CameraInfo:
-    return CameraInfo(header=header("front"), width=16, height=12, distortion_model="plumb_bob",
-                      d=[-0.3, 0.1, 0.0, 0.0, 0.0], k=[10.0, 0, 8, 0, 10, 6, 0, 0, 1])
+    return CameraInfo(
+        header=header("front"),
+        width=16,
+        height=12,
+        distortion_model="plumb_bob",
+        d=[-0.3, 0.1, 0.0, 0.0, 0.0],
+        k=[10.0, 0, 8, 0, 10, 6, 0, 0, 1],
+    )
 
 
 def _transforms() -> TFMessage:
@@ -187,8 +208,9 @@ class Vehicle:
     def _on_detections(self, add: Callable[[int, Any], list], message: Detection3DArray) -> None:
         for truth_message, found_message in add(stamp_ns(message.header.stamp), message):
             (truth, _), (found, scores) = self._near(truth_message), self._near(found_message)
-            markers = comparison_markers(found, scores, truth, match_by_centre(found, scores, truth, 2.0),
-                                         found_message.header)
+            markers = comparison_markers(
+                found, scores, truth, match_by_centre(found, scores, truth, 2.0), found_message.header
+            )
             serialize_message(markers)
 
     @staticmethod
@@ -222,5 +244,11 @@ KINDS = ("byte", "number", "number", "number", "cut", "remove", "repeat")
 
 def random_edits(rng: np.random.Generator) -> list[tuple[str, int, int]]:
     """Draw one to six edits, most of them where a message describes itself."""
-    return [(KINDS[rng.integers(len(KINDS))], int(rng.integers(HEAD if rng.random() < 0.7 else 10**6)),
-             int(rng.integers(2**31))) for _ in range(rng.integers(1, 7))]
+    return [
+        (
+            KINDS[rng.integers(len(KINDS))],
+            int(rng.integers(HEAD if rng.random() < 0.7 else 10**6)),
+            int(rng.integers(2**31)),
+        )
+        for _ in range(rng.integers(1, 7))
+    ]

@@ -11,13 +11,29 @@ def map_expansion(polygons: dict, holes: dict, lines: dict) -> dict:
 
     def add_nodes(coordinates: list[tuple[float, float]]) -> list[str]:
         tokens = [f"node{len(nodes) + i}" for i in range(len(coordinates))]
-        nodes.extend({"token": token, "x": float(x), "y": float(y)}
-                     for token, (x, y) in zip(tokens, to_global(np.array(coordinates)), strict=True))
+        nodes.extend(
+            {"token": token, "x": float(x), "y": float(y)}
+            for token, (x, y) in zip(tokens, to_global(np.array(coordinates)), strict=True)
+        )
         return tokens
 
-    layers: dict[str, list] = {name: [] for name in (
-        "drivable_area", "road_segment", "road_block", "lane", "ped_crossing", "walkway", "stop_line", "carpark_area",
-        "road_divider", "lane_divider", "traffic_light", "lane_connector")}
+    layers: dict[str, list] = {
+        name: []
+        for name in (
+            "drivable_area",
+            "road_segment",
+            "road_block",
+            "lane",
+            "ped_crossing",
+            "walkway",
+            "stop_line",
+            "carpark_area",
+            "road_divider",
+            "lane_divider",
+            "traffic_light",
+            "lane_connector",
+        )
+    }
     for layer, shapes in polygons.items():
         for i, shape in enumerate(shapes):
             token = f"{layer}{i}"
@@ -31,5 +47,13 @@ def map_expansion(polygons: dict, holes: dict, lines: dict) -> dict:
             token = f"{layer}{i}"
             line_rows.append({"token": token, "node_tokens": add_nodes(shape)})
             layers[layer].append({"token": token, "line_token": token})
-    return {"version": "1.3", "canvas_edge": [1585.6, 2025.0], "polygon": polygon_rows, "line": line_rows,
-            "node": nodes, **layers, "arcline_path_3": {}, "connectivity": {}}
+    return {
+        "version": "1.3",
+        "canvas_edge": [1585.6, 2025.0],
+        "polygon": polygon_rows,
+        "line": line_rows,
+        "node": nodes,
+        **layers,
+        "arcline_path_3": {},
+        "connectivity": {},
+    }

@@ -7,15 +7,38 @@ from support.tiny_nuscenes import write_tiny_nuscenes
 
 VERSION, TOWN = "train_data", "Palo Alto"
 SCENES = {"host-a101-lidar0-1241893239199111666": 2, "host-a004-lidar0-1232815254300468606": 1}
-CAMERAS = {"CAM_FRONT_LEFT": "CAMERA_1", "CAM_FRONT": "CAMERA_2", "CAM_FRONT_RIGHT": "CAMERA_3",
-           "CAM_BACK_LEFT": "CAMERA_4", "CAM_BACK": "CAMERA_5", "CAM_BACK_RIGHT": "CAMERA_6"}
-CATEGORIES = {"vehicle.car": "car", "vehicle.truck": "truck", "vehicle.bus.rigid": "bus", "animal": "animal",
-              "movable_object.barrier": "other_object", "vehicle.motorcycle": "motorcycle",
-              "vehicle.bicycle": "bicycle", "human.pedestrian.adult": "pedestrian",
-              "movable_object.trafficcone": "cone"}
-NAMES = {"sensors": {own: name for name, own in CAMERAS.items()},
-         "categories": {"car": "car", "truck": "truck", "bus": "bus", "motorcycle": "motorcycle", "bicycle": "bicycle",
-                        "pedestrian": "pedestrian", "cone": "traffic_cone", "other_object": "barrier"}}
+CAMERAS = {
+    "CAM_FRONT_LEFT": "CAMERA_1",
+    "CAM_FRONT": "CAMERA_2",
+    "CAM_FRONT_RIGHT": "CAMERA_3",
+    "CAM_BACK_LEFT": "CAMERA_4",
+    "CAM_BACK": "CAMERA_5",
+    "CAM_BACK_RIGHT": "CAMERA_6",
+}
+CATEGORIES = {
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.bus.rigid": "bus",
+    "animal": "animal",
+    "movable_object.barrier": "other_object",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "human.pedestrian.adult": "pedestrian",
+    "movable_object.trafficcone": "cone",
+}
+NAMES = {
+    "sensors": {own: name for name, own in CAMERAS.items()},
+    "categories": {
+        "car": "car",
+        "truck": "truck",
+        "bus": "bus",
+        "motorcycle": "motorcycle",
+        "bicycle": "bicycle",
+        "pedestrian": "pedestrian",
+        "cone": "traffic_cone",
+        "other_object": "barrier",
+    },
+}
 
 
 def write_other_dataset(root: Path, **files: object) -> Path:
@@ -29,8 +52,11 @@ def write_other_dataset(root: Path, **files: object) -> Path:
     change_rows(root, "sensor", lambda row: row.update(channel=CAMERAS.get(row["channel"], row["channel"])))
     change_rows(root, "category", lambda row: row.update(name=CATEGORIES[row["name"]]))
     change_rows(root, "attribute", lambda row: row.update(name=f"object_action_{row['name'].split('.')[1]}"))
-    change_rows(root, "sample_annotation", lambda row: row.update(
-        num_lidar_pts=-1, num_radar_pts=0, attribute_tokens=row["attribute_tokens"] * 2))
+    change_rows(
+        root,
+        "sample_annotation",
+        lambda row: row.update(num_lidar_pts=-1, num_radar_pts=0, attribute_tokens=row["attribute_tokens"] * 2),
+    )
     change_rows(root, "log", lambda row: row.update(location=TOWN))
     change_rows(root, "scene", lambda row: row.pop("nbr_samples"))
     for table in ("sample", "sample_data", "ego_pose"):

@@ -8,9 +8,12 @@ from vexkd_model.data.batch import CameraBatch
 
 # Cameras: place in base_link [m], direction of view [rad], delay behind the keyframe's LiDAR stamp [s].
 CAMERAS = {
-    "CAM_FRONT": ((1.7, 0.0, 1.5), 0.0, -0.035), "CAM_FRONT_RIGHT": ((1.5, -0.5, 1.5), -0.96, -0.028),
-    "CAM_BACK_RIGHT": ((1.0, -0.5, 1.6), -1.92, -0.02), "CAM_BACK": ((0.0, 0.0, 1.6), np.pi, -0.01),
-    "CAM_BACK_LEFT": ((1.0, 0.5, 1.6), 1.92, 0.0), "CAM_FRONT_LEFT": ((1.5, 0.5, 1.5), 0.96, -0.043),
+    "CAM_FRONT": ((1.7, 0.0, 1.5), 0.0, -0.035),
+    "CAM_FRONT_RIGHT": ((1.5, -0.5, 1.5), -0.96, -0.028),
+    "CAM_BACK_RIGHT": ((1.0, -0.5, 1.6), -1.92, -0.02),
+    "CAM_BACK": ((0.0, 0.0, 1.6), np.pi, -0.01),
+    "CAM_BACK_LEFT": ((1.0, 0.5, 1.6), 1.92, 0.0),
+    "CAM_FRONT_LEFT": ((1.5, 0.5, 1.5), 0.96, -0.043),
 }
 IMAGE_SIZE, FOCAL = (320, 180), 250.0  # width and height [px]
 LIDAR_XYZ, LIDAR_YAW = np.array([0.9, 0.1, 1.8]), -np.pi / 2
@@ -33,8 +36,9 @@ def turned(yaw: float) -> np.ndarray:
     return matrix
 
 
-def mounting(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0,
-             at: tuple[float, float, float] = (0.0, 0.0, 1.5)) -> np.ndarray:
+def mounting(
+    yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0, at: tuple[float, float, float] = (0.0, 0.0, 1.5)
+) -> np.ndarray:
     """base_from_camera (4, 4) of a camera that looks along its yaw."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("ZYX", [yaw, pitch, roll]).as_matrix() @ BASE_FROM_OPTICAL
@@ -53,9 +57,14 @@ SMALL_SIZE = (32, 16)  # width, height [px]
 SMALL_LENS = lens(20.0, *SMALL_SIZE)
 
 
-def camera_batch(bases: np.ndarray, lenses: np.ndarray = SMALL_LENS, size: tuple[int, int] = SMALL_SIZE,
-                 present: list | np.ndarray | None = None,
-                 image_from_stored: np.ndarray | None = None, dtype: torch.dtype = torch.float32) -> CameraBatch:
+def camera_batch(
+    bases: np.ndarray,
+    lenses: np.ndarray = SMALL_LENS,
+    size: tuple[int, int] = SMALL_SIZE,
+    present: list | np.ndarray | None = None,
+    image_from_stored: np.ndarray | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> CameraBatch:
     """Return black images of a batch of frames.
 
     bases: base_from_camera (B, N, 4, 4). lenses: image_from_camera (B, N, 3, 3), or one for all. size: width, height.
@@ -67,4 +76,6 @@ def camera_batch(bases: np.ndarray, lenses: np.ndarray = SMALL_LENS, size: tuple
         images=torch.zeros(*shape, 3, size[1], size[0], dtype=torch.uint8),
         present=torch.ones(shape, dtype=torch.bool) if present is None else torch.tensor(present),
         image_from_camera=torch.tensor(np.array(lenses), dtype=dtype).expand(*shape, 3, 3),
-        image_from_stored=torch.tensor(stored, dtype=dtype).expand(*shape, 3, 3), base_from_camera=bases)
+        image_from_stored=torch.tensor(stored, dtype=dtype).expand(*shape, 3, 3),
+        base_from_camera=bases,
+    )

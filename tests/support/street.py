@@ -36,8 +36,13 @@ class Thing:
 
     def centre(self, seconds: float) -> np.ndarray:
         """(3,) on the street [m]."""
-        return np.array([self.x + np.cos(self.yaw) * self.speed * seconds,
-                         self.y + np.sin(self.yaw) * self.speed * seconds, self.size[2] / 2])
+        return np.array(
+            [
+                self.x + np.cos(self.yaw) * self.speed * seconds,
+                self.y + np.sin(self.yaw) * self.speed * seconds,
+                self.size[2] / 2,
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,10 @@ def to_global(street: np.ndarray) -> np.ndarray:
 def ego_pose(seconds: float, drive: Drive = STRAIGHT) -> dict[str, list[float]]:
     """Translation and rotation of base_link in global coordinates, as the table ego_pose holds them."""
     street_from_base = drive.street_from_base(seconds)
-    return {"translation": to_global(street_from_base[:3, 3]).tolist(),
-            "rotation": quaternion(rotation(HEADING) @ street_from_base[:3, :3])}
+    return {
+        "translation": to_global(street_from_base[:3, 3]).tolist(),
+        "rotation": quaternion(rotation(HEADING) @ street_from_base[:3, :3]),
+    }
 
 
 def boxes_in_base(keyframe: int) -> list[tuple[Thing, list[float]]]:
@@ -119,8 +126,20 @@ def boxes_in_base(keyframe: int) -> list[tuple[Thing, list[float]]]:
         if thing.keyframes and keyframe not in thing.keyframes:
             continue
         x, y, z = thing.centre(seconds)
-        found.append((thing, [x - EGO_SPEED * seconds, y, z, *thing.size, thing.yaw,
-                              thing.speed * np.cos(thing.yaw), thing.speed * np.sin(thing.yaw)]))
+        found.append(
+            (
+                thing,
+                [
+                    x - EGO_SPEED * seconds,
+                    y,
+                    z,
+                    *thing.size,
+                    thing.yaw,
+                    thing.speed * np.cos(thing.yaw),
+                    thing.speed * np.sin(thing.yaw),
+                ],
+            )
+        )
     return found
 
 
@@ -163,5 +182,5 @@ def picture(camera: str, keyframe: int) -> np.ndarray:
     for u, v in centres[depths > 1]:
         column, row = int(np.floor(u)), int(np.floor(v))
         half = SQUARE // 2
-        image[max(row - half, 0):max(row + half + 1, 0), max(column - half, 0):max(column + half + 1, 0)] = 255
+        image[max(row - half, 0) : max(row + half + 1, 0), max(column - half, 0) : max(column + half + 1, 0)] = 255
     return image

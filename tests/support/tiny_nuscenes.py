@@ -56,9 +56,15 @@ class Scene:
         return self.start_us + round(seconds * 1e6)
 
 
-def write_tiny_nuscenes(root: Path, scenes: dict[str, int] = SCENES, with_map: bool = True,
-                        version: str = "v1.0-mini", cameras: tuple[str, ...] = tuple(CAMERAS),
-                        things: tuple[Thing, ...] = THINGS, drive: Drive = STRAIGHT) -> Path:
+def write_tiny_nuscenes(
+    root: Path,
+    scenes: dict[str, int] = SCENES,
+    with_map: bool = True,
+    version: str = "v1.0-mini",
+    cameras: tuple[str, ...] = tuple(CAMERAS),
+    things: tuple[Thing, ...] = THINGS,
+    drive: Drive = STRAIGHT,
+) -> Path:
     """Write the dataset and return `root`; v1.0-test comes without annotations, as the official one does.
 
     On a drive that is not straight, images are grey alone.
@@ -87,13 +93,23 @@ def _common_tables(cameras: tuple[str, ...], things: tuple[Thing, ...]) -> dict[
         "category": [{"token": name, "name": name, "description": ""} for name in sorted(categories)],
         "attribute": [{"token": name, "name": name, "description": ""} for name in sorted(attributes - {""})],
         "visibility": [{"token": "4", "level": "v80-100", "description": ""}],
-        "sensor": [{"token": "lidar", "channel": "LIDAR_TOP", "modality": "lidar"},
-                   *({"token": name, "channel": name, "modality": "camera"} for name in cameras)],
-        "calibrated_sensor": [{"token": "lidar", "sensor_token": "lidar", "translation": LIDAR_XYZ.tolist(),
-                               "rotation": quaternion(rotation(LIDAR_YAW)), "camera_intrinsic": []},
-                              *(_camera_calibration(name) for name in cameras)],
-        "log": [{"token": "log", "logfile": "tiny", "vehicle": "v", "date_captured": "2017-07-14",
-                 "location": LOCATION}],
+        "sensor": [
+            {"token": "lidar", "channel": "LIDAR_TOP", "modality": "lidar"},
+            *({"token": name, "channel": name, "modality": "camera"} for name in cameras),
+        ],
+        "calibrated_sensor": [
+            {
+                "token": "lidar",
+                "sensor_token": "lidar",
+                "translation": LIDAR_XYZ.tolist(),
+                "rotation": quaternion(rotation(LIDAR_YAW)),
+                "camera_intrinsic": [],
+            },
+            *(_camera_calibration(name) for name in cameras),
+        ],
+        "log": [
+            {"token": "log", "logfile": "tiny", "vehicle": "v", "date_captured": "2017-07-14", "location": LOCATION}
+        ],
         "map": [{"token": "map", "category": "semantic_prior", "filename": "maps/mask.png", "log_tokens": ["log"]}],
         **{name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "instance", "sample_annotation")},
     }
@@ -101,17 +117,38 @@ def _common_tables(cameras: tuple[str, ...], things: tuple[Thing, ...]) -> dict[
 
 def _camera_calibration(name: str) -> dict:
     place, yaw, _ = CAMERAS[name]
-    return {"token": name, "sensor_token": name, "translation": list(place),
-            "rotation": quaternion(mounting(yaw)[:3, :3]), "camera_intrinsic": lens(FOCAL, *IMAGE_SIZE).tolist()}
+    return {
+        "token": name,
+        "sensor_token": name,
+        "translation": list(place),
+        "rotation": quaternion(mounting(yaw)[:3, :3]),
+        "camera_intrinsic": lens(FOCAL, *IMAGE_SIZE).tolist(),
+    }
 
 
 def _write_scene(root: Path, tables: dict[str, list[dict]], scene: Scene) -> None:
     samples = scene.samples
-    tables["scene"].append({"token": scene.name, "log_token": "log", "nbr_samples": len(samples), "name": scene.name,
-                            "first_sample_token": samples[0], "last_sample_token": samples[-1], "description": ""})
+    tables["scene"].append(
+        {
+            "token": scene.name,
+            "log_token": "log",
+            "nbr_samples": len(samples),
+            "name": scene.name,
+            "first_sample_token": samples[0],
+            "last_sample_token": samples[-1],
+            "description": "",
+        }
+    )
     for k, (token, before, after) in enumerate(zip(samples, ["", *samples], [*samples[1:], ""], strict=False)):
-        tables["sample"].append({"token": token, "timestamp": scene.stamp_us(k * scene.drive.keyframe_s),
-                                 "scene_token": scene.name, "prev": before, "next": after})
+        tables["sample"].append(
+            {
+                "token": token,
+                "timestamp": scene.stamp_us(k * scene.drive.keyframe_s),
+                "scene_token": scene.name,
+                "prev": before,
+                "next": after,
+            }
+        )
     _write_sweeps(root, tables, scene)
     for camera in scene.cameras:
         _write_images(root, tables, scene, camera)
@@ -133,10 +170,22 @@ def _write_sweeps(root: Path, tables: dict[str, list[dict]], scene: Scene) -> No
             tables["ego_pose"].append({"token": token, "timestamp": stamp, **ego_pose(seconds, scene.drive)})
             if before:
                 tables["sample_data"][-1]["next"] = token
-            tables["sample_data"].append({
-                "token": token, "sample_token": sample, "ego_pose_token": token, "calibrated_sensor_token": "lidar",
-                "timestamp": stamp, "fileformat": "pcd", "is_key_frame": age == 0, "height": 0, "width": 0,
-                "filename": str(path), "prev": before, "next": ""})
+            tables["sample_data"].append(
+                {
+                    "token": token,
+                    "sample_token": sample,
+                    "ego_pose_token": token,
+                    "calibrated_sensor_token": "lidar",
+                    "timestamp": stamp,
+                    "fileformat": "pcd",
+                    "is_key_frame": age == 0,
+                    "height": 0,
+                    "width": 0,
+                    "filename": str(path),
+                    "prev": before,
+                    "next": "",
+                }
+            )
             before = token
 
 
@@ -150,10 +199,22 @@ def _write_images(root: Path, tables: dict[str, list[dict]], scene: Scene, camer
         seconds = k * scene.drive.keyframe_s + CAMERAS[camera][2]
         stamp = scene.stamp_us(seconds)
         tables["ego_pose"].append({"token": token, "timestamp": stamp, **ego_pose(seconds, scene.drive)})
-        tables["sample_data"].append({
-            "token": token, "sample_token": sample, "ego_pose_token": token, "calibrated_sensor_token": camera,
-            "timestamp": stamp, "fileformat": "jpg", "is_key_frame": True, "width": IMAGE_SIZE[0],
-            "height": IMAGE_SIZE[1], "filename": str(path), "prev": "", "next": ""})
+        tables["sample_data"].append(
+            {
+                "token": token,
+                "sample_token": sample,
+                "ego_pose_token": token,
+                "calibrated_sensor_token": camera,
+                "timestamp": stamp,
+                "fileformat": "jpg",
+                "is_key_frame": True,
+                "width": IMAGE_SIZE[0],
+                "height": IMAGE_SIZE[1],
+                "filename": str(path),
+                "prev": "",
+                "next": "",
+            }
+        )
 
 
 def _annotate(tables: dict[str, list[dict]], scene: Scene, instance: str, thing: Thing) -> None:
@@ -161,14 +222,30 @@ def _annotate(tables: dict[str, list[dict]], scene: Scene, instance: str, thing:
     tokens = [f"{instance}-{k}" for k in seen]
     if not seen:
         return
-    tables["instance"].append({"token": instance, "category_token": thing.category, "nbr_annotations": len(seen),
-                               "first_annotation_token": tokens[0], "last_annotation_token": tokens[-1]})
+    tables["instance"].append(
+        {
+            "token": instance,
+            "category_token": thing.category,
+            "nbr_annotations": len(seen),
+            "first_annotation_token": tokens[0],
+            "last_annotation_token": tokens[-1],
+        }
+    )
     for i, k in enumerate(seen):
         length, width, height = thing.size
-        tables["sample_annotation"].append({
-            "token": tokens[i], "sample_token": scene.samples[k], "instance_token": instance, "visibility_token": "4",
-            "attribute_tokens": [thing.attribute] if thing.attribute else [],
-            "translation": to_global(thing.centre(k * scene.drive.keyframe_s)).tolist(),
-            "size": [width, length, height], "rotation": quaternion(rotation(HEADING + thing.yaw)),
-            "prev": tokens[i - 1] if i else "", "next": tokens[i + 1] if i + 1 < len(seen) else "",
-            "num_lidar_pts": thing.points, "num_radar_pts": 0})
+        tables["sample_annotation"].append(
+            {
+                "token": tokens[i],
+                "sample_token": scene.samples[k],
+                "instance_token": instance,
+                "visibility_token": "4",
+                "attribute_tokens": [thing.attribute] if thing.attribute else [],
+                "translation": to_global(thing.centre(k * scene.drive.keyframe_s)).tolist(),
+                "size": [width, length, height],
+                "rotation": quaternion(rotation(HEADING + thing.yaw)),
+                "prev": tokens[i - 1] if i else "",
+                "next": tokens[i + 1] if i + 1 < len(seen) else "",
+                "num_lidar_pts": thing.points,
+                "num_radar_pts": 0,
+            }
+        )

@@ -32,9 +32,15 @@ class RunProcess:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a") as log:
             print("#", "vexkd", *self._words, file=log, flush=True)
-            self._child = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", *self._words], stdout=log,
-                                           stderr=log, stdin=subprocess.DEVNULL, env=self._environment,
-                                           start_new_session=True, preexec_fn=_end_with_parent)
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "vexkd_model.cli", *self._words],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
 
     def outcome(self) -> str | None:
         """Return None while a command runs, the reason if one has failed, and an empty string at the end."""

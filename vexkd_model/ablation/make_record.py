@@ -27,8 +27,14 @@ MAX_POINTS, DIGITS = 60, 4  # of a loss curve
 ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
 
 
-def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path | None = None,
-                teacher: Path | None = None, teacher_row: str | None = None) -> RunRecord:
+def make_record(
+    run: Path,
+    row: str,
+    plan: str | None = None,
+    evaluation: Path | None = None,
+    teacher: Path | None = None,
+    teacher_row: str | None = None,
+) -> RunRecord:
     """Make the record of a finished run; UserError if a file that it needs is missing.
 
     evaluation: JSON of `vexkd evaluate`, by default the run's own. teacher: run or package of its teacher, by default
@@ -39,22 +45,35 @@ def make_record(run: Path, row: str, plan: str | None = None, evaluation: Path |
     began, evaluated = json.loads((run / RECORD).read_text()), _report(run, evaluation or run / EVALUATION)
     config = load_config(run / CONFIG)
     return RunRecord(
-        plan=plan, row=row, seed=config.training.seed, config=config.model_dump(mode="json"),
-        config_hash=config_hash(config), data={"train": began["data"], "eval": evaluated["data"]},
-        dropped=evaluated.get("dropped"), source_revision=began["source_revision"], torch=began["torch"],
+        plan=plan,
+        row=row,
+        seed=config.training.seed,
+        config=config.model_dump(mode="json"),
+        config_hash=config_hash(config),
+        data={"train": began["data"], "eval": evaluated["data"]},
+        dropped=evaluated.get("dropped"),
+        source_revision=began["source_revision"],
+        torch=began["torch"],
         machine=began.get("machine"),
         commands={"train": without_places(began["command"]), "evaluate": without_places(evaluated["command"])},
         teacher=_teacher(run, began["teacher"], teacher, teacher_row) if "teacher" in began else None,
-        figures=figures_of(evaluated), training=_training(run))
+        figures=figures_of(evaluated),
+        training=_training(run),
+    )
 
 
 def figures_of(report: dict[str, Any]) -> Figures:
     """Extract the official figures from a report of `vexkd evaluate`."""
     detection, maps = report["detection"] or {}, report["map"] or {}
     errors = detection.get("tp_errors", {})
-    return Figures(mAP=detection.get("mean_ap"), NDS=detection.get("nd_score"), AP=detection.get("class_ap"),
-                   mIoU=maps.get("mean_iou"), IoU=maps.get("class_iou"),
-                   **{name: errors.get(error) for name, error in ERRORS.items()})
+    return Figures(
+        mAP=detection.get("mean_ap"),
+        NDS=detection.get("nd_score"),
+        AP=detection.get("class_ap"),
+        mIoU=maps.get("mean_iou"),
+        IoU=maps.get("class_iou"),
+        **{name: errors.get(error) for name, error in ERRORS.items()},
+    )
 
 
 def without_places(command: str) -> str:
@@ -64,8 +83,10 @@ def without_places(command: str) -> str:
 
 def _report(run: Path, path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path}: no such evaluation; `vexkd evaluate {shlex.quote(str(run))} --dataroot DATAROOT "
-                        f"--version VERSION` writes {run / EVALUATION}")
+        raise UserError(
+            f"{path}: no such evaluation; `vexkd evaluate {shlex.quote(str(run))} --dataroot DATAROOT "
+            f"--version VERSION` writes {run / EVALUATION}"
+        )
     return json.loads(path.read_text())
 
 
@@ -74,17 +95,24 @@ def _teacher(run: Path, recorded: dict[str, str], folder: Path | None, row: str 
     if not (folder / CONFIG).is_file():  # of a run and of a package
         raise UserError(f"{folder}: the teacher of {run} is not there; give its present folder with --teacher")
     config = load_config(folder / CONFIG)
-    return RecordedTeacher(row=row or folder.name, seed=config.training.seed, config_hash=config_hash(config),
-                           fingerprint=recorded["fingerprint"])
+    return RecordedTeacher(
+        row=row or folder.name,
+        seed=config.training.seed,
+        config_hash=config_hash(config),
+        fingerprint=recorded["fingerprint"],
+    )
 
 
 def _training(run: Path) -> RecordedTraining:
     checkpoint = read_checkpoint(run)
     elapsed = checkpoint.get("callbacks", {}).get("Timer", {}).get("time_elapsed", {})
     logged = any((run / LOG).glob("version_*/*.csv"))  # a very short training logs nothing
-    return RecordedTraining(seconds=round(elapsed["train"], 1) if "train" in elapsed else None,
-                            steps=checkpoint["global_step"], epochs=checkpoint["epoch"] + 1,
-                            loss=thin_curves(read_losses(run)) if logged else None)
+    return RecordedTraining(
+        seconds=round(elapsed["train"], 1) if "train" in elapsed else None,
+        steps=checkpoint["global_step"],
+        epochs=checkpoint["epoch"] + 1,
+        loss=thin_curves(read_losses(run)) if logged else None,
+    )
 
 
 def thin_curves(curves: Mapping[str, Curve], points: int = MAX_POINTS) -> LossCurve:

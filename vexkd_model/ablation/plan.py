@@ -32,8 +32,11 @@ class TrainedRow(Section):
 
     name: Name = Field(description="of the row and of its folder")
     config: Path = Field(description="a model's YAML, or the bare name of one of config/model/")
-    teacher: str | None = Field(None, description="a row above, whose run of the same seed teaches, or else its first "
-                                                  "one; or the folder of a run or package")
+    teacher: str | None = Field(
+        None,
+        description="a row above, whose run of the same seed teaches, or else its first "
+        "one; or the folder of a run or package",
+    )
     set: dict[str, Any] = Field({}, description="keys of the configuration, as --set takes them")
     seeds: Seeds | None = Field(None, description="other ones than the plan's")
 
@@ -68,8 +71,9 @@ def _kind_of_row(values: Any) -> Literal["trained", "evaluated"]:
     return "evaluated" if isinstance(values, dict) and "of" in values else "trained"
 
 
-Row = Annotated[Annotated[TrainedRow, Tag("trained")] | Annotated[EvaluatedRow, Tag("evaluated")],
-                Discriminator(_kind_of_row)]
+Row = Annotated[
+    Annotated[TrainedRow, Tag("trained")] | Annotated[EvaluatedRow, Tag("evaluated")], Discriminator(_kind_of_row)
+]
 
 
 class Plan(Section):
@@ -82,8 +86,11 @@ class Plan(Section):
     seeds: Seeds
     workers: Annotated[int, Field(ge=0, description="processes that load data")] = 1
     device: str = Field("cpu", description="of the evaluations; a training takes the GPU where there is one")
-    cache: Path | None = Field(None, description="folder of the teachers' maps, which all rows share: --cache of "
-                                                 "`vexkd distill`; null: a teacher runs in every step")
+    cache: Path | None = Field(
+        None,
+        description="folder of the teachers' maps, which all rows share: --cache of "
+        "`vexkd distill`; null: a teacher runs in every step",
+    )
     baseline: str | None = Field(None, description="the row that the others are compared with")
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
 

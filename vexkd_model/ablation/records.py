@@ -26,8 +26,10 @@ class Records:
     def data(self) -> dict[str, dict[str, Any]]:
         """Descriptions of the training and evaluation data; UserError if a split is not prepared."""
         place = index_folder(self.plan.dataroot, self.plan.version)
-        train, evaluated = (describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
-                            for split in self.plan.splits)
+        train, evaluated = (
+            describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
+            for split in self.plan.splits
+        )
         return {"train": train, "eval": evaluated}
 
     def path(self, run: Run) -> Path:
@@ -40,8 +42,10 @@ class Records:
             return None
         record = read_record(path)
         if changed := record.identity().changes(self.identity(run)):
-            raise UserError(f"row {run.row.name}: {path} is the record of another run ({', '.join(changed)} differs); "
-                            "give the row another name, choose another --records, or remove that file")
+            raise UserError(
+                f"row {run.row.name}: {path} is the record of another run ({', '.join(changed)} differs); "
+                "give the row another name, choose another --records, or remove that file"
+            )
         return record
 
     def write(self, run: Run) -> None:
@@ -59,11 +63,14 @@ class Records:
             base = run.base
             if base is None or base in unfinished or (base.folder / LAST_CHECKPOINT).is_file():
                 continue
-            package = "" if isinstance(run.row, EvaluatedRow) else (
-                f", or give its package as teacher of row {run.row.name}")
+            package = (
+                "" if isinstance(run.row, EvaluatedRow) else (f", or give its package as teacher of row {run.row.name}")
+            )
             files = " and ".join(str(path) for path in (self.path(base), base.figures) if path.is_file())
-            raise UserError(f"row {base.row.name}: seed {base.seed} is finished, but {base.folder} is gone and "
-                            f"{run.name} builds on it; remove {files} to train it again{package}")
+            raise UserError(
+                f"row {base.row.name}: seed {base.seed} is finished, but {base.folder} is gone and "
+                f"{run.name} builds on it; remove {files} to train it again{package}"
+            )
 
     def identity(self, run: Run) -> RunIdentity:
         """Identity of a run as the plan describes it."""

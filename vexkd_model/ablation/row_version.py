@@ -19,8 +19,10 @@ def check_version(plan: Plan, run: Run) -> None:
     before, now = json.loads(path.read_text()), _version(plan, run)
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
-        raise UserError(f"row {run.row.name}: {path.parent} holds runs of it as it was before ({', '.join(changed)} "
-                        "changed); give the row another name, choose another --out, or remove that folder")
+        raise UserError(
+            f"row {run.row.name}: {path.parent} holds runs of it as it was before ({', '.join(changed)} "
+            "changed); give the row another name, choose another --out, or remove that folder"
+        )
 
 
 def write_version(plan: Plan, run: Run) -> None:
@@ -34,9 +36,13 @@ def _path(run: Run) -> Path:
 def _version(plan: Plan, run: Run) -> dict:
     """Configuration, teacher and data, on which the run's figures depend."""
     train_split, eval_split = plan.splits
-    version = {"dataroot": str(plan.dataroot), "version": plan.version, "eval_split": eval_split,
-              **run.row.model_dump(mode="json", exclude={"name", "seeds"}),
-              "builds_on": run.base and _version(plan, run.base)}
+    version = {
+        "dataroot": str(plan.dataroot),
+        "version": plan.version,
+        "eval_split": eval_split,
+        **run.row.model_dump(mode="json", exclude={"name", "seeds"}),
+        "builds_on": run.base and _version(plan, run.base),
+    }
     if isinstance(run.row, TrainedRow):
         config = read_mapping(run.row.config_file, "model", FOLDER, EXAMPLE)
         if run.row.teacher is None:

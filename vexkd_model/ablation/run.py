@@ -84,8 +84,9 @@ def ablate(plan: Plan, out: Path, records: Records, jobs: Jobs) -> None:
             raise Interrupted(f"{out}: interrupted{during}; {jobs.resumes}") from None
     if queue.failed:
         names = "; ".join(f"{run.name}: {run.log}" if run.log.is_file() else run.name for run in queue.failed)
-        raise UserError(f"{out}: {len(queue.failed)} of {len(runs)} runs failed ({names}); "
-                        "the same command tries them again")
+        raise UserError(
+            f"{out}: {len(queue.failed)} of {len(runs)} runs failed ({names}); the same command tries them again"
+        )
 
 
 def _execute(plan: Plan, out: Path, records: Records, jobs: Jobs, queue: RunQueue) -> None:

@@ -68,15 +68,17 @@ class SlurmJobs:
     @property
     def resumes(self) -> str:
         numbers = " ".join(self._running)
-        return (f"its jobs stay in SLURM's queue, and the same command waits for them again; `scancel {numbers}` "
-                "ends them")
+        return (
+            f"its jobs stay in SLURM's queue, and the same command waits for them again; `scancel {numbers}` ends them"
+        )
 
     def __enter__(self) -> "SlurmJobs":
         try:
             self._executor = submitit.SlurmExecutor(self._folder, max_num_timeout=MAX_TIMEOUTS)
         except RuntimeError:
-            raise UserError("--slurm: no srun on this machine; start it where sbatch and srun are, or leave --slurm "
-                            "out") from None
+            raise UserError(
+                "--slurm: no srun on this machine; start it where sbatch and srun are, or leave --slurm out"
+            ) from None
         queue = _read_queue()
         if queue is None:
             raise UserError("--slurm: squeue does not answer; see that SLURM runs (`sinfo`)")
@@ -95,14 +97,17 @@ class SlurmJobs:
     def _submit(self, run: Run, name: str) -> str:
         base = next((number for number, other in self._running.items() if other == run.base), None)
         after = {"dependency": f"afterok:{base}", "kill-on-invalid-dep": "yes"} if base else {}
-        self._executor.update_parameters(job_name=name, time=self._minutes, wckey=None,
-                                         additional_parameters={**self._options, **after})
+        self._executor.update_parameters(
+            job_name=name, time=self._minutes, wckey=None, additional_parameters={**self._options, **after}
+        )
         try:
             return self._executor.submit(RunInJob(run)).job_id
         except FailedJobError as error:
             reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
-            raise UserError(f"--slurm: sbatch refused {run.name}: {reason[0].removeprefix('sbatch: error: ')}; correct "
-                            "--sbatch, or submit fewer at once by --jobs") from None
+            raise UserError(
+                f"--slurm: sbatch refused {run.name}: {reason[0].removeprefix('sbatch: error: ')}; correct "
+                "--sbatch, or submit fewer at once by --jobs"
+            ) from None
 
     def ended(self) -> list[tuple[Run, str]]:
         """Return the runs that have ended since the last call, each with the reason if it failed, otherwise "".
@@ -115,8 +120,9 @@ class SlurmJobs:
         self._queue = queue
         present = {number for number, _ in queue.values()}
         self._missed = {number: self._missed.get(number, 0) + 1 for number in self._running if number not in present}
-        over = [number for number, run in self._running.items()
-                if run.finished or self._missed.get(number, 0) >= GONE_LOOKS]
+        over = [
+            number for number, run in self._running.items() if run.finished or self._missed.get(number, 0) >= GONE_LOOKS
+        ]
         return [(self._running[number], self._end(number)) for number in over]
 
     def _end(self, number: str) -> str:
@@ -149,8 +155,11 @@ def _job_name(run: Run) -> str:
 
 def _read_queue() -> dict[str, tuple[str, str]] | None:
     """Return number and state of this user's jobs that wait or run, by name; None if SLURM does not answer."""
-    asked = subprocess.run(["squeue", "--user", getpass.getuser(), "--noheader", "--format", "%j|%A|%T (%r)"],
-                           capture_output=True, text=True)
+    asked = subprocess.run(
+        ["squeue", "--user", getpass.getuser(), "--noheader", "--format", "%j|%A|%T (%r)"],
+        capture_output=True,
+        text=True,
+    )
     if asked.returncode:
         return None
     jobs = (line.split("|") for line in asked.stdout.splitlines())

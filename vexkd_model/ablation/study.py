@@ -82,8 +82,11 @@ def read_study(folder: Path) -> Study:
             if record.seed in by_row.setdefault(record.row, {}):
                 raise UserError(f"{path}: another file of the folder holds seed {record.seed} of row {record.row}, too")
             by_row[record.row][record.seed] = record
-    outline = read_outline(folder) if (folder / OUTLINE).is_file() else Outline(
-        name=folder.resolve().name, baseline=None, rows=())
+    outline = (
+        read_outline(folder)
+        if (folder / OUTLINE).is_file()
+        else Outline(name=folder.resolve().name, baseline=None, rows=())
+    )
     planned = {row.name: row.seeds for row in outline.rows}
     names = [*planned, *sorted(by_row.keys() - planned.keys())]
     rows = tuple(StudyRow(name, planned.get(name, ()), dict(sorted(by_row.get(name, {}).items()))) for name in names)
@@ -96,8 +99,10 @@ def _check_comparable(folder: Path, study: Study) -> None:
     """Raise UserError if the seeds of a row are of different configurations, or the runs on different data."""
     for row in study.rows:
         if _count(record.identity().config_hash for record in row.records.values()) > 1:
-            raise UserError(f"{folder}: row {row.name}: its seeds are of different configurations; remove those of "
-                            "the old one and run them again")
+            raise UserError(
+                f"{folder}: row {row.name}: its seeds are of different configurations; remove those of "
+                "the old one and run them again"
+            )
     if _count(sorted(record.data["eval"].items()) for record in study.records) > 1:
         raise UserError(f"{folder}: its runs were evaluated on different data; keep those of one dataset")
     if _count(sorted(record.data["train"].items()) for record in study.records) > 1:

@@ -25,7 +25,10 @@ STYLE = ["default", {"font.family": "DejaVu Sans", "svg.hashsalt": "vexkd"}]
 def plot_study(folder: Path, study: Study) -> list[Path]:
     """Write NAME_curves.png, NAME_scores.png and NAME_class_ap.png, as far as the study has data for them."""
     kinds: dict[str, Callable[[Study], Figure | None]] = {
-        "curves": curves_figure, "scores": scores_figure, "class_ap": class_ap_figure}
+        "curves": curves_figure,
+        "scores": scores_figure,
+        "class_ap": class_ap_figure,
+    }
     written = []
     with matplotlib.style.context(STYLE):
         for kind, draw in kinds.items():
@@ -37,8 +40,12 @@ def plot_study(folder: Path, study: Study) -> list[Path]:
 
 def curves_figure(study: Study) -> Figure | None:
     """Draw a panel per row: task losses of each seed, the sum with distillation dashed, the baseline in grey."""
-    curves = {row.name: [record.training.loss for record in row.records.values()
-                         if record.training.loss and record.dropped is None] for row in study.rows}
+    curves = {
+        row.name: [
+            record.training.loss for record in row.records.values() if record.training.loss and record.dropped is None
+        ]
+        for row in study.rows
+    }
     drawn = {name: of_row for name, of_row in curves.items() if of_row}
     if not drawn:
         return None
@@ -53,7 +60,7 @@ def curves_figure(study: Study) -> Figure | None:
             if any(map(is_of_distillation, loss.terms)):
                 axes.plot(loss.steps, loss.total, color=colour, linewidth=0.8, linestyle="--")
         axes.set_title(name, fontsize=10, color=INK)
-    settled = [task_loss(loss)[len(loss.steps) // 10:].max() for of_row in drawn.values() for loss in of_row]
+    settled = [task_loss(loss)[len(loss.steps) // 10 :].max() for of_row in drawn.values() for loss in of_row]
     panels[0].set_ylim(0, 1.1 * max(settled) or 1)  # the first steps would hide all others
     figure.supxlabel("optimiser step", fontsize=9, color=INK)
     figure.supylabel("loss (dashed: with distillation)", fontsize=9, color=INK)
@@ -77,8 +84,15 @@ def scores_figure(study: Study) -> Figure | None:
         for i, row in enumerate(rows):
             found = spread(list(row.values(lambda figures, name=metric: getattr(figures, name)).values()))
             if found:
-                axes.barh(i, found.mean, xerr=found.deviation, height=0.7, capsize=3, ecolor=INK,
-                          color=SERIES_COLOURS[5 if row is study.baseline else 0])
+                axes.barh(
+                    i,
+                    found.mean,
+                    xerr=found.deviation,
+                    height=0.7,
+                    capsize=3,
+                    ecolor=INK,
+                    color=SERIES_COLOURS[5 if row is study.baseline else 0],
+                )
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.set_title(metric, fontsize=10, color=INK)
         _finish(axes, "x")
@@ -102,9 +116,18 @@ def class_ap_figure(study: Study) -> Figure | None:
     for i, row in enumerate(rows):
         found = [compare(row.values(_ap(name)), baseline.values(_ap(name))) for name in classes]
         at = [j - 0.4 + (i + 0.5) * width for j in range(len(classes))]
-        axes.bar(at, [one.value if one else np.nan for one in found], width, label=row.name, capsize=1.5, ecolor=INK,
-                 yerr=[(one and one.error) or 0.0 for one in found], error_kw={"elinewidth": 0.7},
-                 color=SERIES_COLOURS[i % len(SERIES_COLOURS)], hatch="///" * (i // len(SERIES_COLOURS)))
+        axes.bar(
+            at,
+            [one.value if one else np.nan for one in found],
+            width,
+            label=row.name,
+            capsize=1.5,
+            ecolor=INK,
+            yerr=[(one and one.error) or 0.0 for one in found],
+            error_kw={"elinewidth": 0.7},
+            color=SERIES_COLOURS[i % len(SERIES_COLOURS)],
+            hatch="///" * (i // len(SERIES_COLOURS)),
+        )
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_xticks(range(len(classes)), [name.replace("_", "\n") for name in classes])
     axes.set_ylabel(f"AP − {baseline.name}, ± standard error", fontsize=9, color=INK)

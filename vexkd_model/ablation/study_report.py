@@ -44,20 +44,31 @@ def comma_separated(study: Study) -> str:
     for row in study.rows:
         for seed, record in row.records.items():
             figures = record.figures
-            table.writerow([row.name, seed, *(getattr(figures, name) for name in names),
-                            *((getattr(figures, key) or {}).get(name) for key, of in classes.items() for name in of)])
+            table.writerow(
+                [
+                    row.name,
+                    seed,
+                    *(getattr(figures, name) for name in names),
+                    *((getattr(figures, key) or {}).get(name) for key, of in classes.items() for name in of),
+                ]
+            )
     return text.getvalue()
 
 
 def _preface(study: Study) -> str:
     lines = ["Written by `vexkd tables` from the records of the runs; changes by hand are lost."]
-    lines += [f"{use}: {', '.join(f'{key} {value}' for key, value in record.data[split].items())}."
-              for record in study.records[:1] for use, split in (("Trained on", "train"), ("Evaluated on", "eval"))]
+    lines += [
+        f"{use}: {', '.join(f'{key} {value}' for key, value in record.data[split].items())}."
+        for record in study.records[:1]
+        for use, split in (("Trained on", "train"), ("Evaluated on", "eval"))
+    ]
     lines.append("Mean ± sample standard deviation over seeds; a plain number is one seed, – is no head or no run yet.")
     if study.baseline:
-        lines.append(f"Differences are to {study.baseline.name}, ± their standard error: *paired* by seed where both "
-                     "rows have the same seeds, sd(d)/√n of the differences d; otherwise *independent*, "
-                     "√(s²/n + s₀²/n₀).")
+        lines.append(
+            f"Differences are to {study.baseline.name}, ± their standard error: *paired* by seed where both "
+            "rows have the same seeds, sd(d)/√n of the differences d; otherwise *independent*, "
+            "√(s²/n + s₀²/n₀)."
+        )
     return "\n".join(lines)
 
 
@@ -70,17 +81,20 @@ def _scores(study: Study) -> str:
     for row in study.rows:
         cells = [row.name, _progress(row), *(_mean(row, _figure(metric)) for metric in METRICS)]
         if baseline:
-            compared = [None if row is baseline
-                        else compare(row.values(_figure(metric)), baseline.values(_figure(metric)))
-                        for metric in METRICS]
+            compared = [
+                None if row is baseline else compare(row.values(_figure(metric)), baseline.values(_figure(metric)))
+                for metric in METRICS
+            ]
             cells += [*map(_difference, compared), _kind(compared)]
         rows.append(cells)
     return _table(header, rows)
 
 
 def _errors(study: Study) -> str:
-    return _table(["row", *(f"{name} [{unit}]" for name, unit in ERRORS.items())],
-                  [[row.name, *(_mean(row, _figure(name)) for name in ERRORS)] for row in study.rows])
+    return _table(
+        ["row", *(f"{name} [{unit}]" for name, unit in ERRORS.items())],
+        [[row.name, *(_mean(row, _figure(name)) for name in ERRORS)] for row in study.rows],
+    )
 
 
 def _per_class(study: Study, key: str) -> str:
@@ -88,8 +102,10 @@ def _per_class(study: Study, key: str) -> str:
     if not rows:
         return ""
     lines = [[name, *(_mean(row, _class_figure(key, name)) for row in rows)] for name in _classes(study, key)]
-    return f"## {key} of each class\n\n" + _table([key, *(row.name for row in rows)], [
-        *lines, [PER_CLASS[key], *(_mean(row, _figure(PER_CLASS[key])) for row in rows)]])
+    return f"## {key} of each class\n\n" + _table(
+        [key, *(row.name for row in rows)],
+        [*lines, [PER_CLASS[key], *(_mean(row, _figure(PER_CLASS[key])) for row in rows)]],
+    )
 
 
 def _cost(study: Study) -> str:
@@ -104,8 +120,15 @@ def _cost(study: Study) -> str:
         steps = sorted({record.training.steps for record in records})
         machines = sorted({_machine(record.machine) for record in records})
         revisions = sorted({record.source_revision[:10] for record in records})
-        rows.append([row.name, ", ".join(map(str, steps)), f"{hours.mean:.2f}" if hours else ABSENT,
-                     "; ".join(machines), ", ".join(revisions)])
+        rows.append(
+            [
+                row.name,
+                ", ".join(map(str, steps)),
+                f"{hours.mean:.2f}" if hours else ABSENT,
+                "; ".join(machines),
+                ", ".join(revisions),
+            ]
+        )
     return _table(["row", "optimiser steps", "hours", "machine", "source revision"], rows)
 
 
@@ -121,9 +144,12 @@ def _teachers(study: Study) -> list[str]:
     for record in study.records:
         if record.teacher:
             weights.setdefault((record.teacher.row, record.teacher.seed), set()).add(record.teacher.fingerprint)
-    return [f"Teacher {row}, seed {seed}, has taught with {len(prints)} different sets of weights: "
-            f"{', '.join(sorted(name[:8] for name in prints))}."
-            for (row, seed), prints in sorted(weights.items()) if len(prints) > 1]
+    return [
+        f"Teacher {row}, seed {seed}, has taught with {len(prints)} different sets of weights: "
+        f"{', '.join(sorted(name[:8] for name in prints))}."
+        for (row, seed), prints in sorted(weights.items())
+        if len(prints) > 1
+    ]
 
 
 def _classes(study: Study, key: str) -> list[str]:

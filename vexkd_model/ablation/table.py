@@ -62,8 +62,9 @@ def difference(row: SeedStatistics | None, baseline: SeedStatistics | None) -> D
     value = row.mean - baseline.mean
     if row.deviation is None or baseline.deviation is None:
         return Difference(value, None)
-    return Difference(value, math.hypot(row.deviation / math.sqrt(row.seeds),
-                                        baseline.deviation / math.sqrt(baseline.seeds)))
+    return Difference(
+        value, math.hypot(row.deviation / math.sqrt(row.seeds), baseline.deviation / math.sqrt(baseline.seeds))
+    )
 
 
 def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
@@ -100,8 +101,10 @@ def markdown(rows: Sequence[RowFigures], baseline: str | None) -> str:
     for row in rows:
         cells = [row.name, f"{row.done} of {row.seeds}", *(format_spread(row.spreads[metric]) for metric in METRICS)]
         if baseline:
-            cells += [ABSENT if row.name == baseline else format_difference(difference(row.spreads[metric], base))
-                      for metric, base in _row(rows, baseline).spreads.items()]
+            cells += [
+                ABSENT if row.name == baseline else format_difference(difference(row.spreads[metric], base))
+                for metric, base in _row(rows, baseline).spreads.items()
+            ]
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

@@ -23,8 +23,15 @@ class DeformableAttention(nn.Module):
     where those of the query and of the maps are not `channels`.
     """
 
-    def __init__(self, channels: int, heads: int, points: int, levels: int = 1, query_channels: int | None = None,
-                 value_channels: int | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        points: int,
+        levels: int = 1,
+        query_channels: int | None = None,
+        value_channels: int | None = None,
+    ) -> None:
         super().__init__()
         if channels % heads:
             raise ValueError(f"{channels} channels do not divide among {heads} heads")

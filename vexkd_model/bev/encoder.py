@@ -18,8 +18,9 @@ class BevEncoder(nn.Module):
     Stage i works at 1/2^i of the resolution; Y and X need not be divisible, the upsampled maps are cropped.
     """
 
-    def __init__(self, in_channels: int, stage_channels: Sequence[int], stage_layers: Sequence[int],
-                 lateral_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, stage_channels: Sequence[int], stage_layers: Sequence[int], lateral_channels: int
+    ) -> None:
         super().__init__()
         self.channels = lateral_channels * len(stage_channels)
         self.stages, self.laterals = nn.ModuleList(), nn.ModuleList()
@@ -27,9 +28,13 @@ class BevEncoder(nn.Module):
             blocks = [conv_bn_relu(in_channels, channels, stride=1 if i == 0 else 2)]
             blocks += [conv_bn_relu(channels, channels) for _ in range(layers - 1)]
             self.stages.append(nn.Sequential(*blocks))
-            self.laterals.append(nn.Sequential(
-                nn.ConvTranspose2d(channels, lateral_channels, 2**i, stride=2**i, bias=False),
-                nn.BatchNorm2d(lateral_channels, eps=BEV_EPS), nn.ReLU(inplace=True)))
+            self.laterals.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(channels, lateral_channels, 2**i, stride=2**i, bias=False),
+                    nn.BatchNorm2d(lateral_channels, eps=BEV_EPS),
+                    nn.ReLU(inplace=True),
+                )
+            )
             in_channels = channels
 
     def forward(self, low: Tensor) -> Tensor:

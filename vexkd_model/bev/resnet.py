@@ -19,8 +19,9 @@ class ResNetBevEncoder(nn.Module):
     Published: 64 → stages of 128, 256, 512 channels with 2 blocks each → 256.
     """
 
-    def __init__(self, in_channels: int, stage_channels: Sequence[int], stage_blocks: Sequence[int],
-                 out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, stage_channels: Sequence[int], stage_blocks: Sequence[int], out_channels: int
+    ) -> None:
         super().__init__()
         if len(stage_channels) < 2:
             raise ValueError(f"{len(stage_channels)} stage: the first and the last are joined, give two or more")
@@ -30,10 +31,13 @@ class ResNetBevEncoder(nn.Module):
             same = [BasicBlock(channels, channels) for _ in range(blocks - 1)]
             self.stages.append(nn.Sequential(BasicBlock(in_channels, channels, stride=2), *same))
             in_channels = channels
-        self.join = nn.Sequential(conv_bn_relu(stage_channels[0] + stage_channels[-1], 2 * out_channels),
-                                  conv_bn_relu(2 * out_channels, 2 * out_channels))
-        self.output = nn.Sequential(conv_bn_relu(2 * out_channels, out_channels),
-                                    nn.Conv2d(out_channels, out_channels, 1))
+        self.join = nn.Sequential(
+            conv_bn_relu(stage_channels[0] + stage_channels[-1], 2 * out_channels),
+            conv_bn_relu(2 * out_channels, 2 * out_channels),
+        )
+        self.output = nn.Sequential(
+            conv_bn_relu(2 * out_channels, out_channels), nn.Conv2d(out_channels, out_channels, 1)
+        )
 
     def forward(self, low: Tensor) -> Tensor:
         maps, x = [], low

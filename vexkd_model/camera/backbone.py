@@ -17,9 +17,11 @@ from torch.utils.checkpoint import checkpoint
 # transformers is imported where a backbone is built: it takes seconds, and a model of LiDAR alone starts without it.
 
 BackboneName = Literal["resnet18", "resnet50", "resnet101", "swin_tiny"]
-RESNETS = {"resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
-           "resnet50": ("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048]),
-           "resnet101": ("bottleneck", [3, 4, 23, 3], [256, 512, 1024, 2048])}
+RESNETS = {
+    "resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
+    "resnet50": ("bottleneck", [3, 4, 6, 3], [256, 512, 1024, 2048]),
+    "resnet101": ("bottleneck", [3, 4, 23, 3], [256, 512, 1024, 2048]),
+}
 SWIN_DEPTHS, SWIN_HEADS, SWIN_CHANNELS, SWIN_WINDOW, SWIN_DROP_PATH = [2, 2, 6, 2], [3, 6, 12, 24], 96, 7, 0.2
 RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as all pretrained weights expect
 # With recompute: blocks between two kept activations, and pixels that are recomputed at once.
@@ -40,8 +42,9 @@ class ImageBackbone(nn.Module):
     rgb_mean: Tensor
     rgb_std: Tensor
 
-    def __init__(self, name: BackboneName, stages: Sequence[int], frozen_norms: bool = False,
-                 recompute: bool = False) -> None:
+    def __init__(
+        self, name: BackboneName, stages: Sequence[int], frozen_norms: bool = False, recompute: bool = False
+    ) -> None:
         super().__init__()
         if not stages or list(stages) != sorted(set(stages)) or not set(stages) <= {1, 2, 3, 4}:
             raise ValueError(f"stages {list(stages)}: give increasing ones of 1, 2, 3, 4")
@@ -102,8 +105,15 @@ class ResNetBody(nn.Module):
 
         super().__init__()
         last = stages[-1]
-        net = ResNetBackbone(ResNetConfig(layer_type=block, depths=depths[:last], hidden_sizes=channels[:last],
-                                          embedding_size=64, downsample_in_bottleneck=False))
+        net = ResNetBackbone(
+            ResNetConfig(
+                layer_type=block,
+                depths=depths[:last],
+                hidden_sizes=channels[:last],
+                embedding_size=64,
+                downsample_in_bottleneck=False,
+            )
+        )
         self.embedder, self.encoder = net.embedder, net.encoder
         self.channels = [channels[stage - 1] for stage in stages]
 
@@ -129,9 +139,16 @@ class SwinBody(nn.Module):
         depths = SWIN_DEPTHS[: stages[-1]]
         # The rate grows linearly over the whole network: the blocks that are built keep theirs.
         drop_path = SWIN_DROP_PATH * (sum(depths) - 1) / (sum(SWIN_DEPTHS) - 1)
-        net = SwinBackbone(SwinConfig(
-            embed_dim=SWIN_CHANNELS, depths=depths, num_heads=SWIN_HEADS[: stages[-1]], window_size=SWIN_WINDOW,
-            drop_path_rate=drop_path, out_indices=list(stages)))  # pyright: ignore[reportCallIssue]
+        net = SwinBackbone(
+            SwinConfig(
+                embed_dim=SWIN_CHANNELS,
+                depths=depths,
+                num_heads=SWIN_HEADS[: stages[-1]],
+                window_size=SWIN_WINDOW,
+                drop_path_rate=drop_path,
+                out_indices=list(stages),
+            )
+        )  # pyright: ignore[reportCallIssue]
         self.swin, self.hidden_states_norms = net.swin, net.hidden_states_norms
         self.swin.add_module("layernorm", nn.Identity())  # a classifier's
         self.channels = [SWIN_CHANNELS * 2 ** (stage - 1) for stage in stages]
@@ -150,8 +167,9 @@ class SwinBody(nn.Module):
         if stage > 1:
             merging.append(partial(_merged, layers[stage - 2].get_submodule("downsample")))
         blocks = _layers(layers[stage - 1], "blocks")
-        return merging + [partial(_through_blocks, blocks[i : i + BLOCKS_A_PIECE])
-                          for i in range(0, len(blocks), BLOCKS_A_PIECE)]
+        return merging + [
+            partial(_through_blocks, blocks[i : i + BLOCKS_A_PIECE]) for i in range(0, len(blocks), BLOCKS_A_PIECE)
+        ]
 
     def output(self, stage: int, x: Tensor) -> Tensor:
         return self.hidden_states_norms[f"stage{stage}"](x).permute(0, 3, 1, 2).contiguous()

@@ -31,9 +31,19 @@ class BevFormer(nn.Module):
     centres: Tensor
     pillars: Tensor
 
-    def __init__(self, grid: BevGrid, in_channels: Sequence[int], cameras: int = 6, width: int = 256, layers: int = 6,
-                 heads: int = 8, points_z: Sequence[float] = (-4.5, -2.17, 0.17, 2.5), feedforward: int = 512,
-                 dropout: float = 0.1, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        grid: BevGrid,
+        in_channels: Sequence[int],
+        cameras: int = 6,
+        width: int = 256,
+        layers: int = 6,
+        heads: int = 8,
+        points_z: Sequence[float] = (-4.5, -2.17, 0.17, 2.5),
+        feedforward: int = 512,
+        dropout: float = 0.1,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         if CROSS_POINTS % len(points_z):
             raise ValueError(f"{CROSS_POINTS} sampling points do not divide among {len(points_z)} pillar points")
@@ -46,12 +56,12 @@ class BevFormer(nn.Module):
         self.camera_embedding = nn.Parameter(torch.randn(cameras, width, 1, 1))
         self.level_embedding = nn.Parameter(torch.randn(len(in_channels), width, 1, 1))
         self.layers = nn.ModuleList(
-            BevFormerLayer(width, heads, len(in_channels), feedforward, dropout) for _ in range(layers))
+            BevFormerLayer(width, heads, len(in_channels), feedforward, dropout) for _ in range(layers)
+        )
         self.register_buffer("centres", cell_centres(rows, columns), persistent=False)
         self.register_buffer("pillars", pillar_points(grid, points_z), persistent=False)
 
-    def forward(self, levels: Sequence[Tensor], cameras: CameraBatch,
-                geometry: PillarGeometry | None = None) -> Tensor:
+    def forward(self, levels: Sequence[Tensor], cameras: CameraBatch, geometry: PillarGeometry | None = None) -> Tensor:
         """Compute the map (B, width, Y, X).
 
         levels: (B, N, C, H, W) each, covering the cameras' whole images. geometry: a kept result of `geometry`.
@@ -75,14 +85,17 @@ class BevFormer(nn.Module):
 
     def _values(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Project features to (B·N, width, H, W) each and add the embeddings of their camera and level."""
-        return [(project(x.flatten(0, 1)).unflatten(0, x.shape[:2]) + self.camera_embedding + of_level).flatten(0, 1)
-                for x, project, of_level in zip(levels, self.inputs, self.level_embedding, strict=True)]
+        return [
+            (project(x.flatten(0, 1)).unflatten(0, x.shape[:2]) + self.camera_embedding + of_level).flatten(0, 1)
+            for x, project, of_level in zip(levels, self.inputs, self.level_embedding, strict=True)
+        ]
 
     def _position(self) -> Tensor:
         """Position embedding (Y·X, width) of each cell's row and column."""
         rows, columns = self.shape
-        return torch.cat([self.row_embedding.expand(-1, columns, -1), self.column_embedding.expand(rows, -1, -1)],
-                         dim=-1).flatten(0, 1)
+        return torch.cat(
+            [self.row_embedding.expand(-1, columns, -1), self.column_embedding.expand(rows, -1, -1)], dim=-1
+        ).flatten(0, 1)
 
 
 class BevFormerLayer(nn.Module):
@@ -96,8 +109,9 @@ class BevFormerLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, bev: Tensor, position: Tensor, centres: Tensor, values: Sequence[Tensor],
-                seen: SeenQueries) -> Tensor:
+    def forward(
+        self, bev: Tensor, position: Tensor, centres: Tensor, values: Sequence[Tensor], seen: SeenQueries
+    ) -> Tensor:
         """Compute the next map (B, width, Y, X) from `bev`, of the same shape.
 
         position: (Y·X, width). centres: references of the cells. values: (B·N, width, H, W) of each level.

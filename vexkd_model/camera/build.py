@@ -59,8 +59,11 @@ def _lift_splat_encoder(config: CameraConfig, view: LiftSplatConfig, grid: BevGr
             depth_net = LidarDepthNet(view.neck_channels, bins.count, view.channels, view.stride)
         case _:
             assert_never(view.depth)
-    transform = LiftSplatView(depth_net, LiftSplat(splat_grid, bins, view.stride, view.z_min, view.z_max),
-                              BevDownsample(view.channels) if view.finer == 2 else None)
+    transform = LiftSplatView(
+        depth_net,
+        LiftSplat(splat_grid, bins, view.stride, view.z_min, view.z_max),
+        BevDownsample(view.channels) if view.finer == 2 else None,
+    )
     history = History(view.channels, config.past_frames, grid) if config.past_frames else None
     return CameraEncoder(backbone, neck, transform, history, history.channels if history else view.channels)
 
@@ -68,6 +71,16 @@ def _lift_splat_encoder(config: CameraConfig, view: LiftSplatConfig, grid: BevGr
 def _bevformer_encoder(config: CameraConfig, view: BevFormerConfig, grid: BevGrid) -> CameraEncoder:
     backbone = _backbone(config, [2, 3, 4][: view.levels])
     neck = FPN(backbone.channels, view.channels, view.levels - len(backbone.channels))
-    transformer = BevFormer(grid, [view.channels] * view.levels, len(config.images.cameras), view.channels, view.layers,
-                            view.heads, view.points_z, view.feedforward, view.dropout, view.recompute)
+    transformer = BevFormer(
+        grid,
+        [view.channels] * view.levels,
+        len(config.images.cameras),
+        view.channels,
+        view.layers,
+        view.heads,
+        view.points_z,
+        view.feedforward,
+        view.dropout,
+        view.recompute,
+    )
     return CameraEncoder(backbone, neck, BevFormerView(transformer), None, view.channels)

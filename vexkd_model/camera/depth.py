@@ -57,8 +57,7 @@ def depth_images(points: Tensor, sample: Tensor, cameras: CameraBatch) -> Tensor
     for camera in range(count):
         pixels, depth = project(matrices[:, camera][sample], points)
         u, v = pixels.unbind(dim=-1)
-        seen = ((depth >= NEAR_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-                & cameras.present[:, camera][sample])
+        seen = (depth >= NEAR_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height) & cameras.present[:, camera][sample]
         pixel = ((sample * count + camera) * height + v.long()) * width + u.long()
         # Infinity changes no minimum: unseen points go anywhere, spread so that a GPU's atomics do not queue up.
         nearest = nearest.scatter_reduce(0, torch.where(seen, pixel, elsewhere), depth.where(seen, torch.inf), "amin")

@@ -52,8 +52,11 @@ class CameraAwareDepthNet(nn.Module):
         self.depth_gate, self.context_gate = CameraGate(hidden), CameraGate(hidden)
         self.context = nn.Conv2d(hidden, channels, 1)
         self.depth = nn.Sequential(
-            *(BasicBlock(hidden, hidden, eps=IMAGE_EPS) for _ in range(3)), Aspp(hidden),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=4, bias=False), nn.Conv2d(hidden, bins, 1))
+            *(BasicBlock(hidden, hidden, eps=IMAGE_EPS) for _ in range(3)),
+            Aspp(hidden),
+            nn.Conv2d(hidden, hidden, 3, padding=1, groups=4, bias=False),
+            nn.Conv2d(hidden, bins, 1),
+        )
 
     def forward(self, features: Tensor, cameras: CameraBatch) -> DepthAndContext:
         views = features.shape[:2]
@@ -76,14 +79,17 @@ class LidarDepthNet(nn.Module):
             raise ValueError(f"a depth image is brought to stride 8 or 16, not {stride}")
         self.sizes = [bins, channels]
         self.returns = nn.Sequential(
-            conv_bn_relu(1, 8, 1, eps=IMAGE_EPS), conv_bn_relu(8, 32, 5, stride=4, eps=IMAGE_EPS),
-            conv_bn_relu(32, 64, 5, stride=2, eps=IMAGE_EPS))
+            conv_bn_relu(1, 8, 1, eps=IMAGE_EPS),
+            conv_bn_relu(8, 32, 5, stride=4, eps=IMAGE_EPS),
+            conv_bn_relu(32, 64, 5, stride=2, eps=IMAGE_EPS),
+        )
         if stride == 16:
             self.returns.append(conv_bn_relu(64, 64, 5, stride=2, eps=IMAGE_EPS))
         self.layers = nn.Sequential(
             conv_bn_relu(in_channels + 64, in_channels, eps=IMAGE_EPS),
             conv_bn_relu(in_channels, in_channels, eps=IMAGE_EPS),
-            nn.Conv2d(in_channels, bins + channels, 1))
+            nn.Conv2d(in_channels, bins + channels, 1),
+        )
 
     def forward(self, features: Tensor, cameras: CameraBatch, depth: Tensor) -> DepthAndContext:
         """Predict from features (B, N, C_in, h, w) and `depth_images` (B, N, H, W) [m]."""
@@ -111,8 +117,9 @@ class CameraGate(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(CAMERA_NUMBERS, channels), nn.ReLU(inplace=True),
-                                   nn.Linear(channels, channels))
+        self.embed = nn.Sequential(
+            nn.Linear(CAMERA_NUMBERS, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels)
+        )
         self.excite = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, channels))
 
     def forward(self, x: Tensor, camera: Tensor) -> Tensor:
@@ -124,9 +131,12 @@ class Aspp(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([
-            conv_bn_relu(channels, channels, 1, eps=IMAGE_EPS),
-            *(conv_bn_relu(channels, channels, dilation=d, eps=IMAGE_EPS) for d in (6, 12, 18))])
+        self.branches = nn.ModuleList(
+            [
+                conv_bn_relu(channels, channels, 1, eps=IMAGE_EPS),
+                *(conv_bn_relu(channels, channels, dilation=d, eps=IMAGE_EPS) for d in (6, 12, 18)),
+            ]
+        )
         self.whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(channels, channels, 1, eps=IMAGE_EPS))
         self.join = nn.Sequential(conv_bn_relu(5 * channels, channels, 1, eps=IMAGE_EPS), nn.Dropout(0.5))
 

@@ -35,8 +35,12 @@ class CameraFeatures(NamedTuple):
 class LiftSplatView(nn.Module):
     """View transform by lift-splat: one feature map (B, N, C, h, w) of each camera → CameraFeatures."""
 
-    def __init__(self, depth_net: PlainDepthNet | CameraAwareDepthNet | LidarDepthNet, splat: LiftSplat,
-                 downsample: BevDownsample | None) -> None:
+    def __init__(
+        self,
+        depth_net: PlainDepthNet | CameraAwareDepthNet | LidarDepthNet,
+        splat: LiftSplat,
+        downsample: BevDownsample | None,
+    ) -> None:
         super().__init__()
         self.depth_net, self.splat, self.downsample = depth_net, splat, downsample
 
@@ -45,8 +49,9 @@ class LiftSplatView(nn.Module):
         height, width = cameras.images.shape[-2:]
         return self.splat.geometry(cameras, (height // self.splat.stride, width // self.splat.stride))
 
-    def forward(self, features: list[Tensor], sensors: SensorBatch, cameras: CameraBatch,
-                geometry: LiftGeometry) -> CameraFeatures:
+    def forward(
+        self, features: list[Tensor], sensors: SensorBatch, cameras: CameraBatch, geometry: LiftGeometry
+    ) -> CameraFeatures:
         if isinstance(self.depth_net, LidarDepthNet):
             returns = depth_images(sensors.points, sensors.sample, cameras)
             logits, context = self.depth_net(features[0], cameras, returns)
@@ -68,16 +73,23 @@ class BevFormerView(nn.Module):
         height, width = cameras.images.shape[-2:]
         return self.transformer.geometry(cameras, (height, width))
 
-    def forward(self, features: list[Tensor], sensors: SensorBatch, cameras: CameraBatch,
-                geometry: PillarGeometry) -> CameraFeatures:
+    def forward(
+        self, features: list[Tensor], sensors: SensorBatch, cameras: CameraBatch, geometry: PillarGeometry
+    ) -> CameraFeatures:
         return CameraFeatures(self.transformer(features, cameras, geometry), None)
 
 
 class CameraEncoder(nn.Module):
     """Images to BEV map: SensorBatch → CameraFeatures with `channels` channels. history: None for a model without."""
 
-    def __init__(self, backbone: ImageBackbone, neck: nn.Module, view: LiftSplatView | BevFormerView,
-                 history: "History | None", channels: int) -> None:
+    def __init__(
+        self,
+        backbone: ImageBackbone,
+        neck: nn.Module,
+        view: LiftSplatView | BevFormerView,
+        history: "History | None",
+        channels: int,
+    ) -> None:
         super().__init__()
         self.backbone, self.neck, self.view, self.history = backbone, neck, view, history
         self.channels = channels
@@ -92,8 +104,10 @@ class CameraEncoder(nn.Module):
         if self.history is None:
             return now
         with torch.no_grad():  # as published: the present frame alone teaches the encoder
-            past = [self._moment(SensorBatch(sensors.points, sensors.sample, sensors.size, moment.cameras)).bev
-                    for moment in sensors.past]
+            past = [
+                self._moment(SensorBatch(sensors.points, sensors.sample, sensors.size, moment.cameras)).bev
+                for moment in sensors.past
+            ]
         return CameraFeatures(self.history(now.bev, past, sensors), now.depth)
 
     def _moment(self, sensors: SensorBatch, geometry: ViewGeometry | None = None) -> CameraFeatures:
@@ -115,7 +129,9 @@ class History(nn.Module):
 
     def forward(self, now: Tensor, past: list[Tensor], sensors: SensorBatch) -> Tensor:
         with torch.no_grad():
-            aligned = [align(self.encoder(bev), moment.now_from_then, self.grid)
-                       for bev, moment in zip(past, sensors.past, strict=True)]
+            aligned = [
+                align(self.encoder(bev), moment.now_from_then, self.grid)
+                for bev, moment in zip(past, sensors.past, strict=True)
+            ]
         present = torch.stack([moment.present for moment in sensors.past], dim=1)
         return self.fusion(self.encoder(now), aligned, present)

@@ -60,9 +60,12 @@ class ConcatFPN(nn.Module):
         super().__init__()
         from_above = [*[out_channels] * (len(in_channels) - 2), in_channels[-1]]
         self.joins = nn.ModuleList(
-            nn.Sequential(conv_bn_relu(own + above, out_channels, 1, eps=IMAGE_EPS),
-                          conv_bn_relu(out_channels, out_channels, eps=IMAGE_EPS))
-            for own, above in zip(in_channels[:-1], from_above, strict=True))
+            nn.Sequential(
+                conv_bn_relu(own + above, out_channels, 1, eps=IMAGE_EPS),
+                conv_bn_relu(out_channels, out_channels, eps=IMAGE_EPS),
+            )
+            for own, above in zip(in_channels[:-1], from_above, strict=True)
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         x = maps[-1]

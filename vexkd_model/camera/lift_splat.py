@@ -70,8 +70,12 @@ class LiftSplat(nn.Module):
         frames, count = cameras.present.shape
         points = self.positions(cameras, feature_size)
         position, z = cells_from_metres(points, self.grid), points[..., 2]
-        inside = (in_map(position, self.grid.shape) & (z >= self.z_min) & (z < self.z_max)
-                  & cameras.present[:, :, None, None, None])
+        inside = (
+            in_map(position, self.grid.shape)
+            & (z >= self.z_min)
+            & (z < self.z_max)
+            & cameras.present[:, :, None, None, None]
+        )
         frame = torch.arange(frames, device=z.device)[:, None, None, None, None]
         cell = flat_index(position, self.grid.shape, frame)[inside]
 
@@ -83,13 +87,17 @@ class LiftSplat(nn.Module):
         sorted_cell, order = torch.sort(cell, stable=True)
         return LiftGeometry(
             SparseRows(value[order], pixel[order], _row_starts(sorted_cell, frames * rows * columns)),
-            SparseRows(value, cell, _row_starts(pixel, frames * count * area)))
+            SparseRows(value, cell, _row_starts(pixel, frames * count * area)),
+        )
 
     def positions(self, cameras: CameraBatch, feature_size: tuple[int, int]) -> Tensor:
         """Place the middles of the frustum cells, (B, N, h, w, D, 3) in base_link [m]."""
         height, width = feature_size
-        v, u = torch.meshgrid(torch.arange(height, device=self.depth.device) + 0.5,
-                              torch.arange(width, device=self.depth.device) + 0.5, indexing="ij")
+        v, u = torch.meshgrid(
+            torch.arange(height, device=self.depth.device) + 0.5,
+            torch.arange(width, device=self.depth.device) + 0.5,
+            indexing="ij",
+        )
         pixels = torch.stack([u * self.stride, v * self.stride, torch.ones_like(u)], dim=-1)
         rotation, translation = cameras.base_from_camera[..., :3, :3], cameras.base_from_camera[..., :3, 3]
         base_from_image = product(rotation, inverse_3x3(cameras.image_from_camera))
@@ -102,8 +110,11 @@ class BevDownsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(conv_bn_relu(channels, channels), conv_bn_relu(channels, channels, stride=2),
-                                    conv_bn_relu(channels, channels))
+        self.layers = nn.Sequential(
+            conv_bn_relu(channels, channels),
+            conv_bn_relu(channels, channels, stride=2),
+            conv_bn_relu(channels, channels),
+        )
 
     def forward(self, fine: Tensor) -> Tensor:
         return self.layers(fine)
@@ -135,8 +146,9 @@ class _SparseProduct(torch.autograd.Function):
 
 
 def _row_sums(values: Tensor, features: Tensor, matrix: SparseRows) -> Tensor:
-    return functional.embedding_bag(matrix.column, features, matrix.first, mode="sum",
-                                    per_sample_weights=values.index_select(0, matrix.value))
+    return functional.embedding_bag(
+        matrix.column, features, matrix.first, mode="sum", per_sample_weights=values.index_select(0, matrix.value)
+    )
 
 
 def _row_starts(sorted_rows: Tensor, count: int) -> Tensor:

@@ -47,8 +47,7 @@ SWIN_NAMES = (
     (r"\.attention\.output\.dense\.", ".attention.o_proj."),
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
-    (r"\.attention\.relative_position_bias_table$",
-     ".attention.relative_position_bias.relative_position_bias_table"),
+    (r"\.attention\.relative_position_bias_table$", ".attention.relative_position_bias.relative_position_bias_table"),
 )
 # An ImageNet network is a classifier, and has no norm at each stage; buffers that the code computes are no weights.
 CLASSIFIER = r"^(fc|head|classifier|norm|swin\.layernorm)\."
@@ -78,8 +77,10 @@ def load_backbone_weights(backbone: ImageBackbone, source: str) -> None:
     taken = {name: found[name] for name in ours if name in found}
     for name, tensor in taken.items():
         if tensor.shape != ours[name].shape:
-            raise UserError(f"{path}: {names[name]}: shape {tuple(tensor.shape)} where {backbone.name} has "
-                            f"{tuple(ours[name].shape)}; {cure}")
+            raise UserError(
+                f"{path}: {names[name]}: shape {tuple(tensor.shape)} where {backbone.name} has "
+                f"{tuple(ours[name].shape)}; {cure}"
+            )
         if not tensor.isfinite().all():
             raise UserError(f"{path}: {names[name]}: holds numbers that are not finite; get the weights again")
     backbone.body.load_state_dict(taken, strict=False)
@@ -118,8 +119,10 @@ def _file_of(source: str) -> Path:
     try:
         return Path(hf_hub_download(source, HUB_FILE))
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot be had from the Hugging Face hub ({_first_line(error)}); download its "
-                        f"{HUB_FILE} where there is network, and give that file") from None
+        raise UserError(
+            f"{source}: cannot be had from the Hugging Face hub ({_first_line(error)}); download its "
+            f"{HUB_FILE} where there is network, and give that file"
+        ) from None
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

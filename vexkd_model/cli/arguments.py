@@ -11,31 +11,39 @@ if TYPE_CHECKING:
     from vexkd_model.data.index import FrameIndex
 
 
-def add_command(commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], text: str,
-                example: str) -> argparse.ArgumentParser:
+def add_command(
+    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], text: str, example: str
+) -> argparse.ArgumentParser:
     """Add a command that is named like its function."""
     command = _described(commands, run.__name__.replace("_", "-"), text, example)
     command.set_defaults(command=run)
     return command
 
 
-def add_group(commands: argparse._SubParsersAction, name: str, text: str,
-              example: str) -> argparse._SubParsersAction:
+def add_group(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse._SubParsersAction:
     """Add a command that only holds others: `vexkd NAME KIND …`."""
     return _described(commands, name, text, example).add_subparsers(required=True, metavar="KIND")
 
 
 def _described(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".",
-                                  epilog=f"example:\n  {example}",
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    command = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=DEBUG_HELP)
     return command
 
 
 def add_config_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("config", type=_config_path, metavar="CONFIG",
-                         help="a model's YAML, or the bare name of a shipped one, for example lidar_pillar_small")
+    command.add_argument(
+        "config",
+        type=_config_path,
+        metavar="CONFIG",
+        help="a model's YAML, or the bare name of a shipped one, for example lidar_pillar_small",
+    )
 
 
 def _config_path(text: str) -> Path:
@@ -46,8 +54,13 @@ def _config_path(text: str) -> Path:
 
 
 def add_set_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="change one key of CONFIG, for example training.epochs=5; may be repeated")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key of CONFIG, for example training.epochs=5; may be repeated",
+    )
 
 
 def add_dataset_arguments(command: argparse.ArgumentParser) -> None:

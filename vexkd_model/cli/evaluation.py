@@ -35,8 +35,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
     for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
         print(remark, file=sys.stderr)
-    result = score_split(predict_split(predictor, index, drop), index, arguments.submission,
-                         detects=config.detection is not None, sensors=set(config.sensors) - {drop})
+    result = score_split(
+        predict_split(predictor, index, drop),
+        index,
+        arguments.submission,
+        detects=config.detection is not None,
+        sensors=set(config.sensors) - {drop},
+    )
     if arguments.submission:
         print(f"{arguments.submission}: written")
     print(predictor.runtime)
@@ -44,8 +49,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
     other = {} if predictor.runtime == EXACT else {"runtime": predictor.runtime}
-    report = {"data": describe_data(index), **({"dropped": drop} if drop else {}), **other,
-              "command": " ".join(["vexkd", *sys.argv[1:]]), **result.to_dict()}
+    report = {
+        "data": describe_data(index),
+        **({"dropped": drop} if drop else {}),
+        **other,
+        "command": " ".join(["vexkd", *sys.argv[1:]]),
+        **result.to_dict(),
+    }
     own = None
     if is_run(target) and other:
         print(f"{target / EVALUATION}: left as it is, it is for {EXACT}")
@@ -102,8 +112,9 @@ def record(arguments: argparse.Namespace) -> None:
     from vexkd_model.ablation.run_record import write_record
 
     row = arguments.row or arguments.run.resolve().name
-    made = make_record(arguments.run, row, arguments.plan, arguments.evaluation, arguments.teacher,
-                       arguments.teacher_row)
+    made = make_record(
+        arguments.run, row, arguments.plan, arguments.evaluation, arguments.teacher, arguments.teacher_row
+    )
     write_record(arguments.out, made)
     print(f"{arguments.out}: written")
 
@@ -118,57 +129,117 @@ def tables(arguments: argparse.Namespace) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = add_command(commands, evaluate, "official detection metrics and map mIoU of a run or student package",
-                          "vexkd evaluate models/lidar_distilled --dataroot data --version v1.0-mini")
+    command = add_command(
+        commands,
+        evaluate,
+        "official detection metrics and map mIoU of a run or student package",
+        "vexkd evaluate models/lidar_distilled --dataroot data --version v1.0-mini",
+    )
     command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    command.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="float32",
-                         help="auto: bfloat16 where the device has instructions for it (default: float32)")
-    command.add_argument("--runtime", choices=("auto", "torch", "onnx"), default="torch",
-                         help="of a package with graphs: onnx; auto: onnx on a CPU (default: torch)")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="float32",
+        help="auto: bfloat16 where the device has instructions for it (default: float32)",
+    )
+    command.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "onnx"),
+        default="torch",
+        help="of a package with graphs: onnx; auto: onnx on a CPU (default: torch)",
+    )
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    command.add_argument("--submission", type=Path, metavar="FILE",
-                         help="also write the detections here, in nuScenes' submission format")
+    command.add_argument(
+        "--submission", type=Path, metavar="FILE", help="also write the detections here, in nuScenes' submission format"
+    )
 
-    command = add_command(commands, ablate, "train and evaluate a table of configurations with several seeds",
-                          "vexkd ablate masks_lidar --out ablations")
-    command.add_argument("plan", type=_plan_path, metavar="PLAN",
-                         help="a plan's YAML, or the bare name of a shipped one, for example study_lidar")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR",
-                         help="folder of runs and tables; what is finished there is kept, what had begun goes on")
-    command.add_argument("--records", type=Path, metavar="DIR",
-                         help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
-                              "wherever it was trained (default: OUT/records)")
-    command.add_argument("--jobs", type=positive_int, metavar="N",
-                         help="runs side by side, with a part of the cores and one of the GPUs each (default: 1); "
-                              "with --slurm: jobs in its queue (default: all)")
-    command.add_argument("--slurm", type=positive_int, metavar="MINUTES",
-                         help="make each run a job of SLURM, which goes on after this command has ended, and which "
-                              "starts again where it was when MINUTES are over")
-    command.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE",
-                         help="option of sbatch for these jobs, for example partition=gpu, gpus=1 or cpus-per-task=4; "
-                              "may be repeated")
+    command = add_command(
+        commands,
+        ablate,
+        "train and evaluate a table of configurations with several seeds",
+        "vexkd ablate masks_lidar --out ablations",
+    )
+    command.add_argument(
+        "plan",
+        type=_plan_path,
+        metavar="PLAN",
+        help="a plan's YAML, or the bare name of a shipped one, for example study_lidar",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of runs and tables; what is finished there is kept, what had begun goes on",
+    )
+    command.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
+        "wherever it was trained (default: OUT/records)",
+    )
+    command.add_argument(
+        "--jobs",
+        type=positive_int,
+        metavar="N",
+        help="runs side by side, with a part of the cores and one of the GPUs each (default: 1); "
+        "with --slurm: jobs in its queue (default: all)",
+    )
+    command.add_argument(
+        "--slurm",
+        type=positive_int,
+        metavar="MINUTES",
+        help="make each run a job of SLURM, which goes on after this command has ended, and which "
+        "starts again where it was when MINUTES are over",
+    )
+    command.add_argument(
+        "--sbatch",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of sbatch for these jobs, for example partition=gpu, gpus=1 or cpus-per-task=4; may be repeated",
+    )
     command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")
 
-    command = add_command(commands, record, "write the record of a run that was trained and evaluated by hand",
-                          "vexkd record runs/plain --plan study_lidar --out docs/results/runs/study_lidar/"
-                          "plain-seed1.json")
+    command = add_command(
+        commands,
+        record,
+        "write the record of a run that was trained and evaluated by hand",
+        "vexkd record runs/plain --plan study_lidar --out docs/results/runs/study_lidar/plain-seed1.json",
+    )
     command.add_argument("run", type=Path, metavar="RUN", help="of vexkd train or vexkd distill")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="record to write")
     command.add_argument("--row", metavar="NAME", help="row of the tables (default: name of the run folder)")
     command.add_argument("--plan", metavar="NAME", help="plan that the row belongs to")
-    command.add_argument("--evaluation", type=Path, metavar="FILE",
-                         help="JSON of vexkd evaluate (default: RUN/evaluation.json)")
-    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE",
-                         help="where the teacher of the run lies now (default: where it lay)")
+    command.add_argument(
+        "--evaluation", type=Path, metavar="FILE", help="JSON of vexkd evaluate (default: RUN/evaluation.json)"
+    )
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="RUN_OR_PACKAGE",
+        help="where the teacher of the run lies now (default: where it lay)",
+    )
     command.add_argument("--teacher-row", metavar="NAME", help="row of the teacher (default: name of its folder)")
 
-    command = add_command(commands, tables, "rebuild tables and plots of a study from the records of its runs alone",
-                          "vexkd tables docs/results/runs/study_lidar --out docs/results")
-    command.add_argument("records", type=Path, nargs="+", metavar="DIR",
-                         help="folder of records of a plan, or of several such folders")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR",
-                         help="where NAME.md, NAME.csv and pictures go, NAME is the plan's")
+    command = add_command(
+        commands,
+        tables,
+        "rebuild tables and plots of a study from the records of its runs alone",
+        "vexkd tables docs/results/runs/study_lidar --out docs/results",
+    )
+    command.add_argument(
+        "records", type=Path, nargs="+", metavar="DIR", help="folder of records of a plan, or of several such folders"
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where NAME.md, NAME.csv and pictures go, NAME is the plan's",
+    )

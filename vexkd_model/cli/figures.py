@@ -91,49 +91,79 @@ def _add_out_argument(command: argparse.ArgumentParser) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    kinds = add_group(commands, "plot", "draw pictures, one command a kind",
-                      "vexkd plot frame data --version v1.0-mini --out frame.png")
+    kinds = add_group(
+        commands,
+        "plot",
+        "draw pictures, one command a kind",
+        "vexkd plot frame data --version v1.0-mini --out frame.png",
+    )
 
-    command = add_command(kinds, frame, "draw a frame from above and through its cameras, with boxes and map",
-                        "vexkd plot frame data --version v1.0-mini --scene scene-0103 --out frame.png")
+    command = add_command(
+        kinds,
+        frame,
+        "draw a frame from above and through its cameras, with boxes and map",
+        "vexkd plot frame data --version v1.0-mini --scene scene-0103 --out frame.png",
+    )
     command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
     _add_frame_arguments(command)
 
-    command = add_command(kinds, masks, "draw where the masks of distilled students look, by level and task",
-                          "vexkd plot masks runs/detection runs/segmentation --dataroot data --version v1.0-trainval "
-                          "--split val --out masks.png")
+    command = add_command(
+        kinds,
+        masks,
+        "draw where the masks of distilled students look, by level and task",
+        "vexkd plot masks runs/detection runs/segmentation --dataroot data --version v1.0-trainval "
+        "--split val --out masks.png",
+    )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="of vexkd distill; a row each")
     _add_dataroot_argument(command)
     _add_frame_arguments(command)
-    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE",
-                         help="where the teacher of these runs lies now (default: where it lay)")
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="RUN_OR_PACKAGE",
+        help="where the teacher of these runs lies now (default: where it lay)",
+    )
 
-    command = add_command(kinds, fusion, "draw the maps of a model of two sensors before and after fusion",
-                          "vexkd plot fusion runs/teacher --dataroot data --version v1.0-trainval --split val "
-                          "--out fusion.png")
+    command = add_command(
+        kinds,
+        fusion,
+        "draw the maps of a model of two sensors before and after fusion",
+        "vexkd plot fusion runs/teacher --dataroot data --version v1.0-trainval --split val --out fusion.png",
+    )
     command.add_argument("teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a model of two sensors")
     _add_dataroot_argument(command)
     _add_frame_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="a second row shows the maps without this sensor")
 
-    command = add_command(kinds, students, "draw maps, detections and segmentations with and without distillation",
-                          "vexkd plot students runs/plain runs/distilled --teacher runs/teacher --dataroot data "
-                          "--version v1.0-trainval --split val --out students.png")
+    command = add_command(
+        kinds,
+        students,
+        "draw maps, detections and segmentations with and without distillation",
+        "vexkd plot students runs/plain runs/distilled --teacher runs/teacher --dataroot data "
+        "--version v1.0-trainval --split val --out students.png",
+    )
     command.add_argument("plain", type=Path, metavar="PLAIN", help="run or package of a student without a teacher")
     command.add_argument("taught", type=Path, metavar="TAUGHT", help="run or package of a distilled student")
     command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a row for the teacher, too")
     _add_dataroot_argument(command)
     _add_frame_arguments(command)
 
-    command = add_command(kinds, losses, "draw the loss curves of runs, the sum and every term",
-                          "vexkd plot losses runs/plain runs/distilled --out losses.png")
+    command = add_command(
+        kinds,
+        losses,
+        "draw the loss curves of runs, the sum and every term",
+        "vexkd plot losses runs/plain runs/distilled --out losses.png",
+    )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="of vexkd train or vexkd distill")
     _add_out_argument(command)
 
-    command = add_command(kinds, blocks, "draw mAP against the number of blocks that draw a mask",
-                          "vexkd plot blocks ablations/table.csv --out blocks.png")
-    command.add_argument("table", type=Path, metavar="TABLE.csv",
-                         help="of vexkd ablate blocks")
+    command = add_command(
+        kinds,
+        blocks,
+        "draw mAP against the number of blocks that draw a mask",
+        "vexkd plot blocks ablations/table.csv --out blocks.png",
+    )
+    command.add_argument("table", type=Path, metavar="TABLE.csv", help="of vexkd ablate blocks")
     _add_out_argument(command)
 
 

@@ -32,8 +32,17 @@ def train(arguments: argparse.Namespace) -> None:
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
-    first = train(config, index, arguments.out, arguments.workers, arguments.resume, interactive=sys.stderr.isatty(),
-                  weights=arguments.weights, devices=arguments.devices, nodes=arguments.nodes)
+    first = train(
+        config,
+        index,
+        arguments.out,
+        arguments.workers,
+        arguments.resume,
+        interactive=sys.stderr.isatty(),
+        weights=arguments.weights,
+        devices=arguments.devices,
+        nodes=arguments.nodes,
+    )
     if first:
         print(_trained(arguments))
 
@@ -48,16 +57,33 @@ def distill(arguments: argparse.Namespace) -> None:
     quiet_lightning()
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
-    first = distill(config, arguments.teacher, index, arguments.out, arguments.workers, arguments.resume,
-                    interactive=sys.stderr.isatty(), cache=arguments.cache, devices=arguments.devices,
-                    nodes=arguments.nodes)
+    first = distill(
+        config,
+        arguments.teacher,
+        index,
+        arguments.out,
+        arguments.workers,
+        arguments.resume,
+        interactive=sys.stderr.isatty(),
+        cache=arguments.cache,
+        devices=arguments.devices,
+        nodes=arguments.nodes,
+    )
     if first:
         print(_trained(arguments))
 
 
 def _trained(arguments: argparse.Namespace) -> str:
-    following = ["vexkd", "evaluate", arguments.out, "--dataroot", arguments.dataroot, "--version", arguments.version,
-                 *(["--index", arguments.index] if arguments.index else [])]
+    following = [
+        "vexkd",
+        "evaluate",
+        arguments.out,
+        "--dataroot",
+        arguments.dataroot,
+        "--version",
+        arguments.version,
+        *(["--index", arguments.index] if arguments.index else []),
+    ]
     return f"{arguments.out}: trained; next: {shlex.join(map(str, following))}"
 
 
@@ -69,16 +95,33 @@ def export(arguments: argparse.Namespace) -> None:
     record = json.loads((arguments.run / RECORD).read_text())
     evaluation = arguments.run / EVALUATION
     if not evaluation.is_file():
-        writer = ["vexkd", "evaluate", str(arguments.run), "--dataroot", "DATAROOT", "--version",
-                  record["data"]["version"]]
-        print(f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
-              file=sys.stderr)
+        writer = [
+            "vexkd",
+            "evaluate",
+            str(arguments.run),
+            "--dataroot",
+            "DATAROOT",
+            "--version",
+            record["data"]["version"],
+        ]
+        print(
+            f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
+            file=sys.stderr,
+        )
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
     identity = {"identity": record["identity"]} if "identity" in record else {}
     trained_on = {**record["data"], **identity, "command": record["command"], "epochs": epochs, **teacher}
-    save_package(arguments.out, student, config, trained_on, metrics, record["source_revision"],
-                 _inputs_of(arguments.run, arguments.index, config), arguments.half)
+    save_package(
+        arguments.out,
+        student,
+        config,
+        trained_on,
+        metrics,
+        record["source_revision"],
+        _inputs_of(arguments.run, arguments.index, config),
+        arguments.half,
+    )
     print(f"{arguments.out}: student package complete")
 
 
@@ -90,8 +133,10 @@ def graph(arguments: argparse.Namespace) -> None:
     check_exporter()
     set_up_process()
     add_graphs(arguments.student, open_index(arguments, default=0), arguments.precision)
-    print(f"{arguments.student}: graphs added; next: vexkd evaluate {arguments.student} --runtime onnx "
-          f"--dataroot {arguments.dataroot} --version {arguments.version}")
+    print(
+        f"{arguments.student}: graphs added; next: vexkd evaluate {arguments.student} --runtime onnx "
+        f"--dataroot {arguments.dataroot} --version {arguments.version}"
+    )
 
 
 def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":
@@ -104,8 +149,11 @@ def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "Inp
     except UserError as error:
         if index_dir is not None:
             raise
-        print(f"{error}; the card will not state what the sensors were like, so that nobody can check whether a "
-              "vehicle's fit; --index says where the training split's index is", file=sys.stderr)
+        print(
+            f"{error}; the card will not state what the sensors were like, so that nobody can check whether a "
+            "vehicle's fit; --index says where the training split's index is",
+            file=sys.stderr,
+        )
         return None
 
 
@@ -135,8 +183,19 @@ def import_weights(arguments: argparse.Namespace) -> None:
     print(report.text(lines=None if arguments.all else 5))
     trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
     save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
-    following = ["vexkd", "train", str(arguments.config), "--weights", str(arguments.out), "--dataroot", "DATAROOT",
-                 "--version", "VERSION", "--out", "RUN"]
+    following = [
+        "vexkd",
+        "train",
+        str(arguments.config),
+        "--weights",
+        str(arguments.out),
+        "--dataroot",
+        "DATAROOT",
+        "--version",
+        "VERSION",
+        "--out",
+        "RUN",
+    ]
     print(f"{arguments.out}: student package complete; next: {shlex.join(following)}")
 
 
@@ -147,58 +206,108 @@ def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
-    command.add_argument("--devices", type=positive_int, default=1,
-                         help="GPUs, or processes on a machine without, that train together (default: 1)")
-    command.add_argument("--nodes", type=positive_int, default=1,
-                         help="machines that train together, each started with the same command or by torchrun "
-                              "(default: 1)")
+    command.add_argument(
+        "--devices",
+        type=positive_int,
+        default=1,
+        help="GPUs, or processes on a machine without, that train together (default: 1)",
+    )
+    command.add_argument(
+        "--nodes",
+        type=positive_int,
+        default=1,
+        help="machines that train together, each started with the same command or by torchrun (default: 1)",
+    )
     add_set_argument(command)
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    command = add_command(commands, train, "train a student or a teacher on its tasks",
-                          "vexkd train config/model/lidar_pillar_small.yaml "
-                          "--dataroot data --version v1.0-mini --out run")
+    command = add_command(
+        commands,
+        train,
+        "train a student or a teacher on its tasks",
+        "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-mini --out run",
+    )
     _add_training_arguments(command)
     command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
 
-    command = add_command(commands, distill, "train a student on its tasks and on a teacher's BEV maps",
-                          "vexkd distill config/model/lidar_pillar_small.yaml --teacher runs/teacher "
-                          "--dataroot data --version v1.0-mini --out run")
+    command = add_command(
+        commands,
+        distill,
+        "train a student on its tasks and on a teacher's BEV maps",
+        "vexkd distill config/model/lidar_pillar_small.yaml --teacher runs/teacher "
+        "--dataroot data --version v1.0-mini --out run",
+    )
     _add_training_arguments(command)
-    command.add_argument("--teacher", type=Path, required=True, metavar="RUN_OR_PACKAGE",
-                         help="of vexkd train, for example with config/model/vexkd_teacher_small.yaml")
-    command.add_argument("--cache", type=Path, metavar="DIR",
-                         help="compute the teacher's maps once and keep them here (about 5 MB a frame for the small "
-                              "teacher); needs a training without augmentation")
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        required=True,
+        metavar="RUN_OR_PACKAGE",
+        help="of vexkd train, for example with config/model/vexkd_teacher_small.yaml",
+    )
+    command.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="compute the teacher's maps once and keep them here (about 5 MB a frame for the small "
+        "teacher); needs a training without augmentation",
+    )
 
     command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
-    command.add_argument("--index", type=Path, metavar="DIR", help="folder of the frame index of the data that the run "
-                         "was trained on (default: where it was then); the card says what its sensors were like")
-    command.add_argument("--half", action="store_true", help="store weights in float16, at half the size; they are "
-                         "computed with in float32 again")
+    command.add_argument(
+        "--index",
+        type=Path,
+        metavar="DIR",
+        help="folder of the frame index of the data that the run "
+        "was trained on (default: where it was then); the card says what its sensors were like",
+    )
+    command.add_argument(
+        "--half",
+        action="store_true",
+        help="store weights in float16, at half the size; they are computed with in float32 again",
+    )
 
-    command = add_command(commands, graph, "add ONNX graphs to a student package, for ONNX Runtime and others",
-                          "vexkd graph models/my_student --dataroot data --version v1.0-mini")
+    command = add_command(
+        commands,
+        graph,
+        "add ONNX graphs to a student package, for ONNX Runtime and others",
+        "vexkd graph models/my_student --dataroot data --version v1.0-mini",
+    )
     command.add_argument("student", type=Path, metavar="STUDENT", help="package, to which the graphs are added")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
-    command.add_argument("--precision", choices=("int8", "float32"), default="int8",
-                         help="int8 is calibrated on forty frames of the split (default: int8)")
+    command.add_argument(
+        "--precision",
+        choices=("int8", "float32"),
+        default="int8",
+        help="int8 is calibrated on forty frames of the split (default: int8)",
+    )
 
-    command = add_command(commands, describe, "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
-                          "vexkd describe config/model/bevdet_r50.yaml")
+    command = add_command(
+        commands,
+        describe,
+        "modules of a model, shapes at every hop, parameters, GFLOPs and memory",
+        "vexkd describe config/model/bevdet_r50.yaml",
+    )
     add_config_argument(command)
     add_set_argument(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
-    command = add_command(commands, import_weights, "make a student package of weights published by others",
-                          "vexkd import-weights centerpoint.pth config/model/centerpoint_voxel.yaml "
-                          "imported/centerpoint")
-    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT",
-                         help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors")
+    command = add_command(
+        commands,
+        import_weights,
+        "make a student package of weights published by others",
+        "vexkd import-weights centerpoint.pth config/model/centerpoint_voxel.yaml imported/centerpoint",
+    )
+    command.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors",
+    )
     add_config_argument(command)
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
     add_set_argument(command)

@@ -98,8 +98,9 @@ class ModelConfig(Section):
             name, edge, possible = "voxel", encoder.voxel, (2 ** (len(encoder.stage_channels) - 1),)
         ratio = self.grid.cell / edge
         if all(abs(ratio - number) > 1e-6 for number in possible):
-            raise ValueError(f"grid.cell is {ratio:g} times lidar.encoder.{name}; "
-                             f"{', '.join(map(str, possible))} is possible")
+            raise ValueError(
+                f"grid.cell is {ratio:g} times lidar.encoder.{name}; {', '.join(map(str, possible))} is possible"
+            )
         return self
 
     @model_validator(mode="after")

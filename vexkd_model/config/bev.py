@@ -54,8 +54,10 @@ class ModalityGeneralFusionConfig(Section):
     points: Count = Field(description="keys that a query reads, a head and a sensor")
     feedforward: Count
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    recompute: bool = Field(description="in training, compute a block's activations again instead of keeping them: "
-                                        "a third more work, a fraction of the memory")
+    recompute: bool = Field(
+        description="in training, compute a block's activations again instead of keeping them: "
+        "a third more work, a fraction of the memory"
+    )
 
     @model_validator(mode="after")
     def _heads_share_the_channels(self) -> "ModalityGeneralFusionConfig":

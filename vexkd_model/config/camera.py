@@ -46,10 +46,13 @@ class BackboneConfig(Section):
     """Image backbone, from the transformers library."""
 
     name: Literal["resnet18", "resnet50", "resnet101", "swin_tiny"]
-    weights: str = Field(description="random, a file in torchvision's or transformers' naming, or a name on the "
-                                     "Hugging Face hub such as microsoft/resnet-50")
-    stages: Literal[3, 4] = Field(4, description="of the network; 3 where a cell of the fourth, 32 pixels wide, would "
-                                                 "be larger than most objects")
+    weights: str = Field(
+        description="random, a file in torchvision's or transformers' naming, or a name on the "
+        "Hugging Face hub such as microsoft/resnet-50"
+    )
+    stages: Literal[3, 4] = Field(
+        4, description="of the network; 3 where a cell of the fourth, 32 pixels wide, would be larger than most objects"
+    )
     frozen_norms: bool = Field(False, description="batch norms keep their statistics and weights, as BEVFormer trains")
     recompute: bool = Field(False, description="activations are computed again in the backward pass: less memory")
 
@@ -81,7 +84,8 @@ class LiftSplatConfig(Section):
     z_max: float
     depth: Literal["plain", "camera_aware", "lidar"] = Field(
         description="plain: one convolution (BEVDet); camera_aware: knows the calibration (BEVDepth); lidar: reads the "
-                    "LiDAR's depths beside the image (BEVFusion)")
+        "LiDAR's depths beside the image (BEVFusion)"
+    )
     depth_channels: Count = Field(description="width of the camera_aware network; the others have the neck's")
     depth_loss_weight: Annotated[float, Field(ge=0, description="of supervision by the LiDAR; 0: none")]
     finer: Literal[1, 2] = Field(description="2: cells of half the size are filled, then merged by convolutions")

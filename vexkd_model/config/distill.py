@@ -31,7 +31,8 @@ class TeacherLabelsConfig(Section):
 
     score: Share = Field(0.6, description="least score of such a box")
     weight: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the task loss with these labels; the rest is the task loss without them")
+        1.0, description="share of the task loss with these labels; the rest is the task loss without them"
+    )
 
 
 class DistillationConfig(Section):
@@ -41,36 +42,48 @@ class DistillationConfig(Section):
     the paper's is off: inherit, response, teacher_labels, relation, depth.
     """
 
-    levels: tuple[Level, ...] = Field(("low", "high"), description="maps that are compared; none only where another "
-                                                                   "key teaches")
+    levels: tuple[Level, ...] = Field(
+        ("low", "high"), description="maps that are compared; none only where another key teaches"
+    )
     masks: Literal["fusion_queries", "random_queries", "ones", "key_points", "gaussian", "activation"] = Field(
-        "fusion_queries", description="where teacher and student are compared: learned, from the fusion's queries or "
-                                      "from random ones; everywhere; at nine points a box (UniDistill); in a Gaussian "
-                                      "around each box (BEVDistill); where the teacher's activations are large")
+        "fusion_queries",
+        description="where teacher and student are compared: learned, from the fusion's queries or "
+        "from random ones; everywhere; at nine points a box (UniDistill); in a Gaussian "
+        "around each box (BEVDistill); where the teacher's activations are large",
+    )
     loss: Literal["attention_transfer", "l1", "l2", "smooth_l1", "normalised_l2"] = Field(
-        "attention_transfer", description="all but the first compare channels, through a convolution that fits the "
-                                          "student's to the teacher's; normalised_l2 in units of the teacher's "
-                                          "variance, and without the convolution where there are as many channels")
+        "attention_transfer",
+        description="all but the first compare channels, through a convolution that fits the "
+        "student's to the teacher's; normalised_l2 in units of the teacher's "
+        "variance, and without the convolution where there are as many channels",
+    )
     weight: Positive = Field(2.0, description="of the feature losses in the student's loss, λ")
-    mask_weight: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="of the feature losses in the masks' loss, μ")
+    mask_weight: Annotated[float, Field(ge=0)] = Field(1.0, description="of the feature losses in the masks' loss, μ")
     mask_blocks: Count = Field(3, description="deformable attention blocks of a learned mask")
     mask_heads: Count = 8
     mask_points: Count = 4
     mask_feedforward: Count = 512
     mask_stride: Count = Field(
-        1, description="cells of the BEV map between two queries of a learned mask, interpolated between them; "
-                       "1 is the paper's, 4 needs a sixteenth of the attention")
+        1,
+        description="cells of the BEV map between two queries of a learned mask, interpolated between them; "
+        "1 is the paper's, 4 needs a sixteenth of the attention",
+    )
     mask_stop_epoch: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="masks learn in so many epochs, then stay as they are; null: they learn in all")
+        None, description="masks learn in so many epochs, then stay as they are; null: they learn in all"
+    )
     inherit: tuple[Part, ...] = Field(
-        (), description="parts that begin with the teacher's weights; a narrower BEV encoder, CenterHead or "
-                        "segmentation head takes the channels of largest batch-norm scale (SparseKD)")
+        (),
+        description="parts that begin with the teacher's weights; a narrower BEV encoder, CenterHead or "
+        "segmentation head takes the channels of largest batch-norm scale (SparseKD)",
+    )
 
     response: ResponseConfig | None = None
     teacher_labels: TeacherLabelsConfig | None = None
-    relation: Weight = Field(0.0, description="of the difference of similarities between nine points of each box on "
-                                              "the high-level map (UniDistill)")
+    relation: Weight = Field(
+        0.0,
+        description="of the difference of similarities between nine points of each box on "
+        "the high-level map (UniDistill)",
+    )
     depth: Weight = Field(0.0, description="of the cross-entropy of a camera student's depths towards the teacher's")
 
     @model_validator(mode="after")

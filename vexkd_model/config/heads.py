@@ -16,7 +16,8 @@ class RotatedNmsConfig(Section):
     kind: Literal["rotated"]
     iou: Share
     scale: tuple[Positive, ...] | None = Field(
-        None, description="factor on each class's length and width in this comparison (BEVDet's scale NMS)")
+        None, description="factor on each class's length and width in this comparison (BEVDet's scale NMS)"
+    )
 
 
 class CircleNmsConfig(Section):
@@ -47,13 +48,20 @@ class CenterHeadConfig(Section):
     tasks: tuple[TaskConfig, ...]
     shared_channels: Count
     task_channels: Count
-    separate: bool = Field(description="true: a branch of two convolutions for each value, as published; false: one "
-                                       "convolution a task for all of them, a sixth of the work")
-    axis: bool = Field(False, description="true: the line along which an object lies is predicted beside its heading, "
-                                          "so that one seen from an unclear side is not turned half-way")
+    separate: bool = Field(
+        description="true: a branch of two convolutions for each value, as published; false: one "
+        "convolution a task for all of them, a sixth of the work"
+    )
+    axis: bool = Field(
+        False,
+        description="true: the line along which an object lies is predicted beside its heading, "
+        "so that one seen from an unclear side is not turned half-way",
+    )
     late_weights: dict[Literal["offset", "height", "size", "heading", "axis", "velocity"], Positive] = Field(
-        {}, description="factors on the published weights of the regression losses; they grow from 1 in the second "
-                        "quarter of the training, when objects are found")
+        {},
+        description="factors on the published weights of the regression losses; they grow from 1 in the second "
+        "quarter of the training, when objects are found",
+    )
     loss_weight: Positive
     score_threshold: Share
     candidates: Count = Field(description="best cells of each task that reach NMS")
@@ -95,8 +103,10 @@ class SegmentationConfig(Section):
     grid: GridConfig
     channels: Count
     first_layer: Literal["map", "features"] = Field(
-        "map", description="grid of the first convolution: map, as published, on features sampled at the map's cells; "
-                           "features, before they are sampled, at a third of the cost")
+        "map",
+        description="grid of the first convolution: map, as published, on features sampled at the map's cells; "
+        "features, before they are sampled, at a third of the cost",
+    )
     loss_weight: Positive
 
     @model_validator(mode="after")

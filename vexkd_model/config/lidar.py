@@ -17,8 +17,11 @@ class PillarEncoderConfig(Section):
     pillar_channels: Count
     channels: Count = Field(description="channels of the low-level map")
     stem_layers: Count
-    age_groups: Count = Field(1, description="points are pooled apart in so many groups by age, so that what moves can "
-                                             "be seen to; needs sweep_interval")
+    age_groups: Count = Field(
+        1,
+        description="points are pooled apart in so many groups by age, so that what moves can "
+        "be seen to; needs sweep_interval",
+    )
 
 
 class VoxelEncoderConfig(Section):
@@ -38,8 +41,10 @@ class LidarConfig(Section):
 
     sweeps: Annotated[int, Field(ge=1, le=10, description="LiDAR sweeps in a frame, the newest included")]
     sweep_interval: Positive | None = Field(
-        None, description="time between them [s]; a sweep that is nearer than about this to the one before it is left "
-                          "out. null: every sweep")
+        None,
+        description="time between them [s]; a sweep that is nearer than about this to the one before it is left "
+        "out. null: every sweep",
+    )
     encoder: Annotated[PillarEncoderConfig | VoxelEncoderConfig, Field(discriminator="kind")]
 
     @property

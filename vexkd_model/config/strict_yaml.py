@@ -13,8 +13,10 @@ TAG = "tag:yaml.org,2002:"
 CORE = {
     f"{TAG}bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
     f"{TAG}int": re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+"),
-    f"{TAG}float": re.compile(r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-                              r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+    f"{TAG}float": re.compile(
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
 }
 CURE = {
     f"{TAG}bool": "is a word to some readers and a truth value to others; write true or false, or quote it",
@@ -56,8 +58,9 @@ class _Loader(yaml.SafeLoader):
                 continue
             mark = first.setdefault(key.value, key.start_mark)
             if mark is not key.start_mark:
-                raise SurprisingYaml(f"{key.value} stands here and in line {mark.line + 1}; keep one of them",
-                                     key.start_mark)
+                raise SurprisingYaml(
+                    f"{key.value} stands here and in line {mark.line + 1}; keep one of them", key.start_mark
+                )
         return node
 
 

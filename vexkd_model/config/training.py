@@ -46,22 +46,29 @@ class TrainingConfig(Section):
     accumulate: Count = Field(1, description="batches whose gradients make one step")
     learning_rate: Positive = Field(description="peak of the schedule")
     backbone_rate: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="the image backbone's share of the learning rate")
-    schedule: Literal["one_cycle", "cosine"] = Field("one_cycle", description="cosine: falls from the peak, after 500 "
-                                                                              "steps of warm-up")
+        1.0, description="the image backbone's share of the learning rate"
+    )
+    schedule: Literal["one_cycle", "cosine"] = Field(
+        "one_cycle", description="cosine: falls from the peak, after 500 steps of warm-up"
+    )
     weight_decay: Annotated[float, Field(ge=0)]
     gradient_clip: Positive
-    ema: Share | None = Field(None, description="share that a moving average of the weights keeps at each step; the "
-                                                "average is what is evaluated and exported")
+    ema: Share | None = Field(
+        None,
+        description="share that a moving average of the weights keeps at each step; the "
+        "average is what is evaluated and exported",
+    )
     precision: Literal["32-true", "bf16-mixed"]
     seed: Annotated[int, Field(ge=0, lt=1 << 32, description="of 32 bits")]
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")
     paste: PasteConfig | None = None
     sensor_variety: SensorVarietyConfig | None = Field(
-        None, description="frames as other sensors of the same kind would have seen them")
+        None, description="frames as other sensors of the same kind would have seen them"
+    )
     sensor_dropout: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="of a model with two sensors: share of samples in which one of them, either, sees nothing")
+        0.0, description="of a model with two sensors: share of samples in which one of them, either, sees nothing"
+    )
 
     @model_validator(mode="after")
     def _augments_at_all(self) -> "TrainingConfig":

@@ -24,12 +24,17 @@ class BevAugmentation:
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, rotation: float, scale: float, translation: float,
-             flip: bool) -> "BevAugmentation":
+    def draw(
+        cls, rng: np.random.Generator, rotation: float, scale: float, translation: float, flip: bool
+    ) -> "BevAugmentation":
         """Draw a transform: uniform in ±rotation and 1 ± scale, normal translation, each flip half of the time."""
-        return cls(rng.uniform(-rotation, rotation), rng.uniform(1 - scale, 1 + scale),
-                   bool(flip and rng.random() < 0.5), bool(flip and rng.random() < 0.5),
-                   tuple(rng.normal(0, translation, 3)))
+        return cls(
+            rng.uniform(-rotation, rotation),
+            rng.uniform(1 - scale, 1 + scale),
+            bool(flip and rng.random() < 0.5),
+            bool(flip and rng.random() < 0.5),
+            tuple(rng.normal(0, translation, 3)),
+        )
 
     @property
     def linear(self) -> np.ndarray:
@@ -51,8 +56,9 @@ class BevAugmentation:
 
     def past(self, then: PastFrame) -> PastFrame:
         """Transform an earlier moment, so that the ego motion is the same in the transformed world."""
-        return PastFrame(tuple(map(self.camera, then.cameras)),
-                         self.matrix @ then.now_from_then @ np.linalg.inv(self.matrix))
+        return PastFrame(
+            tuple(map(self.camera, then.cameras)), self.matrix @ then.now_from_then @ np.linalg.inv(self.matrix)
+        )
 
     def points(self, points: np.ndarray) -> np.ndarray:
         """Transform points float32 (N, ≥ 3): x, y, z change, the other columns stay."""
@@ -74,11 +80,26 @@ class BevAugmentation:
         """Transform masks bool (K, Y, X); also return bool (Y, X), the cells that the old map covered."""
         affine = np.eye(3)
         affine[:2, :2], affine[:2, 2] = self.linear, self.translation[:2]
-        cell_from_metre = np.array([[1 / grid.cell, 0, -grid.x_min / grid.cell - 0.5],
-                                    [0, 1 / grid.cell, -grid.y_min / grid.cell - 0.5], [0, 0, 1]])
+        cell_from_metre = np.array(
+            [
+                [1 / grid.cell, 0, -grid.x_min / grid.cell - 0.5],
+                [0, 1 / grid.cell, -grid.y_min / grid.cell - 0.5],
+                [0, 0, 1],
+            ]
+        )
         new_from_old = cell_from_metre @ affine @ np.linalg.inv(cell_from_metre)
         size = grid.shape[::-1]
-        moved = np.stack([
-            cv2.warpAffine(mask.astype(np.uint8), new_from_old[:2], size, flags=cv2.INTER_NEAREST,
-                           borderMode=cv2.BORDER_CONSTANT, borderValue=(UNKNOWN,)) for mask in masks])
+        moved = np.stack(
+            [
+                cv2.warpAffine(
+                    mask.astype(np.uint8),
+                    new_from_old[:2],
+                    size,
+                    flags=cv2.INTER_NEAREST,
+                    borderMode=cv2.BORDER_CONSTANT,
+                    borderValue=(UNKNOWN,),
+                )
+                for mask in masks
+            ]
+        )
         return moved == 1, (moved != UNKNOWN).all(axis=0)

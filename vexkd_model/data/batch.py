@@ -124,8 +124,9 @@ def _on_device(value: Any, device: torch.device | str) -> Any:
     return value
 
 
-def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = None,
-            past_frames: int = 0) -> Batch | UserError:
+def collate(
+    samples: Sequence[Sample | UserError], images: ImageConfig | None = None, past_frames: int = 0
+) -> Batch | UserError:
     """Collate samples to a Batch, or return the first error among them.
 
     images: configuration of the model's cameras, if it has any. past_frames: earlier moments that it reads.
@@ -141,7 +142,8 @@ def collate(samples: Sequence[Sample | UserError], images: ImageConfig | None = 
         labels=[torch.from_numpy(sample.boxes.labels) for sample in whole],
         map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in whole])).float(),
         map_known=torch.from_numpy(np.stack([sample.map_known for sample in whole])),
-        tokens=[sample.frame.token for sample in whole])
+        tokens=[sample.frame.token for sample in whole],
+    )
 
 
 def collate_for(config: ModelConfig) -> Callable[[Sequence[Sample | UserError]], Batch | UserError]:
@@ -161,9 +163,12 @@ def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, pas
     numbers = np.concatenate([np.full(len(frame.points), i) for i, frame in enumerate(frames)])
     points = np.concatenate([np.asarray(frame.points, np.float32) for frame in frames])
     return SensorBatch(
-        torch.from_numpy(points), torch.from_numpy(numbers), len(frames),
+        torch.from_numpy(points),
+        torch.from_numpy(numbers),
+        len(frames),
         cameras=stack_cameras([frame.cameras for frame in frames], images) if images else None,
-        past=[_stack_past(frames, i, images) for i in range(past_frames)] if images else [])
+        past=[_stack_past(frames, i, images) for i in range(past_frames)] if images else [],
+    )
 
 
 def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCameras:
@@ -173,7 +178,8 @@ def _stack_past(frames: Sequence[Frame], i: int, images: ImageConfig) -> PastCam
     return PastCameras(
         stack_cameras([past.cameras for past in then], images),
         torch.from_numpy(np.stack([past.now_from_then for past in then])).float(),
-        torch.tensor([i < len(frame.past) for frame in frames]))
+        torch.tensor([i < len(frame.past) for frame in frames]),
+    )
 
 
 def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: ImageConfig) -> CameraBatch:
@@ -191,8 +197,9 @@ def stack_cameras(images_of_frames: Sequence[Sequence[CameraImage]], images: Ima
 
     return CameraBatch(
         images=stacked("pixels").permute(0, 1, 4, 2, 3).contiguous(),
-        present=torch.tensor([[image is not absent and image.pixels.max() >= DARKEST_SIGHT for image in row]
-                              for row in rows]),
+        present=torch.tensor(
+            [[image is not absent and image.pixels.max() >= DARKEST_SIGHT for image in row] for row in rows]
+        ),
         image_from_camera=stacked("image_from_camera").float(),
         image_from_stored=stacked("image_from_stored").float(),
         base_from_camera=stacked("base_from_camera").float(),

@@ -44,9 +44,14 @@ def _load_plain(index: FrameIndex, i: int, config: ModelConfig, sweeps: int) -> 
     return read_frame(index[i], sweeps, camera and camera.images, past, sweep_interval=config.sweep_interval)
 
 
-def read_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = None, past: Sequence[FrameRecord] = (),
-               augmentations: Mapping[str, ImageAugmentation] | None = None,
-               sweep_interval: float | None = None) -> Frame:
+def read_frame(
+    record: FrameRecord,
+    sweeps: int,
+    images: ImageConfig | None = None,
+    past: Sequence[FrameRecord] = (),
+    augmentations: Mapping[str, ImageAugmentation] | None = None,
+    sweep_interval: float | None = None,
+) -> Frame:
     """Read a keyframe's sensor files.
 
     Reads its sweep and up to `sweeps` − 1 before it, `sweep_interval` seconds apart (see `spaced`), ego motion
@@ -54,16 +59,31 @@ def read_frame(record: FrameRecord, sweeps: int, images: ImageConfig | None = No
     or `images` those files are not read.
     """
     moments: list[list[Callable[[], CameraImage]]] = [
-        [partial(load_view, camera, images, augmentations[camera.name] if augmentations else None)
-         for camera in moment.cameras if camera.name in images.cameras] if images else [] for moment in (record, *past)]
-    points, *loaded = _side_by_side([
-        partial(record.load_points, sweeps, sweep_interval), *(load for loads in moments for load in loads)])
+        [
+            partial(load_view, camera, images, augmentations[camera.name] if augmentations else None)
+            for camera in moment.cameras
+            if camera.name in images.cameras
+        ]
+        if images
+        else []
+        for moment in (record, *past)
+    ]
+    points, *loaded = _side_by_side(
+        [partial(record.load_points, sweeps, sweep_interval), *(load for loads in moments for load in loads)]
+    )
     views = iter(loaded)
     now, *then = [tuple(itertools.islice(views, len(loads))) for loads in moments]
     base_from_odom = inverse(record.global_from_base)
-    return Frame(points, record.stamp_ns, record.token, now, tuple(
-        PastFrame(cameras, base_from_odom @ moment.global_from_base)
-        for cameras, moment in zip(then, past, strict=True)))
+    return Frame(
+        points,
+        record.stamp_ns,
+        record.token,
+        now,
+        tuple(
+            PastFrame(cameras, base_from_odom @ moment.global_from_base)
+            for cameras, moment in zip(then, past, strict=True)
+        ),
+    )
 
 
 def _side_by_side(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -93,10 +113,20 @@ class TrainingSet(Dataset[Sample | UserError]):
     ends before it.
     """
 
-    def __init__(self, index: FrameIndex, sweeps: int, augment: AugmentConfig, seed: int,
-                 images: ImageConfig | None = None, past_frames: int = 0, paster: ObjectPaster | None = None,
-                 sensor_dropout: float = 0.0, sweep_interval: float | None = None, epochs: int | None = None,
-                 variety: SensorVarietyConfig | None = None) -> None:
+    def __init__(
+        self,
+        index: FrameIndex,
+        sweeps: int,
+        augment: AugmentConfig,
+        seed: int,
+        images: ImageConfig | None = None,
+        past_frames: int = 0,
+        paster: ObjectPaster | None = None,
+        sensor_dropout: float = 0.0,
+        sweep_interval: float | None = None,
+        epochs: int | None = None,
+        variety: SensorVarietyConfig | None = None,
+    ) -> None:
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
         self.images, self.past_frames, self.paster = images, past_frames, paster
         self.sensor_dropout, self.sweep_interval, self.variety = sensor_dropout, sweep_interval, variety
@@ -119,8 +149,14 @@ class TrainingSet(Dataset[Sample | UserError]):
         # Streams of their own: whether objects are pasted does not change how images are cropped.
         for_bev, for_images, for_objects, for_dropout, for_variety = np.random.default_rng((self.seed, *draw)).spawn(5)
         record = self.index[draw.frame]
-        frame = read_frame(record, self.sweeps, self.images, self.index.before(draw.frame, self.past_frames),
-                           self._image_augmentations(for_images), self.sweep_interval)
+        frame = read_frame(
+            record,
+            self.sweeps,
+            self.images,
+            self.index.before(draw.frame, self.past_frames),
+            self._image_augmentations(for_images),
+            self.sweep_interval,
+        )
         sample = with_ground_truth(frame, self.index, draw.frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
@@ -137,8 +173,10 @@ class TrainingSet(Dataset[Sample | UserError]):
         """Draw each camera's augmentation from a stream of its own: one that is absent does not change the others."""
         if self.images is None:
             return None
-        return {name: ImageAugmentation.draw(stream, self.images.augment)
-                for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)}
+        return {
+            name: ImageAugmentation.draw(stream, self.images.augment)
+            for name, stream in zip(CAMERAS, rng.spawn(len(CAMERAS)), strict=True)
+        }
 
 
 def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> Sample:
@@ -148,7 +186,10 @@ def _pasted(sample: Sample, paster: ObjectPaster, rng: np.random.Generator) -> S
 
 def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
     masks, covered = augmentation.masks(sample.map_masks, SEGMENTATION_GRID)
-    frame = replace(sample.frame, points=augmentation.points(sample.frame.points),
-                    cameras=tuple(map(augmentation.camera, sample.frame.cameras)),
-                    past=tuple(map(augmentation.past, sample.frame.past)))
+    frame = replace(
+        sample.frame,
+        points=augmentation.points(sample.frame.points),
+        cameras=tuple(map(augmentation.camera, sample.frame.cameras)),
+        past=tuple(map(augmentation.past, sample.frame.past)),
+    )
     return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())

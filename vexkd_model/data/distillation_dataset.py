@@ -29,8 +29,11 @@ class DistillationDataset(Dataset[Pair]):
         return self.student[key], self.teacher[key]
 
 
-def collate_pairs(pairs: Sequence[Pair], student: Callable[[Sequence], Batch | UserError],
-                   teacher: Callable[[Sequence], Batch | UserError]) -> Batch | UserError:
+def collate_pairs(
+    pairs: Sequence[Pair],
+    student: Callable[[Sequence], Batch | UserError],
+    teacher: Callable[[Sequence], Batch | UserError],
+) -> Batch | UserError:
     """Collate pairs to the student's Batch with the teacher's sensors; student, teacher: collate functions of each."""
     batch, teacher_batch = student([sample for sample, _ in pairs]), teacher([sample for _, sample in pairs])
     if isinstance(batch, UserError) or isinstance(teacher_batch, UserError):

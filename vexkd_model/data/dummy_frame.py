@@ -6,8 +6,14 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.types import CameraImage, Frame, PastFrame
 
 LIDAR_HEIGHT_M, CAMERA_HEIGHT_M, WALL_M = 1.84, 1.5, 40.0
-CAMERA_YAWS = {"CAM_FRONT": 0, "CAM_FRONT_LEFT": 55, "CAM_FRONT_RIGHT": -55, "CAM_BACK": 180, "CAM_BACK_LEFT": 110,
-               "CAM_BACK_RIGHT": -110}  # degrees to the left
+CAMERA_YAWS = {
+    "CAM_FRONT": 0,
+    "CAM_FRONT_LEFT": 55,
+    "CAM_FRONT_RIGHT": -55,
+    "CAM_BACK": 180,
+    "CAM_BACK_LEFT": 110,
+    "CAM_BACK_RIGHT": -110,
+}  # degrees to the left
 
 
 def dummy_frame(config: ModelConfig) -> Frame:

@@ -12,12 +12,23 @@ from vexkd_model.data.splits import LIDAR
 from vexkd_model.data.sweeps import HEAD_BYTES, lidar_columns
 
 SWEEP_COLUMNS = ("sweep_path", "sweep_stamp_ns", "base_from_sensor", "odom_from_base")
-CAMERA_COLUMNS = ("camera_name", "camera_path", "camera_stamp_ns", "camera_size", "camera_intrinsics",
-                  "camera_base_from_sensor", "camera_odom_from_base")
+CAMERA_COLUMNS = (
+    "camera_name",
+    "camera_path",
+    "camera_stamp_ns",
+    "camera_size",
+    "camera_intrinsics",
+    "camera_base_from_sensor",
+    "camera_odom_from_base",
+)
 BOX_COLUMNS = {"boxes": 9, "box_up": 3, "labels": 1, "attributes": 1, "lidar_points": 1, "radar_points": 1}  # width
-TABLE_OF_COLUMN = {"base_from_sensor": "calibrated_sensor", "camera_base_from_sensor": "calibrated_sensor",
-                   "camera_intrinsics": "calibrated_sensor", "odom_from_base": "ego_pose",
-                   "camera_odom_from_base": "ego_pose"}
+TABLE_OF_COLUMN = {
+    "base_from_sensor": "calibrated_sensor",
+    "camera_base_from_sensor": "calibrated_sensor",
+    "camera_intrinsics": "calibrated_sensor",
+    "odom_from_base": "ego_pose",
+    "camera_odom_from_base": "ego_pose",
+}
 
 
 @dataclass(frozen=True)
@@ -48,11 +59,14 @@ def check_row(row: dict, dataroot: Path, version: str, has_lidar: bool = True) -
     has_lidar: False for a dataset that holds no LiDAR file, only the poses.
     """
     tables = dataroot / version
-    sweep_problems = [(_sweep_problem(dataroot / path) if has_lidar else None)
-                      or _calibration_problem(row, SWEEP_COLUMNS, i, tables)
-                      for i, path in enumerate(row["sweep_path"])]
-    camera_problems = [_image_problem(dataroot / path, size) or _calibration_problem(row, CAMERA_COLUMNS, i, tables)
-                       for i, (path, size) in enumerate(zip(row["camera_path"], row["camera_size"], strict=True))]
+    sweep_problems = [
+        (_sweep_problem(dataroot / path) if has_lidar else None) or _calibration_problem(row, SWEEP_COLUMNS, i, tables)
+        for i, path in enumerate(row["sweep_path"])
+    ]
+    camera_problems = [
+        _image_problem(dataroot / path, size) or _calibration_problem(row, CAMERA_COLUMNS, i, tables)
+        for i, (path, size) in enumerate(zip(row["camera_path"], row["camera_size"], strict=True))
+    ]
     problems = [problem for problem in (*sweep_problems, *camera_problems) if problem]
     if sweep_problems[0]:
         return None, problems
@@ -63,17 +77,21 @@ def check_row(row: dict, dataroot: Path, version: str, has_lidar: bool = True) -
 
 def _without(row: dict, columns: Sequence[str], problems: list[Problem | None]) -> dict[str, list]:
     """Columns of a row without the entries that have a problem."""
-    return {name: [value for value, problem in zip(row[name], problems, strict=True) if not problem]
-            for name in columns}
+    return {
+        name: [value for value, problem in zip(row[name], problems, strict=True) if not problem] for name in columns
+    }
 
 
 def _box_problems(row: dict, tables: Path) -> list[Problem | None]:
     """Problem of each annotated box, if any; an unknown (NaN) velocity is none."""
     boxes, up = np.reshape(row["boxes"], (-1, 9)), np.reshape(row["box_up"], (-1, 3))
     good = np.isfinite(boxes[:, :7]).all(axis=1) & np.isfinite(up).all(axis=1) & (boxes[:, 3:6] > 0).all(axis=1)
-    return [None if fine else Problem(str(tables / "sample_annotation.json"),
-                                      f"annotation {token} is not finite or has no volume")
-            for token, fine in zip(row["annotation_token"], good, strict=True)]
+    return [
+        None
+        if fine
+        else Problem(str(tables / "sample_annotation.json"), f"annotation {token} is not finite or has no volume")
+        for token, fine in zip(row["annotation_token"], good, strict=True)
+    ]
 
 
 def _without_boxes(row: dict, problems: list[Problem | None]) -> dict[str, np.ndarray]:
@@ -108,8 +126,9 @@ def _image_problem(path: Path, size: tuple[int, int]) -> Problem | None:
     except OSError as error:
         return Problem(str(path), _unreadable("image", error))
     if actual != tuple(size):
-        return Problem(str(path), f"image of {actual[0]}×{actual[1]} px where sample_data.json says "
-                                  f"{size[0]}×{size[1]}")
+        return Problem(
+            str(path), f"image of {actual[0]}×{actual[1]} px where sample_data.json says {size[0]}×{size[1]}"
+        )
     return None
 
 

@@ -66,8 +66,9 @@ def _seen(files: Iterable[Path]) -> str:
         try:
             status = path.stat()
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); complete the dataset, or run `vexkd prepare` "
-                            "again") from None
+            raise UserError(
+                f"{path}: cannot be read ({error.strerror}); complete the dataset, or run `vexkd prepare` again"
+            ) from None
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
@@ -83,8 +84,10 @@ def _check_tables(index: FrameIndex) -> None:
     from vexkd_model.data.tables import tables_digest  # imports the devkit, which takes seconds
 
     if tables_digest(index.dataroot, index.version) != index.tables:
-        raise UserError(f"{index.folder}: made of other tables than {index.dataroot / index.version} holds now; run "
-                        f"`vexkd prepare {index.dataroot} --version {index.version}` again")
+        raise UserError(
+            f"{index.folder}: made of other tables than {index.dataroot / index.version} holds now; run "
+            f"`vexkd prepare {index.dataroot} --version {index.version}` again"
+        )
 
 
 def _digest(index: FrameIndex, made: list[Path], sensor_files: list[Path]) -> str:

@@ -24,8 +24,12 @@ class ImageAugmentation:
     @classmethod
     def draw(cls, rng: np.random.Generator, settings: ImageAugmentConfig) -> "ImageAugmentation":
         """Draw each value uniformly in its range, flipped half of the time if `settings.flip`."""
-        return cls(rng.uniform(*settings.zoom), rng.uniform(), bool(settings.flip and rng.random() < 0.5),
-                   rng.uniform(-settings.rotation, settings.rotation))
+        return cls(
+            rng.uniform(*settings.zoom),
+            rng.uniform(),
+            bool(settings.flip and rng.random() < 0.5),
+            rng.uniform(-settings.rotation, settings.rotation),
+        )
 
     def image_from_stored(self, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
         """Map float64 (3, 3) from pixel coordinates of an image of size `stored` to those of the crop of size `size`.

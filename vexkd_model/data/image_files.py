@@ -14,15 +14,17 @@ from vexkd_model.types import CameraImage
 
 def load_image(record: CameraRecord) -> CameraImage:
     """Load an image as it is stored; UserError names a file that is missing or cannot be decoded."""
-    return CameraImage(record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3),
-                       record.base_from_camera)
+    return CameraImage(
+        record.name, _decode(record, 1), record.stamp_ns, record.intrinsics, np.eye(3), record.base_from_camera
+    )
 
 
 def load_view(record: CameraRecord, images: ImageConfig, augmentation: ImageAugmentation | None = None) -> CameraImage:
     """Load a stored image and crop it to `images.width` × `images.height`; augmentation: None in inference."""
     pixels, image_from_stored = view_of(StoredImage(record.size, partial(_decode, record)), images, augmentation)
-    return CameraImage(record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored,
-                       record.base_from_camera)
+    return CameraImage(
+        record.name, pixels, record.stamp_ns, record.intrinsics, image_from_stored, record.base_from_camera
+    )
 
 
 def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
@@ -36,6 +38,8 @@ def _decode(record: CameraRecord, reduction: int) -> np.ndarray:
     except ValueError as error:
         raise UserError(f"{record.path}: {error} image; download it again") from None
     if any(abs(actual - edge / reduction) >= 1 for actual, edge in zip(pixels.shape[1::-1], record.size, strict=True)):
-        raise UserError(f"{record.path}: decodes to another size than sample_data.json's "
-                        f"{record.size[0]}×{record.size[1]} px; prepare the dataset again, with --force")
+        raise UserError(
+            f"{record.path}: decodes to another size than sample_data.json's "
+            f"{record.size[0]}×{record.size[1]} px; prepare the dataset again, with --force"
+        )
     return pixels

@@ -13,8 +13,12 @@ import numpy as np
 from vexkd_model.config.camera import ImageConfig
 from vexkd_model.data.image_augment import ImageAugmentation
 
-REDUCED = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-           8: cv2.IMREAD_REDUCED_COLOR_8}
+REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 HALF_PIXEL = np.array([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV counts from the first pixel's middle
 
@@ -30,8 +34,9 @@ class StoredImage:
     read: Callable[[int], np.ndarray]
 
 
-def view_of(stored: StoredImage, images: ImageConfig,
-            augmentation: ImageAugmentation | None = None) -> tuple[np.ndarray, np.ndarray]:
+def view_of(
+    stored: StoredImage, images: ImageConfig, augmentation: ImageAugmentation | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Crop an image to uint8 (images.height, images.width, 3); also return image_from_stored, float64 (3, 3)."""
     size = (images.width, images.height)
     augmentation = augmentation or ImageAugmentation(images.zoom)

@@ -25,30 +25,32 @@ from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, SEGMENTATION_GRID, Boxe
 FORMAT = 4
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
-SCHEMA = pa.schema([
-    ("token", pa.string()),
-    ("scene", pa.string()),
-    ("location", pa.string()),
-    ("stamp_ns", pa.int64()),
-    ("sweep_path", pa.list_(pa.string())),
-    ("sweep_stamp_ns", pa.list_(pa.int64())),
-    ("base_from_sensor", pa.list_(MATRIX)),
-    ("odom_from_base", pa.list_(MATRIX)),
-    ("camera_name", pa.list_(pa.string())),
-    ("camera_path", pa.list_(pa.string())),
-    ("camera_stamp_ns", pa.list_(pa.int64())),
-    ("camera_size", pa.list_(pa.list_(pa.int32(), 2))),
-    ("camera_intrinsics", pa.list_(pa.list_(pa.float64(), 9))),
-    ("camera_base_from_sensor", pa.list_(MATRIX)),
-    ("camera_odom_from_base", pa.list_(MATRIX)),
-    ("boxes", pa.list_(pa.float32())),
-    ("box_up", pa.list_(pa.float32())),
-    ("labels", pa.list_(pa.int8())),
-    ("attributes", pa.list_(pa.int8())),
-    ("lidar_points", pa.list_(pa.int32())),
-    ("radar_points", pa.list_(pa.int32())),
-    ("map_damaged", pa.bool_()),
-])
+SCHEMA = pa.schema(
+    [
+        ("token", pa.string()),
+        ("scene", pa.string()),
+        ("location", pa.string()),
+        ("stamp_ns", pa.int64()),
+        ("sweep_path", pa.list_(pa.string())),
+        ("sweep_stamp_ns", pa.list_(pa.int64())),
+        ("base_from_sensor", pa.list_(MATRIX)),
+        ("odom_from_base", pa.list_(MATRIX)),
+        ("camera_name", pa.list_(pa.string())),
+        ("camera_path", pa.list_(pa.string())),
+        ("camera_stamp_ns", pa.list_(pa.int64())),
+        ("camera_size", pa.list_(pa.list_(pa.int32(), 2))),
+        ("camera_intrinsics", pa.list_(pa.list_(pa.float64(), 9))),
+        ("camera_base_from_sensor", pa.list_(MATRIX)),
+        ("camera_odom_from_base", pa.list_(MATRIX)),
+        ("boxes", pa.list_(pa.float32())),
+        ("box_up", pa.list_(pa.float32())),
+        ("labels", pa.list_(pa.int8())),
+        ("attributes", pa.list_(pa.int8())),
+        ("lidar_points", pa.list_(pa.int32())),
+        ("radar_points", pa.list_(pa.int32())),
+        ("map_damaged", pa.bool_()),
+    ]
+)
 LIST_COLUMNS = tuple(field.name for field in SCHEMA if pa.types.is_list(field.type))
 
 
@@ -161,8 +163,9 @@ class FrameIndex:
         return Inventory.of_manifest(self._manifest)
 
     @classmethod
-    def open(cls, index_dir: Path, split: str, dataroot: Path | None = None,
-             version: str | None = None) -> "FrameIndex":
+    def open(
+        cls, index_dir: Path, split: str, dataroot: Path | None = None, version: str | None = None
+    ) -> "FrameIndex":
         """Open `index_dir/split`.
 
         dataroot, version: what the index must have been made of, where the caller knows. UserError names the file where
@@ -195,23 +198,45 @@ class FrameIndex:
     def __getitem__(self, i: int) -> FrameRecord:
         values = {name: self._table[name][i].values for name in LIST_COLUMNS}
         token, scene, location, stamp_ns = (self._table[name][i].as_py() for name in SCHEMA.names[:4])
-        sweeps = tuple(map(
-            SweepRecord, self._paths(values["sweep_path"]), values["sweep_stamp_ns"].to_pylist(),
-            _matrices(values["base_from_sensor"]), _matrices(values["odom_from_base"])))
+        sweeps = tuple(
+            map(
+                SweepRecord,
+                self._paths(values["sweep_path"]),
+                values["sweep_stamp_ns"].to_pylist(),
+                _matrices(values["base_from_sensor"]),
+                _matrices(values["odom_from_base"]),
+            )
+        )
         camera_odom_from_base = _matrices(values["camera_odom_from_base"])
         camera_base_from_sensor = _matrices(values["camera_base_from_sensor"])
         base_from_odom = inverse(sweeps[0].odom_from_base)
-        cameras = tuple(map(
-            CameraRecord, values["camera_name"].to_pylist(), self._paths(values["camera_path"]),
-            values["camera_stamp_ns"].to_pylist(), map(tuple, values["camera_size"].to_pylist()),
-            _matrices(values["camera_intrinsics"], 3), camera_base_from_sensor, camera_odom_from_base,
-            base_from_odom @ camera_odom_from_base @ camera_base_from_sensor))
+        cameras = tuple(
+            map(
+                CameraRecord,
+                values["camera_name"].to_pylist(),
+                self._paths(values["camera_path"]),
+                values["camera_stamp_ns"].to_pylist(),
+                map(tuple, values["camera_size"].to_pylist()),
+                _matrices(values["camera_intrinsics"], 3),
+                camera_base_from_sensor,
+                camera_odom_from_base,
+                base_from_odom @ camera_odom_from_base @ camera_base_from_sensor,
+            )
+        )
         boxes = np.array(values["boxes"], np.float32).reshape(-1, 9)
         return FrameRecord(
-            token, scene, location, stamp_ns, sweeps, cameras, Boxes(boxes, np.array(values["labels"], np.int64)),
+            token,
+            scene,
+            location,
+            stamp_ns,
+            sweeps,
+            cameras,
+            Boxes(boxes, np.array(values["labels"], np.int64)),
             box_up=np.array(values["box_up"], np.float32).reshape(-1, 3),
-            attributes=np.asarray(values["attributes"]), lidar_points=np.asarray(values["lidar_points"]),
-            radar_points=np.asarray(values["radar_points"]))
+            attributes=np.asarray(values["attributes"]),
+            lidar_points=np.asarray(values["lidar_points"]),
+            radar_points=np.asarray(values["radar_points"]),
+        )
 
     def before(self, i: int, count: int) -> list[FrameRecord]:
         """Return up to `count` keyframes before frame i in its scene, newest first."""
@@ -267,8 +292,9 @@ class FrameIndex:
             return open_file(self.folder / name)
         except (OSError, EOFError, ValueError, pa.ArrowException) as error:
             again = prepare_command(self.dataroot, self.version, self.folder.parent, "--force")
-            raise UserError(f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `{again}`"
-                            ) from None
+            raise UserError(
+                f"{self.folder / name}: damaged index ({' '.join(str(error).split())}); run `{again}`"
+            ) from None
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.

@@ -57,8 +57,11 @@ class Inventory:
 
 def inventory_text(found: Inventory, frames: int, tables: Path) -> str:
     """Format an inventory for people, a line a topic; tables: folder of the dataset's tables."""
-    lines = [("frames", f"{frames}" + (f", {found.interval:g} s apart" if found.interval else "")),
-             ("LiDAR", _lidar_text(found)), ("cameras", _cameras_text(found, frames))]
+    lines = [
+        ("frames", f"{frames}" + (f", {found.interval:g} s apart" if found.interval else "")),
+        ("LiDAR", _lidar_text(found)),
+        ("cameras", _cameras_text(found, frames)),
+    ]
     if found.absent:
         lines.append(("no files", f"{', '.join(found.absent)}: in the tables, but none of its files is there"))
     if found.ignored:
@@ -88,9 +91,11 @@ def _lidar_text(found: Inventory) -> str:
     if points is None:
         return "none; poses and stamps alone, for camera students"
     fields = "x, y, z, intensity" + (", ring" if points.columns == 5 else "")
-    text = (f"{_called(found, LIDAR)}, {found.sweeps:g} sweeps a frame; files of {points.columns} columns, {fields}; "
-            f"99 % of the points within {points.range:g} m; "
-            f"intensity {points.intensity[0]:g} … {points.intensity[1]:g}")
+    text = (
+        f"{_called(found, LIDAR)}, {found.sweeps:g} sweeps a frame; files of {points.columns} columns, {fields}; "
+        f"99 % of the points within {points.range:g} m; "
+        f"intensity {points.intensity[0]:g} … {points.intensity[1]:g}"
+    )
     if not NEAREST_M <= points.range <= FARTHEST_M:
         text += "; ARE THESE METRES? Write x, y, z in metres"
     if points.unknown_intensity:
@@ -103,8 +108,9 @@ def _lidar_text(found: Inventory) -> str:
 def _cameras_text(found: Inventory, frames: int) -> str:
     if not found.cameras:
         return "none"
-    part = [f"{_called(found, name)} in {count} frames alone"
-            for name, count in found.cameras.items() if count < frames]
+    part = [
+        f"{_called(found, name)} in {count} frames alone" for name, count in found.cameras.items() if count < frames
+    ]
     whole = [_called(found, name) for name, count in found.cameras.items() if count == frames]
     return f"{sum(found.cameras.values()) / frames:.3g} a frame: {', '.join([*whole, *part])}"
 
@@ -114,7 +120,7 @@ def _boxes_text(found: Inventory) -> str:
         return "none"
     some = [f"{name} {count} ({found.seen_boxes[name]})" for name, count in found.boxes.items() if count]
     none = [name for name, count in found.boxes.items() if not count]
-    return (f"a class, with points in brackets: {', '.join(some)}" + (f"; none of {', '.join(none)}" if none else ""))
+    return f"a class, with points in brackets: {', '.join(some)}" + (f"; none of {', '.join(none)}" if none else "")
 
 
 def _maps_text(found: Inventory) -> str:

@@ -17,17 +17,30 @@ from vexkd_model.errors import UserError
 from vexkd_model.process import set_up_process
 
 
-def training_set(config: ModelConfig, index: FrameIndex, settings: TrainingConfig,
-                 paster: ObjectPaster | None = None) -> TrainingSet:
+def training_set(
+    config: ModelConfig, index: FrameIndex, settings: TrainingConfig, paster: ObjectPaster | None = None
+) -> TrainingSet:
     """Make the training set of a model. settings: of its augmentation; a teacher has those of its student."""
     camera = config.camera
     images, past_frames = (camera.images, camera.past_frames) if camera else (None, 0)
-    return TrainingSet(index, config.training_sweeps, settings.augment, settings.seed, images, past_frames, paster,
-                       settings.sensor_dropout, config.sweep_interval, settings.epochs, settings.sensor_variety)
+    return TrainingSet(
+        index,
+        config.training_sweeps,
+        settings.augment,
+        settings.seed,
+        images,
+        past_frames,
+        paster,
+        settings.sensor_dropout,
+        config.sweep_interval,
+        settings.epochs,
+        settings.sensor_variety,
+    )
 
 
-def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE,
-                    teacher: ModelConfig | None = None) -> WorkerLoader:
+def training_loader(
+    config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE, teacher: ModelConfig | None = None
+) -> WorkerLoader:
     """Build the training loader of one process.
 
     What is pasted is taken from the same split. Whoever takes a Batch raises it if it is a UserError instead: see
@@ -47,10 +60,20 @@ def training_loader(config: ModelConfig, index: FrameIndex, workers: int, shard:
         seen_by_teacher = settings.model_copy(update={"sensor_variety": None})
         samples = DistillationDataset(samples, training_set(teacher, index, seen_by_teacher, paster))
         together = partial(collate_pairs, student=together, teacher=collate_for(teacher))
-    sampler = (ClassBalancedSampler(index, settings.seed) if settings.class_balanced
-               else EpochSampler(len(index), settings.seed))
-    return WorkerLoader(samples, settings.batch_size, workers, together, sampler=ShardSampler(sampler, shard),
-                        drop_last=True, worker_init_fn=_in_worker)
+    sampler = (
+        ClassBalancedSampler(index, settings.seed)
+        if settings.class_balanced
+        else EpochSampler(len(index), settings.seed)
+    )
+    return WorkerLoader(
+        samples,
+        settings.batch_size,
+        workers,
+        together,
+        sampler=ShardSampler(sampler, shard),
+        drop_last=True,
+        worker_init_fn=_in_worker,
+    )
 
 
 def _in_worker(_: int) -> None:

@@ -39,16 +39,16 @@ class MapRasteriser:
     def __init__(self, dataroot: Path, location: str, grid: BevGrid = SEGMENTATION_GRID) -> None:
         path = expansion_path(dataroot, location)
         if not path.is_file():
-            raise UserError(f"{path}: map expansion is missing; unpack nuScenes-map-expansion into "
-                            f"{path.parents[1]}")
+            raise UserError(f"{path}: map expansion is missing; unpack nuScenes-map-expansion into {path.parents[1]}")
         try:
             content = json.loads(path.read_text())
             version = content.get("version", "1.0")
             if version < OLDEST_VERSION:
                 raise ValueError(f"outdated version {version}")
             town = _Town(content)
-            self._geometries = {layer: town.geometries(layer)
-                                for layers in LAYERS_OF_CLASS.values() for layer in layers}
+            self._geometries = {
+                layer: town.geometries(layer) for layers in LAYERS_OF_CLASS.values() for layer in layers
+            }
             self._lanes: list[list[dict]] = list(content.get("arcline_path_3", {}).values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError, shapely.GEOSException) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -69,8 +69,11 @@ class MapRasteriser:
 
         float64 (N, 2) each, in nuScenes' global frame [m].
         """
-        shapes = [self._geometries[layer][i] for layer in LAYERS_OF_CLASS[name]
-                  for i in np.sort(self._trees[layer].query(area, predicate="intersects"))]
+        shapes = [
+            self._geometries[layer][i]
+            for layer in LAYERS_OF_CLASS[name]
+            for i in np.sort(self._trees[layer].query(area, predicate="intersects"))
+        ]
         lines = [shape if shape.geom_type == "LineString" else shape.boundary for shape in shapes]
         parts = [part for line in lines for part in _parts(line.intersection(area))]
         return [np.array(part.coords) for part in parts if part.geom_type == "LineString"]
@@ -81,8 +84,11 @@ class MapRasteriser:
         float64 (N, 2) each, in nuScenes' global frame [m].
         """
         ends = [(lane[0]["start_pose"][:2], lane[-1]["end_pose"][:2]) for lane in self._lanes]
-        near = [lane for lane, (start, end) in zip(self._lanes, ends, strict=True)
-                if area.contains(Point(start)) or area.contains(Point(end))]
+        near = [
+            lane
+            for lane, (start, end) in zip(self._lanes, ends, strict=True)
+            if area.contains(Point(start)) or area.contains(Point(end))
+        ]
         return [np.array(discretize_lane(lane, resolution_meters=1.0))[:, :2] for lane in near]
 
     def _layer_mask(self, layer: str, global_from_base: np.ndarray) -> np.ndarray:

@@ -28,7 +28,8 @@ def with_dropout(frame: Frame, share: float, rng: np.random.Generator) -> Frame:
 def check_droppable(config: ModelConfig, sensor: Sensor) -> None:
     """Raise UserError for a model that does not read the sensor, or reads nothing else."""
     if sensor not in config.sensors:
-        raise UserError(f"--drop {sensor}: {config.name} does not read it, only {config.sensors[0]}; "
-                        "evaluate it without --drop")
+        raise UserError(
+            f"--drop {sensor}: {config.name} does not read it, only {config.sensors[0]}; evaluate it without --drop"
+        )
     if len(config.sensors) == 1:
         raise UserError(f"--drop {sensor}: {config.name} reads nothing else; give a model of two sensors")

@@ -54,8 +54,9 @@ class ObjectPaster:
         """Number of objects wanted in a frame, and objects of the database worth pasting, by label."""
         worth = self.database.counts >= self.settings.min_points
         labels = {DETECTION_CLASSES.index(name): wanted for name, wanted in self.settings.objects.items()}
-        return {label: (wanted, np.flatnonzero(worth & (self.database.labels == label)))
-                for label, wanted in labels.items()}
+        return {
+            label: (wanted, np.flatnonzero(worth & (self.database.labels == label))) for label, wanted in labels.items()
+        }
 
 
 def _standing_free(candidates: np.ndarray, existing: np.ndarray) -> np.ndarray:

@@ -29,8 +29,7 @@ class PointDatabase:
         self.folder = folder
 
     @classmethod
-    def of(cls, index: FrameIndex, sweeps: int, workers: int = 1,
-           interval: float | None = None) -> "PointDatabase":
+    def of(cls, index: FrameIndex, sweeps: int, workers: int = 1, interval: float | None = None) -> "PointDatabase":
         """Open the database beside an index; it is made on first use, whole or not at all.
 
         Where another process is making it, wait for that one.
@@ -139,6 +138,9 @@ def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
         record = job.index[i]
         points = record.load_points(job.sweeps, job.interval)
         boxes, labels = record.seen_boxes.values, record.seen_boxes.labels
-        objects += [(row, label, points[chosen]) for row, label, chosen
-                    in zip(boxes, labels, crops(points, boxes), strict=True) if len(chosen)]
+        objects += [
+            (row, label, points[chosen])
+            for row, label, chosen in zip(boxes, labels, crops(points, boxes), strict=True)
+            if len(chosen)
+        ]
     return objects

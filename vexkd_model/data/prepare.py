@@ -28,8 +28,15 @@ BEGUN = "begun.json"  # what the run that left a `.partial` folder wanted; no in
 MASK_BYTES = len(MAP_CLASSES) * SEGMENTATION_GRID.shape[0] * SEGMENTATION_GRID.shape[1] // 8
 
 
-def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str] | None = None,
-            force: bool = False, workers: int = 1, skip_bad: bool = False) -> list[Path]:
+def prepare(
+    dataroot: Path,
+    version: str,
+    index_dir: Path,
+    splits: Sequence[str] | None = None,
+    force: bool = False,
+    workers: int = 1,
+    skip_bad: bool = False,
+) -> list[Path]:
     """Write the index of every split that has scenes in the dataset; return their folders.
 
     version: name of the tables' folder, nuScenes' or another. splits: None for all of `split_names`.
@@ -43,12 +50,20 @@ def prepare(dataroot: Path, version: str, index_dir: Path, splits: Sequence[str]
     check_lidar_is_known(nusc)
     made_of = _made_of(dataroot, version)
     scenes_of = _scenes_of_splits(nusc, splits)
-    wanted_of = {Path(index_dir) / split: {**made_of, "split": split, "scenes": [scene["name"] for scene in scenes],
-                                           "absent": _sensors_without_files(nusc, scenes)}
-                 for split, scenes in scenes_of.items()}
+    wanted_of = {
+        Path(index_dir) / split: {
+            **made_of,
+            "split": split,
+            "scenes": [scene["name"] for scene in scenes],
+            "absent": _sensors_without_files(nusc, scenes),
+        }
+        for split, scenes in scenes_of.items()
+    }
     if force or not all(_is_current(folder, wanted, skip_bad) for folder, wanted in wanted_of.items()):
-        with locked(Path(index_dir) / ".lock",
-                    f"{index_dir}: another vexkd prepare is writing it; wait for it or give another folder"):
+        with locked(
+            Path(index_dir) / ".lock",
+            f"{index_dir}: another vexkd prepare is writing it; wait for it or give another folder",
+        ):
             for folder, wanted in wanted_of.items():
                 if force or not _is_current(folder, wanted, skip_bad):  # another run may have ended meanwhile
                     _write_split(nusc, scenes_of[folder.name], folder, wanted, workers, skip_bad)
@@ -64,15 +79,22 @@ def _scenes_of_splits(nusc: SchemaTables, splits: Sequence[str] | None) -> dict[
         elif splits:
             raise UserError(f"{nusc.dataroot}: holds no scene of split {split}")
     if not by_split:
-        raise UserError(f"{nusc.dataroot}: {nusc.version} holds no scene of the splits {', '.join(names)}; scenes of "
-                        "other names belong to splits of splits.json beside the tables")
+        raise UserError(
+            f"{nusc.dataroot}: {nusc.version} holds no scene of the splits {', '.join(names)}; scenes of "
+            "other names belong to splits of splits.json beside the tables"
+        )
     return by_split
 
 
 def _made_of(dataroot: Path, version: str) -> dict:
     """Manifest entries on which an index depends beside its split: place, tables, presence of a map expansion."""
-    return {"format": FORMAT, "dataroot": str(Path(dataroot).resolve()), "version": version,
-            "tables": tables_digest(dataroot, version), "has_maps": (Path(dataroot) / "maps" / "expansion").is_dir()}
+    return {
+        "format": FORMAT,
+        "dataroot": str(Path(dataroot).resolve()),
+        "version": version,
+        "tables": tables_digest(dataroot, version),
+        "has_maps": (Path(dataroot) / "maps" / "expansion").is_dir(),
+    }
 
 
 def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
@@ -90,8 +112,9 @@ def _is_current(folder: Path, wanted: dict, skip_bad: bool) -> bool:
     return True
 
 
-def _write_split(nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: dict, workers: int,
-                 skip_bad: bool) -> None:
+def _write_split(
+    nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: dict, workers: int, skip_bad: bool
+) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     _begin_or_resume(partial, wanted)
     _rasteriser.cache_clear()  # a map may have been mended since
@@ -109,8 +132,13 @@ def _write_split(nusc: SchemaTables, scenes: list[dict], folder: Path, wanted: d
     if not frames:
         raise UserError(f"{problems[0]}; no keyframe of {wanted['split']} can be read, see {report}")
     expected = sum(_samples(nusc, scene) for scene in scenes)
-    manifest = {**wanted, "frames": frames, "skipped_files": len(problems), "skipped_frames": expected - frames,
-                "frames_with_damaged_map": without_map}
+    manifest = {
+        **wanted,
+        "frames": frames,
+        "skipped_files": len(problems),
+        "skipped_frames": expected - frames,
+        "frames_with_damaged_map": without_map,
+    }
     inventory = take_inventory(nusc, scenes, FrameIndex(partial / "index", manifest), wanted["absent"])
     write_json(partial / "index" / MANIFEST, {**manifest, "inventory": asdict(inventory)})
     replace_folder(partial / "index", folder)
@@ -134,8 +162,10 @@ def _sensors_without_files(nusc: SchemaTables, scenes: list[dict]) -> list[str]:
                 missing.remove(record["channel"])
             first = first or record["filename"]
     if missing == known and first:
-        raise UserError(f"{dataroot / first}: missing, like every other file of LiDAR and cameras; DATAROOT must hold "
-                        "the folders of the sensors' files")
+        raise UserError(
+            f"{dataroot / first}: missing, like every other file of LiDAR and cameras; DATAROOT must hold "
+            "the folders of the sensors' files"
+        )
     return sorted(missing)
 
 
@@ -167,16 +197,24 @@ class _Job:
     has_lidar: bool
 
 
-def _jobs(nusc: SchemaTables, scenes: list[dict], partial: Path, has_maps: bool,
-          absent: list[str]) -> Iterator[_Job | None]:
+def _jobs(
+    nusc: SchemaTables, scenes: list[dict], partial: Path, has_maps: bool, absent: list[str]
+) -> Iterator[_Job | None]:
     """Jobs of the scenes, in order; None for one that an interrupted run has finished without problems."""
     for scene in scenes:
         if _part_path(partial, scene["name"]).is_file() and not _part(partial, scene["name"])[1]:
             yield None
             continue
         rows, problems = scene_rows(nusc, scene)
-        yield _Job(_part_path(partial, scene["name"]), [without_sensors(row, absent) for row in rows], problems,
-                   Path(nusc.dataroot), nusc.version, has_maps, LIDAR not in absent)
+        yield _Job(
+            _part_path(partial, scene["name"]),
+            [without_sensors(row, absent) for row in rows],
+            problems,
+            Path(nusc.dataroot),
+            nusc.version,
+            has_maps,
+            LIDAR not in absent,
+        )
 
 
 def _part_path(partial: Path, scene: str) -> Path:

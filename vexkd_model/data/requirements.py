@@ -19,19 +19,27 @@ def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
         missing = [name for name in wanted if name not in index.inventory.cameras]
         if missing:
             present = [name for name in wanted if name not in missing]
-            cure = (f"--set 'camera.images.cameras=[{', '.join(present)}]' trains without"
-                    if present else "choose a model without cameras")
-            raise UserError(f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; {cure}, or "
-                            "name the dataset's cameras in names.json")
+            cure = (
+                f"--set 'camera.images.cameras=[{', '.join(present)}]' trains without"
+                if present
+                else "choose a model without cameras"
+            )
+            raise UserError(
+                f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; {cure}, or "
+                "name the dataset's cameras in names.json"
+            )
     if config.detection is not None and not any(index.inventory.seen_boxes.values()):
         raise UserError(f"{index.folder}: {config.name} detects, but {_why_no_boxes(index)}, or --set detection=null")
     if config.segmentation is not None and not index.has_maps:
-        raise UserError(f"{index.folder}: {config.name} segments maps, and {_where_maps_would_be(index)}; add them, or "
-                        "--set segmentation=null")
+        raise UserError(
+            f"{index.folder}: {config.name} segments maps, and {_where_maps_would_be(index)}; add them, or "
+            "--set segmentation=null"
+        )
 
 
-def check_evaluable(config: ModelConfig, index: FrameIndex, drop: Sensor | None = None,
-                    predictions_alone: bool = False) -> list[str]:
+def check_evaluable(
+    config: ModelConfig, index: FrameIndex, drop: Sensor | None = None, predictions_alone: bool = False
+) -> list[str]:
     """Raise UserError where a model's sensor or everything to score is missing; return remarks on the rest.
 
     drop: sensor that no frame shall have. predictions_alone: what the model detects is asked for, and no score needed.
@@ -42,8 +50,10 @@ def check_evaluable(config: ModelConfig, index: FrameIndex, drop: Sensor | None 
         wanted = config.camera.images.cameras
         missing = [name for name in wanted if name not in index.inventory.cameras]
         if len(missing) == len(wanted):
-            raise UserError(f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; choose a "
-                            "model without cameras, or name the dataset's cameras in names.json")
+            raise UserError(
+                f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; choose a "
+                "model without cameras, or name the dataset's cameras in names.json"
+            )
         remarks = [f"{', '.join(missing)}: in no frame of {index.split}"] if missing else []
     else:
         remarks = []
@@ -64,18 +74,24 @@ def _check_lidar(config: ModelConfig, index: FrameIndex) -> None:
         reads = "reads the LiDAR" if config.lidar else "learns depths from the LiDAR"
         again = prepare_command(index.dataroot, index.version, index.folder.parent, "--force")
         cure = "" if config.lidar else ", or --set camera.view.depth_loss_weight=0"
-        raise UserError(f"{index.folder}: {config.name} {reads}, of which no file is in {index.dataroot}; complete the "
-                        f"dataset and run `{again}`{cure}")
+        raise UserError(
+            f"{index.folder}: {config.name} {reads}, of which no file is in {index.dataroot}; complete the "
+            f"dataset and run `{again}`{cure}"
+        )
 
 
 def _why_no_boxes(index: FrameIndex) -> str:
     boxes, unused = sum(index.inventory.boxes.values()), index.inventory.unused
     if boxes:
-        return (f"none of its {boxes} boxes holds a LiDAR point (num_lidar_pts of sample_annotation.json); write -1 "
-                "there where it is not known")
+        return (
+            f"none of its {boxes} boxes holds a LiDAR point (num_lidar_pts of sample_annotation.json); write -1 "
+            "there where it is not known"
+        )
     if unused:
-        return (f"its {sum(unused.values())} boxes are of no class ({', '.join(unused)}); give them one in "
-                f"{index.dataroot / index.version / NAMES}")
+        return (
+            f"its {sum(unused.values())} boxes are of no class ({', '.join(unused)}); give them one in "
+            f"{index.dataroot / index.version / NAMES}"
+        )
     return "it has no boxes; annotate it"
 
 

@@ -29,10 +29,32 @@ KEYS = {
     "log": ("token", "location"),
     "scene": ("token", "name", "log_token", "first_sample_token"),
     "sample": ("token", "scene_token", "timestamp", "next"),
-    "sample_data": ("token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "timestamp", "filename",
-                    "is_key_frame", "width", "height", "prev", "next"),
-    "sample_annotation": ("token", "sample_token", "instance_token", "attribute_tokens", "translation", "size",
-                          "rotation", "num_lidar_pts", "num_radar_pts", "prev", "next"),
+    "sample_data": (
+        "token",
+        "sample_token",
+        "ego_pose_token",
+        "calibrated_sensor_token",
+        "timestamp",
+        "filename",
+        "is_key_frame",
+        "width",
+        "height",
+        "prev",
+        "next",
+    ),
+    "sample_annotation": (
+        "token",
+        "sample_token",
+        "instance_token",
+        "attribute_tokens",
+        "translation",
+        "size",
+        "rotation",
+        "num_lidar_pts",
+        "num_radar_pts",
+        "prev",
+        "next",
+    ),
     "map": ("token", "log_tokens"),
 }
 OPTIONAL = ("attribute", "visibility", "map")
@@ -65,8 +87,11 @@ class SchemaTables(NuScenes):
         self.table_names = list(KEYS)
         folder = Path(dataroot) / version
         tables = {name: _read_table(folder / f"{name}.json") for name in self.table_names}
-        names = _read_names(folder / NAMES, [sensor["channel"] for sensor in tables["sensor"]],
-                            [category["name"] for category in tables["category"]])
+        names = _read_names(
+            folder / NAMES,
+            [sensor["channel"] for sensor in tables["sensor"]],
+            [category["name"] for category in tables["category"]],
+        )
         self.own_channels = _rename_sensors(tables["sensor"], names["sensors"], folder / NAMES)
         for category in tables["category"]:
             if category["name"] in names["categories"]:
@@ -74,8 +99,9 @@ class SchemaTables(NuScenes):
         _keep_known_attributes(tables["sample_annotation"], {row["token"]: row["name"] for row in tables["attribute"]})
         mapped = {token for record in tables["map"] for token in record["log_tokens"]}
         # The devkit wants a map of every log.
-        tables["map"].append({"token": "", "log_tokens": [log["token"] for log in tables["log"]
-                                                          if log["token"] not in mapped]})
+        tables["map"].append(
+            {"token": "", "log_tokens": [log["token"] for log in tables["log"] if log["token"] not in mapped]}
+        )
         for name, rows in tables.items():
             setattr(self, name, rows)
         self.__make_reverse_index__(verbose=False)
@@ -102,8 +128,10 @@ def scenes_of_split(nusc: NuScenes, split: str) -> list[dict]:
     if split in own:
         strange = [name for name in own[split] if name not in present]
         if strange:
-            raise UserError(f"{Path(nusc.dataroot) / nusc.version / SPLITS}: {split}: scene {strange[0]} is not in "
-                            f"scene.json, which has {', '.join(list(present)[:5])} …")
+            raise UserError(
+                f"{Path(nusc.dataroot) / nusc.version / SPLITS}: {split}: scene {strange[0]} is not in "
+                f"scene.json, which has {', '.join(list(present)[:5])} …"
+            )
         return [present[name] for name in own[split]]
     if split not in official:
         raise UserError(f"--split {split}: no split of that name; there are {', '.join([*own, *official])}")
@@ -113,8 +141,12 @@ def scenes_of_split(nusc: NuScenes, split: str) -> list[dict]:
 def unused_categories(nusc: NuScenes, scenes: Collection[dict]) -> dict[str, int]:
     """Count the annotations in these scenes of each category that is none of the detection classes."""
     tokens = {scene["token"] for scene in scenes}
-    counts = Counter(nusc.get("sample_annotation", token)["category_name"] for sample in nusc.sample
-                     if sample["scene_token"] in tokens for token in sample["anns"])
+    counts = Counter(
+        nusc.get("sample_annotation", token)["category_name"]
+        for sample in nusc.sample
+        if sample["scene_token"] in tokens
+        for token in sample["anns"]
+    )
     return {name: count for name, count in counts.most_common() if category_to_detection_name(name) is None}
 
 
@@ -152,8 +184,10 @@ def _read_names(path: Path, channels: Collection[str], categories: Collection[st
         raise UserError(f"{path}: cannot be read ({error})") from None
     possible = {"sensors": (channels, (LIDAR, *CAMERAS)), "categories": (categories, DETECTION_CLASSES)}
     if not isinstance(names, dict) or not all(isinstance(names.get(kind, {}), dict) for kind in possible):
-        raise UserError(f'{path}: must hold {{"sensors": {{…}}, "categories": {{…}}}}, each from names of this dataset '
-                        "to names of nuScenes")
+        raise UserError(
+            f'{path}: must hold {{"sensors": {{…}}, "categories": {{…}}}}, each from names of this dataset '
+            "to names of nuScenes"
+        )
     for kind, mapping in names.items():
         if kind not in possible:
             raise UserError(f"{path}: {kind}: unknown key; there are sensors and categories")

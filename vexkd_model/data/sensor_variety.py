@@ -26,13 +26,16 @@ def varied(frame: Frame, settings: SensorVarietyConfig, lidar_position: np.ndarr
         used, stream = rng.random() < settings.share, rng.spawn(1)[0]
         if used and len(points):
             points = change(points, settings, lidar_position, stream)
-    cameras = tuple(_exposed(camera, settings, stream)
-                    for camera, stream in zip(frame.cameras, rng.spawn(len(frame.cameras)), strict=True))
+    cameras = tuple(
+        _exposed(camera, settings, stream)
+        for camera, stream in zip(frame.cameras, rng.spawn(len(frame.cameras)), strict=True)
+    )
     return replace(frame, points=points, cameras=cameras)
 
 
-def _fewer_sweeps(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
-                  rng: np.random.Generator) -> np.ndarray:
+def _fewer_sweeps(
+    points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Keep the newest sweeps, one to all of them, as after a start or without odometry."""
     if not settings.fewer_sweeps:
         return points
@@ -40,8 +43,9 @@ def _fewer_sweeps(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarr
     return points[points[:, 4] <= ages[rng.integers(len(ages))]]
 
 
-def _fewer_beams(points: np.ndarray, settings: SensorVarietyConfig, lidar_position: np.ndarray,
-                 rng: np.random.Generator) -> np.ndarray:
+def _fewer_beams(
+    points: np.ndarray, settings: SensorVarietyConfig, lidar_position: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Drop the points of each band of elevation with a probability of up to `dropped_beams`."""
     x, y, z = (points[:, :3] - lidar_position.astype(np.float32)).T
     band = np.floor(np.arctan2(z, np.hypot(x, y)) / BEAM_RAD).astype(np.int64)
@@ -50,13 +54,15 @@ def _fewer_beams(points: np.ndarray, settings: SensorVarietyConfig, lidar_positi
     return points[~dropped[band]]
 
 
-def _fewer_points(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
-                  rng: np.random.Generator) -> np.ndarray:
+def _fewer_points(
+    points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     return points[rng.random(len(points)) >= rng.uniform(0, settings.dropped_points)]
 
 
-def _other_intensity(points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray,
-                     rng: np.random.Generator) -> np.ndarray:
+def _other_intensity(
+    points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Scale intensity by a factor, log-uniform between 1/`intensity` and `intensity`."""
     reach = np.log(settings.intensity)
     scaled = points.copy()

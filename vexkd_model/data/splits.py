@@ -24,8 +24,10 @@ def split_names(dataroot: Path, version: str) -> tuple[str, ...]:
     folder = Path(dataroot) / version
     if not folder.is_dir():
         raise no_tables(folder)
-    raise UserError(f"{folder / SPLITS}: no such file, and --version {version} is none of "
-                    f"{', '.join(SPLITS_OF_VERSION)}; write the names of its scenes there, {EXAMPLE}")
+    raise UserError(
+        f"{folder / SPLITS}: no such file, and --version {version} is none of "
+        f"{', '.join(SPLITS_OF_VERSION)}; write the names of its scenes there, {EXAMPLE}"
+    )
 
 
 def own_splits(dataroot: Path, version: str) -> dict[str, list[str]]:
@@ -37,8 +39,13 @@ def own_splits(dataroot: Path, version: str) -> dict[str, list[str]]:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    fits = isinstance(splits, dict) and splits and all(
-        isinstance(scenes, list) and all(isinstance(scene, str) for scene in scenes) for scenes in splits.values())
+    fits = (
+        isinstance(splits, dict)
+        and splits
+        and all(
+            isinstance(scenes, list) and all(isinstance(scene, str) for scene in scenes) for scenes in splits.values()
+        )
+    )
     if not fits:
         raise UserError(f"{path}: must hold the names of each split's scenes, {EXAMPLE}")
     return splits

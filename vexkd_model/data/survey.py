@@ -37,7 +37,8 @@ def take_inventory(nusc: SchemaTables, scenes: list[dict], index: FrameIndex, ab
         boxes=_by_class(classes),
         seen_boxes=_by_class(index.seen_objects()[1]),
         unused=unused_categories(nusc, scenes),
-        maps={town: "" if path.is_file() else str(path) for town, path in paths.items()})
+        maps={town: "" if path.is_file() else str(path) for town, path in paths.items()},
+    )
 
 
 def _by_class(labels: np.ndarray) -> dict[str, int]:
@@ -47,16 +48,24 @@ def _by_class(labels: np.ndarray) -> dict[str, int]:
 
 def _summarise(index: FrameIndex) -> PointSummary:
     """Read a few clouds from all over the split."""
-    contents = [index[i].sweeps[0].path.read_bytes()
-                for i in np.unique(np.linspace(0, len(index) - 1, CLOUDS).round().astype(int))]
+    contents = [
+        index[i].sweeps[0].path.read_bytes()
+        for i in np.unique(np.linspace(0, len(index) - 1, CLOUDS).round().astype(int))
+    ]
     columns = [lidar_columns(content[:HEAD_BYTES], len(content)) or COLUMNS[0] for content in contents]
-    points = np.concatenate([np.frombuffer(content, np.float32).reshape(-1, number)[:, :4]
-                             for content, number in zip(contents, columns, strict=True)])
+    points = np.concatenate(
+        [
+            np.frombuffer(content, np.float32).reshape(-1, number)[:, :4]
+            for content, number in zip(contents, columns, strict=True)
+        ]
+    )
     distances = np.linalg.norm(points[:, :3], axis=1)
     distances = distances[np.isfinite(distances)]
     unknown = np.isnan(points[:, INTENSITY])
     known = points[~unknown, INTENSITY]
     return PointSummary(
-        min(columns), round(float(np.quantile(distances, 0.99)), 1) if len(distances) else 0.0,
+        min(columns),
+        round(float(np.quantile(distances, 0.99)), 1) if len(distances) else 0.0,
         (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0),
-        round(float(unknown.mean()), 3) if len(points) else 0.0)
+        round(float(unknown.mean()), 3) if len(points) else 0.0,
+    )

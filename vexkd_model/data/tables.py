@@ -43,8 +43,9 @@ def scene_rows(nusc: NuScenes, scene: dict) -> tuple[list[dict], list[Problem]]:
         while token:
             sample = nusc.get("sample", token)
             if LIDAR in sample["data"]:
-                rows.append({"token": token, "scene": scene["name"], "location": location,
-                             **_frame_columns(nusc, sample)})
+                rows.append(
+                    {"token": token, "scene": scene["name"], "location": location, **_frame_columns(nusc, sample)}
+                )
             else:
                 problems.append(Problem(str(tables / "sample_data.json"), f"sample {token} has no keyframe of {LIDAR}"))
             token = sample["next"]
@@ -61,16 +62,22 @@ def check_lidar_is_known(nusc: NuScenes) -> None:
     if LIDAR not in channels:
         lidars = [name for name, modality in channels.items() if modality == "lidar"]
         example = json.dumps({"sensors": {lidars[0] if lidars else "NAME": LIDAR}})
-        raise UserError(f"{Path(nusc.dataroot) / nusc.version / 'sensor.json'}: no {LIDAR}, only "
-                        f"{', '.join(sorted(channels))}; say which one it is in {NAMES} beside it, {example}")
+        raise UserError(
+            f"{Path(nusc.dataroot) / nusc.version / 'sensor.json'}: no {LIDAR}, only "
+            f"{', '.join(sorted(channels))}; say which one it is in {NAMES} beside it, {example}"
+        )
 
 
 def _frame_columns(nusc: NuScenes, sample: dict) -> dict:
     keyframe = nusc.get("sample_data", sample["data"][LIDAR])
     sweeps = _sweeps(nusc, keyframe)
     base_from_global = inverse(np.reshape(sweeps["odom_from_base"][0], (4, 4)))
-    return {"stamp_ns": keyframe["timestamp"] * 1000, **sweeps, **_cameras(nusc, sample),
-            **_boxes(nusc, sample, base_from_global)}
+    return {
+        "stamp_ns": keyframe["timestamp"] * 1000,
+        **sweeps,
+        **_cameras(nusc, sample),
+        **_boxes(nusc, sample, base_from_global),
+    }
 
 
 def _sweeps(nusc: NuScenes, keyframe: dict) -> dict[str, list]:
@@ -108,27 +115,35 @@ def _placed(nusc: NuScenes, record: dict) -> tuple[np.ndarray, np.ndarray]:
     """Flattened base_from_sensor and odom_from_base of a sample_data record: float64 (16,) each."""
     sensor = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
     pose = nusc.get("ego_pose", record["ego_pose_token"])
-    return (matrix_from_pose(sensor["translation"], sensor["rotation"]).ravel(),
-            matrix_from_pose(pose["translation"], pose["rotation"]).ravel())
+    return (
+        matrix_from_pose(sensor["translation"], sensor["rotation"]).ravel(),
+        matrix_from_pose(pose["translation"], pose["rotation"]).ravel(),
+    )
 
 
 def _boxes(nusc: NuScenes, sample: dict, base_from_global: np.ndarray) -> dict[str, list | np.ndarray]:
     """Annotations of the ten detection classes in base_link; none in a split without annotations."""
-    names = {token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
-             for token in sample["anns"]}
+    names = {
+        token: category_to_detection_name(nusc.get("sample_annotation", token)["category_name"])
+        for token in sample["anns"]
+    }
     annotations = [nusc.get("sample_annotation", token) for token, name in names.items() if name is not None]
-    centres, sizes, rotations = (np.array([annotation[key] for annotation in annotations])
-                                 for key in ("translation", "size", "rotation"))
+    centres, sizes, rotations = (
+        np.array([annotation[key] for annotation in annotations]) for key in ("translation", "size", "rotation")
+    )
     velocities = np.reshape([nusc.box_velocity(annotation["token"]) for annotation in annotations], (-1, 3))
     with np.errstate(invalid="ignore"):  # quaternions of zeros become NaN, which `check_row` reports
         values = values_from_nuscenes(base_from_global, centres, sizes, rotations, velocities)
         up = [base_from_global[:3, :3] @ matrix_from_pose([0, 0, 0], rotation)[:3, 2] for rotation in rotations]
-    return {"boxes": values.astype(np.float32).ravel(), "box_up": np.array(up, np.float32).ravel(),
-            "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
-            "attributes": [_attribute(nusc, annotation) for annotation in annotations],
-            "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations],
-            "radar_points": [annotation["num_radar_pts"] for annotation in annotations],
-            "annotation_token": [annotation["token"] for annotation in annotations]}
+    return {
+        "boxes": values.astype(np.float32).ravel(),
+        "box_up": np.array(up, np.float32).ravel(),
+        "labels": [DETECTION_CLASSES.index(name) for name in names.values() if name is not None],
+        "attributes": [_attribute(nusc, annotation) for annotation in annotations],
+        "lidar_points": [annotation["num_lidar_pts"] for annotation in annotations],
+        "radar_points": [annotation["num_radar_pts"] for annotation in annotations],
+        "annotation_token": [annotation["token"] for annotation in annotations],
+    }
 
 
 def _attribute(nusc: NuScenes, annotation: dict) -> int:

@@ -33,12 +33,24 @@ class WorkerLoader(DataLoader):
     Arguments as of DataLoader.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, num_workers: int, collate_fn: Callable[[Sequence[Any]], Any],
-                 **options: Any) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        num_workers: int,
+        collate_fn: Callable[[Sequence[Any]], Any],
+        **options: Any,
+    ) -> None:
         if num_workers:
             collate_fn = partial(_packed, collate=collate_fn, workers=num_workers)
-        super().__init__(dataset, batch_size, num_workers=num_workers, collate_fn=collate_fn,
-                         persistent_workers=num_workers > 0, **options)
+        super().__init__(
+            dataset,
+            batch_size,
+            num_workers=num_workers,
+            collate_fn=collate_fn,
+            persistent_workers=num_workers > 0,
+            **options,
+        )
 
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Yield the batches of an epoch in the order of their items."""
@@ -115,14 +127,20 @@ def _shortage(error: Exception, workers: int) -> UserError | None:
     """Error of one line for a machine that is short of handles, processes or memory; None for any other error."""
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.EMFILE, errno.ENFILE) or os.strerror(errno.EMFILE) in str(error):
-        return UserError(f"--workers {workers}: too few file handles; allow more (ulimit -n 65536, or docker run "
-                         "--ulimit nofile=65536), or take fewer --workers")
+        return UserError(
+            f"--workers {workers}: too few file handles; allow more (ulimit -n 65536, or docker run "
+            "--ulimit nofile=65536), or take fewer --workers"
+        )
     if number == errno.ENOSPC:
-        return UserError(f"--workers {workers}: no space left in /dev/shm for the locks of loading processes; give it "
-                         "more (docker run --shm-size=1g), or take --workers 0")
+        return UserError(
+            f"--workers {workers}: no space left in /dev/shm for the locks of loading processes; give it "
+            "more (docker run --shm-size=1g), or take --workers 0"
+        )
     if number in (errno.ENOMEM, errno.EAGAIN):
-        return UserError(f"--workers {workers}: too little memory, or too many processes; take fewer --workers or a "
-                         "smaller training.batch_size")
+        return UserError(
+            f"--workers {workers}: too little memory, or too many processes; take fewer --workers or a "
+            "smaller training.batch_size"
+        )
     return None
 
 
@@ -133,5 +151,7 @@ def _death(batches: Any, workers: int) -> UserError | None:
         return None
     how = f"was killed by {signal.Signals(-ends[0]).name}" if ends[0] < 0 else f"ended with exit code {ends[0]}"
     memory = ", perhaps for memory" if ends[0] == -signal.SIGKILL else ""
-    return UserError(f"--workers {workers}: a loading process {how}{memory}; take fewer --workers or a smaller "
-                     "training.batch_size, and go on with --resume")
+    return UserError(
+        f"--workers {workers}: a loading process {how}{memory}; take fewer --workers or a smaller "
+        "training.batch_size, and go on with --resume"
+    )

@@ -41,17 +41,24 @@ def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int
     """
     model, config, card = load_package(folder)
     if not has_graph(model):
-        raise UserError(f"{folder}: {config.name} has no graph of standard operators; students of one sensor with a "
-                        "CenterHead, or without detection, have one")
+        raise UserError(
+            f"{folder}: {config.name} has no graph of standard operators; students of one sensor with a "
+            "CenterHead, or without detection, have one"
+        )
     fold_batch_norms(model)
     chosen = np.unique(np.linspace(0, len(index) - 1, frames).round().astype(int)).tolist()
     with tempfile.TemporaryDirectory() as place:
         made = _quantised if precision == "int8" else _exported
-        contents = {name: made(module, examples, Path(place) / name)
-                    for name, module, examples in _parts(model, config, index, chosen, precision)}
-    card = card.model_copy(update={
-        "graphs": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-        "graph_precision": precision})
+        contents = {
+            name: made(module, examples, Path(place) / name)
+            for name, module, examples in _parts(model, config, index, chosen, precision)
+        }
+    card = card.model_copy(
+        update={
+            "graphs": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+            "graph_precision": precision,
+        }
+    )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("*.onnx"))
@@ -61,8 +68,9 @@ def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int
     replace_folder(partial, folder)
 
 
-def _parts(model: BevModel, config: ModelConfig, index: FrameIndex, chosen: Sequence[int],
-           precision: GraphPrecision) -> Iterable[tuple[str, nn.Module, list[Tensor]]]:
+def _parts(
+    model: BevModel, config: ModelConfig, index: FrameIndex, chosen: Sequence[int], precision: GraphPrecision
+) -> Iterable[tuple[str, nn.Module, list[Tensor]]]:
     """List the parts of a student that become a graph, each with its inputs in the chosen frames.
 
     Image networks stay in PyTorch where graphs have eight bits, which cost ResNet-18 0.05 mIoU.
@@ -112,6 +120,12 @@ def _quantised(trunk: nn.Module, examples: Sequence[Tensor], path: Path) -> byte
 
 def _error(graph: Graph, examples: Sequence[Tensor], expected: Sequence[tuple[Tensor, ...]]) -> float:
     """Mean absolute error of the outputs, each in units of its standard deviation."""
-    return float(np.mean([float((found - exact).abs().mean() / exact.std().clamp(min=1e-6))
-                          for example, outputs in zip(examples, expected, strict=False)
-                          for found, exact in zip(graph(example), outputs, strict=True)]))
+    return float(
+        np.mean(
+            [
+                float((found - exact).abs().mean() / exact.std().clamp(min=1e-6))
+                for example, outputs in zip(examples, expected, strict=False)
+                for found, exact in zip(graph(example), outputs, strict=True)
+            ]
+        )
+    )

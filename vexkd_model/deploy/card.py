@@ -66,19 +66,27 @@ def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:
 
 def card_fields(config: ModelConfig) -> dict[str, Any]:
     """Fields of a card that repeat the configuration for a human reader."""
-    return {"format": FORMAT, "name": config.name, "sensors": config.sensors, "sweeps": config.sweeps,
-            "cameras": config.camera.images.cameras if config.camera else (),
-            "detection_classes": DETECTION_CLASSES if config.detection else (),
-            "map_classes": MAP_CLASSES if config.segmentation else (), "grid_extent": config.grid.extent,
-            "grid_cell": config.grid.cell}
+    return {
+        "format": FORMAT,
+        "name": config.name,
+        "sensors": config.sensors,
+        "sweeps": config.sweeps,
+        "cameras": config.camera.images.cameras if config.camera else (),
+        "detection_classes": DETECTION_CLASSES if config.detection else (),
+        "map_classes": MAP_CLASSES if config.segmentation else (),
+        "grid_extent": config.grid.extent,
+        "grid_cell": config.grid.cell,
+    }
 
 
 def read_verified(path: Path, expected: str, key: str) -> bytes:
     """Read a file of a package; UserError unless its SHA-256 is `expected`, which the card states under `key`."""
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != expected:
-        raise UserError(f"{path}: {len(content)} bytes do not match {key} of {CARD}: damaged, truncated or changed; "
-                        "copy the student package again")
+        raise UserError(
+            f"{path}: {len(content)} bytes do not match {key} of {CARD}: damaged, truncated or changed; "
+            "copy the student package again"
+        )
     return content
 
 
@@ -102,5 +110,7 @@ def _read(path: Path) -> bytes:
 def _card_matches_config(card: StudentCard, config: ModelConfig, folder: Path) -> None:
     for key, value in card_fields(config).items():
         if getattr(card, key) != value:
-            raise UserError(f"{folder / CARD}: {key}: is {getattr(card, key)!r}, but {CONFIG} and this software say "
-                            f"{value!r}; export the student again")
+            raise UserError(
+                f"{folder / CARD}: {key}: is {getattr(card, key)!r}, but {CONFIG} and this software say "
+                f"{value!r}; export the student again"
+            )

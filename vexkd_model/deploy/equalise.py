@@ -29,8 +29,16 @@ def equalise(trunk: Trunk, canvases: Sequence[Tensor], strength: float) -> None:
     for layer, readers in links:
         peak = largest[layer]
         peak = peak.clamp(min=max(LEAST_SHARE * float(peak.max()), 1e-9))
-        read = torch.stack([_read_weights(reader, first, layer.out_channels).abs().amax(dim=(0, 2, 3))
-                            for reader, first in readers]).amax(dim=0).clamp(min=1e-6)
+        read = (
+            torch.stack(
+                [
+                    _read_weights(reader, first, layer.out_channels).abs().amax(dim=(0, 2, 3))
+                    for reader, first in readers
+                ]
+            )
+            .amax(dim=0)
+            .clamp(min=1e-6)
+        )
         factor = peak**strength / read ** (1 - strength)
         factor = (factor / factor.log().mean().exp()).clamp(1 / MOST, MOST)
         layer.weight.div_(factor.view((1, -1, 1, 1) if isinstance(layer, nn.ConvTranspose2d) else (-1, 1, 1, 1)))

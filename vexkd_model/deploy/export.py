@@ -20,5 +20,6 @@ def export_program(model: BevModel, sensors: SensorBatch) -> ExportedProgram:
         shapes[sensors.points] = {0: Dim.DYNAMIC}
         shapes[sensors.sample] = {0: Dim.DYNAMIC}
     with torch.no_grad():
-        return torch.export.export(model.eval(), (sensors,), strict=False,
-                                   dynamic_shapes=shapes.dynamic_shapes(model, (sensors,)))
+        return torch.export.export(
+            model.eval(), (sensors,), strict=False, dynamic_shapes=shapes.dynamic_shapes(model, (sensors,))
+        )

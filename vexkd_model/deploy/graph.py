@@ -88,8 +88,15 @@ def export_graph(module: nn.Module, example: Tensor, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses operators of torchvision, which nobody uses
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
-        program = torch.onnx.export(module.eval(), (example,), dynamo=True, opset_version=OPSET, verbose=False,
-                                    input_names=["input"], optimize=True)
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=["input"],
+            optimize=True,
+        )
     assert program is not None
     program.save(path)
 
@@ -122,8 +129,9 @@ class GraphStudent(nn.Module):
         if model.camera is not None and IMAGES in graphs:
             model.camera.backbone, model.camera.neck = Graph(graphs[IMAGES]), nn.Identity()  # pyright: ignore
 
-    def forward(self, sensors: SensorBatch,
-                geometry: ViewGeometry | None = None) -> tuple[list[TaskMaps] | None, Tensor | None]:
+    def forward(
+        self, sensors: SensorBatch, geometry: ViewGeometry | None = None
+    ) -> tuple[list[TaskMaps] | None, Tensor | None]:
         """Compute `detection` and `segmentation` of a ModelOutput."""
         tensors = self.trunk(canvas_of(self.model, sensors, geometry))
         segmentation = tensors.pop() if self.model.segmentation is not None else None

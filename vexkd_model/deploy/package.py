@@ -23,9 +23,16 @@ from vexkd_model.sensor_check.statistics import InputStatistics
 WEIGHTS = "weights.safetensors"
 
 
-def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_on: Mapping[str, Any],
-                 metrics: Mapping[str, Any], source_revision: str,
-                 inputs: InputStatistics | None = None, half: bool = False) -> StudentCard:
+def save_package(
+    folder: Path,
+    student: BevModel,
+    config: ModelConfig,
+    trained_on: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    source_revision: str,
+    inputs: InputStatistics | None = None,
+    half: bool = False,
+) -> StudentCard:
     """Write a package; an existing one at `folder` is replaced atomically.
 
     half: store weights in float16, at half the size; they are used in float32 again. Norms and biases stay float32.
@@ -38,15 +45,22 @@ def save_package(folder: Path, student: BevModel, config: ModelConfig, trained_o
     state = student.state_dict()
     if half:
         # Running variances exceed float16's range; what has one dimension is small anyway.
-        state = {name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
-                 for name, tensor in state.items()}
+        state = {
+            name: tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
+            for name, tensor in state.items()
+        }
     weights = save_safetensors({name: tensor.contiguous() for name, tensor in state.items()})
     config = config.model_copy(update={"distillation": None})
     text = dump_config(config)
     card = StudentCard(
-        **card_fields(config), inputs=inputs, trained_on=dict(trained_on), metrics=dict(metrics),
-        source_revision=source_revision, weights_sha256=hashlib.sha256(weights).hexdigest(),
-        config_sha256=hashlib.sha256(text.encode()).hexdigest())
+        **card_fields(config),
+        inputs=inputs,
+        trained_on=dict(trained_on),
+        metrics=dict(metrics),
+        source_revision=source_revision,
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+        config_sha256=hashlib.sha256(text.encode()).hexdigest(),
+    )
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

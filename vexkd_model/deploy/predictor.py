@@ -35,8 +35,14 @@ class Predictor:
     precision: of convolutions and linear layers; auto is bfloat16 where the device has instructions for it.
     """
 
-    def __init__(self, model: BevModel, config: ModelConfig, card: StudentCard | None, device: str,
-                 precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        model: BevModel,
+        config: ModelConfig,
+        card: StudentCard | None,
+        device: str,
+        precision: Precision = "float32",
+    ) -> None:
         try:
             self.device = torch.device(device)
             self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
@@ -55,8 +61,9 @@ class Predictor:
         self._geometry: ViewGeometry | None = None
 
     @classmethod
-    def load(cls, package: str | Path, device: str = "cpu", precision: Precision = "float32",
-             runtime: Runtime = "torch") -> "Predictor":
+    def load(
+        cls, package: str | Path, device: str = "cpu", precision: Precision = "float32", runtime: Runtime = "torch"
+    ) -> "Predictor":
         """Load a student package; UserError names the file and key that are wrong.
 
         runtime: of its convolutions; auto is onnx on a CPU, where the package has graphs and ONNX Runtime is installed.
@@ -72,8 +79,9 @@ class Predictor:
         if not has_onnx():
             raise UserError("runtime onnx: ONNX Runtime is not installed; pip install onnxruntime, or choose torch")
         if not card.graphs:
-            raise UserError(f"{package}: runtime onnx: the package has no graph; `vexkd graph {package} …` adds it, or "
-                            "choose torch")
+            raise UserError(
+                f"{package}: runtime onnx: the package has no graph; `vexkd graph {package} …` adds it, or choose torch"
+            )
         self.graphs = GraphStudent(self.model, load_graphs(package, card))
 
     @property

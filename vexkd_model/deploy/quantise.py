@@ -33,10 +33,18 @@ def quantise(path: Path, examples: Sequence[Tensor], first_exact: int = 0) -> No
     logging.getLogger("root").setLevel(logging.ERROR)  # it advises to prepare what has just been prepared
     quant_pre_process(path, prepared, skip_symbolic_shape=True)
     graph = onnx.load(prepared)
-    quantize_static(prepared, path, _Examples(examples), quant_format=QuantFormat.QDQ, per_channel=True,
-                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                    calibrate_method=CalibrationMethod.MinMax, op_types_to_quantize=QUANTISED,
-                    nodes_to_exclude=last_layers(graph) + first_layers(graph, first_exact))
+    quantize_static(
+        prepared,
+        path,
+        _Examples(examples),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        op_types_to_quantize=QUANTISED,
+        nodes_to_exclude=last_layers(graph) + first_layers(graph, first_exact),
+    )
     prepared.unlink()
 
 
@@ -53,7 +61,10 @@ def last_layers(model: onnx.ModelProto) -> list[str]:
             read_by.setdefault(name, []).append(node)
 
     def leads_to_a_layer(node: onnx.NodeProto) -> bool:
-        return any(after.op_type in CONVOLUTIONS or leads_to_a_layer(after)
-                   for name in node.output for after in read_by.get(name, ()))
+        return any(
+            after.op_type in CONVOLUTIONS or leads_to_a_layer(after)
+            for name in node.output
+            for after in read_by.get(name, ())
+        )
 
     return [node.name for node in model.graph.node if node.op_type == "Conv" and not leads_to_a_layer(node)]

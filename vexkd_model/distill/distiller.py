@@ -37,15 +37,19 @@ class Distiller(nn.Module):
         labels = config.teacher_labels
         self.label_decoder = label_decoder(teacher.decoder, labels.score) if labels and teacher.decoder else None
         student_channels, teacher_channels = channels_of(student), channels_of(teacher.model)
-        self.losses = nn.ModuleDict({
-            level: FeatureLoss(config.loss, student_channels[level], teacher_channels[level])
-            for level in config.levels})
+        self.losses = nn.ModuleDict(
+            {
+                level: FeatureLoss(config.loss, student_channels[level], teacher_channels[level])
+                for level in config.levels
+            }
+        )
         self.masks = build_masks(config, teacher, {level: teacher_channels[level] for level in config.levels})
         self.learning_masks = config.learns_masks
         self.drawn: dict[str, Tensor] = {}
 
-    def forward(self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None,
-                progress: float = 1.0) -> dict[str, Tensor]:
+    def forward(
+        self, student: BevFeatures, batch: Batch, output: ModelOutput | None = None, progress: float = 1.0
+    ) -> dict[str, Tensor]:
         """Compute the scalar terms.
 
         student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps. progress: share of the
@@ -67,8 +71,9 @@ class Distiller(nn.Module):
                 terms[f"mask_task_{level}"] = self.teacher.task_loss(level, mask * teacher_map, batch)
         return terms | self._further_terms(output, target, batch, progress)
 
-    def _further_terms(self, output: ModelOutput | None, target: TeacherOutput, batch: Batch,
-                       progress: float) -> dict[str, Tensor]:
+    def _further_terms(
+        self, output: ModelOutput | None, target: TeacherOutput, batch: Batch, progress: float
+    ) -> dict[str, Tensor]:
         """Compute the terms of other methods than VeXKD, each with a key of its own."""
         config, grid = self.config, self.teacher.grid
         if not (config.relation or config.asks_heads or config.depth):
@@ -77,24 +82,29 @@ class Distiller(nn.Module):
         terms: dict[str, Tensor] = {}
         if config.relation:
             terms["relation"] = config.relation * relation_loss(
-                output.features.high, target.features.high, batch.boxes, grid)
+                output.features.high, target.features.high, batch.boxes, grid
+            )
         if config.response and config.response.heatmap:
             head = self.teacher.config.detection
             assert isinstance(head, CenterHeadConfig), "check_pairing refuses other heads"
             truth = true_heatmaps(batch, head.class_ids(), grid)
             terms["response_heatmap"] = config.response.heatmap * heatmap_response(
-                heatmaps(output.detection), heatmaps(target.detection), truth)
+                heatmaps(output.detection), heatmaps(target.detection), truth
+            )
         if config.response and config.response.map:
             assert output.segmentation is not None and target.segmentation is not None
             terms["response_map"] = config.response.map * map_response(
-                output.segmentation, target.segmentation, batch.map_known)
+                output.segmentation, target.segmentation, batch.map_known
+            )
         if config.depth:
             assert output.depth is not None and target.depth is not None and batch.sensors.cameras is not None
             terms["distill_depth"] = config.depth * depth_response(
-                output.depth, target.depth, batch.sensors.cameras.present)
+                output.depth, target.depth, batch.sensors.cameras.present
+            )
         if config.teacher_labels:
             terms["teacher_labels"] = config.teacher_labels.weight * self._label_difference(
-                output, target, batch, progress)
+                output, target, batch, progress
+            )
         return terms
 
     def _label_difference(self, output: ModelOutput, target: TeacherOutput, batch: Batch, progress: float) -> Tensor:
@@ -104,8 +114,10 @@ class Distiller(nn.Module):
         """
         assert self.label_decoder is not None and target.detection is not None
         labelled = add_teacher_labels(batch, self.label_decoder, target.detection)
-        with_them, without = (cast(Tensor, sum(self.criterion.heads(output.detection, None, labels, progress).values()))
-                              for labels in (labelled, batch))
+        with_them, without = (
+            cast(Tensor, sum(self.criterion.heads(output.detection, None, labels, progress).values()))
+            for labels in (labelled, batch)
+        )
         return with_them - without
 
     def freeze_masks(self) -> None:
@@ -122,18 +134,29 @@ def channels_of(model: BevModel) -> dict[str, int]:
     return {"low": cast(int, low.channels), "high": cast(int, model.bev.channels)}
 
 
-def build_masks(config: DistillationConfig, teacher: Teacher,
-                map_channels: dict[str, int]) -> LearnedMasks | MaskFunction:
+def build_masks(
+    config: DistillationConfig, teacher: Teacher, map_channels: dict[str, int]
+) -> LearnedMasks | MaskFunction:
     """Build learned or hand-crafted masks; map_channels: those of the teacher's map of each distilled level."""
     match config.masks:
         case "fusion_queries" | "random_queries":
             channels = cast(int, (teacher.model.fusion or teacher.model.bev).channels)
             if map_channels and channels % config.mask_heads:
-                raise UserError(f"distillation.mask_heads: {config.mask_heads} heads cannot share {channels} channels, "
-                                f"those of {teacher.config.name}'s queries, evenly")
-            return LearnedMasks(teacher.grid, map_channels, channels, config.mask_blocks, config.mask_heads,
-                                config.mask_points, config.mask_feedforward, config.mask_stride,
-                                config.masks == "random_queries")
+                raise UserError(
+                    f"distillation.mask_heads: {config.mask_heads} heads cannot share {channels} channels, "
+                    f"those of {teacher.config.name}'s queries, evenly"
+                )
+            return LearnedMasks(
+                teacher.grid,
+                map_channels,
+                channels,
+                config.mask_blocks,
+                config.mask_heads,
+                config.mask_points,
+                config.mask_feedforward,
+                config.mask_stride,
+                config.masks == "random_queries",
+            )
         case "ones":
             return ones
         case "key_points":

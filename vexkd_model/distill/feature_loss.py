@@ -23,9 +23,11 @@ def normalised_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 ELEMENTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": partial(functional.l1_loss, reduction="none"), "l2": partial(functional.mse_loss, reduction="none"),
+    "l1": partial(functional.l1_loss, reduction="none"),
+    "l2": partial(functional.mse_loss, reduction="none"),
     "smooth_l1": partial(functional.smooth_l1_loss, reduction="none"),
-    "normalised_l2": normalised_squared_error}
+    "normalised_l2": normalised_squared_error,
+}
 
 
 def attention_transfer(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -91,13 +91,20 @@ def narrow_chain(student: nn.Module, teacher: nn.Module, reads: Tensor) -> Tenso
     writes = reads
     for own, its, after in zip(_layers(student), theirs, [*theirs[1:], None], strict=True):
         if isinstance(its, nn.BatchNorm2d):
-            own.load_state_dict({name: value[writes] if value.ndim else value  # but for the count of batches
-                                 for name, value in its.state_dict().items()})
+            own.load_state_dict(
+                {
+                    name: value[writes] if value.ndim else value  # but for the count of batches
+                    for name, value in its.state_dict().items()
+                }
+            )
             continue
         assert not isinstance(own, nn.BatchNorm2d), "both have the same layers"
         reads = writes
-        writes = (strongest(after.weight, own.out_channels) if isinstance(after, nn.BatchNorm2d)
-                  else torch.arange(its.out_channels, device=its.weight.device))
+        writes = (
+            strongest(after.weight, own.out_channels)
+            if isinstance(after, nn.BatchNorm2d)
+            else torch.arange(its.out_channels, device=its.weight.device)
+        )
         rows, columns = (reads, writes) if isinstance(its, nn.ConvTranspose2d) else (writes, reads)
         weights = {"weight": its.weight[rows][:, columns]}
         own.load_state_dict(weights if its.bias is None else weights | {"bias": its.bias[writes]})

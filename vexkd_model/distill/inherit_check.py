@@ -63,8 +63,9 @@ def _bev(student: ModelConfig, teacher: ModelConfig) -> str | None:
     for channels in zip(ours.stage_channels, theirs.stage_channels, strict=True):
         if why := _wider("bev.stage_channels", *channels):
             return why
-    return (_wider("bev.lateral_channels", ours.lateral_channels, theirs.lateral_channels)
-            or _wider("the low-level map", *low))
+    return _wider("bev.lateral_channels", ours.lateral_channels, theirs.lateral_channels) or _wider(
+        "the low-level map", *low
+    )
 
 
 def _detection(student: ModelConfig, teacher: ModelConfig) -> str | None:
@@ -79,8 +80,11 @@ def _detection(student: ModelConfig, teacher: ModelConfig) -> str | None:
         return f"detection.tasks differ from those of {teacher.name}"
     if ours.separate != theirs.separate:
         return f"detection.separate differs from that of {teacher.name}"
-    return (_wider("detection.shared_channels", ours.shared_channels, theirs.shared_channels)
-            or _wider("detection.task_channels", ours.task_channels, theirs.task_channels) or _high(student, teacher))
+    return (
+        _wider("detection.shared_channels", ours.shared_channels, theirs.shared_channels)
+        or _wider("detection.task_channels", ours.task_channels, theirs.task_channels)
+        or _high(student, teacher)
+    )
 
 
 def _segmentation(student: ModelConfig, teacher: ModelConfig) -> str | None:
@@ -90,8 +94,12 @@ def _segmentation(student: ModelConfig, teacher: ModelConfig) -> str | None:
 
 
 CHECKS: dict[str, Callable[[ModelConfig, ModelConfig], str | None]] = {
-    "lidar": _lidar, "camera": _camera, "bev": _bev, "detection": _detection,
-    "segmentation": _segmentation}
+    "lidar": _lidar,
+    "camera": _camera,
+    "bev": _bev,
+    "detection": _detection,
+    "segmentation": _segmentation,
+}
 
 
 def _high(student: ModelConfig, teacher: ModelConfig) -> str | None:
@@ -99,8 +107,11 @@ def _high(student: ModelConfig, teacher: ModelConfig) -> str | None:
     ours, theirs = student.bev, teacher.bev
     if high_width(student) == high_width(teacher):
         return None
-    if not (isinstance(ours, SecondConfig) and isinstance(theirs, SecondConfig)
-            and len(ours.stage_channels) == len(theirs.stage_channels)):
+    if not (
+        isinstance(ours, SecondConfig)
+        and isinstance(theirs, SecondConfig)
+        and len(ours.stage_channels) == len(theirs.stage_channels)
+    ):
         return f"bev differs from that of {teacher.name}, and the high-level maps in their channels"
     return _wider("bev.lateral_channels", ours.lateral_channels, theirs.lateral_channels)
 

@@ -24,16 +24,32 @@ class LearnedMasks(nn.Module):
     between them. random: start from learned queries, drawn at random, instead of the given ones.
     """
 
-    def __init__(self, grid: BevGrid, map_channels: Mapping[str, int], channels: int, blocks: int, heads: int,
-                 points: int, feedforward: int, stride: int, random: bool) -> None:
+    def __init__(
+        self,
+        grid: BevGrid,
+        map_channels: Mapping[str, int],
+        channels: int,
+        blocks: int,
+        heads: int,
+        points: int,
+        feedforward: int,
+        stride: int,
+        random: bool,
+    ) -> None:
         super().__init__()
         self.shape = (math.ceil(grid.shape[0] / stride), math.ceil(grid.shape[1] / stride))
-        self.generators = nn.ModuleDict({
-            level: MaskGenerator(self.shape, width, channels, blocks, heads, points, feedforward)
-            for level, width in map_channels.items()})
-        self.queries = nn.ParameterDict({
-            level: nn.Parameter(QUERY_STD * torch.randn(channels, *self.shape))
-            for level in (map_channels if random else ())})
+        self.generators = nn.ModuleDict(
+            {
+                level: MaskGenerator(self.shape, width, channels, blocks, heads, points, feedforward)
+                for level, width in map_channels.items()
+            }
+        )
+        self.queries = nn.ParameterDict(
+            {
+                level: nn.Parameter(QUERY_STD * torch.randn(channels, *self.shape))
+                for level in (map_channels if random else ())
+            }
+        )
 
     def forward(self, level: str, query: Tensor | None, teacher_map: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         if level in self.queries:
@@ -49,11 +65,20 @@ class MaskGenerator(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, shape: tuple[int, int], map_channels: int, channels: int, blocks: int, heads: int, points: int,
-                 feedforward: int) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        map_channels: int,
+        channels: int,
+        blocks: int,
+        heads: int,
+        points: int,
+        feedforward: int,
+    ) -> None:
         super().__init__()
         self.attentions = nn.ModuleList(
-            DeformableAttention(channels, heads, points, value_channels=map_channels) for _ in range(blocks))
+            DeformableAttention(channels, heads, points, value_channels=map_channels) for _ in range(blocks)
+        )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(blocks))
         self.feed_forwards = nn.ModuleList(FeedForward(channels, feedforward, dropout=0.0) for _ in range(blocks))
         self.output = nn.Conv2d(channels, 1, 1)

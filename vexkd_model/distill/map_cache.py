@@ -33,8 +33,9 @@ class MapCache:
     def read(self, tokens: Sequence[str], device: torch.device) -> BevFeatures:
         """Read the maps (B, C, Y, X) of both levels; every token must have been filled in."""
         maps = [self._maps(token) for token in tokens]
-        return BevFeatures(*(torch.stack([levels[level] for levels in maps]).to(device)
-                             for level in BevFeatures._fields))
+        return BevFeatures(
+            *(torch.stack([levels[level] for levels in maps]).to(device) for level in BevFeatures._fields)
+        )
 
     def fill(self, model: BevModel, config: ModelConfig, settings: TrainingConfig, index: FrameIndex) -> None:
         """Compute the missing maps of the index's frames; processes that fill the same folder take turns.
@@ -51,8 +52,9 @@ class MapCache:
                 with torch.no_grad(), precision:
                     features = model(sensors_for(config, [frame]).to(device)).features
                 with whole_file(self._path(frame.token)) as partial:
-                    save_file({level: maps[0].cpu().contiguous()
-                               for level, maps in features._asdict().items()}, partial)
+                    save_file(
+                        {level: maps[0].cpu().contiguous() for level, maps in features._asdict().items()}, partial
+                    )
 
     def _maps(self, token: str) -> dict[str, torch.Tensor]:
         path = self._path(token)
@@ -68,11 +70,15 @@ class MapCache:
 def check_cacheable(settings: TrainingConfig, distillation: DistillationConfig) -> None:
     """Raise UserError unless the world is the same in every epoch and only the teacher's maps are used."""
     if distillation.depth:
-        raise UserError("--cache: distillation.depth needs the teacher's depths, and only its maps are kept; set it to "
-                        "0, or distil without --cache")
+        raise UserError(
+            "--cache: distillation.depth needs the teacher's depths, and only its maps are kept; set it to "
+            "0, or distil without --cache"
+        )
     sizes = settings.augment.model_dump(exclude={"off_for_last_epochs"})
     moving = [f"training.augment.{name}" for name, size in sizes.items() if size]
     moving += ["training.paste"] if settings.paste is not None else []
     if moving:
-        raise UserError(f"--cache: {moving[0]} shows the teacher something else in every epoch; switch it off, or "
-                        "distil without --cache")
+        raise UserError(
+            f"--cache: {moving[0]} shows the teacher something else in every epoch; switch it off, or "
+            "distil without --cache"
+        )

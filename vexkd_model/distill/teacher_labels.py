@@ -55,10 +55,11 @@ def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Te
     return ~(same | inside).any(dim=1)
 
 
-def slice_sample(detection: list[TaskMaps] | TransFusionOutput,
-                 i: int) -> Sequence[TaskMaps] | TransFusionOutput:
+def slice_sample(detection: list[TaskMaps] | TransFusionOutput, i: int) -> Sequence[TaskMaps] | TransFusionOutput:
     """Slice a detection head's output to sample i, as a batch of one."""
     if isinstance(detection, TransFusionOutput):
         return TransFusionOutput(*(field[i : i + 1] for field in detection))
-    return [maps._replace(**{name: field[i : i + 1] for name, field in maps._asdict().items() if field is not None})
-            for maps in detection]
+    return [
+        maps._replace(**{name: field[i : i + 1] for name, field in maps._asdict().items() if field is not None})
+        for maps in detection
+    ]

@@ -72,8 +72,9 @@ class DetectionResult:
         return asdict(self)
 
 
-def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str, np.ndarray],
-               sensors: Collection[str]) -> dict:
+def submission(
+    predictions: Iterable[Prediction], global_from_base: Mapping[str, np.ndarray], sensors: Collection[str]
+) -> dict:
     """Make the official submission: {"meta": …, "results": {sample token: [box …]}}, boxes in the global frame.
 
     global_from_base: float64 (4, 4) ego poses by sample token. sensors: lidar, camera or both, what the predictions are
@@ -91,13 +92,26 @@ def submission(predictions: Iterable[Prediction], global_from_base: Mapping[str,
         if token not in global_from_base:
             raise UserError(f"sample {token!r}: no ego pose is known; predict on samples of the evaluated dataset")
         results[token] = _sample_results(prediction, global_from_base[token])
-    meta = {"use_camera": "camera" in sensors, "use_lidar": "lidar" in sensors, "use_radar": False, "use_map": False,
-            "use_external": False}
+    meta = {
+        "use_camera": "camera" in sensors,
+        "use_lidar": "lidar" in sensors,
+        "use_radar": False,
+        "use_map": False,
+        "use_external": False,
+    }
     return {"meta": meta, "results": results}
 
 
-def score_submission(dataroot: Path, version: str, split: str, document: dict, work_dir: Path, unreadable: int = 0,
-                     scenes: Collection[str] | None = None, kept: Path | None = None) -> DetectionResult | None:
+def score_submission(
+    dataroot: Path,
+    version: str,
+    split: str,
+    document: dict,
+    work_dir: Path,
+    unreadable: int = 0,
+    scenes: Collection[str] | None = None,
+    kept: Path | None = None,
+) -> DetectionResult | None:
     """Score a submission on every sample of a split; the devkit prints nothing. None without annotations.
 
     The submission that is scored holds every sample of the split, and has passed the devkit's own checks. `work_dir` is
@@ -110,8 +124,9 @@ def score_submission(dataroot: Path, version: str, split: str, document: dict, w
     nusc = open_nuscenes(dataroot, version)
     official = SPLITS_OF_VERSION.get(version, (split,))
     if split not in (*official, *own_splits(dataroot, version)):
-        raise UserError(f"{dataroot}: {version} cannot be scored on split {split!r}; choose one of "
-                        f"{', '.join(official)}")
+        raise UserError(
+            f"{dataroot}: {version} cannot be scored on split {split!r}; choose one of {', '.join(official)}"
+        )
     names = [scene["name"] for scene in scenes_of_split(nusc, split) if scenes is None or scene["name"] in scenes]
     tokens = get_samples_of_scenes(names, nusc)
     if not tokens:
@@ -185,29 +200,43 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
     values, scores = prediction.boxes.values[best], prediction.scores[best]
     usable = np.isfinite(values[:, :7]).all(axis=1) & (values[:, 3:6] > 0).all(axis=1) & np.isfinite(scores)
     if not usable.all():
-        raise UserError(f"sample {prediction.token!r}: {np.sum(~usable)} detections are not finite or have no volume; "
-                        "the student's weights are unusable, train it again")
+        raise UserError(
+            f"sample {prediction.token!r}: {np.sum(~usable)} detections are not finite or have no volume; "
+            "the student's weights are unusable, train it again"
+        )
     values = np.concatenate([values[:, :7], np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0)], axis=1)
     names = [DETECTION_CLASSES[label] for label in prediction.boxes.labels[best]]
     moving = np.hypot(values[:, 7], values[:, 8]) > MOVING_SPEED_MPS
     columns = nuscenes_from_values(global_from_base, values)
     return [
-        {"sample_token": prediction.token, "translation": translation, "size": size, "rotation": rotation,
-         "velocity": velocity, "detection_name": name, "detection_score": score,
-         "attribute_name": ATTRIBUTES[name][0 if is_moving else 1]}
+        {
+            "sample_token": prediction.token,
+            "translation": translation,
+            "size": size,
+            "rotation": rotation,
+            "velocity": velocity,
+            "detection_name": name,
+            "detection_score": score,
+            "attribute_name": ATTRIBUTES[name][0 if is_moving else 1],
+        }
         for translation, size, rotation, velocity, name, score, is_moving in zip(
-            *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True)
+            *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True
+        )
     ]
 
 
 def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> None:
     wanted, predicted = set(tokens), set(predicted)
     if missing := wanted - predicted:
-        raise UserError(f"{len(missing)} of {len(wanted)} samples of split {split!r} have no prediction "
-                        f"(the first is {min(missing)}); predict all of them, if need be without boxes")
+        raise UserError(
+            f"{len(missing)} of {len(wanted)} samples of split {split!r} have no prediction "
+            f"(the first is {min(missing)}); predict all of them, if need be without boxes"
+        )
     if strange := predicted - wanted:
-        raise UserError(f"{len(strange)} predictions are of samples outside split {split!r} "
-                        f"(the first is {min(strange)}); evaluate the split that was predicted")
+        raise UserError(
+            f"{len(strange)} predictions are of samples outside split {split!r} "
+            f"(the first is {min(strange)}); evaluate the split that was predicted"
+        )
 
 
 def _zero_result(counted: Counter[str], samples: int, note: str) -> DetectionResult:

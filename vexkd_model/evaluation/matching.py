@@ -9,8 +9,16 @@ from vexkd_model.types import DETECTION_CLASSES, Boxes
 # How far from the vehicle the metrics look at each class [m]: class_range of the devkit's detection_cvpr_2019, whose
 # import takes seconds.
 CLASS_RANGE_M = {
-    "car": 50, "truck": 50, "construction_vehicle": 50, "bus": 50, "trailer": 50,
-    "barrier": 30, "motorcycle": 40, "bicycle": 40, "pedestrian": 40, "traffic_cone": 30,
+    "car": 50,
+    "truck": 50,
+    "construction_vehicle": 50,
+    "bus": 50,
+    "trailer": 50,
+    "barrier": 30,
+    "motorcycle": 40,
+    "bicycle": 40,
+    "pedestrian": 40,
+    "traffic_cone": 30,
 }
 MATCH_DISTANCE_M = 2.0  # of the metrics' four thresholds the one that the true-positive errors use
 
@@ -53,5 +61,9 @@ def match_by_centre(found: Boxes, scores: np.ndarray, truth: Boxes, distance: fl
             distances.append(away.min())
         else:
             false_alarms.append(i)
-    return Matches(np.array(hits, int).reshape(-1, 2), np.array(distances, float), np.array(false_alarms, int),
-                   np.flatnonzero(free))
+    return Matches(
+        np.array(hits, int).reshape(-1, 2),
+        np.array(distances, float),
+        np.array(false_alarms, int),
+        np.flatnonzero(free),
+    )

@@ -8,8 +8,13 @@ from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.split import SplitResult
 
-ERROR_UNITS = {"trans_err": "m", "scale_err": "(1 − IoU)", "orient_err": "rad", "vel_err": "m/s",
-               "attr_err": "(1 − accuracy)"}
+ERROR_UNITS = {
+    "trans_err": "m",
+    "scale_err": "(1 − IoU)",
+    "orient_err": "rad",
+    "vel_err": "m/s",
+    "attr_err": "(1 − accuracy)",
+}
 
 
 def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> str:
@@ -27,9 +32,19 @@ def comparison_table(results: Mapping[str, SplitResult]) -> str:
     rows = [["compared", "mAP", "NDS", "mAOE", "mAVE", "mIoU"]]
     for name, result in results.items():
         detection, maps = result.detection, result.maps
-        detected = (["–"] * 4 if detection is None else
-                    [f"{figure:.3f}" for figure in (detection.mean_ap, detection.nd_score,
-                                                    detection.tp_errors["orient_err"], detection.tp_errors["vel_err"])])
+        detected = (
+            ["–"] * 4
+            if detection is None
+            else [
+                f"{figure:.3f}"
+                for figure in (
+                    detection.mean_ap,
+                    detection.nd_score,
+                    detection.tp_errors["orient_err"],
+                    detection.tp_errors["vel_err"],
+                )
+            ]
+        )
         rows.append([name, *detected, "–" if maps is None else f"{maps.mean_iou:.3f}"])
     return _aligned(rows)
 

@@ -30,8 +30,11 @@ class SplitResult:
     def to_dict(self) -> dict:
         """Convert to plain dictionaries and numbers, for JSON; null for what is absent."""
         subset = {} if self.scenes is None else {"subset_of_scenes": list(self.scenes)}
-        return {"detection": self.detection and self.detection.to_dict(), "map": self.maps and self.maps.to_dict(),
-                **subset}
+        return {
+            "detection": self.detection and self.detection.to_dict(),
+            "map": self.maps and self.maps.to_dict(),
+            **subset,
+        }
 
 
 def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None = None) -> Iterator[Prediction]:
@@ -47,8 +50,13 @@ def predict_split(predictor: Predictor, index: FrameIndex, drop: Sensor | None =
         yield predictor.predict(without_sensor(frame, drop) if drop else frame)
 
 
-def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission_file: Path | None = None,
-                detects: bool = True, sensors: Collection[str] = ()) -> SplitResult:
+def score_split(
+    predictions: Iterable[Prediction],
+    index: FrameIndex,
+    submission_file: Path | None = None,
+    detects: bool = True,
+    sensors: Collection[str] = (),
+) -> SplitResult:
     """Score predictions for the frames of an index, whoever made them; every token of the index must be there.
 
     submission_file: also written, in the format that nuScenes' evaluation server takes. Keyframes that the index leaves
@@ -61,8 +69,16 @@ def score_split(predictions: Iterable[Prediction], index: FrameIndex, submission
     maps, detection = iou.result(), None
     if detects:
         with tempfile.TemporaryDirectory() as work_dir:
-            detection = score_submission(index.dataroot, index.version, index.split, document, Path(work_dir),
-                                         unreadable=index.skipped_frames, scenes=index.scenes, kept=submission_file)
+            detection = score_submission(
+                index.dataroot,
+                index.version,
+                index.split,
+                document,
+                Path(work_dir),
+                unreadable=index.skipped_frames,
+                scenes=index.scenes,
+                kept=submission_file,
+            )
     return SplitResult(detection, maps if maps.samples else None, index.scenes)
 
 

@@ -34,8 +34,17 @@ def boxes_inside(boxes: Boxes, grid: BevGrid) -> Boxes:
 
 def draw_points(axes: Axes, points: np.ndarray, size: float = 0.7) -> None:
     """Draw points (N, ≥ 3) [m], the darker the higher; size: of a dot [pt²]."""
-    axes.scatter(points[:, 0], points[:, 1], s=size, c=points[:, 2], cmap=POINT_COLOURS, vmin=POINT_HEIGHTS_M[0],
-                 vmax=POINT_HEIGHTS_M[1], linewidths=0, zorder=2)
+    axes.scatter(
+        points[:, 0],
+        points[:, 1],
+        s=size,
+        c=points[:, 2],
+        cmap=POINT_COLOURS,
+        vmin=POINT_HEIGHTS_M[0],
+        vmax=POINT_HEIGHTS_M[1],
+        linewidths=0,
+        zorder=2,
+    )
 
 
 def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
@@ -56,8 +65,18 @@ def _headings(values: np.ndarray) -> np.ndarray:
 def draw_velocities(axes: Axes, values: np.ndarray) -> None:
     """Draw arrows from the centres of boxes (M, 9) to their places a second later; none for unknown velocities."""
     moving = values[np.hypot(values[:, 7], values[:, 8]) >= SHOWN_SPEED]
-    axes.quiver(*moving[:, [0, 1, 7, 8]].T, color=INK, angles="xy", scale_units="xy", scale=1, width=0.0022,
-                headwidth=4, headlength=4.5, headaxislength=4, zorder=5)
+    axes.quiver(
+        *moving[:, [0, 1, 7, 8]].T,
+        color=INK,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.0022,
+        headwidth=4,
+        headlength=4.5,
+        headaxislength=4,
+        zorder=5,
+    )
 
 
 def draw_map(axes: Axes, masks: np.ndarray, grid: BevGrid, title: str, opacity: float = 1.0) -> None:
@@ -77,8 +96,15 @@ def paint_map(axes: Axes, masks: np.ndarray, grid: BevGrid, opacity: float = 1.0
 
 def draw_values(axes: Axes, values: np.ndarray, grid: BevGrid, title: str, least: float, most: float) -> AxesImage:
     """Draw a value in each cell, (Y, X), from dark at `least` to bright at `most` and above."""
-    image = axes.imshow(values, origin="lower", extent=_borders(grid), interpolation="nearest", cmap=VALUE_COLOURS,
-                        vmin=least, vmax=most)
+    image = axes.imshow(
+        values,
+        origin="lower",
+        extent=_borders(grid),
+        interpolation="nearest",
+        cmap=VALUE_COLOURS,
+        vmin=least,
+        vmax=most,
+    )
     axes.grid(False)
     frame_axes(axes, grid, title)
     return image
@@ -120,14 +146,17 @@ def class_colours(labels: np.ndarray) -> list[str]:
 def class_swatches(labels: np.ndarray) -> list[Patch]:
     """Make legend entries of the detection classes that occur among labels (M,)."""
     shown = np.unique(labels)
-    return [Patch(facecolor="none", edgecolor=colour, linewidth=1.6, label=DETECTION_CLASSES[label].replace("_", " "))
-            for label, colour in zip(shown, class_colours(shown), strict=True)]
+    return [
+        Patch(facecolor="none", edgecolor=colour, linewidth=1.6, label=DETECTION_CLASSES[label].replace("_", " "))
+        for label, colour in zip(shown, class_colours(shown), strict=True)
+    ]
 
 
 def map_swatches(opacity: float = 1.0) -> list[Patch]:
     """Make legend entries of all map classes."""
-    return [Patch(color=hexadecimal(MAP_COLOURS[name]), alpha=opacity, label=name.replace("_", " "))
-            for name in MAP_CLASSES]
+    return [
+        Patch(color=hexadecimal(MAP_COLOURS[name]), alpha=opacity, label=name.replace("_", " ")) for name in MAP_CLASSES
+    ]
 
 
 def hexadecimal(colour: Rgb) -> str:

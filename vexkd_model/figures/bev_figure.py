@@ -30,8 +30,14 @@ MAP_THRESHOLD = 0.5
 TRUTH = "#2e9e44"
 
 
-def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: Prediction,
-               map_truth: np.ndarray | None, title: str) -> None:
+def bev_figure(
+    path: Path,
+    points: np.ndarray,
+    truth: Boxes | None,
+    prediction: Prediction,
+    map_truth: np.ndarray | None,
+    title: str,
+) -> None:
     """Write a PNG of one frame from above, x forward to the right and y left upwards, all in base_link.
 
     points: (N, ≥ 3) [m]. truth: the annotated boxes. prediction: its boxes with scores of at least SHOWN_SCORE and its
@@ -54,8 +60,9 @@ def bev_figure(path: Path, points: np.ndarray, truth: Boxes | None, prediction: 
     if map_truth is not None:
         panels["map"].set_xlabel("")  # the axis below it is the same
     draw_detections(panels["scene"], points, truth, found, grid)
-    figure.legend(handles=_legend(truth, found), loc="outside lower center", ncols=6, frameon=False, fontsize=9,
-                  labelcolor=INK)
+    figure.legend(
+        handles=_legend(truth, found), loc="outside lower center", ncols=6, frameon=False, fontsize=9, labelcolor=INK
+    )
     save_png(figure, Path(path))
 
 

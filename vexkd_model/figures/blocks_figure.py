@@ -88,9 +88,17 @@ def blocks_figure(table: BlocksTable) -> Figure:
         axes.axhspan(of.mean - of.deviation, of.mean + of.deviation, color=INK, alpha=0.08, linewidth=0)
     for (name, of_blocks), colour in zip(table.measured.items(), SERIES_COLOURS, strict=False):
         found = list(of_blocks.values())
-        axes.errorbar(list(of_blocks), [of.mean for of in found], [of.deviation for of in found], color=colour,
-                      marker="o", markersize=5, linewidth=1.5, capsize=3,
-                      label=f"{name or 'distilled'}, {_seeds(found)}")
+        axes.errorbar(
+            list(of_blocks),
+            [of.mean for of in found],
+            [of.deviation for of in found],
+            color=colour,
+            marker="o",
+            markersize=5,
+            linewidth=1.5,
+            capsize=3,
+            label=f"{name or 'distilled'}, {_seeds(found)}",
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("blocks of deformable attention that draw a mask", fontsize=9, color=INK)
     axes.set_ylabel("mAP, mean ± standard deviation over seeds", fontsize=9, color=INK)

@@ -42,13 +42,18 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel])
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
     for panel, answer in zip(panels, answers, strict=False):
         _draw_answer(panel, scene, answer)
-    for unused in list(panels)[len(answers):]:
+    for unused in list(panels)[len(answers) :]:
         unused.set_axis_off()
     labels = np.concatenate([answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers])
     truth = Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth")
-    figure.legend(handles=[Patch(color=INK, label="ego vehicle"), truth, *class_swatches(labels),
-                           *map_swatches(MAP_OPACITY)],
-                  loc="outside lower center", ncols=6, frameon=False, fontsize=9, labelcolor=INK)
+    figure.legend(
+        handles=[Patch(color=INK, label="ego vehicle"), truth, *class_swatches(labels), *map_swatches(MAP_OPACITY)],
+        loc="outside lower center",
+        ncols=6,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     save_png(figure, path)
 
 

@@ -48,14 +48,24 @@ VIEW_M = 9.0  # length of the lines that show from above where a camera looks
 def plot_frame(path: Path, index: FrameIndex, i: int) -> None:
     """Write a PNG of frame i: its own sweep, all its boxes, the map where there is one, and the images as stored."""
     record = index[i]
-    frame = Frame(accumulate_sweeps([record.sweeps[0].load()]), record.stamp_ns, record.token,
-                  tuple(load_image(camera) for camera in record.cameras))
-    frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i),
-                 frame_name(index, i))
+    frame = Frame(
+        accumulate_sweeps([record.sweeps[0].load()]),
+        record.stamp_ns,
+        record.token,
+        tuple(load_image(camera) for camera in record.cameras),
+    )
+    frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i), frame_name(index, i))
 
 
-def frame_figure(path: Path, frame: Frame, boxes: Boxes, up: np.ndarray, lidar_points: np.ndarray,
-                 map_masks: np.ndarray | None, title: str) -> None:
+def frame_figure(
+    path: Path,
+    frame: Frame,
+    boxes: Boxes,
+    up: np.ndarray,
+    lidar_points: np.ndarray,
+    map_masks: np.ndarray | None,
+    title: str,
+) -> None:
     """Write a PNG: left the frame from above, in base_link; right its cameras with LiDAR points and boxes.
 
     boxes: the annotated ones, M. up: (M, 3), along their heights. lidar_points: (M,), as the annotation counts them.
@@ -72,13 +82,19 @@ def frame_figure(path: Path, frame: Frame, boxes: Boxes, up: np.ndarray, lidar_p
         left = figure
     _from_above(left.subplots(), frame, boxes, lidar_points, map_masks)
     handles = _legend(boxes, map_masks is not None)
-    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // (2 if frame.cameras else 4)),
-                  frameon=False, fontsize=8.5, labelcolor=INK, columnspacing=1.3)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=-(-len(handles) // (2 if frame.cameras else 4)),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        columnspacing=1.3,
+    )
     save_png(figure, Path(path))
 
 
-def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray,
-                map_masks: np.ndarray | None) -> None:
+def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray, map_masks: np.ndarray | None) -> None:
     grid, empty = SEGMENTATION_GRID, lidar_points == 0
     text = f"{len(frame.points):,} LiDAR points, {len(boxes)} boxes"
     text += f", {empty.sum()} of them without a point" if empty.any() else ""
@@ -106,8 +122,9 @@ def _view(camera: CameraImage) -> np.ndarray:
     return np.stack([place + rays[0], place, place + rays[1]])
 
 
-def _through_cameras(figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.ndarray,
-                     lidar_points: np.ndarray) -> None:
+def _through_cameras(
+    figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.ndarray, lidar_points: np.ndarray
+) -> None:
     """Draw the images with points and boxes; solids: (M, 8, 3), corners of the boxes in base_link [m]."""
     panels = figure.subplots(-(-len(frame.cameras) // 2), 2, squeeze=False).ravel()
     for axes in panels:
@@ -121,20 +138,43 @@ def _through_cameras(figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.n
         _draw_points(axes, image_from_base, frame.points, (width, height))
         _draw_boxes(axes, image_from_base, solids, class_colours(boxes.labels), lidar_points > 0, (width, height))
         axes.set(xlim=(0, width), ylim=(height, 0))
-        axes.text(0.012, 0.97, camera.name, transform=axes.transAxes, fontsize=7, color="white", va="top",
-                  parse_math=False, bbox={"facecolor": INK, "alpha": 0.65, "linewidth": 0, "pad": 2})
+        axes.text(
+            0.012,
+            0.97,
+            camera.name,
+            transform=axes.transAxes,
+            fontsize=7,
+            color="white",
+            va="top",
+            parse_math=False,
+            bbox={"facecolor": INK, "alpha": 0.65, "linewidth": 0, "pad": 2},
+        )
 
 
 def _draw_points(axes: Axes, image_from_base: np.ndarray, points: np.ndarray, size: tuple[int, int]) -> None:
     """Draw LiDAR points on an image, near ones yellow, far ones violet."""
     pixels, depth = project(image_from_base, points)
     shown = inside(pixels, size)
-    axes.scatter(*pixels[shown].T, s=0.6, c=depth[shown], cmap=RANGE_COLOURS, vmin=RANGES_M[0], vmax=RANGES_M[1],
-                 linewidths=0, alpha=0.8)
+    axes.scatter(
+        *pixels[shown].T,
+        s=0.6,
+        c=depth[shown],
+        cmap=RANGE_COLOURS,
+        vmin=RANGES_M[0],
+        vmax=RANGES_M[1],
+        linewidths=0,
+        alpha=0.8,
+    )
 
 
-def _draw_boxes(axes: Axes, image_from_base: np.ndarray, solids: np.ndarray, colours: list[str], touched: np.ndarray,
-                size: tuple[int, int]) -> None:
+def _draw_boxes(
+    axes: Axes,
+    image_from_base: np.ndarray,
+    solids: np.ndarray,
+    colours: list[str],
+    touched: np.ndarray,
+    size: tuple[int, int],
+) -> None:
     """Draw edges, near boxes over far ones; the front of those touched by a LiDAR point, bool (M,), is tinted."""
     edges = visible_edges(image_from_base, solids, size)
     pixels, depth = project(image_from_base, solids)
@@ -147,7 +187,13 @@ def _draw_boxes(axes: Axes, image_from_base: np.ndarray, solids: np.ndarray, col
 
 
 def _legend(boxes: Boxes, with_map: bool) -> list[Patch | Line2D]:
-    lines = [Line2D([], [], color=INK, linewidth=width, label=label) for width, label in (
-        (THIN, "view of a camera"), (THICK, "arrow: the way of 1 s"), (THIN, "thin: no LiDAR point"))]
+    lines = [
+        Line2D([], [], color=INK, linewidth=width, label=label)
+        for width, label in (
+            (THIN, "view of a camera"),
+            (THICK, "arrow: the way of 1 s"),
+            (THIN, "thin: no LiDAR point"),
+        )
+    ]
     map_classes = map_swatches(MAP_OPACITY) if with_map else []
     return [Patch(color=INK, label="ego vehicle"), *lines, *class_swatches(boxes.labels), *map_classes]

@@ -40,8 +40,9 @@ def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Senso
     """Write a PNG of frame i. folder: of a run or package. drop: draw also what happens without this sensor."""
     model, config = load_trained(folder)
     if len(config.sensors) == 1:
-        raise UserError(f"{folder}: {config.name} reads only {config.sensors[0]} and fuses nothing; give a model of "
-                        "two sensors")
+        raise UserError(
+            f"{folder}: {config.name} reads only {config.sensors[0]} and fuses nothing; give a model of two sensors"
+        )
     frame, scene = load_frame(index, i, config), load_scene(index, i)
     rows = [FusedMaps("with both sensors", fused_maps(model, config, frame))]
     if drop:
@@ -77,8 +78,9 @@ def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title:
             if name not in row.maps:
                 leave_empty(panel, f"{name}: silent")
                 continue
-            drawn[name] = draw_values(panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0,
-                                      greatest[name])
+            drawn[name] = draw_values(
+                panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0, greatest[name]
+            )
             outline_boxes(panel, scene.boxes, grid)
         for panel in axes:
             panel.label_outer()
@@ -86,6 +88,13 @@ def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title:
         bar.ax.set_yticklabels(["0", "end of\nrange"])
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, labelcolor=INK)
-    figure.legend(handles=scene_legend(scene, grid), loc="outside lower center", ncols=17, frameon=False, fontsize=8.5,
-                  labelcolor=INK, columnspacing=1.3)
+    figure.legend(
+        handles=scene_legend(scene, grid),
+        loc="outside lower center",
+        ncols=17,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        columnspacing=1.3,
+    )
     return figure

@@ -26,8 +26,10 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
     losses: curves by name, by run.
     """
-    terms = sorted({name for of_run in losses.values() for name in of_run} - {SUM},
-                   key=lambda name: (is_of_distillation(name), name))
+    terms = sorted(
+        {name for of_run in losses.values() for name in of_run} - {SUM},
+        key=lambda name: (is_of_distillation(name), name),
+    )
     rows = -(-(1 + len(terms)) // COLUMNS)
     figure = Figure(figsize=(3.3 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -38,15 +40,16 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
             if name in of_run:
                 colour, dashes = SERIES_COLOURS[i % len(SERIES_COLOURS)], ("-", "--")[i // len(SERIES_COLOURS) % 2]
                 axes.plot(*of_run[name], color=colour, alpha=0.25, linewidth=0.8)
-                axes.plot(*smoothed(of_run[name]), color=colour, linestyle=dashes, linewidth=1.5,
-                          marker=".", markevery=[-1])  # a curve of one value is seen, too
+                axes.plot(
+                    *smoothed(of_run[name]), color=colour, linestyle=dashes, linewidth=1.5, marker=".", markevery=[-1]
+                )  # a curve of one value is seen, too
         lowest = min((of_run[name].values.min() for of_run in losses.values() if name in of_run), default=0.0)
         if lowest >= 0:  # what teacher labels add may be negative
             axes.set_ylim(bottom=0)
         axes.tick_params(labelsize=8, color=FAINT, labelcolor=INK, labelbottom=True)
         axes.grid(color="#e8ebef", linewidth=0.6)
         axes.spines[:].set_color(FAINT)
-    for axes in panels[1 + len(terms):]:
+    for axes in panels[1 + len(terms) :]:
         axes.set_axis_off()
     figure.supxlabel("step", fontsize=9, color=INK)
     figure.supylabel("loss, weighted", fontsize=9, color=INK)

@@ -34,21 +34,27 @@ class DrawnMasks(NamedTuple):
 def plot_masks(path: Path, runs: Sequence[Path], index: FrameIndex, i: int, teacher_from: Path | None = None) -> None:
     """Write a PNG of the masks that these runs' distillers draw on frame i. teacher_from: see load_distiller."""
     scene = load_scene(index, i)
-    rows = [drawn_masks(run, name, index, i, scene.boxes, teacher_from)
-            for run, name in zip(runs, short_names(runs), strict=True)]
+    rows = [
+        drawn_masks(run, name, index, i, scene.boxes, teacher_from)
+        for run, name in zip(runs, short_names(runs), strict=True)
+    ]
     save_png(masks_figure(scene, rows), path)
 
 
 @torch.no_grad()
-def drawn_masks(run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes,
-                teacher_from: Path | None = None) -> DrawnMasks:
+def drawn_masks(
+    run: Path, name: str, index: FrameIndex, i: int, boxes: Boxes, teacher_from: Path | None = None
+) -> DrawnMasks:
     """Compute the masks of a run's distiller on frame i; boxes: for the masks that depend on boxes."""
     distiller, config = load_distiller(run, teacher_from)
     teacher = distiller.teacher
     output = teacher.run(sensors_for(teacher.config, [load_frame(index, i, teacher.config)]))
-    masks = {level: distiller.masks(level, output.query, getattr(output.features, level),
-                                    [torch.from_numpy(boxes.values)])[0, 0].numpy()
-             for level in distiller.config.levels}
+    masks = {
+        level: distiller.masks(level, output.query, getattr(output.features, level), [torch.from_numpy(boxes.values)])[
+            0, 0
+        ].numpy()
+        for level in distiller.config.levels
+    }
     title = f"{name}: {config.name}, {_tasks(config)}; masks: {distiller.config.masks.replace('_', ' ')}"
     return DrawnMasks(title, masks, teacher.grid)
 
@@ -60,8 +66,15 @@ def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:
     figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
     for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         _draw_row(part, scene, row)
-    figure.legend(handles=scene_legend(scene, rows[0].grid), loc="outside lower center", ncols=9, frameon=False,
-                  fontsize=8.5, labelcolor=INK, columnspacing=1.3)
+    figure.legend(
+        handles=scene_legend(scene, rows[0].grid),
+        loc="outside lower center",
+        ncols=9,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        columnspacing=1.3,
+    )
     return figure
 
 

@@ -53,8 +53,9 @@ class ModelRow(NamedTuple):
     detects: bool
 
 
-def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: int,
-                  teacher: Path | None = None) -> None:
+def plot_students(
+    path: Path, plain: Path, taught: Path, index: FrameIndex, i: int, teacher: Path | None = None
+) -> None:
     """Write a PNG of frame i. plain, taught, teacher: runs or packages."""
     titles = {"plain student": plain, "distilled student": taught, **({"teacher": teacher} if teacher else {})}
     models = {title: (folder, *load_trained(folder)) for title, folder in titles.items()}
@@ -65,8 +66,15 @@ def plot_students(path: Path, plain: Path, taught: Path, index: FrameIndex, i: i
         prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
         with torch.no_grad():
             high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()
-        answers.append(ModelRow(f"{title} ({folder.name}, {_sensors(config)})", high, config.grid.grid(), prediction,
-                              config.detection is not None))
+        answers.append(
+            ModelRow(
+                f"{title} ({folder.name}, {_sensors(config)})",
+                high,
+                config.grid.grid(),
+                prediction,
+                config.detection is not None,
+            )
+        )
     save_png(students_figure(scene, answers), path)
 
 
@@ -89,8 +97,13 @@ def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
     for axes in panels.ravel():
         axes.label_outer()
     shown = [scene.boxes.labels, *(answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers)]
-    panels[-1, 0].legend(handles=_legend(np.concatenate(shown), detects, segments), loc="center", frameon=False,
-                         fontsize=9, labelcolor=INK)
+    panels[-1, 0].legend(
+        handles=_legend(np.concatenate(shown), detects, segments),
+        loc="center",
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+    )
     return figure
 
 
@@ -103,8 +116,9 @@ def _draw_boxes(axes: Axes, scene: Scene, answer: ModelRow) -> None:
     if not answer.detects:
         leave_empty(axes, "detects nothing")
         return
-    found, truth = (boxes_inside(boxes, answer.grid)
-                    for boxes in (answer.prediction.scoring(SHOWN_SCORE).boxes, scene.boxes))
+    found, truth = (
+        boxes_inside(boxes, answer.grid) for boxes in (answer.prediction.scoring(SHOWN_SCORE).boxes, scene.boxes)
+    )
     draw_detections(axes, scene.points, truth, found, answer.grid)
 
 
@@ -145,7 +159,9 @@ def _sensors(config: ModelConfig) -> str:
 
 def _check_order(plain: Path, taught: Path) -> None:
     if (teacher := teacher_of(plain)) is not None:
-        raise UserError(f"{plain}: was distilled from {teacher['name']}; the first is the student without a teacher, "
-                        "the second the distilled one")
+        raise UserError(
+            f"{plain}: was distilled from {teacher['name']}; the first is the student without a teacher, "
+            "the second the distilled one"
+        )
     if teacher_of(taught) is None:
         raise UserError(f"{taught}: was trained without a teacher; the second is the distilled student")

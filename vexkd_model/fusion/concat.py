@@ -27,7 +27,10 @@ class ConcatFusion(nn.Module):
     def forward(self, maps: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Fuse maps by sensor, of which one may be missing; present: bool (B,) by sensor, whether it saw anything."""
         some = next(iter(maps.values()))
-        side_by_side = [maps[sensor] * present[sensor].view(-1, 1, 1, 1) if sensor in maps
-                        else some.new_zeros(len(some), channels, *some.shape[2:])
-                        for sensor, channels in self.in_channels.items()]
+        side_by_side = [
+            maps[sensor] * present[sensor].view(-1, 1, 1, 1)
+            if sensor in maps
+            else some.new_zeros(len(some), channels, *some.shape[2:])
+            for sensor, channels in self.in_channels.items()
+        ]
         return self.merge(torch.cat(side_by_side, dim=1))

@@ -27,13 +27,24 @@ class ModalityGeneralFusion(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, grid: BevGrid, in_channels: Mapping[str, int], channels: int, blocks: int = 6, heads: int = 8,
-                 points: int = 4, feedforward: int = 512, dropout: float = 0.1, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        grid: BevGrid,
+        in_channels: Mapping[str, int],
+        channels: int,
+        blocks: int = 6,
+        heads: int = 8,
+        points: int = 4,
+        feedforward: int = 512,
+        dropout: float = 0.1,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         self.channels, self.recompute = channels, recompute
         self.query = nn.Parameter(QUERY_STD * torch.randn(channels, *grid.shape))
         self.blocks = nn.ModuleList(
-            FusionBlock(in_channels, channels, heads, points, feedforward, dropout) for _ in range(blocks))
+            FusionBlock(in_channels, channels, heads, points, feedforward, dropout) for _ in range(blocks)
+        )
         # The queries leave the last norm with the same length in every cell. Attention transfer compares lengths: a
         # convolution and a ReLU let what is there stand out again, as in every other low-level map.
         self.output = conv_bn_relu(channels, channels)
@@ -56,25 +67,30 @@ class ModalityGeneralFusion(nn.Module):
 class FusionBlock(nn.Module):
     """Block: queries read every sensor's map, then one another; each with residual, norm, feed-forward, norm."""
 
-    def __init__(self, in_channels: Mapping[str, int], channels: int, heads: int, points: int, feedforward: int,
-                 dropout: float) -> None:
+    def __init__(
+        self, in_channels: Mapping[str, int], channels: int, heads: int, points: int, feedforward: int, dropout: float
+    ) -> None:
         super().__init__()
         # From [Q ; F] each sensor predicts where it is to be read, and with which weights.
-        self.across = nn.ModuleDict({
-            sensor: DeformableAttention(channels, heads, points, query_channels=channels + of_sensor,
-                                        value_channels=of_sensor)
-            for sensor, of_sensor in in_channels.items()})
+        self.across = nn.ModuleDict(
+            {
+                sensor: DeformableAttention(
+                    channels, heads, points, query_channels=channels + of_sensor, value_channels=of_sensor
+                )
+                for sensor, of_sensor in in_channels.items()
+            }
+        )
         self.among = DeformableAttention(channels, heads, points)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.feed_forwards = nn.ModuleList(FeedForward(channels, feedforward, dropout) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, bev: Tensor, centres: Tensor, maps: Mapping[str, Tensor],
-                present: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, bev: Tensor, centres: Tensor, maps: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
         """Update the queries `bev` (B, channels, Y, X). centres: references of the cells. maps, present: by sensor."""
         query = bev.flatten(2).transpose(1, 2)
-        read = sum(self._read(sensor, query, centres, x) * present[sensor].view(-1, 1, 1)
-                   for sensor, x in maps.items())
+        read = sum(self._read(sensor, query, centres, x) * present[sensor].view(-1, 1, 1) for sensor, x in maps.items())
         query = self.feed_forwards[0](self.norms[0](query + self.dropout(read)))
         bev = query.transpose(1, 2).unflatten(2, bev.shape[2:])
         query = self.feed_forwards[1](self.norms[1](query + self.dropout(self.among(query, centres, [bev]))))

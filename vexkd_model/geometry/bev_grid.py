@@ -13,8 +13,13 @@ from vexkd_model.types import BevGrid
 
 def cells_from_metres(points: Tensor, grid: BevGrid) -> Tensor:
     """Convert points (..., ≥ 2) of base_link [m], of which x and y count, to cells (..., 2)."""
-    return torch.stack([axis_cells_from_metres(points[..., 0], grid.x_min, grid.cell),
-                        axis_cells_from_metres(points[..., 1], grid.y_min, grid.cell)], dim=-1)
+    return torch.stack(
+        [
+            axis_cells_from_metres(points[..., 0], grid.x_min, grid.cell),
+            axis_cells_from_metres(points[..., 1], grid.y_min, grid.cell),
+        ],
+        dim=-1,
+    )
 
 
 def axis_cells_from_metres(position: Tensor, minimum: float | Tensor, cell: float | Tensor) -> Tensor:
@@ -61,8 +66,13 @@ def centres_in_cells(shape: tuple[int, int], device: torch.device | None = None)
 
 def sample_from_metres(points: Tensor, grid: BevGrid) -> Tensor:
     """Convert points (..., ≥ 2) of base_link [m] to sampling coordinates (..., 2) of a map on `grid`."""
-    return torch.stack([2 * (points[..., 0] - grid.x_min) / (grid.x_max - grid.x_min) - 1,
-                        2 * (points[..., 1] - grid.y_min) / (grid.y_max - grid.y_min) - 1], dim=-1)
+    return torch.stack(
+        [
+            2 * (points[..., 0] - grid.x_min) / (grid.x_max - grid.x_min) - 1,
+            2 * (points[..., 1] - grid.y_min) / (grid.y_max - grid.y_min) - 1,
+        ],
+        dim=-1,
+    )
 
 
 def sample_from_cells(cells: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def matrix_from_pose(translation: Sequence[float] | np.ndarray,
-                     quaternion_wxyz: Sequence[float] | np.ndarray) -> np.ndarray:
+def matrix_from_pose(
+    translation: Sequence[float] | np.ndarray, quaternion_wxyz: Sequence[float] | np.ndarray
+) -> np.ndarray:
     """Matrix (4, 4) `parent_from_child` of a child's pose in its parent: translation [m], quaternion w, x, y, z."""
     w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
     parent_from_child = np.eye(4)
@@ -30,12 +31,14 @@ def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
     eigenvector of the largest eigenvalue, which is stable at every angle.
     """
     m = np.asarray(matrix, dtype=np.float64)
-    k = np.array([
-        [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
-        [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2]],
-        [m[0, 2] - m[2, 0], m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2]],
-        [m[1, 0] - m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1]],
-    ])
+    k = np.array(
+        [
+            [m[0, 0] + m[1, 1] + m[2, 2], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+            [m[2, 1] - m[1, 2], m[0, 0] - m[1, 1] - m[2, 2], m[1, 0] + m[0, 1], m[2, 0] + m[0, 2]],
+            [m[0, 2] - m[2, 0], m[1, 0] + m[0, 1], m[1, 1] - m[0, 0] - m[2, 2], m[2, 1] + m[1, 2]],
+            [m[1, 0] - m[0, 1], m[2, 0] + m[0, 2], m[2, 1] + m[1, 2], m[2, 2] - m[0, 0] - m[1, 1]],
+        ]
+    )
     quaternion = np.linalg.eigh(k)[1][:, -1]
     return -quaternion if quaternion[0] < 0 else quaternion
 

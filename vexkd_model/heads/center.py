@@ -44,14 +44,22 @@ class CenterHead(nn.Module):
     predicted, too.
     """
 
-    def __init__(self, in_channels: int, shared_channels: int, task_channels: int,
-                 classes_of_task: Sequence[int], separate: bool = False, axis: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        shared_channels: int,
+        task_channels: int,
+        classes_of_task: Sequence[int],
+        separate: bool = False,
+        axis: bool = False,
+    ) -> None:
         super().__init__()
         fields = {**REGRESSION_CHANNELS, **(AXIS_CHANNELS if axis else {})}
         self.shared = conv_bn_relu(in_channels, shared_channels)
         task_head = _SeparateTaskHead if separate else _TaskHead
         self.tasks = nn.ModuleList(
-            task_head(shared_channels, task_channels, {"heatmap": classes, **fields}) for classes in classes_of_task)
+            task_head(shared_channels, task_channels, {"heatmap": classes, **fields}) for classes in classes_of_task
+        )
 
     def forward(self, high: Tensor) -> list[TaskMaps]:
         shared = self.shared(high)
@@ -67,7 +75,7 @@ class _TaskHead(nn.Module):
         self.hidden = conv_bn_relu(in_channels, channels)
         self.out = nn.Conv2d(channels, sum(self.split), 1)
         assert self.out.bias is not None
-        nn.init.constant_(self.out.bias[:fields["heatmap"]], HEATMAP_BIAS)
+        nn.init.constant_(self.out.bias[: fields["heatmap"]], HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:
         return TaskMaps(*torch.split(self.out(self.hidden(shared)), self.split, dim=1))
@@ -78,9 +86,14 @@ class _SeparateTaskHead(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, fields: Mapping[str, int]) -> None:
         super().__init__()
-        self.branches = nn.ModuleDict({
-            name: nn.Sequential(conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1))
-            for name, out_channels in fields.items()})
+        self.branches = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1)
+                )
+                for name, out_channels in fields.items()
+            }
+        )
         nn.init.constant_(self.branches["heatmap"].get_parameter("1.bias"), HEATMAP_BIAS)
 
     def forward(self, shared: Tensor) -> TaskMaps:

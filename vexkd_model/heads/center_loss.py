@@ -34,8 +34,9 @@ class TaskTargets(NamedTuple):
     fields: dict[str, Tensor]
 
 
-def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids: Sequence[int],
-                   grid: BevGrid) -> TaskTargets:
+def center_targets(
+    boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids: Sequence[int], grid: BevGrid
+) -> TaskTargets:
     """Compute the targets of the task that holds `class_ids`.
 
     boxes, labels: (M, 9) in base_link and (M,) of each sample in the batch. Boxes whose centre lies outside the grid
@@ -53,15 +54,22 @@ def center_targets(boxes: Sequence[Tensor], labels: Sequence[Tensor], class_ids:
     heatmap = box.new_zeros(len(boxes), len(class_ids), rows, columns)
     radius = gaussian_radius(box[:, 3] / grid.cell, box[:, 4] / grid.cell).floor().clamp(min=MIN_RADIUS).long()
     draw_gaussians(heatmap, sample, channel, row, column, radius)
-    fields = {"offset": position - torch.stack([column, row], dim=1), **shape_fields(box),
-              "axis": torch.stack([(2 * box[:, 6]).sin(), (2 * box[:, 6]).cos()], dim=1)}
+    fields = {
+        "offset": position - torch.stack([column, row], dim=1),
+        **shape_fields(box),
+        "axis": torch.stack([(2 * box[:, 6]).sin(), (2 * box[:, 6]).cos()], dim=1),
+    }
     return TaskTargets(heatmap, sample, flat_index(position, grid.shape), fields)
 
 
 def shape_fields(box: Tensor) -> dict[str, Tensor]:
     """Regression targets (M, ·) by field of boxes (M, 9): all of REGRESSION_CHANNELS but the offset."""
-    return {"height": box[:, 2:3], "size": box[:, 3:6].log(),
-            "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1), "velocity": box[:, 7:9]}
+    return {
+        "height": box[:, 2:3],
+        "size": box[:, 3:6].log(),
+        "heading": torch.stack([box[:, 6].sin(), box[:, 6].cos()], dim=1),
+        "velocity": box[:, 7:9],
+    }
 
 
 def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP) -> Tensor:
@@ -78,8 +86,9 @@ def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP)
     return torch.stack([(b + (b * b - 4 * a * c).sqrt()) / 2 for a, b, c in cases]).amin(dim=0)
 
 
-def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor, column: Tensor,
-                   radius: Tensor) -> None:
+def draw_gaussians(
+    heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor, column: Tensor, radius: Tensor
+) -> None:
     """Raise `heatmap` (B, K, Y, X), in place, to a Gaussian of σ = (2r + 1)/6 cells around each object."""
     if not len(radius):
         return
@@ -89,7 +98,7 @@ def draw_gaussians(heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor
     r, y, x = (value[:, None, None] for value in (radius, row, column))
     sigma = (2 * r + 1) / 6
     value = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
-    inside = ((dx.abs() <= r) & (dy.abs() <= r) & (y + dy >= 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns))
+    inside = (dx.abs() <= r) & (dy.abs() <= r) & (y + dy >= 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns)
     plane = (sample * classes + channel)[:, None, None]
     index = (plane * rows + y + dy) * columns + x + dx
     heatmap.view(-1).scatter_reduce_(0, index[inside], value[inside].to(heatmap.dtype), "amax")
@@ -137,6 +146,5 @@ def gaussian_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     logits = logits.float()
     probability, log_yes, log_no = logits.sigmoid(), functional.logsigmoid(logits), functional.logsigmoid(-logits)
     centre = target == 1
-    loss = torch.where(centre, -log_yes * (1 - probability) ** 2,
-                       -log_no * probability**2 * (1 - target) ** 4)
+    loss = torch.where(centre, -log_yes * (1 - probability) ** 2, -log_no * probability**2 * (1 - target) ** 4)
     return loss.sum() / mean_count(centre.sum())

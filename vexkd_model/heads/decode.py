@@ -96,8 +96,7 @@ def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
     return ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(dim=1)
 
 
-def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float,
-               candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
     """Read the boxes at a task's best cells in a batch of one, best first, duplicates included.
 
     Returns boxes (M, 9) in base_link, scores (M,) and channels of the heatmap (M,).
@@ -166,8 +165,15 @@ def build_decoder(config: ModelConfig) -> CenterDecoder | TransFusionDecoder | N
         case TransFusionConfig() as c:
             return TransFusionDecoder(grid, c.score_threshold, c.max_detections)
         case CenterHeadConfig() as c:
-            return CenterDecoder(c.class_ids(), grid, c.score_threshold, c.candidates,
-                                 [_nms(task.nms) for task in c.tasks], c.max_detections, c.task_detections)
+            return CenterDecoder(
+                c.class_ids(),
+                grid,
+                c.score_threshold,
+                c.candidates,
+                [_nms(task.nms) for task in c.tasks],
+                c.max_detections,
+                c.task_detections,
+            )
         case _:
             assert_never(config.detection)
 

@@ -24,13 +24,17 @@ class SegmentationHead(nn.Module):
 
     sampling: Tensor
 
-    def __init__(self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid,
-                 sample_late: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, feature_grid: BevGrid, map_grid: BevGrid, sample_late: bool = False
+    ) -> None:
         super().__init__()
         self.sample_late = sample_late
         self.register_buffer("sampling", sampling_grid(feature_grid, map_grid), persistent=False)
-        self.layers = nn.Sequential(conv_bn_relu(in_channels, channels), conv_bn_relu(channels, channels),
-                                    nn.Conv2d(channels, len(MAP_CLASSES), 1))
+        self.layers = nn.Sequential(
+            conv_bn_relu(in_channels, channels),
+            conv_bn_relu(channels, channels),
+            nn.Conv2d(channels, len(MAP_CLASSES), 1),
+        )
 
     def forward(self, high: Tensor) -> Tensor:
         if self.sample_late:

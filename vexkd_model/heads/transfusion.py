@@ -49,8 +49,9 @@ class TransFusionHead(nn.Module):
 
     cell_sized: Tensor
 
-    def __init__(self, in_channels: int, channels: int, proposals: int, heads: int, feed_forward: int,
-                 dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, proposals: int, heads: int, feed_forward: int, dropout: float
+    ) -> None:
         super().__init__()
         self.proposals = proposals
         self.shared = nn.Conv2d(in_channels, channels, 3, padding=1)
@@ -59,10 +60,12 @@ class TransFusionHead(nn.Module):
         self.query_position = PositionEmbedding(channels)
         self.key_position = PositionEmbedding(channels)
         self.decoder = DecoderLayer(channels, heads, feed_forward, dropout)
-        self.predictions = nn.ModuleDict({name: _prediction(channels, fields) for name, fields in
-                                          {"logits": CLASSES, **REGRESSION_CHANNELS}.items()})
-        self.register_buffer("cell_sized", torch.tensor([name in CELL_SIZED for name in DETECTION_CLASSES]),
-                             persistent=False)
+        self.predictions = nn.ModuleDict(
+            {name: _prediction(channels, fields) for name, fields in {"logits": CLASSES, **REGRESSION_CHANNELS}.items()}
+        )
+        self.register_buffer(
+            "cell_sized", torch.tensor([name in CELL_SIZED for name in DETECTION_CLASSES]), persistent=False
+        )
         nn.init.constant_(self.heatmap.get_parameter("1.bias"), HEATMAP_BIAS)
         nn.init.constant_(self.predictions["logits"].get_parameter("3.bias"), HEATMAP_BIAS)
 
@@ -76,8 +79,9 @@ class TransFusionHead(nn.Module):
         query = query + self.class_encoding(functional.one_hot(label, CLASSES).to(query.dtype))
         query = self.decoder(query, keys, self.query_position(position[cell]), self.key_position(position))
         # One long list of queries, because batch norm takes its statistics over the first dimension.
-        fields = {name: predict(query.flatten(0, 1)).unflatten(0, label.shape)
-                  for name, predict in self.predictions.items()}
+        fields = {
+            name: predict(query.flatten(0, 1)).unflatten(0, label.shape) for name, predict in self.predictions.items()
+        }
         return TransFusionOutput(heatmap, cell, label, score, **fields)
 
     def _propose(self, heatmap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,10 +133,13 @@ class Attention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        query, key, value = (projected.unflatten(2, (self.heads, -1)).transpose(1, 2) for projected in
-                             (self.query(queries), self.key(tokens), self.value(tokens)))
-        attended = functional.scaled_dot_product_attention(query, key, value,
-                                                           dropout_p=self.dropout if self.training else 0.0)
+        query, key, value = (
+            projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.query(queries), self.key(tokens), self.value(tokens))
+        )
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=self.dropout if self.training else 0.0
+        )
         return self.out(attended.transpose(1, 2).flatten(2))
 
 
@@ -141,8 +148,12 @@ class PositionEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(2, channels, bias=False), BatchNorm1d(channels),
-                                    nn.ReLU(inplace=True), nn.Linear(channels, channels))
+        self.layers = nn.Sequential(
+            nn.Linear(2, channels, bias=False),
+            BatchNorm1d(channels),
+            nn.ReLU(inplace=True),
+            nn.Linear(channels, channels),
+        )
 
     def forward(self, position: Tensor) -> Tensor:
         # In float32 whatever the rest runs in: bfloat16 is off by half a cell at cell 150.
@@ -161,5 +172,9 @@ def peaks(probability: Tensor, cell_sized: Tensor) -> Tensor:
 
 
 def _prediction(channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(channels, PREDICTION_CHANNELS, bias=False), BatchNorm1d(PREDICTION_CHANNELS),
-                         nn.ReLU(inplace=True), nn.Linear(PREDICTION_CHANNELS, out_channels))
+    return nn.Sequential(
+        nn.Linear(channels, PREDICTION_CHANNELS, bias=False),
+        BatchNorm1d(PREDICTION_CHANNELS),
+        nn.ReLU(inplace=True),
+        nn.Linear(PREDICTION_CHANNELS, out_channels),
+    )

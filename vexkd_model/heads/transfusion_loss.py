@@ -15,12 +15,7 @@ from vexkd_model.distributed import mean_count
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, on_grid
 from vexkd_model.geometry.nms import iou_3d
 from vexkd_model.heads.center import REGRESSION_CHANNELS
-from vexkd_model.heads.center_loss import (
-    center_targets,
-    gaussian_focal_loss,
-    regression_loss,
-    shape_fields,
-)
+from vexkd_model.heads.center_loss import center_targets, gaussian_focal_loss, regression_loss, shape_fields
 from vexkd_model.heads.decode import proposal_boxes
 from vexkd_model.heads.transfusion import CLASSES, TransFusionOutput
 from vexkd_model.types import BevGrid
@@ -45,8 +40,9 @@ class TransFusionTargets(NamedTuple):
     fields: dict[str, Tensor]
 
 
-def transfusion_targets(output: TransFusionOutput, boxes: Sequence[Tensor], labels: Sequence[Tensor],
-                        grid: BevGrid) -> TransFusionTargets:
+def transfusion_targets(
+    output: TransFusionOutput, boxes: Sequence[Tensor], labels: Sequence[Tensor], grid: BevGrid
+) -> TransFusionTargets:
     """Match the proposals with the boxes of the batch, and compute their targets.
 
     boxes, labels: (M, 9) in base_link and (M,) of each sample in the batch. Boxes whose centre lies outside the grid
@@ -100,8 +96,10 @@ def transfusion_loss(output: TransFusionOutput, targets: TransFusionTargets) -> 
     is_class = torch.zeros_like(output.logits, dtype=torch.float32)
     is_class[(*where, targets.label)] = 1.0
     objects = mean_count(torch.tensor(len(targets.label), device=targets.label.device))
-    losses = {"heatmap": gaussian_focal_loss(output.heatmap, targets.heatmap),
-              "class": focal_loss(output.logits.float(), is_class).sum() / objects}
+    losses = {
+        "heatmap": gaussian_focal_loss(output.heatmap, targets.heatmap),
+        "class": focal_loss(output.logits.float(), is_class).sum() / objects,
+    }
     for name in REGRESSION_CHANNELS:
         losses[name] = regression_loss(name, getattr(output, name).float()[where], targets.fields[name], objects)
     return losses
@@ -113,4 +111,3 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     wrongness = (logits.sigmoid() - target).abs()
     balance = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
     return balance * wrongness**FOCAL_GAMMA * cross_entropy
-

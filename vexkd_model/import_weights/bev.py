@@ -18,16 +18,27 @@ from vexkd_model.import_weights.layers import (
 )
 
 
-def second(encoder: BevEncoder, blocks: str, deblocks: str, turn: Change = unchanged, first: int = 0,
-           after_stem: bool = False) -> Layers:
+def second(
+    encoder: BevEncoder, blocks: str, deblocks: str, turn: Change = unchanged, first: int = 0, after_stem: bool = False
+) -> Layers:
     """Map SECOND and its FPN. first: index of a stage's first convolution. after_stem: the first stage is our stem."""
     for stage, layers in enumerate(encoder.stages):
         for i in range(0 if after_stem and stage == 0 else len(cast(Sized, layers))):
             at = first + 3 * i
-            yield conv_norm(f"{blocks}{stage}.{at}.", f"{blocks}{stage}.{at + 1}.", f"bev.stages.{stage}.{i}.",
-                            POINT_EPS, weight=turn)
-        yield conv_norm(f"{deblocks}{stage}.0.", f"{deblocks}{stage}.1.", f"bev.laterals.{stage}.", POINT_EPS,
-                        weight=lambda weight, shape: turn(transposed_from_convolution(weight, shape), shape))
+            yield conv_norm(
+                f"{blocks}{stage}.{at}.",
+                f"{blocks}{stage}.{at + 1}.",
+                f"bev.stages.{stage}.{i}.",
+                POINT_EPS,
+                weight=turn,
+            )
+        yield conv_norm(
+            f"{deblocks}{stage}.0.",
+            f"{deblocks}{stage}.1.",
+            f"bev.laterals.{stage}.",
+            POINT_EPS,
+            weight=lambda weight, shape: turn(transposed_from_convolution(weight, shape), shape),
+        )
 
 
 def bev_resnet(encoder: ResNetBevEncoder) -> Layers:
@@ -49,5 +60,9 @@ def bev_resnet(encoder: ResNetBevEncoder) -> Layers:
 def concat_fusion(camera_channels: int, theirs: str) -> Layers:
     """Map BEVFusion's fusion by concatenation."""
     reordered = lidar_first(camera_channels)
-    yield conv_norm(f"{theirs}0.", f"{theirs}1.", "fusion.merge.",
-                    weight=lambda weight, shape: transpose_xy(reordered(weight, shape), shape))
+    yield conv_norm(
+        f"{theirs}0.",
+        f"{theirs}1.",
+        "fusion.merge.",
+        weight=lambda weight, shape: transpose_xy(reordered(weight, shape), shape),
+    )

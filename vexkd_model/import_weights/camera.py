@@ -27,8 +27,9 @@ def resnet(backbone: ImageBackbone, theirs: str, bgr: bool) -> Layers:
     ours = "camera.backbone.body."
 
     def layer(conv: str, norm: str, at: str, **changes) -> Layer:
-        return Layer(f"{theirs}{conv}", f"{ours}{at}.convolution.", (f"{theirs}{norm}", f"{ours}{at}.normalization."),
-                     **changes)
+        return Layer(
+            f"{theirs}{conv}", f"{ours}{at}.convolution.", (f"{theirs}{norm}", f"{ours}{at}.normalization."), **changes
+        )
 
     yield layer("conv1.", "bn1.", "embedder.embedder", **colours)
     body = cast(Any, backbone.body)  # transformers does not annotate its modules
@@ -49,8 +50,9 @@ def swin(backbone: ImageBackbone, theirs: str) -> Layers:
     stages = cast(Any, backbone.body).swin.encoder.layers
     for stage, parts in enumerate(stages):
         for block in range(len(parts.blocks)):
-            yield from _swin_block(f"{theirs}stages.{stage}.blocks.{block}.",
-                                   f"{ours}swin.encoder.layers.{stage}.blocks.{block}.")
+            yield from _swin_block(
+                f"{theirs}stages.{stage}.blocks.{block}.", f"{ours}swin.encoder.layers.{stage}.blocks.{block}."
+            )
         if stage + 1 < len(stages):
             their, our = f"{theirs}stages.{stage}.downsample.", f"{ours}swin.encoder.layers.{stage}.downsample."
             yield Layer(f"{their}norm.", f"{our}norm.", rows=lambda tensor: merge_patch_by_patch(tensor, tensor.shape))
@@ -65,8 +67,11 @@ def _swin_block(theirs: str, ours: str) -> Layers:
     for i, letter in enumerate("qkv"):
         yield Layer(f"{theirs}attn.w_msa.qkv.", f"{ours}attention.{letter}_proj.", rows=partial(qkv_part, i))
     yield Layer(f"{theirs}attn.w_msa.proj.", f"{ours}attention.o_proj.")
-    yield Layer(f"{theirs}attn.w_msa.relative_position_bias_",
-                f"{ours}attention.relative_position_bias.relative_position_bias_", tensors=("table",))
+    yield Layer(
+        f"{theirs}attn.w_msa.relative_position_bias_",
+        f"{ours}attention.relative_position_bias.relative_position_bias_",
+        tensors=("table",),
+    )
     yield Layer(f"{theirs}ffn.layers.0.0.", f"{ours}mlp.fc1.")
     yield Layer(f"{theirs}ffn.layers.1.", f"{ours}mlp.fc2.")
 
@@ -137,8 +142,9 @@ def _camera_aware_depth_net(theirs: str, deformable: bool) -> Layers:
 def downsample(theirs: str) -> Layers:
     """Map BEVFusion's downsampling of maps (B, C, X, Y)."""
     for i in range(3):
-        yield conv_norm(f"{theirs}{3 * i}.", f"{theirs}{3 * i + 1}.", f"camera.view.downsample.layers.{i}.",
-                        weight=transpose_xy)
+        yield conv_norm(
+            f"{theirs}{3 * i}.", f"{theirs}{3 * i + 1}.", f"camera.view.downsample.layers.{i}.", weight=transpose_xy
+        )
 
 
 def history(theirs: str) -> Layers:

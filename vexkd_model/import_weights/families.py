@@ -21,18 +21,22 @@ from vexkd_model.model import BevModel
 
 LIDAR_FRAME = (
     "These weights saw nuScenes' LiDAR frame (x right, y forward, origin 1.84 m above the road), a model here sees "
-    "base_link (x forward, y left, origin on the road): fine-tune them before use.")
+    "base_link (x forward, y left, origin on the road): fine-tune them before use."
+)
 HEIGHTS = (
     "Their LiDAR encoder begins at −5 m of that frame: set lidar.encoder.z_min and z_max 1.84 m higher for the same "
-    "layers of height.")
+    "layers of height."
+)
 OLD_BOXES = "Their boxes are (width, length, height) with yaw −yaw − π/2; the head's last layers are changed to ours."
 NO_VERSION = (
     "The file does not state its version of mmdetection3d: its boxes are taken as those since 1.0 (length, width, "
-    "height); if it is older, put {'mmdet3d_version': '0.17.1'} into its meta.")
+    "height); if it is older, put {'mmdet3d_version': '0.17.1'} into its meta."
+)
 COLOURS = "They saw blue, green, red; the first convolution is changed to our red, green, blue."
 CAMERA_NUMBERS = (
     "Their depth net's layers for camera parameters and its deformable convolution have no counterpart: depth must be "
-    "trained again.")
+    "trained again."
+)
 CELLS = "Published BEVDets have cells of {theirs} m, not of {ours} m: their BEV encoder learnt objects in other sizes."
 STEM = "Their first stage steps over 2 pillars, ours over {steps}: it must be trained again."
 BEVDET_CELL = 0.8
@@ -49,12 +53,14 @@ class Family(NamedTuple):
     notes: list[str]
 
 
-def recognise_family(names: Collection[str], version: str | None, config: ModelConfig,
-                     model: BevModel) -> Family | None:
+def recognise_family(
+    names: Collection[str], version: str | None, config: ModelConfig, model: BevModel
+) -> Family | None:
     """Recognise the family of a checkpoint by the names of its tensors.
 
     names: of the checkpoint's tensors. version: of the mmdetection3d it was trained with. None: of no family.
     """
+
     def any_begins(*beginnings: str) -> bool:
         return any(name.startswith(beginnings) for name in names)
 
@@ -86,8 +92,9 @@ def _mmdetection3d_centerpoint(config: ModelConfig, model: BevModel, boxes: head
     if isinstance(model.lidar, PillarEncoder):
         yield from lidar.pillar_encoder(model.lidar, "pts_voxel_encoder.", "pts_backbone.blocks.", first=0)
     if isinstance(model.bev, BevEncoder):
-        yield from bev.second(model.bev, "pts_backbone.blocks.", "pts_neck.deblocks.",
-                              after_stem=isinstance(model.lidar, PillarEncoder))
+        yield from bev.second(
+            model.bev, "pts_backbone.blocks.", "pts_neck.deblocks.", after_stem=isinstance(model.lidar, PillarEncoder)
+        )
     yield from _center_head(config, model, "pts_bbox_head.", boxes)
 
 
@@ -97,8 +104,9 @@ def _centerpoint(config: ModelConfig, model: BevModel) -> Layers:
     if isinstance(model.lidar, PillarEncoder):
         yield from lidar.pillar_encoder(model.lidar, "reader.", "neck.blocks.", first=1)
     if isinstance(model.bev, BevEncoder):  # a stage begins with a layer that only pads
-        yield from bev.second(model.bev, "neck.blocks.", "neck.deblocks.", first=1,
-                              after_stem=isinstance(model.lidar, PillarEncoder))
+        yield from bev.second(
+            model.bev, "neck.blocks.", "neck.deblocks.", first=1, after_stem=isinstance(model.lidar, PillarEncoder)
+        )
     if isinstance(model.detection, CenterHead):
         yield from heads.centerpoint_head(_task_classes(config))
 
@@ -137,8 +145,9 @@ def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Fam
 def _bevfusion(config: ModelConfig, model: BevModel) -> Layers:
     if isinstance(model.lidar, VoxelEncoder):
         yield from lidar.sparse_encoder(model.lidar, "encoders.lidar.backbone.", x_first=True)
-    yield from _bevfusion_camera(model, "encoders.camera.backbone.", "encoders.camera.neck.",
-                                 "encoders.camera.vtransform.")
+    yield from _bevfusion_camera(
+        model, "encoders.camera.backbone.", "encoders.camera.neck.", "encoders.camera.vtransform."
+    )
     if model.fusion is not None and model.camera is not None:
         yield from bev.concat_fusion(model.camera.channels, "fuser.")
     if isinstance(model.bev, BevEncoder):
@@ -181,8 +190,9 @@ def _backbone(encoder: CameraEncoder, theirs: str, bgr: bool) -> Layers:
         yield from camera.resnet(encoder.backbone, theirs, bgr)
 
 
-def _center_head(config: ModelConfig, model: BevModel, theirs: str, boxes: heads.Rows,
-                 turn: Change = unchanged) -> Layers:
+def _center_head(
+    config: ModelConfig, model: BevModel, theirs: str, boxes: heads.Rows, turn: Change = unchanged
+) -> Layers:
     if isinstance(model.detection, CenterHead):
         yield from heads.center_head(_task_classes(config), theirs, boxes, turn)
 

@@ -21,8 +21,14 @@ from vexkd_model.import_weights.layers import (
 )
 
 # The order of the channels of each heatmap is that of the classes.
-TASKS = (("car",), ("truck", "construction_vehicle"), ("bus", "trailer"), ("barrier",), ("motorcycle", "bicycle"),
-         ("pedestrian", "traffic_cone"))
+TASKS = (
+    ("car",),
+    ("truck", "construction_vehicle"),
+    ("bus", "trailer"),
+    ("barrier",),
+    ("motorcycle", "bicycle"),
+    ("pedestrian", "traffic_cone"),
+)
 BOX_FIELDS = {"height": "height", "dim": "size", "rot": "heading", "vel": "velocity"}
 
 # Since mmdetection3d 1.0, boxes are as ours: length, width, height, and yaw from x. Before that, in CenterPoint and in
@@ -59,8 +65,9 @@ def transfusion_head(theirs: str, boxes: Rows, decoder: Callable[[str], Layers],
     last_norm: the decoder's, in it; it has a bias there, which here is in the running means of the predictions' norms.
     """
     yield Layer(f"{theirs}shared_conv.", "detection.shared.", weight=transpose_xy)
-    yield conv_norm(f"{theirs}heatmap_head.0.conv.", f"{theirs}heatmap_head.0.bn.", "detection.heatmap.0.",
-                    weight=transpose_xy)
+    yield conv_norm(
+        f"{theirs}heatmap_head.0.conv.", f"{theirs}heatmap_head.0.bn.", "detection.heatmap.0.", weight=transpose_xy
+    )
     yield Layer(f"{theirs}heatmap_head.1.", "detection.heatmap.1.", weight=transpose_xy)
     yield Layer(f"{theirs}class_encoding.", "detection.class_encoding.", weight=linear_from_sequence)
     for name, our in (("self_posembed", "query_position"), ("cross_posembed", "key_position")):
@@ -70,10 +77,20 @@ def transfusion_head(theirs: str, boxes: Rows, decoder: Callable[[str], Layers],
     yield from decoder(f"{theirs}decoder.0.")
     for their, our in {"heatmap": "logits", "center": "offset", **BOX_FIELDS}.items():
         at = f"{theirs}prediction_heads.0.{their}."
-        yield conv_norm(f"{at}0.conv.", f"{at}0.bn.", f"detection.predictions.{our}.", weight=linear_from_sequence,
-                        constant=output_of_bias, constant_of=(f"{theirs}decoder.0.{last_norm}.bias",))
-        yield Layer(f"{at}1.", f"detection.predictions.{our}.3.", weight=linear_from_sequence,
-                    rows=boxes.get(their, unchanged_rows))
+        yield conv_norm(
+            f"{at}0.conv.",
+            f"{at}0.bn.",
+            f"detection.predictions.{our}.",
+            weight=linear_from_sequence,
+            constant=output_of_bias,
+            constant_of=(f"{theirs}decoder.0.{last_norm}.bias",),
+        )
+        yield Layer(
+            f"{at}1.",
+            f"detection.predictions.{our}.3.",
+            weight=linear_from_sequence,
+            rows=boxes.get(their, unchanged_rows),
+        )
 
 
 def bevfusion_decoder(theirs: str) -> Layers:
@@ -99,14 +116,22 @@ def mmdetection3d_decoder(theirs: str) -> Layers:
 def _attention(theirs: str, name: str) -> Layers:
     """Map an attention layer without the keys' bias, which softmax cancels."""
     for i, our in enumerate(("query", "key", "value")):
-        yield Layer(f"{theirs}in_proj_", f"detection.decoder.{name}.{our}.", rows=partial(qkv_part, i),
-                    tensors=("weight",) if our == "key" else ("weight", "bias"))
+        yield Layer(
+            f"{theirs}in_proj_",
+            f"detection.decoder.{name}.{our}.",
+            rows=partial(qkv_part, i),
+            tensors=("weight",) if our == "key" else ("weight", "bias"),
+        )
     yield Layer(f"{theirs}out_proj.", f"detection.decoder.{name}.out.")
 
 
 def segmentation_head(theirs: str) -> Layers:
     """Map BEVFusion's segmentation head; its classes are ours, in the same order."""
     for i in (0, 1):
-        yield conv_norm(f"{theirs}classifier.{3 * i}.", f"{theirs}classifier.{3 * i + 1}.", f"segmentation.layers.{i}.",
-                        weight=transpose_xy)
+        yield conv_norm(
+            f"{theirs}classifier.{3 * i}.",
+            f"{theirs}classifier.{3 * i + 1}.",
+            f"segmentation.layers.{i}.",
+            weight=transpose_xy,
+        )
     yield Layer(f"{theirs}classifier.6.", "segmentation.layers.2.", weight=transpose_xy)

@@ -62,11 +62,15 @@ class ImportReport:
 
     def text(self, lines: int | None = 5) -> str:
         """Format the report for a terminal, with at most `lines` names of each group; None: all."""
-        groups = [("differ in shape, left as they were", list(map(str, self.differing))),
-                  ("of the model have no source, left as they were", self.missing),
-                  ("of the checkpoint were not used", self.unexpected)]
-        text = [f"{self.family}: {len(self.matched)} of "
-                f"{len(self.matched) + len(self.missing) + len(self.differing)} tensors loaded"]
+        groups = [
+            ("differ in shape, left as they were", list(map(str, self.differing))),
+            ("of the model have no source, left as they were", self.missing),
+            ("of the checkpoint were not used", self.unexpected),
+        ]
+        text = [
+            f"{self.family}: {len(self.matched)} of "
+            f"{len(self.matched) + len(self.missing) + len(self.differing)} tensors loaded"
+        ]
         for title, names in groups:
             text.append(f"{len(names)} {title}{':' if names else ''}")
             text += [f"  {name}" for name in names[:lines]]
@@ -83,8 +87,10 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
     published, version = _read(Path(checkpoint))
     known = recognise_family(published.keys(), version, config, model)
     if known is None:
-        raise UserError(f"{checkpoint}: the names of its tensors are of no known family ({FAMILIES}); it begins with "
-                        f"{next(iter(published))}")
+        raise UserError(
+            f"{checkpoint}: the names of its tensors are of no known family ({FAMILIES}); it begins with "
+            f"{next(iter(published))}"
+        )
     ours = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(COUNTERS)}
     loaded, used, differing = {}, set(), []
     for recipe in _applicable_recipes(known.layers, published, ours, model):
@@ -99,16 +105,24 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
         else:
             loaded[recipe.ours] = tensor
     if not loaded:
-        raise UserError(f"{checkpoint}: nothing of {known.name} fits {config.name}; choose the configuration of that "
-                        "network")
+        raise UserError(
+            f"{checkpoint}: nothing of {known.name} fits {config.name}; choose the configuration of that network"
+        )
     model.load_state_dict(loaded, strict=False)
     missing = ours.keys() - loaded.keys() - {difference.ours for difference in differing}
-    return ImportReport(known.name, tuple(loaded), tuple(name for name in ours if name in missing),
-                        tuple(name for name in published if name not in used), tuple(differing), tuple(known.notes))
+    return ImportReport(
+        known.name,
+        tuple(loaded),
+        tuple(name for name in ours if name in missing),
+        tuple(name for name in published if name not in used),
+        tuple(differing),
+        tuple(known.notes),
+    )
 
 
-def _applicable_recipes(layers: Layers, published: Mapping[str, Tensor], ours: Mapping[str, Tensor],
-           model: BevModel) -> Iterator[TensorRecipe]:
+def _applicable_recipes(
+    layers: Layers, published: Mapping[str, Tensor], ours: Mapping[str, Tensor], model: BevModel
+) -> Iterator[TensorRecipe]:
     """Yield the recipes whose result is in the model and whose sources are all in the checkpoint."""
     for layer in layers:
         for recipe in layer.recipes(published.keys(), lambda norm: cast(float, model.get_submodule(norm).eps)):
@@ -136,8 +150,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
         if wanted is None:
             raise UserError(f"{path}: damaged, or not a checkpoint; download it again") from None
         raise UserError(f"{path}: would run {wanted[1]}, which no checkpoint needs; get it from elsewhere") from None
-    tensors = {name.removeprefix("module."): tensor for name, tensor in content.items()
-               if isinstance(tensor, Tensor) and not name.endswith(COUNTERS)}
+    tensors = {
+        name.removeprefix("module."): tensor
+        for name, tensor in content.items()
+        if isinstance(tensor, Tensor) and not name.endswith(COUNTERS)
+    }
     if not tensors:
         raise UserError(f"{path}: holds no tensors by name; give a checkpoint with a state_dict")
     version = meta.get(VERSION)

@@ -64,8 +64,11 @@ class Layer:
         """
         for name in self.tensors if self.norm is None else ("weight",):
             change = self.weight if name == "weight" else unchanged
-            yield TensorRecipe(self.ours + name, (self.theirs + name,),
-                       lambda tensor, shape, change=change: change(self.rows(tensor), shape))
+            yield TensorRecipe(
+                self.ours + name,
+                (self.theirs + name,),
+                lambda tensor, shape, change=change: change(self.rows(tensor), shape),
+            )
         if self.norm is not None:
             yield from self._norm(*self.norm, published, eps_of(self.norm[1].removesuffix(".")))
 
@@ -73,8 +76,11 @@ class Layer:
         if eps == self.eps:
             yield TensorRecipe(ours + "weight", (theirs + "weight",), unchanged)
         else:  # the weight makes good for the other epsilon, so that the statistics stay what they are
-            yield TensorRecipe(ours + "weight", (theirs + "weight", theirs + "running_var"),
-                       lambda weight, variance, shape: weight * ((variance + eps) / (variance + self.eps)).sqrt())
+            yield TensorRecipe(
+                ours + "weight",
+                (theirs + "weight", theirs + "running_var"),
+                lambda weight, variance, shape: weight * ((variance + eps) / (variance + self.eps)).sqrt(),
+            )
         yield TensorRecipe(ours + "bias", (theirs + "bias",), unchanged)
         yield TensorRecipe(ours + "running_var", (theirs + "running_var",), unchanged)
         yield self._running_mean(theirs, ours, self.theirs + "bias" in published)
@@ -138,6 +144,7 @@ def spconv_x_first(weight: Tensor, shape: torch.Size) -> Tensor:
 
 def scale_points(change: Change) -> Change:
     """Convert a voxel encoder's first layer by `change` and from metres, 0 … 255 and seconds to those · POINT_SCALE."""
+
     def changed(weight: Tensor, shape: torch.Size) -> Tensor:
         weight = change(weight, shape)
         return weight / weight.new_tensor(POINT_SCALE) if weight.shape[-1] == len(POINT_SCALE) else weight
@@ -154,6 +161,7 @@ def pillar_features(pillar: float) -> tuple[Change, Callable[[Tensor], Tensor]]:
     Theirs: the point, its offset from the mean, and from the centre in x, y [m]; in mmdetection3d also in z. Ours: the
     same with the point · POINT_SCALE and the offset from the centre in pillars, without z.
     """
+
     def changed(weight: Tensor, shape: torch.Size) -> Tensor:
         if weight.shape[1] not in (10, 11):
             return weight

@@ -46,16 +46,23 @@ def centerpoint_sparse_encoder(encoder: VoxelEncoder) -> Layers:
         if stage > 0:
             yield _sparse_norm(f"{at}0.", f"{at}1.", f"lidar.stages.{stage}.0.", spconv)
         for block in (0, 1):
-            yield from _sparse_block(f"{at}{block if stage == 0 else block + 3}.", f"lidar.stages.{stage}.{block + 1}.",
-                                     spconv)
+            yield from _sparse_block(
+                f"{at}{block if stage == 0 else block + 3}.", f"lidar.stages.{stage}.{block + 1}.", spconv
+            )
     yield _sparse_norm("backbone.extra_conv.0.", "backbone.extra_conv.1.", "lidar.flatten.", spconv)
 
 
 def pillar_encoder(encoder: PillarEncoder, theirs: str, blocks: str, first: int) -> Layers:
     """Map the point net, and the stem, which is the first stage of the published SECOND."""
     weight, constant = pillar_features(encoder.pillars.cell)
-    yield conv_norm(f"{theirs}pfn_layers.0.linear.", f"{theirs}pfn_layers.0.norm.", "lidar.point_net.", POINT_EPS,
-                    weight=weight, constant=constant)
+    yield conv_norm(
+        f"{theirs}pfn_layers.0.linear.",
+        f"{theirs}pfn_layers.0.norm.",
+        "lidar.point_net.",
+        POINT_EPS,
+        weight=weight,
+        constant=constant,
+    )
     for i in range(len(encoder.stem) - 2):
         at = first + 3 * i
         ours = "lidar.stem." if i == 0 else f"lidar.stem.{i + 2}."

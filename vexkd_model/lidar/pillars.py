@@ -31,22 +31,37 @@ class PillarEncoder(nn.Module):
 
     point_scale: Tensor
 
-    def __init__(self, grid: BevGrid, pillar: float, z_min: float, z_max: float, pillar_channels: int, channels: int,
-                 stem_layers: int, age_groups: int = 1, max_age: float = 1.0) -> None:
+    def __init__(
+        self,
+        grid: BevGrid,
+        pillar: float,
+        z_min: float,
+        z_max: float,
+        pillar_channels: int,
+        channels: int,
+        stem_layers: int,
+        age_groups: int = 1,
+        max_age: float = 1.0,
+    ) -> None:
         super().__init__()
         self.channels, self.age_groups, self.max_age = channels, age_groups, max_age
         self.pillars = replace(grid, cell=pillar)
         self.z_min, self.z_max = z_min, z_max
         self.point_net = nn.Sequential(
-            nn.Linear(POINT_FEATURES, pillar_channels, bias=False), BatchNorm1d(pillar_channels, eps=1e-3),
-            nn.ReLU(inplace=True))
+            nn.Linear(POINT_FEATURES, pillar_channels, bias=False),
+            BatchNorm1d(pillar_channels, eps=1e-3),
+            nn.ReLU(inplace=True),
+        )
         stride = round(grid.cell / pillar)
         self.stem = nn.Sequential(
             # Three pillars a cell are just the kernel: padding would shift what it sees by a pillar.
-            nn.Conv2d(age_groups * pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1,
-                      bias=False),
-            nn.BatchNorm2d(channels, eps=1e-3), nn.ReLU(inplace=True),
-            *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)))
+            nn.Conv2d(
+                age_groups * pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1, bias=False
+            ),
+            nn.BatchNorm2d(channels, eps=1e-3),
+            nn.ReLU(inplace=True),
+            *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)),
+        )
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:

@@ -47,8 +47,9 @@ class SparseMap:
 class SubmanifoldConv3d(nn.Module):
     """Submanifold convolution: SparseMap → SparseMap on the same voxels; an odd kernel along z, y, x; no bias."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: Triple = (3, 3, 3), backend: Backend | None = None
-                 ) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: Triple = (3, 3, 3), backend: Backend | None = None
+    ) -> None:
         super().__init__()
         self.weight = _new_weight(in_channels, out_channels, kernel)
         self.kernel: Triple = kernel
@@ -59,11 +60,13 @@ class SubmanifoldConv3d(nn.Module):
             features, backend = x.features.float(), _backend_for(self.backend, x)
             if backend == "spconv" and sparse_conv_spconv is not None:
                 known = x.rulebooks.setdefault((backend, self.kernel), {})
-                return x.with_features(sparse_conv_spconv.submanifold(
-                    features, x.coordinates, x.shape, x.batch_size, self.weight, known))
+                return x.with_features(
+                    sparse_conv_spconv.submanifold(features, x.coordinates, x.shape, x.batch_size, self.weight, known)
+                )
             if (backend, self.kernel) not in x.rulebooks:
                 x.rulebooks[backend, self.kernel] = sparse_conv_torch.submanifold_rulebook(
-                    x.coordinates, x.shape, self.kernel)
+                    x.coordinates, x.shape, self.kernel
+                )
             rulebook = x.rulebooks[backend, self.kernel]
             return x.with_features(sparse_conv_torch.convolve(features, self.weight, rulebook))
 
@@ -75,8 +78,15 @@ class SparseConv3d(nn.Module):
     own order.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: Triple, stride: Triple, padding: Triple,
-                 backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: Triple,
+        stride: Triple,
+        padding: Triple,
+        backend: Backend | None = None,
+    ) -> None:
         super().__init__()
         self.weight = _new_weight(in_channels, out_channels, kernel)
         self.kernel, self.stride, self.padding = kernel, stride, padding
@@ -90,11 +100,15 @@ class SparseConv3d(nn.Module):
         with _without_autocast(x.features.device.type):
             features = x.features.float()
             if _backend_for(self.backend, x) == "spconv" and sparse_conv_spconv is not None:
-                return SparseMap(*sparse_conv_spconv.strided(
-                    features, x.coordinates, x.shape, x.batch_size, self.weight, self.stride, self.padding),
-                    x.batch_size)
-            rulebook = sparse_conv_torch.strided_rulebook(x.coordinates, x.shape, self.kernel, self.stride,
-                                                          self.padding)
+                return SparseMap(
+                    *sparse_conv_spconv.strided(
+                        features, x.coordinates, x.shape, x.batch_size, self.weight, self.stride, self.padding
+                    ),
+                    x.batch_size,
+                )
+            rulebook = sparse_conv_torch.strided_rulebook(
+                x.coordinates, x.shape, self.kernel, self.stride, self.padding
+            )
             features = sparse_conv_torch.convolve(features, self.weight, rulebook)
             return SparseMap(features, rulebook.coordinates, rulebook.shape, x.batch_size)
 

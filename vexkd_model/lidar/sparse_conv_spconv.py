@@ -24,8 +24,9 @@ RULEBOOK = "rulebook"
 OPENMP = ThreadpoolController().select(user_api="openmp")
 
 
-def submanifold(features: Tensor, coordinates: Tensor, shape: Triple, batch_size: int, weight: Tensor,
-                rulebooks: dict[str, object]) -> Tensor:
+def submanifold(
+    features: Tensor, coordinates: Tensor, shape: Triple, batch_size: int, weight: Tensor, rulebooks: dict[str, object]
+) -> Tensor:
     """Convolve (V, in) → (V, out), float32, on the same voxels.
 
     rulebooks: spconv's for these voxels and this kernel, filled by the first call.
@@ -37,8 +38,15 @@ def submanifold(features: Tensor, coordinates: Tensor, shape: Triple, batch_size
     return out.features
 
 
-def strided(features: Tensor, coordinates: Tensor, shape: Triple, batch_size: int, weight: Tensor, stride: Triple,
-            padding: Triple) -> tuple[Tensor, Tensor, Triple]:
+def strided(
+    features: Tensor,
+    coordinates: Tensor,
+    shape: Triple,
+    batch_size: int,
+    weight: Tensor,
+    stride: Triple,
+    padding: Triple,
+) -> tuple[Tensor, Tensor, Triple]:
     """Convolve (V, in) → (V_out, out), float32, with int64 coordinates (V_out, 4) and shape (Z, Y, X) of the output."""
     x = SparseConvTensor(features, coordinates.int(), list(shape), batch_size)
     out = _convolve(x, weight, stride, padding, submanifold=False)
@@ -46,13 +54,23 @@ def strided(features: Tensor, coordinates: Tensor, shape: Triple, batch_size: in
     return out.features, out.indices.long(), (depth, rows, columns)
 
 
-def _convolve(x: SparseConvTensor, weight: Tensor, stride: Triple, padding: Triple, submanifold: bool
-              ) -> SparseConvTensor:
+def _convolve(
+    x: SparseConvTensor, weight: Tensor, stride: Triple, padding: Triple, submanifold: bool
+) -> SparseConvTensor:
     out_channels, *kernel, in_channels = weight.shape
     on_cpu = not x.features.is_cuda
-    layer = SparseConvolutionBase(3, in_channels, out_channels, kernel, stride, padding, bias=False, subm=submanifold,
-                                  indice_key=RULEBOOK,
-                                  algo=ConvAlgo.Native if on_cpu else ConvAlgo.MaskImplicitGemm)
+    layer = SparseConvolutionBase(
+        3,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        bias=False,
+        subm=submanifold,
+        indice_key=RULEBOOK,
+        algo=ConvAlgo.Native if on_cpu else ConvAlgo.MaskImplicitGemm,
+    )
     if not on_cpu:
         return layer._conv_forward(torch.is_grad_enabled(), x, weight, None)
     with torch.no_grad(), OPENMP.limit(limits=1):
@@ -67,7 +85,7 @@ def _pairs(found: IndiceData) -> Pairs:
     """Translate spconv's table to `Pairs`; of a submanifold's, spconv counts the first half only."""
     counts = found.indice_pair_num.tolist()
     if found.is_subm:
-        half = counts[:len(counts) // 2]
+        half = counts[: len(counts) // 2]
         counts = [*half, 0, *reversed(half)]
     tables = zip(counts, *found.indice_pairs, strict=True)
     pairs: Pairs = [(ours[:count].long(), theirs[:count].long()) for count, ours, theirs in tables]

@@ -76,13 +76,16 @@ def _reached(coordinates: Tensor, out_shape: Triple, kernel: Triple, stride: Tri
         last = torch.div(i + p, s, rounding_mode="floor")
         candidates = [last - back for back in range(math.ceil(k / s))]
         choices.append([(o, (o >= 0) & (o < n) & (i + p - o * s < k)) for o in candidates])
-    numbers = [voxel_number(sample, z, y, x, out_shape)[z_holds & y_holds & x_holds]
-               for (z, z_holds), (y, y_holds), (x, x_holds) in itertools.product(*choices)]
+    numbers = [
+        voxel_number(sample, z, y, x, out_shape)[z_holds & y_holds & x_holds]
+        for (z, z_holds), (y, y_holds), (x, x_holds) in itertools.product(*choices)
+    ]
     return voxel_coordinates(torch.unique(torch.cat(numbers)), out_shape)
 
 
-def _find(coordinates: Tensor, shape: Triple, first: Tensor, kernel: Triple, margin: Triple
-          ) -> Iterator[tuple[Tensor, Tensor]]:
+def _find(
+    coordinates: Tensor, shape: Triple, first: Tensor, kernel: Triple, margin: Triple
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for each offset of the kernel, the rows of `coordinates` and the rows of `first` that meet there.
 
     first: int64 (V_out, 4), the voxel under the kernel's first offset, at most `margin` outside of the grid.

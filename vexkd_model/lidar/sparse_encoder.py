@@ -25,14 +25,24 @@ class VoxelEncoder(nn.Module):
     that it covers, as every strided convolution of this padding does; its field of view reaches far beyond the cell.
     """
 
-    def __init__(self, grid: BevGrid, voxel: float, voxel_z: float, z_min: float, z_max: float,
-                 stage_channels: Sequence[int] = (16, 32, 64, 128), out_channels: int = 128,
-                 backend: Backend | None = None) -> None:
+    def __init__(
+        self,
+        grid: BevGrid,
+        voxel: float,
+        voxel_z: float,
+        z_min: float,
+        z_max: float,
+        stage_channels: Sequence[int] = (16, 32, 64, 128),
+        out_channels: int = 128,
+        backend: Backend | None = None,
+    ) -> None:
         super().__init__()
         stride = 2 ** (len(stage_channels) - 1)
         if abs(grid.cell / (voxel * stride) - 1) > 1e-6:
-            raise ValueError(f"{len(stage_channels)} stages turn voxels of {voxel} m into cells of {voxel * stride} m, "
-                             f"not of {grid.cell} m")
+            raise ValueError(
+                f"{len(stage_channels)} stages turn voxels of {voxel} m into cells of {voxel * stride} m, "
+                f"not of {grid.cell} m"
+            )
         self.voxels = VoxelMeans(replace(grid, cell=voxel), voxel_z, z_min, z_max)
         stages, before, shape = [], len(POINT_SCALE), self.voxels.shape
         for i, channels in enumerate(stage_channels):
@@ -43,8 +53,11 @@ class VoxelEncoder(nn.Module):
                 height = _height_padding(shape[0]) if i == len(stage_channels) - 1 else 1
                 conv = SparseConv3d(before, channels, (3, 3, 3), (2, 2, 2), (height, 1, 1), backend)
                 shape = conv.out_shape(shape)
-            stages.append(nn.Sequential(ConvNormRelu(conv, channels), ResidualBlock(channels, backend),
-                                        ResidualBlock(channels, backend)))
+            stages.append(
+                nn.Sequential(
+                    ConvNormRelu(conv, channels), ResidualBlock(channels, backend), ResidualBlock(channels, backend)
+                )
+            )
             before = channels
         self.stages = nn.Sequential(*stages)
         flat = SparseConv3d(before, out_channels, (3, 1, 1), (2, 1, 1), (_height_padding(shape[0]), 0, 0), backend)

@@ -45,11 +45,19 @@ def measure_cloud(sweep: Sweep) -> SweepStatistics:
     range_p50, range_p90, range_p99 = np.percentile(np.linalg.norm(sensor, axis=1), [50, 90, 99]).tolist()
     intensity_p50, intensity_p99 = np.percentile(intensity, [50, 99]).tolist()
     return SweepStatistics(
-        points=count, range_p50=range_p50, range_p90=range_p90, range_p99=range_p99, range_max=farthest,
-        ground=_ground(base), intensity_p50=intensity_p50, intensity_p99=intensity_p99,
-        intensity_max=float(sweep.points[beyond, 3].max()), beams=_beams(sensor) if mounted else np.nan,
+        points=count,
+        range_p50=range_p50,
+        range_p90=range_p90,
+        range_p99=range_p99,
+        range_max=farthest,
+        ground=_ground(base),
+        intensity_p50=intensity_p50,
+        intensity_p99=intensity_p99,
+        intensity_max=float(sweep.points[beyond, 3].max()),
+        beams=_beams(sensor) if mounted else np.nan,
         coverage=np.count_nonzero(np.histogram(azimuth, SECTORS, (-np.pi, np.pi))[0]) / SECTORS,
-        lengthwise=_lengthwise(base))
+        lengthwise=_lengthwise(base),
+    )
 
 
 def measure_image(image: CameraImage, images: ImageConfig) -> ImageStatistics:
@@ -58,9 +66,14 @@ def measure_image(image: CameraImage, images: ImageConfig) -> ImageStatistics:
     few = image.pixels[PIXEL_STEP // 2 :: PIXEL_STEP, PIXEL_STEP // 2 :: PIXEL_STEP]
     view = image.base_from_camera[:3, 2]
     return ImageStatistics(
-        (width, height), float(image.intrinsics[0, 0] / width), float((few @ LUMA).mean()),
-        float((few >= WHITE).all(axis=2).mean()), tuple(image.base_from_camera[:3, 3].tolist()),
-        tuple(view.tolist()), _roll(image.base_from_camera[:3, 0], view))
+        (width, height),
+        float(image.intrinsics[0, 0] / width),
+        float((few @ LUMA).mean()),
+        float((few >= WHITE).all(axis=2).mean()),
+        tuple(image.base_from_camera[:3, 3].tolist()),
+        tuple(view.tolist()),
+        _roll(image.base_from_camera[:3, 0], view),
+    )
 
 
 def _ground(base: np.ndarray) -> float:
@@ -121,8 +134,7 @@ def _lengthwise(base: np.ndarray) -> float:
 def _stored_size(image: CameraImage, images: ImageConfig) -> tuple[int, int]:
     """Return (width, height) [px] before scaling and cutting off the top."""
     scale = image.image_from_stored[0, 0]
-    return (round(images.zoom * images.width / scale),
-            round((images.height - image.image_from_stored[1, 2]) / scale))
+    return (round(images.zoom * images.width / scale), round((images.height - image.image_from_stored[1, 2]) / scale))
 
 
 def _roll(right: np.ndarray, view: np.ndarray) -> float:

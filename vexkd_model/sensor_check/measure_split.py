@@ -43,4 +43,5 @@ def measure_inputs(index: FrameIndex, config: ModelConfig, frames: int = FRAMES)
                 views[camera.name].append(measure_image(load_view(mounted, images), images))
     return InputStatistics(
         lidar=LidarStatistics.over(clouds) if config.lidar else None,
-        cameras=tuple(CameraStatistics.over(name, measured) for name, measured in views.items() if measured))
+        cameras=tuple(CameraStatistics.over(name, measured) for name, measured in views.items() if measured),
+    )

@@ -51,7 +51,8 @@ class SensorMonitor:
             seen.append(measure_cloud(sweep))
             if len(seen) >= FEWEST:
                 self._mismatches[LIDAR] = lidar_mismatches(
-                    _median_cloud(seen), len(seen), self._trained.lidar, self._config)
+                    _median_cloud(seen), len(seen), self._trained.lidar, self._config
+                )
 
     def see_camera(self, image: CameraImage) -> None:
         """Measure an image as the student reads it; the motion between its stamp and the frame's does not matter."""
@@ -60,7 +61,8 @@ class SensorMonitor:
             seen.append(measure_image(image, self._config.camera.images))
             if len(seen) >= FEWEST:
                 self._mismatches[image.name] = camera_mismatches(
-                    _median_camera(seen), image.name, self._trained.cameras, self._config)
+                    _median_camera(seen), image.name, self._trained.cameras, self._config
+                )
 
     def _due(self, sensor: str) -> bool:
         """Check whether to measure a sensor now, and note the time; False if the card does not have it."""
@@ -74,11 +76,14 @@ class SensorMonitor:
 def _median_cloud(seen: deque[SweepStatistics]) -> SweepStatistics:
     """Return the medians over the sweeps that show a value; NaN where none does."""
     table = np.array([[getattr(sweep, field.name) for field in fields(SweepStatistics)] for sweep in seen])
-    return SweepStatistics(*(float(np.median(finite)) if len(finite := column[np.isfinite(column)]) else np.nan
-                             for column in table.T))
+    return SweepStatistics(
+        *(float(np.median(finite)) if len(finite := column[np.isfinite(column)]) else np.nan for column in table.T)
+    )
 
 
 def _median_camera(seen: deque[ImageStatistics]) -> ImageStatistics:
     """Return the newest statistics with median light, which comes and goes; size and calibration are those of now."""
-    return replace(seen[-1], **{name: float(np.median([getattr(image, name) for image in seen]))
-                                for name in ("brightness", "saturated")})
+    return replace(
+        seen[-1],
+        **{name: float(np.median([getattr(image, name) for image in seen])) for name in ("brightness", "saturated")},
+    )

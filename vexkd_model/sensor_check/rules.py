@@ -71,8 +71,9 @@ class Mismatch:
     text: str
 
 
-def lidar_mismatches(seen: SweepStatistics, clouds: int, trained: LidarStatistics,
-                     config: ModelConfig) -> list[Mismatch]:
+def lidar_mismatches(
+    seen: SweepStatistics, clouds: int, trained: LidarStatistics, config: ModelConfig
+) -> list[Mismatch]:
     """Compare a LiDAR with the one of the training; of differences that have one cause, the cause alone.
 
     seen: medians over `clouds` sweeps.
@@ -80,14 +81,28 @@ def lidar_mismatches(seen: SweepStatistics, clouds: int, trained: LidarStatistic
     if trained.range_p50 is None:
         return []
     if math.isnan(seen.range_p50):
-        return _lidar(("no points", f"{seen.points:.0f} points beyond the own vehicle, the student saw "
-                       f"{_span(trained.points)}: the LiDAR is covered, or its driver sends none of its returns"))
+        return _lidar(
+            (
+                "no points",
+                f"{seen.points:.0f} points beyond the own vehicle, the student saw "
+                f"{_span(trained.points)}: the LiDAR is covered, or its driver sends none of its returns",
+            )
+        )
     if not trained.range_p50.least / METRES < seen.range_p50 < trained.range_p50.most * METRES:
-        return _lidar(("units", f"half of the points are nearer than {seen.range_p50:.3g} m, the student saw "
-                       f"{_span(trained.range_p50, ' m', 1)}: x, y and z must be in metres"))
-    return _lidar(_ground(seen, trained, config), _coverage(seen, trained) or _beams(seen, trained)
-                  or _density(seen, trained), _reach(seen, trained, config), _intensity(seen, trained),
-                  _turned(seen, clouds, trained))
+        return _lidar(
+            (
+                "units",
+                f"half of the points are nearer than {seen.range_p50:.3g} m, the student saw "
+                f"{_span(trained.range_p50, ' m', 1)}: x, y and z must be in metres",
+            )
+        )
+    return _lidar(
+        _ground(seen, trained, config),
+        _coverage(seen, trained) or _beams(seen, trained) or _density(seen, trained),
+        _reach(seen, trained, config),
+        _intensity(seen, trained),
+        _turned(seen, clouds, trained),
+    )
 
 
 def _ground(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig) -> tuple[str, str] | None:
@@ -96,16 +111,22 @@ def _ground(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig
     room = max(GROUND_M, GROUND_DEVIATIONS * config.training.augment.translation)
     if trained.ground.least - room <= seen.ground <= trained.ground.most + room:
         return None
-    return ("ground height", f"the ground lies at z = {seen.ground:.1f} m in base_link, the student saw it at "
-            f"{_span(trained.ground, ' m', 1)}: publish where the LiDAR is mounted, base_link → its frame, on "
-            "/tf_static; base_link is at the height of the ground")
+    return (
+        "ground height",
+        f"the ground lies at z = {seen.ground:.1f} m in base_link, the student saw it at "
+        f"{_span(trained.ground, ' m', 1)}: publish where the LiDAR is mounted, base_link → its frame, on "
+        "/tf_static; base_link is at the height of the ground",
+    )
 
 
 def _coverage(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] | None:
     if trained.coverage is None or seen.coverage >= COVERAGE * trained.coverage.least:
         return None
-    return ("coverage", f"a cloud covers {seen.coverage:.0%} of the horizon, the student saw "
-            f"{_percent(trained.coverage)}: let the driver publish whole revolutions, or join the clouds of all LiDARs")
+    return (
+        "coverage",
+        f"a cloud covers {seen.coverage:.0%} of the horizon, the student saw "
+        f"{_percent(trained.coverage)}: let the driver publish whole revolutions, or join the clouds of all LiDARs",
+    )
 
 
 def _beams(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] | None:
@@ -113,16 +134,22 @@ def _beams(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] |
         return None
     if trained.beams.least / BEAMS <= seen.beams <= trained.beams.most * BEAMS:
         return None
-    return ("beams", f"the LiDAR has about {seen.beams:.0f} beams, the student saw {_span(trained.beams)}: train a "
-            "student with this LiDAR, or look whether the driver leaves rings out")
+    return (
+        "beams",
+        f"the LiDAR has about {seen.beams:.0f} beams, the student saw {_span(trained.beams)}: train a "
+        "student with this LiDAR, or look whether the driver leaves rings out",
+    )
 
 
 def _density(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] | None:
     if trained.points.least / POINTS <= seen.points <= trained.points.most * POINTS:
         return None
-    return ("points", f"a cloud has {seen.points:.0f} points beyond the own vehicle, the student saw "
-            f"{_span(trained.points)}: give it whole, unfiltered sweeps, one a message, or train a student with this "
-            "LiDAR")
+    return (
+        "points",
+        f"a cloud has {seen.points:.0f} points beyond the own vehicle, the student saw "
+        f"{_span(trained.points)}: give it whole, unfiltered sweeps, one a message, or train a student with this "
+        "LiDAR",
+    )
 
 
 def _reach(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig) -> tuple[str, str] | None:
@@ -131,22 +158,30 @@ def _reach(seen: SweepStatistics, trained: LidarStatistics, config: ModelConfig)
     needed = RANGE * min(trained.range_p99.least, config.grid.extent)
     if seen.range_p99 >= needed:
         return None
-    return ("range", f"all but 1 % of the points are nearer than {seen.range_p99:.0f} m, the student saw "
-            f"{_span(trained.range_p99, ' m')}: remove a filter by range, or train a student with this LiDAR")
+    return (
+        "range",
+        f"all but 1 % of the points are nearer than {seen.range_p99:.0f} m, the student saw "
+        f"{_span(trained.range_p99, ' m')}: remove a filter by range, or train a student with this LiDAR",
+    )
 
 
 def _intensity(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, str] | None:
     if trained.intensity_p99 is None or trained.intensity_max is None or trained.intensity_max.most <= 0:
         return None
-    saw = (f"the student saw 99 % of them up to {_span(trained.intensity_p99)} and some up to "
-           f"{_span(trained.intensity_max)}")
+    saw = (
+        f"the student saw 99 % of them up to {_span(trained.intensity_p99)} and some up to "
+        f"{_span(trained.intensity_max)}"
+    )
     if seen.intensity_max <= 0:
         return "intensity zero", f"every intensity is 0, {saw}: let the driver publish intensity"
     low, high = trained.intensity_p99.least / INTENSITY, trained.intensity_p99.most * INTENSITY
     if low <= seen.intensity_p99 <= high:
         return None
-    return ("intensity scale", f"99 % of the intensities are up to {seen.intensity_p99:.3g}, {saw}: let the driver "
-            "publish 0 … 255" + (", which is 255 times as much" if seen.intensity_max <= 1 else ""))
+    return (
+        "intensity scale",
+        f"99 % of the intensities are up to {seen.intensity_p99:.3g}, {saw}: let the driver "
+        "publish 0 … 255" + (", which is 255 times as much" if seen.intensity_max <= 1 else ""),
+    )
 
 
 def _turned(seen: SweepStatistics, clouds: int, trained: LidarStatistics) -> tuple[str, str] | None:
@@ -154,9 +189,12 @@ def _turned(seen: SweepStatistics, clouds: int, trained: LidarStatistics) -> tup
         return None
     if trained.lengthwise.median < LENGTHWISE_TOLD or seen.lengthwise > trained.lengthwise.median**-0.5:
         return None
-    return ("turned", f"beyond {FAR_M:.0f} m {1 / seen.lengthwise:.1f} times as many points lie at the sides as ahead "
-            f"and behind, the student saw {trained.lengthwise.median:.1f} times as many ahead and behind: x is forward "
-            "and y left in base_link; correct the yaw of base_link → the LiDAR's frame, unless this is a wide place")
+    return (
+        "turned",
+        f"beyond {FAR_M:.0f} m {1 / seen.lengthwise:.1f} times as many points lie at the sides as ahead "
+        f"and behind, the student saw {trained.lengthwise.median:.1f} times as many ahead and behind: x is forward "
+        "and y left in base_link; correct the yaw of base_link → the LiDAR's frame, unless this is a wide place",
+    )
 
 
 def _lidar(*differences: tuple[str, str] | None) -> list[Mismatch]:
@@ -173,8 +211,9 @@ def _span(spread: Spread, unit: str = "", digits: int = 0) -> str:
     return (low if low == high else f"{low} … {high}").replace("-0.0 ", "0.0 ") + unit
 
 
-def camera_mismatches(seen: ImageStatistics, name: str, trained: tuple[CameraStatistics, ...],
-                      config: ModelConfig) -> list[Mismatch]:
+def camera_mismatches(
+    seen: ImageStatistics, name: str, trained: tuple[CameraStatistics, ...], config: ModelConfig
+) -> list[Mismatch]:
     """Compare the camera `name` with the one of the training; nothing for one that the training did not have.
 
     seen: medians over some images.
@@ -184,8 +223,13 @@ def camera_mismatches(seen: ImageStatistics, name: str, trained: tuple[CameraSta
         return []
     images = config.camera.images
     differences = [
-        _exposure(seen, own), _field_of_view(seen, own, images), _aspect(seen, own), _resolution(seen, own, images),
-        _direction(seen, own, trained) or _roll(seen, own), _height(seen, own)]
+        _exposure(seen, own),
+        _field_of_view(seen, own, images),
+        _aspect(seen, own),
+        _resolution(seen, own, images),
+        _direction(seen, own, trained) or _roll(seen, own),
+        _height(seen, own),
+    ]
     return [Mismatch(name, *one) for one in differences if one]
 
 
@@ -194,8 +238,11 @@ def _exposure(seen: ImageStatistics, own: CameraStatistics) -> tuple[str, str] |
     if seen.brightness < DARK * own.brightness.least:
         return "dark", f"mean brightness {seen.brightness:.0f} of 255, {saw}: uncover the lens, or raise the exposure"
     if seen.saturated > max(SATURATED, 2 * own.saturated.most):
-        return ("overexposed", f"{seen.saturated:.0%} of the pixels are white, the student saw up to "
-                f"{own.saturated.most:.0%}: lower the exposure")
+        return (
+            "overexposed",
+            f"{seen.saturated:.0%} of the pixels are white, the student saw up to "
+            f"{own.saturated.most:.0%}: lower the exposure",
+        )
     if seen.brightness > own.brightness.most + BRIGHT * (255 - own.brightness.most):
         return "bright", f"mean brightness {seen.brightness:.0f} of 255, {saw}: lower the exposure"
     return None
@@ -206,8 +253,11 @@ def _field_of_view(seen: ImageStatistics, own: CameraStatistics, images: ImageCo
     low, high = own.focal.least * min(1, zoomed[0]) / FOCAL, own.focal.most * max(1, zoomed[1]) * FOCAL
     if low <= seen.focal <= high:
         return None
-    return ("field of view", f"{_angle(seen.focal):.0f}° wide, the student saw {_angle(own.focal.median):.0f}°: "
-            "correct CameraInfo (its k must belong to images of this size), or train a student with this lens")
+    return (
+        "field of view",
+        f"{_angle(seen.focal):.0f}° wide, the student saw {_angle(own.focal.median):.0f}°: "
+        "correct CameraInfo (its k must belong to images of this size), or train a student with this lens",
+    )
 
 
 def _angle(focal: float) -> float:
@@ -219,26 +269,36 @@ def _aspect(seen: ImageStatistics, own: CameraStatistics) -> tuple[str, str] | N
     ratio = (height / width) / (own_height / own_width)
     if 1 / ASPECT <= ratio <= ASPECT:
         return None
-    return ("aspect", f"{width}×{height} px, the student saw {own_width}×{own_height}: crop to that shape, or train a "
-            "student with this camera; only the bottom of what is too high is read")
+    return (
+        "aspect",
+        f"{width}×{height} px, the student saw {own_width}×{own_height}: crop to that shape, or train a "
+        "student with this camera; only the bottom of what is too high is read",
+    )
 
 
 def _resolution(seen: ImageStatistics, own: CameraStatistics, images: ImageConfig) -> tuple[str, str] | None:
     needed = images.zoom * images.width
     if needed / seen.size[0] <= BLUR * max(1.0, needed / own.size[0]):
         return None
-    return ("resolution", f"{seen.size[0]} px wide, the student reads {needed:.0f} px of images that were "
-            f"{own.size[0]}: publish larger images")
+    return (
+        "resolution",
+        f"{seen.size[0]} px wide, the student reads {needed:.0f} px of images that were "
+        f"{own.size[0]}: publish larger images",
+    )
 
 
-def _direction(seen: ImageStatistics, own: CameraStatistics,
-               trained: tuple[CameraStatistics, ...]) -> tuple[str, str] | None:
+def _direction(
+    seen: ImageStatistics, own: CameraStatistics, trained: tuple[CameraStatistics, ...]
+) -> tuple[str, str] | None:
     off = _between(seen.direction, own.direction)
     if off <= VIEW_DEG:
         return None
     if _between(seen.direction, (0, 0, 1)) < UPWARDS_DEG or _between(seen.direction, (0, 0, -1)) < UPWARDS_DEG:
-        return ("looks up", "looks up or down by its transform, the student saw it look ahead: frame_id must be the "
-                "camera's optical frame, z along the view and x to the right")
+        return (
+            "looks up",
+            "looks up or down by its transform, the student saw it look ahead: frame_id must be the "
+            "camera's optical frame, z along the view and x to the right",
+        )
     nearest = min(trained, key=lambda camera: _between(seen.direction, camera.direction))
     cure = "correct base_link → its optical frame on /tf_static"
     if nearest.name != own.name:
@@ -255,12 +315,18 @@ def _roll(seen: ImageStatistics, own: CameraStatistics) -> tuple[str, str] | Non
     off = (seen.roll - own.roll.median + 180) % 360 - 180
     if abs(off) <= ROLL_DEG:
         return None
-    return ("roll", f"its image is turned by {off:.0f}° about its view against the training: correct base_link → its "
-            "optical frame on /tf_static, or turn the images upright")
+    return (
+        "roll",
+        f"its image is turned by {off:.0f}° about its view against the training: correct base_link → its "
+        "optical frame on /tf_static, or turn the images upright",
+    )
 
 
 def _height(seen: ImageStatistics, own: CameraStatistics) -> tuple[str, str] | None:
     if abs(seen.position[2] - own.position[2]) <= HEIGHT_M:
         return None
-    return ("height", f"mounted {seen.position[2]:.1f} m above base_link, the student saw {own.position[2]:.1f} m: "
-            "correct base_link → its optical frame on /tf_static, or train a student with this mounting")
+    return (
+        "height",
+        f"mounted {seen.position[2]:.1f} m above base_link, the student saw {own.position[2]:.1f} m: "
+        "correct base_link → its optical frame on /tf_static, or train a student with this mounting",
+    )

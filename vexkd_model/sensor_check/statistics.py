@@ -92,8 +92,10 @@ class LidarStatistics(Section):
     @classmethod
     def over(cls, sweeps: Sequence[SweepStatistics]) -> "LidarStatistics":
         """Summarise the sweeps of all frames measured."""
-        spreads = {field.name: Spread.over([getattr(sweep, field.name) for sweep in sweeps])
-                   for field in fields(SweepStatistics)}
+        spreads = {
+            field.name: Spread.over([getattr(sweep, field.name) for sweep in sweeps])
+            for field in fields(SweepStatistics)
+        }
         return cls.model_validate({"frames": len(sweeps), **spreads})
 
 
@@ -118,13 +120,20 @@ class CameraStatistics(Section):
         """Summarise the images of one camera, at least one."""
         position = np.mean([image.position for image in images], axis=0)
         direction = np.sum([image.direction for image in images], axis=0)
-        spreads = {field: Spread.over([getattr(image, field) for image in images])
-                   for field in ("focal", "brightness", "saturated", "roll")}
-        return cls.model_validate({
-            "name": name, "frames": len(images),
-            "size": Counter(image.size for image in images).most_common(1)[0][0],
-            "position": tuple(map(_short, position)),
-            "direction": tuple(map(_short, direction / np.linalg.norm(direction))), **spreads})
+        spreads = {
+            field: Spread.over([getattr(image, field) for image in images])
+            for field in ("focal", "brightness", "saturated", "roll")
+        }
+        return cls.model_validate(
+            {
+                "name": name,
+                "frames": len(images),
+                "size": Counter(image.size for image in images).most_common(1)[0][0],
+                "position": tuple(map(_short, position)),
+                "direction": tuple(map(_short, direction / np.linalg.norm(direction))),
+                **spreads,
+            }
+        )
 
 
 class InputStatistics(Section):

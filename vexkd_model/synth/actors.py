@@ -10,9 +10,15 @@ from vexkd_model.synth.shapes import SHAPES, Solids, draw_colour, draw_size, obj
 
 BASE_GAP_M = 0.03  # boxes begin this far above the ground, so that ground returns stay outside
 CATEGORIES = {
-    "car": "vehicle.car", "truck": "vehicle.truck", "bus": "vehicle.bus.rigid", "trailer": "vehicle.trailer",
-    "construction_vehicle": "vehicle.construction", "pedestrian": "human.pedestrian.adult",
-    "motorcycle": "vehicle.motorcycle", "bicycle": "vehicle.bicycle", "traffic_cone": "movable_object.trafficcone",
+    "car": "vehicle.car",
+    "truck": "vehicle.truck",
+    "bus": "vehicle.bus.rigid",
+    "trailer": "vehicle.trailer",
+    "construction_vehicle": "vehicle.construction",
+    "pedestrian": "human.pedestrian.adult",
+    "motorcycle": "vehicle.motorcycle",
+    "bicycle": "vehicle.bicycle",
+    "traffic_cone": "movable_object.trafficcone",
     "barrier": "movable_object.barrier",
 }
 
@@ -45,8 +51,11 @@ class Track:
         if len(self.points) == 1:
             return float(self.points[0, 0]), float(self.points[0, 1]), self.yaw
         at = self.start + self.speed * time_s
-        return (float(np.interp(at, self._arc, self.points[:, 0])), float(np.interp(at, self._arc, self.points[:, 1])),
-                float(np.interp(at, *self._headings)))
+        return (
+            float(np.interp(at, self._arc, self.points[:, 0])),
+            float(np.interp(at, self._arc, self.points[:, 1])),
+            float(np.interp(at, *self._headings)),
+        )
 
     @property
     def length(self) -> float:
@@ -75,8 +84,14 @@ class Actor:
         return np.array([x, y, self.ground + BASE_GAP_M + self.size[2] / 2]), yaw
 
 
-def make_actor(rng: np.random.Generator, name: str, track: Track, attribute: str = "", ground: float = 0.0,
-               size: np.ndarray | None = None) -> Actor:
+def make_actor(
+    rng: np.random.Generator,
+    name: str,
+    track: Track,
+    attribute: str = "",
+    ground: float = 0.0,
+    size: np.ndarray | None = None,
+) -> Actor:
     """Make an object of a class, with size, shape and colour drawn at random."""
     look = f"{name}_with_rider" if attribute == "cycle.with_rider" else name
     size = draw_size(rng, look) if size is None else size
@@ -113,8 +128,17 @@ class Site:
         return True
 
 
-def place_static(rng: np.random.Generator, site: Site, name: str, x: float, y: float, yaw: float, attribute: str = "",
-                 ground: float = 0.0, margin: float = 0.15) -> Actor | None:
+def place_static(
+    rng: np.random.Generator,
+    site: Site,
+    name: str,
+    x: float,
+    y: float,
+    yaw: float,
+    attribute: str = "",
+    ground: float = 0.0,
+    margin: float = 0.15,
+) -> Actor | None:
     """Place a standing object at a pose; None if the place is occupied."""
     actor = make_actor(rng, name, Track(np.array([[x, y]]), yaw=yaw), attribute, ground)
     taken = site.take(footprint(x, y, yaw, actor.size[0], actor.size[1], margin))

@@ -33,8 +33,9 @@ WET_ALBEDO, WET_MIRROR = 0.45, 0.55  # what rain takes from the ground's albedo,
 def sky_colour(directions: torch.Tensor, weather: Weather) -> torch.Tensor:
     """Colour of the sky (R, 3), paler towards the horizon."""
     up = torch.nn.functional.normalize(directions, dim=-1)[:, 2].clamp(0, 1)[:, None]
-    overhead, horizon = (torch.tensor(rgb, dtype=torch.float32, device=directions.device)
-                         for rgb in (weather.sky, weather.horizon))
+    overhead, horizon = (
+        torch.tensor(rgb, dtype=torch.float32, device=directions.device) for rgb in (weather.sky, weather.horizon)
+    )
     return overhead + (horizon - overhead) * (1 - up) ** 6
 
 
@@ -60,8 +61,9 @@ def _noise(x: torch.Tensor, y: torch.Tensor, cell_m: float) -> torch.Tensor:
     return low * (1 - fy) + high * fy
 
 
-def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, directions: torch.Tensor,
-                  light: Lighting) -> torch.Tensor:
+def ground_colour(
+    kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, directions: torch.Tensor, light: Lighting
+) -> torch.Tensor:
     """Colour (N, 3) of the ground of a kind (N,) at points (N, 3) [m], seen along directions (N, 3).
 
     Fine grain fades with distance. Rain darkens the ground, and makes it mirror the sky, most at grazing angles.
@@ -79,16 +81,18 @@ def ground_colour(kind: torch.Tensor, points: torch.Tensor, depth: torch.Tensor,
     return colour
 
 
-def solid_colour(world: World, primitives: Primitives, index: torch.Tensor, points: torch.Tensor,
-                 light: Lighting) -> torch.Tensor:
+def solid_colour(
+    world: World, primitives: Primitives, index: torch.Tensor, points: torch.Tensor, light: Lighting
+) -> torch.Tensor:
     """Colour (N, 3) of the primitives `index` (N,) at surface points (N, 3) [m]."""
     device = points.device
     normal, unit = normals(primitives, index, points)
     material = torch.from_numpy(world.materials).to(device)[index]
     albedo = torch.from_numpy(world.colours).to(device)[index]
     metres = unit * primitives.half[index]
-    albedo, glow = _markings(albedo, material, unit, metres, primitives.half[index], points[:, 2], index,
-                             light.weather.lamps)
+    albedo, glow = _markings(
+        albedo, material, unit, metres, primitives.half[index], points[:, 2], index, light.weather.lamps
+    )
     glow = glow * torch.from_numpy(world.lights_on).to(device)[index]
     leaf = (material == FOLIAGE).float() * 0.35
     along = points[:, 0] + points[:, 1]
@@ -96,9 +100,16 @@ def solid_colour(world: World, primitives: Primitives, index: torch.Tensor, poin
     return albedo * (grain[:, None] * light.on_solids(points, normal) + glow[:, None])
 
 
-def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, metres: torch.Tensor,
-              half: torch.Tensor, height: torch.Tensor, index: torch.Tensor,
-              lamps: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _markings(
+    albedo: torch.Tensor,
+    material: torch.Tensor,
+    unit: torch.Tensor,
+    metres: torch.Tensor,
+    half: torch.Tensor,
+    height: torch.Tensor,
+    index: torch.Tensor,
+    lamps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Paint markings: windows of houses and buses, lamps of vehicles, stripes of cones and barriers.
 
     Returns albedo (N, 3) and the light (N,) that the surface emits, 0 by day (lamps 0).
@@ -131,8 +142,10 @@ def _markings(albedo: torch.Tensor, material: torch.Tensor, unit: torch.Tensor, 
     both = material == CAR_BODY
     lamp = (aside > 0.62) & (aside < 0.95) & (height > 0.45) & (height < 0.95)
     plate = (aside < 0.26) & (height > 0.35) & (height < 0.6)
-    for lit, colour in ((front & (both | (material == HEAD)), HEADLAMP),
-                        (rear & (both | bus | (material == TAIL)), TAIL_LAMP)):
+    for lit, colour in (
+        (front & (both | (material == HEAD)), HEADLAMP),
+        (rear & (both | bus | (material == TAIL)), TAIL_LAMP),
+    ):
         paint(lit & lamp, colour, LAMP_GLOW * lamps)
         paint(lit & plate, NUMBER_PLATE)
     glow = torch.where(material == LAMP, LAMP_GLOW * lamps, glow)

@@ -14,8 +14,15 @@ NEAR_M, FAR_M = 0.3, 260.0
 EDGES = [(0, 1), (2, 3), (4, 5), (6, 7), (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
 
 
-def render(world: World, camera: RigCamera, time_s: float, size: tuple[int, int], light: Lighting,
-           rng: np.random.Generator, device: str = "cpu") -> np.ndarray:
+def render(
+    world: World,
+    camera: RigCamera,
+    time_s: float,
+    size: tuple[int, int],
+    light: Lighting,
+    rng: np.random.Generator,
+    device: str = "cpu",
+) -> np.ndarray:
     """Render the camera's image, uint8 (height, width, 3) RGB. size: (width, height) [px]."""
     width, height = size
     world_from_camera = world_from_ego(world.ego, time_s) @ camera.base_from_camera
@@ -31,10 +38,14 @@ def render(world: World, camera: RigCamera, time_s: float, size: tuple[int, int]
     weather = light.weather
     colour = sky_colour(directions, weather)
     for chosen, shade in (
-        (torch.nonzero((ground < hits.depth) & (ground < FAR_M)).squeeze(1),
-         lambda i, points: ground_colour(kind[i], points, depth[i], directions[i], light)),
-        (torch.nonzero((hits.depth <= ground) & (hits.depth < FAR_M)).squeeze(1),
-         lambda i, points: solid_colour(world, primitives, hits.primitive[i], points, light)),
+        (
+            torch.nonzero((ground < hits.depth) & (ground < FAR_M)).squeeze(1),
+            lambda i, points: ground_colour(kind[i], points, depth[i], directions[i], light),
+        ),
+        (
+            torch.nonzero((hits.depth <= ground) & (hits.depth < FAR_M)).squeeze(1),
+            lambda i, points: solid_colour(world, primitives, hits.primitive[i], points, light),
+        ),
     ):
         points = origin + depth[chosen, None] * directions[chosen]
         haze = torch.exp(-depth[chosen] / weather.haze_m)[:, None]
@@ -49,13 +60,16 @@ def pixel_rays(intrinsics: np.ndarray, size: tuple[int, int], device: str) -> to
     width, height = size
     x = (np.arange(width) + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
     y = (np.arange(height) + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
-    rays = np.stack([np.broadcast_to(x, (height, width)), np.broadcast_to(y[:, None], (height, width)),
-                     np.ones((height, width))], -1)
+    rays = np.stack(
+        [np.broadcast_to(x, (height, width)), np.broadcast_to(y[:, None], (height, width)), np.ones((height, width))],
+        -1,
+    )
     return torch.from_numpy(rays.reshape(-1, 3).astype(np.float32)).to(device)
 
 
-def camera_windows(primitives: Primitives, origin: torch.Tensor, rotation: torch.Tensor, intrinsics: np.ndarray,
-                   size: tuple[int, int]) -> torch.Tensor:
+def camera_windows(
+    primitives: Primitives, origin: torch.Tensor, rotation: torch.Tensor, intrinsics: np.ndarray, size: tuple[int, int]
+) -> torch.Tensor:
     """Windows int64 (P, 4) for `cast`: the rows and columns that can meet each primitive.
 
     rotation: world_from_camera (3, 3). A box that reaches behind the camera is cut at NEAR_M first.

@@ -20,8 +20,9 @@ INTENSITY_NOISE = 0.40  # standard deviation of the logarithm
 ROOF_AHEAD_M, ROOF_BACK_M, ROOF_SIDE_M, ROOF_DROP_M = 0.8, 1.2, 0.6, 0.42
 ROOF_INTENSITY = 16.0
 SILENT_TYPICAL = 0.85  # of the rays without return report their ring's usual intensity, the others up to the strongest
-SILENT_INTENSITY = np.array([9, 5, 4, 2, 1, 0, 1, 2, 1, 0, 2, 5, 4, 4, 3, 6, 16, 5, 3, 2,
-                             8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32)
+SILENT_INTENSITY = np.array(
+    [9, 5, 4, 2, 1, 0, 1, 2, 1, 0, 2, 5, 4, 4, 3, 6, 16, 5, 3, 2, 8, 3, 1, 9, 3, 3, 3, 10, 3, 11, 9, 17], np.float32
+)
 SILENT_STRONGEST = 145.0
 TURN_ENDS_AT = np.deg2rad(110.0)  # the azimuth at which a revolution begins and, turning clockwise, ends
 # In the heaviest rain: more returns are lost, light is lost on the way there and back, and drops return echoes.
@@ -44,8 +45,9 @@ class Surfaces:
     window: np.ndarray
 
 
-def returns(surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, speed: float,
-            rng: np.random.Generator) -> np.ndarray:
+def returns(
+    surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, speed: float, rng: np.random.Generator
+) -> np.ndarray:
     """Make points float32 (R, 5) in firing order: x, y, z [m] in the sensor frame, intensity 0 … 255, ring.
 
     As in nuScenes' files, there is one point per ray, also for rays that meet the vehicle's own roof. A ray without a
@@ -65,8 +67,9 @@ def returns(surfaces: Surfaces, weather: Weather, base_from_lidar: np.ndarray, s
     return _in_firing_order(distance, value, silent, base_from_lidar, speed)
 
 
-def _echoes(surfaces: Surfaces, weather: Weather, chance: np.ndarray,
-            threshold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _echoes(
+    surfaces: Surfaces, weather: Weather, chance: np.ndarray, threshold: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute range [m], zero without a return, and intensity (R,). chance, threshold: (R,) in [0, 1)."""
     depth, intensity, cosine = surfaces.depth, surfaces.intensity, surfaces.cosine
     echo = intensity * cosine / np.maximum(depth, MIN_RANGE_M) ** 2
@@ -78,8 +81,9 @@ def _echoes(surfaces: Surfaces, weather: Weather, chance: np.ndarray,
     return np.where(detected, depth, 0.0), value
 
 
-def _add_rain(distance: np.ndarray, value: np.ndarray, depth: np.ndarray, weather: Weather, chance: np.ndarray,
-              place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _add_rain(
+    distance: np.ndarray, value: np.ndarray, depth: np.ndarray, weather: Weather, chance: np.ndarray, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Let some rays end in a raindrop before they meet a surface."""
     drop_range = DROP_RANGE_M[0] + place * (DROP_RANGE_M[1] - DROP_RANGE_M[0])
     in_drop = (chance < DROP_ECHOES * weather.rain) & (drop_range < depth)
@@ -106,15 +110,18 @@ def _roof_range() -> np.ndarray:
     return np.where(flat < edge, flat / np.cos(ELEVATION)[:, None], np.inf)
 
 
-def _in_firing_order(distance: np.ndarray, value: np.ndarray, silent: np.ndarray, base_from_lidar: np.ndarray,
-                     speed: float) -> np.ndarray:
+def _in_firing_order(
+    distance: np.ndarray, value: np.ndarray, silent: np.ndarray, base_from_lidar: np.ndarray, speed: float
+) -> np.ndarray:
     """Convert range and intensity (BEAMS, COLUMNS) to points (R, 5): azimuth by azimuth, clockwise, with all rings."""
     azimuth = _vehicle_azimuth()
     until_end = 1 - np.remainder(TURN_ENDS_AT - azimuth, 2 * np.pi) / (2 * np.pi)  # of a revolution
     moved = base_from_lidar[:3, :3].T @ [-speed * SWEEP_INTERVAL_US * 1e-6, 0.0, 0.0]
     flat = distance * np.cos(ELEVATION)[:, None]
-    points = np.stack([flat * np.cos(azimuth + np.pi / 2), flat * np.sin(azimuth + np.pi / 2),
-                       distance * np.sin(ELEVATION)[:, None]], -1)
+    points = np.stack(
+        [flat * np.cos(azimuth + np.pi / 2), flat * np.sin(azimuth + np.pi / 2), distance * np.sin(ELEVATION)[:, None]],
+        -1,
+    )
     points += np.where(silent[..., None], until_end[:, None] * moved, 0.0)
     ring = np.broadcast_to(np.arange(BEAMS)[:, None], distance.shape)
     whole = np.concatenate([points, np.clip(np.round(value), 0, 255)[..., None], ring[..., None]], -1)

@@ -33,12 +33,33 @@ LAMP_HEIGHT_M, CAR_PARK_LAMP_HEIGHT_M = 8.0, 7.0
 # bush or a mailbox for a pedestrian; a hydrant, a bollard or a delineator for a cone; a planter or a board for a
 # barrier. A statue and a plain pylon have the very outline of a pedestrian and of a cone, which cameras tell from
 # them; a person on a poster is flat, which LiDAR sees.
-AT_KERB = {"none": 0.11, "tree": 0.22, "lamp": 0.18, "sign": 0.06, "bin": 0.05, "bollard": 0.07, "hydrant": 0.05,
-           "mailbox": 0.05, "meter": 0.06, "delineator": 0.05, "slim_bush": 0.03, "planter": 0.02,
-           "pylon": 0.05}
+AT_KERB = {
+    "none": 0.11,
+    "tree": 0.22,
+    "lamp": 0.18,
+    "sign": 0.06,
+    "bin": 0.05,
+    "bollard": 0.07,
+    "hydrant": 0.05,
+    "mailbox": 0.05,
+    "meter": 0.06,
+    "delineator": 0.05,
+    "slim_bush": 0.03,
+    "planter": 0.02,
+    "pylon": 0.05,
+}
 # Shares along the walkway's far edge, where pedestrians stand too.
-AT_FRONTS = {"none": 0.38, "slim_bush": 0.16, "post": 0.10, "mailbox": 0.07, "board": 0.07, "planter": 0.06,
-             "bin": 0.06, "statue": 0.05, "poster": 0.05}
+AT_FRONTS = {
+    "none": 0.38,
+    "slim_bush": 0.16,
+    "post": 0.10,
+    "mailbox": 0.07,
+    "board": 0.07,
+    "planter": 0.06,
+    "bin": 0.06,
+    "statue": 0.05,
+    "poster": 0.05,
+}
 LONGEST_M = {"planter": 1.9, "board": 0.7, "statue": 0.8, "poster": 1.3}  # of things that are not round; along the road
 
 
@@ -52,8 +73,9 @@ class SolidCollection:
     def add(self, kind: int, material: int, centre: tuple, half: tuple, colour: tuple, yaw: float = 0.0) -> None:
         self.rows.append((kind, material, centre, half, yaw, colour))
 
-    def upright(self, kind: int, material: int, x: float, y: float, bottom: float, top: float, radius: float,
-                colour: tuple) -> None:
+    def upright(
+        self, kind: int, material: int, x: float, y: float, bottom: float, top: float, radius: float, colour: tuple
+    ) -> None:
         """Add a round solid from one height to another."""
         self.add(kind, material, (x, y, (bottom + top) / 2), (radius, radius, (top - bottom) / 2), colour)
 
@@ -62,14 +84,27 @@ class SolidCollection:
         cos, sin = np.cos(yaw), np.sin(yaw)
         lift = bottom - (solids.centre - solids.half)[:, 2].min()
         for kind, material, (px, py, pz), half, turn, colour in zip(
-                solids.kind, solids.material, solids.centre, solids.half, solids.yaw, solids.colour, strict=True):
-            self.add(kind, material, (x + cos * px - sin * py, y + sin * px + cos * py, pz + lift), tuple(half),
-                     tuple(colour), yaw + turn)
+            solids.kind, solids.material, solids.centre, solids.half, solids.yaw, solids.colour, strict=True
+        ):
+            self.add(
+                kind,
+                material,
+                (x + cos * px - sin * py, y + sin * px + cos * py, pz + lift),
+                tuple(half),
+                tuple(colour),
+                yaw + turn,
+            )
 
     def solids(self) -> Solids:
         kind, material, centre, half, yaw, colour = zip(*self.rows, strict=True)
-        return Solids(np.array(kind), np.array(material), np.array(centre, float), np.array(half, float),
-                      np.array(yaw, float), np.array(colour, np.float32))
+        return Solids(
+            np.array(kind),
+            np.array(material),
+            np.array(centre, float),
+            np.array(half, float),
+            np.array(yaw, float),
+            np.array(colour, np.float32),
+        )
 
 
 def shade(rng: np.random.Generator, colour: tuple, spread: float = 0.05) -> tuple:
@@ -145,8 +180,14 @@ def _hydrant(pile: SolidCollection, x: float, y: float, along: float, rng: np.ra
 
 def _mailbox(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     height, half = float(rng.uniform(1.1, 1.45)), float(rng.uniform(0.20, 0.30))
-    pile.add(BOX, METAL, (x, y, KERB_HEIGHT_M + height / 2), (half, 0.24, height / 2),
-             shade(rng, _PAINTS[rng.integers(len(_PAINTS))]), along)
+    pile.add(
+        BOX,
+        METAL,
+        (x, y, KERB_HEIGHT_M + height / 2),
+        (half, 0.24, height / 2),
+        shade(rng, _PAINTS[rng.integers(len(_PAINTS))]),
+        along,
+    )
 
 
 def _meter(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
@@ -175,8 +216,14 @@ def _post(pile: SolidCollection, x: float, y: float, along: float, rng: np.rando
 
 def _board(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add an advertising board on the walkway, facing pedestrians."""
-    pile.add(BOX, PLASTIC, (x, y, KERB_HEIGHT_M + 0.55), (0.08, 0.30, 0.55),
-             shade(rng, _PAINTS[rng.integers(len(_PAINTS))], 0.1), along)
+    pile.add(
+        BOX,
+        PLASTIC,
+        (x, y, KERB_HEIGHT_M + 0.55),
+        (0.08, 0.30, 0.55),
+        shade(rng, _PAINTS[rng.integers(len(_PAINTS))], 0.1),
+        along,
+    )
 
 
 def _planter(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
@@ -189,16 +236,26 @@ def _pylon(pile: SolidCollection, x: float, y: float, along: float, rng: np.rand
     """Add a plain cone-shaped post: a traffic cone's outline, in another colour and without the bright band."""
     cone = object_solids("traffic_cone", 0, draw_size(rng, "traffic_cone"), np.zeros(3))
     colour = np.array(shade(rng, _PYLONS[rng.integers(len(_PYLONS))]))
-    pile.place(replace(cone, material=np.full(len(cone), PYLON), colour=np.tile(colour, (len(cone), 1))), x, y,
-               KERB_HEIGHT_M, along)
+    pile.place(
+        replace(cone, material=np.full(len(cone), PYLON), colour=np.tile(colour, (len(cone), 1))),
+        x,
+        y,
+        KERB_HEIGHT_M,
+        along,
+    )
 
 
 def _statue(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
     """Add a stone figure: a pedestrian for LiDAR, plain grey for a camera."""
     figure = _figure(rng)
     stone = np.array(shade(rng, (0.58, 0.57, 0.53)))
-    pile.place(replace(figure, material=np.full(len(figure), CONCRETE), colour=np.tile(stone, (len(figure), 1))), x, y,
-               KERB_HEIGHT_M, along + np.pi / 2 * rng.integers(4))
+    pile.place(
+        replace(figure, material=np.full(len(figure), CONCRETE), colour=np.tile(stone, (len(figure), 1))),
+        x,
+        y,
+        KERB_HEIGHT_M,
+        along + np.pi / 2 * rng.integers(4),
+    )
 
 
 def _poster(pile: SolidCollection, x: float, y: float, along: float, rng: np.random.Generator) -> None:
@@ -213,10 +270,27 @@ def _poster(pile: SolidCollection, x: float, y: float, along: float, rng: np.ran
 
 def _figure(rng: np.random.Generator) -> Solids:
     """Draw a pedestrian in the frame of its box."""
-    return object_solids("pedestrian", int(rng.integers(len(SHAPES["pedestrian"]))), draw_size(rng, "pedestrian"),
-                         draw_colour(rng, "pedestrian"))
+    return object_solids(
+        "pedestrian",
+        int(rng.integers(len(SHAPES["pedestrian"]))),
+        draw_size(rng, "pedestrian"),
+        draw_colour(rng, "pedestrian"),
+    )
 
 
-THINGS = {"sign": _sign, "bin": _bin, "bollard": _bollard, "hydrant": _hydrant, "mailbox": _mailbox, "meter": _meter,
-           "delineator": _delineator, "slim_bush": _slim_bush, "post": _post, "board": _board,
-           "planter": _planter, "pylon": _pylon, "statue": _statue, "poster": _poster}
+THINGS = {
+    "sign": _sign,
+    "bin": _bin,
+    "bollard": _bollard,
+    "hydrant": _hydrant,
+    "mailbox": _mailbox,
+    "meter": _meter,
+    "delineator": _delineator,
+    "slim_bush": _slim_bush,
+    "post": _post,
+    "board": _board,
+    "planter": _planter,
+    "pylon": _pylon,
+    "statue": _statue,
+    "poster": _poster,
+}

@@ -23,8 +23,15 @@ MANIFEST = "synth.json"
 LOCK = "lock"  # inside OUT/.synth
 
 
-def synthesise(out: Path, preset: str, seed: int, split: str | None = None, scenes: Sequence[str] | None = None,
-               device: str = "cpu", workers: int = 1) -> None:
+def synthesise(
+    out: Path,
+    preset: str,
+    seed: int,
+    split: str | None = None,
+    scenes: Sequence[str] | None = None,
+    device: str = "cpu",
+    workers: int = 1,
+) -> None:
     """Write a synthetic dataset in the official nuScenes schema to `out`, or complete the one that is there.
 
     split, scenes: only these scenes; a later call adds others. The files of a scene depend on preset, seed and its
@@ -92,8 +99,9 @@ def _is_begun(out: Path, made_of: dict) -> bool:
 def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: str, workers: int) -> Iterator[str]:
     """Yield the names of scenes as they are finished."""
     threads = torch.get_num_threads()
-    yield from in_parallel(partial(write_scene, out, PRESETS[preset], seed, device=device), names,
-                           min(workers, len(names)))
+    yield from in_parallel(
+        partial(write_scene, out, PRESETS[preset], seed, device=device), names, min(workers, len(names))
+    )
     torch.set_num_threads(threads)  # which write_scene changes, with one worker in this process
 
 
@@ -112,8 +120,9 @@ def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
     for town, scenes in sorted(towns.items()):
         filename = f"maps/{token('map', town)}.png"
         logs = [row["token"] for row in tables["log"] if row["location"] == town]
-        tables["map"].append({"token": token("map", town), "category": "semantic_prior", "filename": filename,
-                              "log_tokens": logs})
+        tables["map"].append(
+            {"token": token("map", town), "category": "semantic_prior", "filename": filename, "log_tokens": logs}
+        )
         canvas = canvas_of(slots[town])
         write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas), indent=None)
         write_mask(out / filename, scenes, canvas)

@@ -19,9 +19,20 @@ FIELD, ASPHALT, PAINT_WHITE, PAINT_YELLOW, GRAVEL, GRASS, PAVING, WALKWAY, KERB 
 FIRST_RAISED = GRASS
 # Mean LiDAR intensity (0 … 255) at perpendicular incidence; paint reflects like asphalt but for a bonus nearby.
 GROUND_INTENSITY = np.array([18, 11, 11, 11, 17, 21, 15, 16, 22], np.float32)
-GROUND_COLOUR = np.array([(0.33, 0.36, 0.22), (0.27, 0.27, 0.28), (0.82, 0.82, 0.80), (0.78, 0.62, 0.15),
-                          (0.45, 0.38, 0.29), (0.22, 0.36, 0.14), (0.47, 0.44, 0.41), (0.55, 0.54, 0.52),
-                          (0.62, 0.61, 0.59)], np.float32)
+GROUND_COLOUR = np.array(
+    [
+        (0.33, 0.36, 0.22),
+        (0.27, 0.27, 0.28),
+        (0.82, 0.82, 0.80),
+        (0.78, 0.62, 0.15),
+        (0.45, 0.38, 0.29),
+        (0.22, 0.36, 0.14),
+        (0.47, 0.44, 0.41),
+        (0.55, 0.54, 0.52),
+        (0.62, 0.61, 0.59),
+    ],
+    np.float32,
+)
 LOT_GROUND = {"building": PAVING, "green": GRASS, "carpark": ASPHALT, "construction": GRAVEL}
 LINE_WIDTH_M = 0.15
 DASH_M, DASH_GAP_M = 3.0, 4.5
@@ -89,9 +100,14 @@ def draw_ground(layout: Layout, device: str = "cpu") -> Ground:
 def _bounds_parking(layout: Layout, line: np.ndarray) -> bool:
     """Check whether a lane divider is the solid line along a parking strip."""
     middle = line[len(line) // 2]
-    return any(layout.parking[side] and
-               np.abs(np.hypot(*(layout.main.line(-200, 200, side * (layout.kerb(side) - PARKING_WIDTH_M), 0.5)
-                                 - middle).T)).min() < 0.3 for side in (1, -1))
+    return any(
+        layout.parking[side]
+        and np.abs(
+            np.hypot(*(layout.main.line(-200, 200, side * (layout.kerb(side) - PARKING_WIDTH_M), 0.5) - middle).T)
+        ).min()
+        < 0.3
+        for side in (1, -1)
+    )
 
 
 def _pixels(points: ArrayLike) -> np.ndarray:
@@ -115,8 +131,11 @@ def _dashes(line: np.ndarray) -> list[np.ndarray]:
     arc = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     starts = np.arange(0.0, arc[-1], DASH_M + DASH_GAP_M)
     ends = np.minimum(starts + DASH_M, arc[-1])
-    return [np.stack([np.interp((a, b), arc, line[:, axis]) for axis in (0, 1)], 1)
-            for a, b in zip(starts, ends, strict=True) if b - a > 0.5]
+    return [
+        np.stack([np.interp((a, b), arc, line[:, axis]) for axis in (0, 1)], 1)
+        for a, b in zip(starts, ends, strict=True)
+        if b - a > 0.5
+    ]
 
 
 def _stripes(crossing: Polygon) -> list[Polygon]:
@@ -127,6 +146,14 @@ def _stripes(crossing: Polygon) -> list[Polygon]:
     along, bar = (first, second) if np.hypot(*first) > np.hypot(*second) else (second, first)
     length = np.hypot(*along)
     unit = along / length
-    return [Polygon([corners[0] + unit * at, corners[0] + unit * (at + STRIPE_M),
-                     corners[0] + unit * (at + STRIPE_M) + bar, corners[0] + unit * at + bar])
-            for at in np.arange(0.25, length - STRIPE_M, 2 * STRIPE_M)]
+    return [
+        Polygon(
+            [
+                corners[0] + unit * at,
+                corners[0] + unit * (at + STRIPE_M),
+                corners[0] + unit * (at + STRIPE_M) + bar,
+                corners[0] + unit * at + bar,
+            ]
+        )
+        for at in np.arange(0.25, length - STRIPE_M, 2 * STRIPE_M)
+    ]

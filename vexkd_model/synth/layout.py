@@ -38,8 +38,13 @@ class Road:
         half = self.curvature * s / 2
         chord = s * np.sinc(half / np.pi)
         heading = self.heading0 + self.curvature * s
-        return np.stack([self.origin[0] + chord * np.cos(self.heading0 + half) - d * np.sin(heading),
-                         self.origin[1] + chord * np.sin(self.heading0 + half) + d * np.cos(heading)], -1)
+        return np.stack(
+            [
+                self.origin[0] + chord * np.cos(self.heading0 + half) - d * np.sin(heading),
+                self.origin[1] + chord * np.sin(self.heading0 + half) + d * np.cos(heading),
+            ],
+            -1,
+        )
 
     def line(self, s0: float, s1: float, d: float, step: float = 2.0) -> np.ndarray:
         """Points (N, 2) from s0 to s1 at offset d."""
@@ -119,9 +124,16 @@ def make_layout(rng: np.random.Generator) -> Layout:
     right, left = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     parking = {1: bool(rng.random() < 0.7), -1: bool(rng.random() < 0.7)}
     layout = Layout(
-        main=main, lane_width=width, parking=parking, walkway_width=float(rng.uniform(2.6, 4.2)),
-        d_left=left * width + parking[1] * PARKING_WIDTH_M, d_right=-right * width - parking[-1] * PARKING_WIDTH_M,
-        cross=None, cross_half_width=0.0, cross_s=0.0, arms=(),
+        main=main,
+        lane_width=width,
+        parking=parking,
+        walkway_width=float(rng.uniform(2.6, 4.2)),
+        d_left=left * width + parking[1] * PARKING_WIDTH_M,
+        d_right=-right * width - parking[-1] * PARKING_WIDTH_M,
+        cross=None,
+        cross_half_width=0.0,
+        cross_s=0.0,
+        arms=(),
     )
     layout.lanes = [Lane(main, -(i + 0.5) * width, True) for i in range(right)]
     layout.lanes += [Lane(main, (i + 0.5) * width, False) for i in range(left)]
@@ -151,8 +163,10 @@ def _add_cross_road(layout: Layout, rng: np.random.Generator) -> None:
 def _draw_carriageways(layout: Layout, right: int, left: int) -> None:
     main, width, walk = layout.main, layout.lane_width, layout.walkway_width
     roads = [main.strip(-REACH_M, REACH_M, layout.d_right, layout.d_left)]
-    walks = [main.strip(-REACH_M, REACH_M, layout.d_left, layout.d_left + walk),
-             main.strip(-REACH_M, REACH_M, layout.d_right - walk, layout.d_right)]
+    walks = [
+        main.strip(-REACH_M, REACH_M, layout.d_left, layout.d_left + walk),
+        main.strip(-REACH_M, REACH_M, layout.d_right - walk, layout.d_right),
+    ]
     road_dividers, lane_dividers = [], []
     spans = [(-REACH_M, REACH_M)]
     if layout.cross is not None:
@@ -161,17 +175,21 @@ def _draw_carriageways(layout: Layout, right: int, left: int) -> None:
         spans = [(-REACH_M, layout.cross_s - margin), (layout.cross_s + margin, REACH_M)]
         for arm in layout.arms:
             roads.append(layout.cross.strip(0.0, arm * REACH_M, -half, half))
-            road_dividers.append(layout.cross.line(arm * (layout.kerb(arm) + CROSSING_WIDTH_M + 2.0),
-                                                   arm * REACH_M, 0.0))
+            road_dividers.append(
+                layout.cross.line(arm * (layout.kerb(arm) + CROSSING_WIDTH_M + 2.0), arm * REACH_M, 0.0)
+            )
             start = arm * layout.kerb(arm)
-            walks += [layout.cross.strip(start, arm * REACH_M, half, half + walk),
-                      layout.cross.strip(start, arm * REACH_M, -half - walk, -half)]
+            walks += [
+                layout.cross.strip(start, arm * REACH_M, half, half + walk),
+                layout.cross.strip(start, arm * REACH_M, -half - walk, -half),
+            ]
     for s0, s1 in spans:
         road_dividers.append(main.line(s0, s1, 0.0))
         lane_dividers += [main.line(s0, s1, -i * width) for i in range(1, right)]
         lane_dividers += [main.line(s0, s1, i * width) for i in range(1, left)]
-        lane_dividers += [main.line(s0, s1, side * (layout.kerb(side) - PARKING_WIDTH_M))
-                          for side in (1, -1) if layout.parking[side]]
+        lane_dividers += [
+            main.line(s0, s1, side * (layout.kerb(side) - PARKING_WIDTH_M)) for side in (1, -1) if layout.parking[side]
+        ]
     patch = main_square()
     drivable = unary_union(roads).intersection(patch)
     layout.areas["drivable_area"] = polygons_of(drivable)
@@ -187,8 +205,7 @@ def main_square() -> Polygon:
 
 def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
     """List the polygons of a geometry that are larger than 2 m²."""
-    return [part for part in getattr(geometry, "geoms", [geometry])
-            if isinstance(part, Polygon) and part.area > 2.0]
+    return [part for part in getattr(geometry, "geoms", [geometry]) if isinstance(part, Polygon) and part.area > 2.0]
 
 
 def _draw_crossings(layout: Layout, rng: np.random.Generator) -> None:
@@ -233,15 +250,24 @@ def _add_lots(layout: Layout, rng: np.random.Generator) -> None:
             while end - s > 12:
                 length = min(float(rng.uniform(18, 40)), end - s)
                 kind = str(rng.choice(["building", "green", "carpark", "construction"], p=[0.58, 0.2, 0.14, 0.08]))
-                layout.lots.append(Lot(kind, s, s + length - 1.0, side,
-                                       layout.kerb(side) + layout.walkway_width + 0.3, float(rng.uniform(17, 26))))
+                layout.lots.append(
+                    Lot(
+                        kind,
+                        s,
+                        s + length - 1.0,
+                        side,
+                        layout.kerb(side) + layout.walkway_width + 0.3,
+                        float(rng.uniform(17, 26)),
+                    )
+                )
                 s += length
     _ensure_lots(layout, rng)
     for lot in layout.lots:
         if lot.kind == "carpark":
             near, far = lot.side * lot.d_near, lot.side * (lot.d_near + lot.depth)
             layout.areas["carpark_area"] += polygons_of(
-                layout.main.strip(lot.s0, lot.s1, near, far).intersection(main_square()))
+                layout.main.strip(lot.s0, lot.s1, near, far).intersection(main_square())
+            )
 
 
 def _ensure_lots(layout: Layout, rng: np.random.Generator) -> None:

@@ -69,8 +69,13 @@ def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt
     high = torch.atan2(top, torch.where(top > 0, near, far)) + tilt
     low = torch.atan2(bottom, torch.where(bottom > 0, far, near)) - tilt
     step = (ELEVATION[-1] - ELEVATION[0]) / (BEAMS - 1)
-    rows = torch.stack([torch.ceil((low - ELEVATION[0]) / step - 1e-3),
-                        torch.floor((high - ELEVATION[0]) / step + 1e-3) + 1]).clamp(0, BEAMS).long()
+    rows = (
+        torch.stack(
+            [torch.ceil((low - ELEVATION[0]) / step - 1e-3), torch.floor((high - ELEVATION[0]) / step + 1e-3) + 1]
+        )
+        .clamp(0, BEAMS)
+        .long()
+    )
     corners = primitives.corners() - origin
     middle = torch.atan2(delta[:, 1], delta[:, 0])
     turn = torch.atan2(corners[..., 1], corners[..., 0]) - middle[:, None]
@@ -85,8 +90,16 @@ def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt
     return torch.stack([rows[0], rows[1], first, last], 1)
 
 
-def _surfaces(world: World, primitives: Primitives, hits: Hits, origin: torch.Tensor, directions: torch.Tensor,
-              depth: torch.Tensor, on_ground: torch.Tensor, kind: torch.Tensor) -> Surfaces:
+def _surfaces(
+    world: World,
+    primitives: Primitives,
+    hits: Hits,
+    origin: torch.Tensor,
+    directions: torch.Tensor,
+    depth: torch.Tensor,
+    on_ground: torch.Tensor,
+    kind: torch.Tensor,
+) -> Surfaces:
     """Look up the surface that every ray meets."""
     cosine = directions[:, 2].abs()
     kinds = kind.cpu().numpy()

@@ -55,6 +55,7 @@ class Lighting:
 
     def _coloured(self, sky: torch.Tensor, sun: torch.Tensor, points: torch.Tensor, share: float) -> torch.Tensor:
         """Sum up all light, RGB (N, 3). share: of the street lamps' light on the ground that reaches such a surface."""
+
         def colour(rgb: tuple) -> torch.Tensor:
             return torch.tensor(rgb, dtype=torch.float32, device=points.device)
 
@@ -79,8 +80,9 @@ class Lighting:
 
 def _cell(points: torch.Tensor, cell_m: float, cells: int) -> torch.Tensor:
     """Index int64 (N,) of the raster's cell below each point; points outside take the nearest cell."""
-    column, row = (torch.floor((points[:, axis] + PATCH_EDGE_M / 2) / cell_m).long().clamp(0, cells - 1)
-                   for axis in (0, 1))
+    column, row = (
+        torch.floor((points[:, axis] + PATCH_EDGE_M / 2) / cell_m).long().clamp(0, cells - 1) for axis in (0, 1)
+    )
     return row * cells + column
 
 
@@ -99,8 +101,12 @@ class LightSource:
         """Compute the light at a time."""
         shadows = self._still.copy()
         self._draw(shadows, self.world.primitives(time_s), self._moves)
-        return Lighting(self.world.weather, torch.from_numpy(shadows).to(self.device),
-                        self._lamplight.to(self.device), world_from_ego(self.world.ego, time_s))
+        return Lighting(
+            self.world.weather,
+            torch.from_numpy(shadows).to(self.device),
+            self._lamplight.to(self.device),
+            world_from_ego(self.world.ego, time_s),
+        )
 
     def _draw(self, raster: np.ndarray, primitives: Primitives, chosen: np.ndarray) -> None:
         """Draw the shadows of the chosen solids: of the sun's light if it shines, of the sky's below vehicles."""

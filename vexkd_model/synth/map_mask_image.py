@@ -48,12 +48,17 @@ def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tupl
 
 def _bands(scenes: dict[str, dict[str, list]], width: int, height: int) -> Iterator[np.ndarray | None]:
     """Yield bands of BAND rows from north to south, each row after PNG's filter byte; None for an empty band."""
-    rings = [[np.round(np.array(ring) / CELL_M * [1, -1] + [0, height]).astype(np.int32) for ring in polygon]
-             for geometry in scenes.values() for layer in LAYERS for polygon in geometry[layer]]
+    rings = [
+        [np.round(np.array(ring) / CELL_M * [1, -1] + [0, height]).astype(np.int32) for ring in polygon]
+        for geometry in scenes.values()
+        for layer in LAYERS
+        for polygon in geometry[layer]
+    ]
     reach = [(polygon[0][:, 1].min(), polygon[0][:, 1].max()) for polygon in rings]
     for top in range(0, height, BAND):
-        inside = [polygon for polygon, (first, last) in zip(rings, reach, strict=True)
-                  if last >= top and first < top + BAND]
+        inside = [
+            polygon for polygon, (first, last) in zip(rings, reach, strict=True) if last >= top and first < top + BAND
+        ]
         if not inside:
             yield None
             continue

@@ -9,8 +9,16 @@ from vexkd_model.synth.layout import CROSSING_WIDTH_M, REACH_M, Layout, main_squ
 from vexkd_model.synth.presets import PATCH_EDGE_M
 from vexkd_model.synth.tables import token
 
-POLYGON_LAYERS = ("drivable_area", "road_segment", "road_block", "lane", "ped_crossing", "walkway", "stop_line",
-                  "carpark_area")
+POLYGON_LAYERS = (
+    "drivable_area",
+    "road_segment",
+    "road_block",
+    "lane",
+    "ped_crossing",
+    "walkway",
+    "stop_line",
+    "carpark_area",
+)
 LINE_LAYERS = ("road_divider", "lane_divider")
 EMPTY_LAYERS = ("traffic_light", "lane_connector")
 
@@ -25,8 +33,12 @@ def scene_geometry(layout: Layout, offset: np.ndarray) -> dict[str, list[list]]:
         geometry[layer] = [[_coordinates(ring, offset) for ring in (p.exterior, *p.interiors)] for p in polygons]
     for layer in LINE_LAYERS:
         clipped = [LineString(line).intersection(patch) for line in layout.dividers[layer] if len(line) > 1]
-        geometry[layer] = [_coordinates(part, offset) for line in clipped
-                           for part in getattr(line, "geoms", [line]) if not part.is_empty]
+        geometry[layer] = [
+            _coordinates(part, offset)
+            for line in clipped
+            for part in getattr(line, "geoms", [line])
+            if not part.is_empty
+        ]
     return geometry
 
 
@@ -44,17 +56,18 @@ def _road_areas(layout: Layout) -> dict[str, list[Polygon]]:
         spans = [(-REACH_M, layout.cross_s - margin), (layout.cross_s + margin, REACH_M)]
         segments.append(main.strip(layout.cross_s - margin, layout.cross_s + margin, layout.d_right, layout.d_left))
     lanes = [main.strip(*span, lane.d - width / 2, lane.d + width / 2) for span in spans for lane in layout.lanes]
-    blocks = [main.strip(*span, d0, d1) for span in spans
-              for d0, d1 in ((layout.d_right, 0.0), (0.0, layout.d_left))]
+    blocks = [main.strip(*span, d0, d1) for span in spans for d0, d1 in ((layout.d_right, 0.0), (0.0, layout.d_left))]
     segments += [main.strip(*span, layout.d_right, layout.d_left) for span in spans]
     return {"lane": lanes, "road_block": blocks, "road_segment": segments}
 
 
 def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tuple[float, float]) -> dict:
     """Make the content of maps/expansion/TOWN.json. scenes: scene name → its `scene_geometry`."""
-    layers: dict[str, list[dict[str, Any]]] = {name: [] for name in
-                                      ("polygon", "line", "node", *POLYGON_LAYERS, *LINE_LAYERS, *EMPTY_LAYERS)}
+    layers: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("polygon", "line", "node", *POLYGON_LAYERS, *LINE_LAYERS, *EMPTY_LAYERS)
+    }
     for scene, geometry in scenes.items():
+
         def add_nodes(points: list, *name: object, scene: str = scene) -> list[str]:
             tokens = [token(town, scene, "node", *name, i) for i in range(len(points))]
             layers["node"] += [{"token": t, "x": x, "y": y} for t, (x, y) in zip(tokens, points, strict=True)]
@@ -64,10 +77,15 @@ def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tu
             for i, (exterior, *holes) in enumerate(geometry[layer]):
                 own = token(town, scene, layer, i)
                 polygon = token(town, scene, "polygon", layer, i)
-                layers["polygon"].append({
-                    "token": polygon, "exterior_node_tokens": add_nodes(exterior, layer, i),
-                    "holes": [{"node_tokens": add_nodes(hole, layer, i, "hole", j)}
-                              for j, hole in enumerate(holes)]})
+                layers["polygon"].append(
+                    {
+                        "token": polygon,
+                        "exterior_node_tokens": add_nodes(exterior, layer, i),
+                        "holes": [
+                            {"node_tokens": add_nodes(hole, layer, i, "hole", j)} for j, hole in enumerate(holes)
+                        ],
+                    }
+                )
                 layers[layer].append({"token": own, **_polygon_record(layer, polygon)})
         for layer in LINE_LAYERS:
             for i, points in enumerate(geometry[layer]):
@@ -79,7 +97,8 @@ def map_expansion(town: str, scenes: dict[str, dict[str, list]], canvas_edge: tu
                     record["road_segment_token"] = None
                 else:
                     record["lane_divider_segments"] = [
-                        {"node_token": node, "segment_type": "DASHED_SEGMENT_WHITE"} for node in nodes]
+                        {"node_token": node, "segment_type": "DASHED_SEGMENT_WHITE"} for node in nodes
+                    ]
                 layers[layer].append(record)
     return {"version": "1.3", "canvas_edge": list(canvas_edge), **layers, "arcline_path_3": {}, "connectivity": {}}
 
@@ -90,8 +109,12 @@ def _polygon_record(layer: str, polygon: str) -> dict:
         "drivable_area": {"polygon_tokens": [polygon]},
         "road_segment": {"is_intersection": False},
         "lane": {"lane_type": "CAR", "left_lane_divider_segments": [], "right_lane_divider_segments": []},
-        "stop_line": {"stop_line_type": "YIELD", "ped_crossing_tokens": [], "traffic_light_tokens": [],
-                      "road_block_token": None},
+        "stop_line": {
+            "stop_line_type": "YIELD",
+            "ped_crossing_tokens": [],
+            "traffic_light_tokens": [],
+            "road_block_token": None,
+        },
     }.get(layer, {})
     return extra if layer == "drivable_area" else {"polygon_token": polygon, **extra}
 

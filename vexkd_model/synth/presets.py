@@ -64,8 +64,13 @@ def _trainval(trained: int, **sizes: int) -> Preset:
 # over these scenes, whose recall varied from scene to scene and from object to object, had a standard error of 0.6 to
 # 0.9 points of mAP on 150 scenes and of 1.3 to 1.6 on 40. Nine sweeps a keyframe
 # hold five that are 0.1 s apart: over 0.4 s a walker moves by more than range noise.
-_SMALL = {"keyframes": 6, "sweeps_before_keyframe": 8, "sweeps_before_scene": 8, "image_width": 256,
-          "image_height": 144}
+_SMALL = {
+    "keyframes": 6,
+    "sweeps_before_keyframe": 8,
+    "sweeps_before_scene": 8,
+    "image_width": 256,
+    "image_height": 144,
+}
 
 PRESETS = {
     "demo": Preset(
@@ -82,6 +87,7 @@ PRESETS = {
     "bench-small-x4": _trainval(700, **_SMALL),
     # For a GPU machine. 3.5 s a scene instead of nuScenes' 20 s: every scene is a street of its own here, so that a
     # longer drive through it adds near copies, and 850 scenes of 20 s with ten sweeps a keyframe would fill 240 GB.
-    "bench": _trainval(700, keyframes=8, sweeps_before_keyframe=9, sweeps_before_scene=9, image_width=800,
-                       image_height=450),
+    "bench": _trainval(
+        700, keyframes=8, sweeps_before_keyframe=9, sweeps_before_scene=9, image_width=800, image_height=450
+    ),
 }

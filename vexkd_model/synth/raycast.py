@@ -38,8 +38,11 @@ class Primitives:
 
     def corners(self) -> torch.Tensor:
         """Corners (P, 8, 3) of the enclosing boxes [m]."""
-        signs = torch.tensor([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)],
-                             dtype=self.half.dtype, device=self.half.device)
+        signs = torch.tensor(
+            [[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)],
+            dtype=self.half.dtype,
+            device=self.half.device,
+        )
         local = signs * self.half[:, None]
         cos, sin = torch.cos(self.yaw)[:, None], torch.sin(self.yaw)[:, None]
         x, y, z = local.unbind(-1)
@@ -59,8 +62,9 @@ class Hits:
     pairs: tuple[torch.Tensor, torch.Tensor]
 
 
-def cast(primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor, windows: torch.Tensor,
-         grid: tuple[int, int]) -> Hits:
+def cast(
+    primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor, windows: torch.Tensor, grid: tuple[int, int]
+) -> Hits:
     """Find the first hits of the rays `origin` (3,) + t · `directions` (rows · columns, 3), world frame, t > 0.
 
     windows: int64 (P, 4), row and column ranges [r0, r1), [c0, c1) of each primitive, empty where r1 ≤ r0 or
@@ -69,8 +73,7 @@ def cast(primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor,
     """
     primitive, ray = _window_pairs(windows, grid[1])
     depth_of_pair = torch.full((len(primitive),), torch.inf, device=directions.device)
-    starts = primitives.unit_from_world(torch.arange(len(primitives), device=origin.device),
-                                        origin - primitives.centre)
+    starts = primitives.unit_from_world(torch.arange(len(primitives), device=origin.device), origin - primitives.centre)
     kind_of_pair = primitives.kind[primitive]
     cos, sin = torch.cos(primitives.yaw), torch.sin(primitives.yaw)
     for kind, intersect in ((BOX, _hit_box), (ELLIPSOID, _hit_sphere), (CYLINDER, _hit_cylinder), (CONE, _hit_cone)):
@@ -90,8 +93,11 @@ def cast(primitives: Primitives, origin: torch.Tensor, directions: torch.Tensor,
     nearest.scatter_reduce_(0, ray, key, "amin")
     missed = nearest == torch.iinfo(torch.int64).max
     depth = (nearest >> INDEX_BITS).float() / TICKS_PER_METRE
-    return Hits(torch.where(missed, torch.inf, depth),
-                torch.where(missed, NO_HIT, nearest & ((1 << INDEX_BITS) - 1)), (primitive, ray))
+    return Hits(
+        torch.where(missed, torch.inf, depth),
+        torch.where(missed, NO_HIT, nearest & ((1 << INDEX_BITS) - 1)),
+        (primitive, ray),
+    )
 
 
 def _window_pairs(windows: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,8 +169,11 @@ def normals(primitives: Primitives, index: torch.Tensor, points: torch.Tensor) -
     top = torch.tensor([0.0, 0.0, 1.0], device=unit.device) * torch.sign(unit[:, 2:])
     round_side = torch.where(unit[:, 2:].abs() > 0.999, top, side)
     cone = side + torch.tensor([0.0, 0.0, 0.25], device=unit.device) * (1 - unit[:, 2:])
-    local = torch.where((kind == BOX)[:, None], face, torch.where((kind == ELLIPSOID)[:, None], unit, torch.where(
-        (kind == CYLINDER)[:, None], round_side, cone)))
+    local = torch.where(
+        (kind == BOX)[:, None],
+        face,
+        torch.where((kind == ELLIPSOID)[:, None], unit, torch.where((kind == CYLINDER)[:, None], round_side, cone)),
+    )
     # A normal transforms by the inverse transpose: dividing by half undoes the scaling of the unit frame.
     x, y, z = torch.nn.functional.normalize(local / half, dim=-1).unbind(-1)
     cos, sin = torch.cos(primitives.yaw)[index], torch.sin(primitives.yaw)[index]

@@ -30,8 +30,7 @@ class RigCamera:
     def intrinsics(self, width: int, height: int) -> np.ndarray:
         """Intrinsics float64 (3, 3) for an image of this size."""
         x, y = width / FULL_WIDTH, height / FULL_HEIGHT
-        return np.array([[self.focal * x, 0, self.centre[0] * x], [0, self.focal * y, self.centre[1] * y],
-                         [0, 0, 1.0]])
+        return np.array([[self.focal * x, 0, self.centre[0] * x], [0, self.focal * y, self.centre[1] * y], [0, 0, 1.0]])
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ CHANNELS = tuple(camera[0] for camera in _CAMERAS)
 
 def draw_rig(rng: np.random.Generator, spread: float = 1.0) -> Rig:
     """Draw one vehicle's calibration. spread: 0 gives the rig as designed."""
+
     def draw(deviation: float, count: int) -> np.ndarray:
         return deviation * spread * np.clip(rng.normal(size=count), -2, 2)
 
@@ -68,8 +68,15 @@ def draw_rig(rng: np.random.Generator, spread: float = 1.0) -> Rig:
         pose[:3, :3] = _rotation(roll, pitch, np.deg2rad(yaw) + draw(TURN, 1)[0]) @ _AHEAD
         pose[:3, 3] = translation + draw(SHIFT_M, 3)
         centre = np.array([FULL_WIDTH, FULL_HEIGHT]) / 2 + draw(CENTRE_PX, 2)
-        cameras.append(RigCamera(channel, pose, float(focal * (1 + draw(FOCAL_SHARE, 1)[0])),
-                                 (float(centre[0]), float(centre[1])), trigger_ms * 1000))
+        cameras.append(
+            RigCamera(
+                channel,
+                pose,
+                float(focal * (1 + draw(FOCAL_SHARE, 1)[0])),
+                (float(centre[0]), float(centre[1])),
+                trigger_ms * 1000,
+            )
+        )
     lidar = np.eye(4)
     roll, pitch = draw(TILT, 2)
     lidar[:3, :3] = _rotation(roll, pitch, draw(TURN, 1)[0]) @ _LIDAR
@@ -80,8 +87,11 @@ def draw_rig(rng: np.random.Generator, spread: float = 1.0) -> Rig:
 def _rotation(roll: float, pitch: float, yaw: float) -> np.ndarray:
     """Rotation (3, 3): roll about x first, then pitch about y, then yaw about z [rad]."""
     (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
-    return (np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]]) @ np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-            @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]]))
+    return (
+        np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
+        @ np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
+        @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
+    )
 
 
 def camera_stamp_us(camera: RigCamera, lidar_stamp_us: int, rng: np.random.Generator) -> int:

@@ -85,8 +85,15 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     slot, town = divmod(preset.scene_names.index(name), len(MAP_NAMES))
     partial = out / WORK / PARTIAL / name
     shutil.rmtree(partial, ignore_errors=True)
-    drive = _Drive(partial, build_world(seed, number, preset.duration_s, device),
-                   SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)), preset, seed, number, device)
+    drive = _Drive(
+        partial,
+        build_world(seed, number, preset.duration_s, device),
+        SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)),
+        preset,
+        seed,
+        number,
+        device,
+    )
     drive.tables.add_calibration(drive.world.rig, preset.image_width, preset.image_height)
     drive.tables.add_scene(drive.keyframes, _describe(drive.world))
     _write_lidar(drive)
@@ -97,9 +104,16 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
     shutil.rmtree(partial)
-    write_json(record_path(out, name), {
-        "tables": drive.tables.rows, "location": drive.tables.location, "slot": slot,
-        "map": scene_geometry(drive.world.layout, drive.tables.offset)}, indent=None)
+    write_json(
+        record_path(out, name),
+        {
+            "tables": drive.tables.rows,
+            "location": drive.tables.location,
+            "slot": slot,
+            "map": scene_geometry(drive.world.layout, drive.tables.offset),
+        },
+        indent=None,
+    )
     return name
 
 
@@ -157,8 +171,9 @@ def _write_images(drive: _Drive) -> None:
             image = render(drive.world, camera, time_s, size, light, rng, drive.device)
             name, path = drive.file(camera.channel, stamp, True, "jpg")
             path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
-            drive.tables.add_sample_data(camera.channel, stamp, keyframe, name,
-                                         world_from_ego(drive.world.ego, time_s), size)
+            drive.tables.add_sample_data(
+                camera.channel, stamp, keyframe, name, world_from_ego(drive.world.ego, time_s), size
+            )
 
 
 def _describe(world: World) -> str:

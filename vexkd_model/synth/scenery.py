@@ -57,8 +57,9 @@ def _houses(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Gene
 
 def _garden(pile: SolidCollection, layout: Layout, lot: Lot, rng: np.random.Generator, site: Site, kept_free) -> None:
     for _ in range(int((lot.s1 - lot.s0) * rng.uniform(0.15, 0.4))):
-        x, y = layout.main.point(rng.uniform(lot.s0 + 2, lot.s1 - 2),
-                                 lot.side * (lot.d_near + rng.uniform(2.0, lot.depth)))
+        x, y = layout.main.point(
+            rng.uniform(lot.s0 + 2, lot.s1 - 2), lot.side * (lot.d_near + rng.uniform(2.0, lot.depth))
+        )
         if kept_free.intersects(Point(x, y).buffer(1.0)) or not site.take(square(x, y, 0.5)):
             continue
         if rng.random() < 0.55:

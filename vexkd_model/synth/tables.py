@@ -9,18 +9,56 @@ from vexkd_model.geometry.transforms import quaternion_from_matrix
 from vexkd_model.synth.actors import CATEGORIES, Actor
 from vexkd_model.synth.rig import CHANNELS, Rig
 
-TABLES = ("category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log",
-          "scene", "sample", "sample_data", "sample_annotation", "map")
-OFFICIAL_CATEGORIES = (
-    "human.pedestrian.adult", "human.pedestrian.child", "human.pedestrian.wheelchair", "human.pedestrian.stroller",
-    "human.pedestrian.personal_mobility", "human.pedestrian.police_officer", "human.pedestrian.construction_worker",
-    "animal", "vehicle.car", "vehicle.motorcycle", "vehicle.bicycle", "vehicle.bus.bendy", "vehicle.bus.rigid",
-    "vehicle.truck", "vehicle.construction", "vehicle.emergency.ambulance", "vehicle.emergency.police",
-    "vehicle.trailer", "movable_object.barrier", "movable_object.trafficcone", "movable_object.pushable_pullable",
-    "movable_object.debris", "static_object.bicycle_rack",
+TABLES = (
+    "category",
+    "attribute",
+    "visibility",
+    "instance",
+    "sensor",
+    "calibrated_sensor",
+    "ego_pose",
+    "log",
+    "scene",
+    "sample",
+    "sample_data",
+    "sample_annotation",
+    "map",
 )
-ATTRIBUTES = ("vehicle.moving", "vehicle.stopped", "vehicle.parked", "cycle.with_rider", "cycle.without_rider",
-              "pedestrian.sitting_lying_down", "pedestrian.standing", "pedestrian.moving")
+OFFICIAL_CATEGORIES = (
+    "human.pedestrian.adult",
+    "human.pedestrian.child",
+    "human.pedestrian.wheelchair",
+    "human.pedestrian.stroller",
+    "human.pedestrian.personal_mobility",
+    "human.pedestrian.police_officer",
+    "human.pedestrian.construction_worker",
+    "animal",
+    "vehicle.car",
+    "vehicle.motorcycle",
+    "vehicle.bicycle",
+    "vehicle.bus.bendy",
+    "vehicle.bus.rigid",
+    "vehicle.truck",
+    "vehicle.construction",
+    "vehicle.emergency.ambulance",
+    "vehicle.emergency.police",
+    "vehicle.trailer",
+    "movable_object.barrier",
+    "movable_object.trafficcone",
+    "movable_object.pushable_pullable",
+    "movable_object.debris",
+    "static_object.bicycle_rack",
+)
+ATTRIBUTES = (
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "pedestrian.moving",
+)
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 VISIBILITY_EDGES = (0.4, 0.6, 0.8)
 LIDAR = "LIDAR_TOP"
@@ -34,12 +72,19 @@ def token(*name: object) -> str:
 def shared_tables() -> dict[str, list[dict]]:
     """Make the tables of categories, attributes, visibilities and sensors."""
     return {
-        "category": [{"token": token("category", name), "name": name, "description": ""}
-                     for name in OFFICIAL_CATEGORIES],
+        "category": [
+            {"token": token("category", name), "name": name, "description": ""} for name in OFFICIAL_CATEGORIES
+        ],
         "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTES],
         "visibility": [{"token": key, "level": level, "description": ""} for key, level in VISIBILITIES.items()],
-        "sensor": [{"token": token("sensor", channel), "channel": channel,
-                    "modality": "lidar" if channel == LIDAR else "camera"} for channel in (LIDAR, *CHANNELS)],
+        "sensor": [
+            {
+                "token": token("sensor", channel),
+                "channel": channel,
+                "modality": "lidar" if channel == LIDAR else "camera",
+            }
+            for channel in (LIDAR, *CHANNELS)
+        ],
     }
 
 
@@ -69,38 +114,88 @@ class SceneTables:
         """Add the log, the scene and its samples, one a keyframe."""
         samples = [self.token("sample", stamp) for stamp in stamps_us]
         log, scene = self.token("log"), self.token("scene")
-        self.rows["log"].append({"token": log, "logfile": self.logfile, "vehicle": "synth",
-                                 "date_captured": "2018-07-01", "location": self.location})
-        self.rows["scene"].append({"token": scene, "log_token": log, "nbr_samples": len(samples), "name": self.name,
-                                   "first_sample_token": samples[0], "last_sample_token": samples[-1],
-                                   "description": description})
+        self.rows["log"].append(
+            {
+                "token": log,
+                "logfile": self.logfile,
+                "vehicle": "synth",
+                "date_captured": "2018-07-01",
+                "location": self.location,
+            }
+        )
+        self.rows["scene"].append(
+            {
+                "token": scene,
+                "log_token": log,
+                "nbr_samples": len(samples),
+                "name": self.name,
+                "first_sample_token": samples[0],
+                "last_sample_token": samples[-1],
+                "description": description,
+            }
+        )
         for i, stamp in enumerate(stamps_us):
-            self.rows["sample"].append({"token": samples[i], "timestamp": stamp, "scene_token": scene,
-                                        "prev": samples[i - 1] if i else "", "next": (*samples, "")[i + 1]})
+            self.rows["sample"].append(
+                {
+                    "token": samples[i],
+                    "timestamp": stamp,
+                    "scene_token": scene,
+                    "prev": samples[i - 1] if i else "",
+                    "next": (*samples, "")[i + 1],
+                }
+            )
 
     def add_calibration(self, rig: Rig, width: int, height: int) -> None:
         """Add the vehicle's sensors, for images of this size."""
         sensors = [(LIDAR, rig.base_from_lidar, [])]
         sensors += [(c.channel, c.base_from_camera, c.intrinsics(width, height).tolist()) for c in rig.cameras]
         for channel, base_from_sensor, intrinsic in sensors:
-            self.rows["calibrated_sensor"].append({
-                "token": self.token("calibrated_sensor", channel), "sensor_token": token("sensor", channel),
-                "translation": base_from_sensor[:3, 3].tolist(),
-                "rotation": quaternion_from_matrix(base_from_sensor).tolist(), "camera_intrinsic": intrinsic})
+            self.rows["calibrated_sensor"].append(
+                {
+                    "token": self.token("calibrated_sensor", channel),
+                    "sensor_token": token("sensor", channel),
+                    "translation": base_from_sensor[:3, 3].tolist(),
+                    "rotation": quaternion_from_matrix(base_from_sensor).tolist(),
+                    "camera_intrinsic": intrinsic,
+                }
+            )
 
-    def add_sample_data(self, channel: str, stamp_us: int, sample_stamp_us: int, filename: str,
-                        world_from_base: np.ndarray, size: tuple[int, int] = (0, 0)) -> None:
+    def add_sample_data(
+        self,
+        channel: str,
+        stamp_us: int,
+        sample_stamp_us: int,
+        filename: str,
+        world_from_base: np.ndarray,
+        size: tuple[int, int] = (0, 0),
+    ) -> None:
         """Add one file of a sensor and the ego pose at its time. sample_stamp_us: the keyframe that it belongs to."""
         own = self.token(channel, stamp_us)
         x, y = world_from_base[:2, 3] + self.offset
-        self.rows["ego_pose"].append({"token": own, "timestamp": stamp_us, "translation": [x, y, 0.0],
-                                      "rotation": quaternion_from_matrix(world_from_base).tolist()})
-        self.rows["sample_data"].append({
-            "token": own, "sample_token": self.token("sample", sample_stamp_us), "ego_pose_token": own,
-            "calibrated_sensor_token": self.token("calibrated_sensor", channel), "timestamp": stamp_us,
-            "fileformat": "pcd" if channel == LIDAR else "jpg",
-            "is_key_frame": channel != LIDAR or stamp_us == sample_stamp_us,
-            "width": size[0], "height": size[1], "filename": filename, "prev": "", "next": ""})
+        self.rows["ego_pose"].append(
+            {
+                "token": own,
+                "timestamp": stamp_us,
+                "translation": [x, y, 0.0],
+                "rotation": quaternion_from_matrix(world_from_base).tolist(),
+            }
+        )
+        self.rows["sample_data"].append(
+            {
+                "token": own,
+                "sample_token": self.token("sample", sample_stamp_us),
+                "ego_pose_token": own,
+                "calibrated_sensor_token": self.token("calibrated_sensor", channel),
+                "timestamp": stamp_us,
+                "fileformat": "pcd" if channel == LIDAR else "jpg",
+                "is_key_frame": channel != LIDAR or stamp_us == sample_stamp_us,
+                "width": size[0],
+                "height": size[1],
+                "filename": filename,
+                "prev": "",
+                "next": "",
+            }
+        )
 
     def link_sample_data(self) -> None:
         """Connect each sensor's records in time, once all are added."""
@@ -111,8 +206,14 @@ class SceneTables:
                 record["prev"], before["next"] = before["token"], record["token"]
             last[record["calibrated_sensor_token"]] = record
 
-    def add_annotations(self, actors: list[Actor], stamps_us: list[int], times_s: list[float], lidar_points: np.ndarray,
-                        visible: np.ndarray) -> None:
+    def add_annotations(
+        self,
+        actors: list[Actor],
+        stamps_us: list[int],
+        times_s: list[float],
+        lidar_points: np.ndarray,
+        visible: np.ndarray,
+    ) -> None:
         """Add instances and annotations.
 
         An object is annotated from the first to the last keyframe in which a LiDAR point lies in its box.
@@ -123,25 +224,38 @@ class SceneTables:
             touched = np.flatnonzero(lidar_points[:, i])
             if len(touched):
                 keyframes = range(touched[0], touched[-1] + 1)
-                rows = [self._annotation(i, actor, stamps_us, times_s[k], k, lidar_points[k, i], levels[k, i])
-                        for k in keyframes]
+                rows = [
+                    self._annotation(i, actor, stamps_us, times_s[k], k, lidar_points[k, i], levels[k, i])
+                    for k in keyframes
+                ]
                 rows[0]["prev"] = rows[-1]["next"] = ""
                 self.rows["sample_annotation"] += rows
-                self.rows["instance"].append({
-                    "token": self.token("instance", i), "category_token": token("category", CATEGORIES[actor.name]),
-                    "nbr_annotations": len(rows), "first_annotation_token": rows[0]["token"],
-                    "last_annotation_token": rows[-1]["token"]})
+                self.rows["instance"].append(
+                    {
+                        "token": self.token("instance", i),
+                        "category_token": token("category", CATEGORIES[actor.name]),
+                        "nbr_annotations": len(rows),
+                        "first_annotation_token": rows[0]["token"],
+                        "last_annotation_token": rows[-1]["token"],
+                    }
+                )
 
-    def _annotation(self, i: int, actor: Actor, stamps_us: list[int], time_s: float, k: int, lidar_points: int,
-                    level: int) -> dict:
+    def _annotation(
+        self, i: int, actor: Actor, stamps_us: list[int], time_s: float, k: int, lidar_points: int, level: int
+    ) -> dict:
         centre, yaw = actor.box(time_s)
         length, width, height = actor.size.tolist()
         return {
-            "token": self.token("annotation", i, k), "sample_token": self.token("sample", stamps_us[k]),
-            "instance_token": self.token("instance", i), "visibility_token": str(level),
+            "token": self.token("annotation", i, k),
+            "sample_token": self.token("sample", stamps_us[k]),
+            "instance_token": self.token("instance", i),
+            "visibility_token": str(level),
             "attribute_tokens": [token("attribute", actor.attribute)] if actor.attribute else [],
             "translation": [centre[0] + self.offset[0], centre[1] + self.offset[1], centre[2]],
-            "size": [width, length, height], "rotation": [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],
-            "prev": self.token("annotation", i, k - 1), "next": self.token("annotation", i, k + 1),
-            "num_lidar_pts": int(lidar_points), "num_radar_pts": 0,
+            "size": [width, length, height],
+            "rotation": [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],
+            "prev": self.token("annotation", i, k - 1),
+            "next": self.token("annotation", i, k + 1),
+            "num_lidar_pts": int(lidar_points),
+            "num_radar_pts": 0,
         }

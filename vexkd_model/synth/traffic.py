@@ -7,15 +7,7 @@ from shapely.geometry import Polygon
 from shapely.ops import unary_union
 
 from vexkd_model.synth.actors import Actor, Site, Track, footprint, make_actor, place_static
-from vexkd_model.synth.layout import (
-    CROSSING_WIDTH_M,
-    KERB_HEIGHT_M,
-    LANE_REACH_M,
-    PARKING_WIDTH_M,
-    Lane,
-    Layout,
-    Lot,
-)
+from vexkd_model.synth.layout import CROSSING_WIDTH_M, KERB_HEIGHT_M, LANE_REACH_M, PARKING_WIDTH_M, Lane, Layout, Lot
 from vexkd_model.synth.shapes import draw_size
 
 MOVING, STOPPED, PARKED = "vehicle.moving", "vehicle.stopped", "vehicle.parked"
@@ -59,8 +51,9 @@ def _right_turn(layout: Layout, lane: Lane) -> tuple[np.ndarray, float]:
     return np.concatenate([before, bend, after]), Track(before).length
 
 
-def populate(layout: Layout, rng: np.random.Generator, site: Site, ego: Track, ego_lane: Lane,
-             duration_s: float) -> list[Actor]:
+def populate(
+    layout: Layout, rng: np.random.Generator, site: Site, ego: Track, ego_lane: Lane, duration_s: float
+) -> list[Actor]:
     """Draw all annotated objects of a scene; every scene holds all ten classes near the ego vehicle."""
     actors: list[Actor] = []
     for lot in layout.lots:
@@ -98,8 +91,9 @@ def _lane_traffic(layout: Layout, rng: np.random.Generator, ego: Track, ego_lane
     return actors
 
 
-def _moving_column(rng: np.random.Generator, path: np.ndarray, length: float, speed: float,
-                   taken: list[tuple[float, float]]) -> list[Actor]:
+def _moving_column(
+    rng: np.random.Generator, path: np.ndarray, length: float, speed: float, taken: list[tuple[float, float]]
+) -> list[Actor]:
     """Draw vehicles that follow each other at one speed, outside the intervals `taken` along the path."""
     actors = []
     gap = float(rng.uniform(4, 12))
@@ -139,8 +133,9 @@ def _queue(rng: np.random.Generator, path: np.ndarray, stop_at: float, with_bus:
         attribute = RIDER if name == "motorcycle" else STOPPED
         size = draw_size(rng, f"{name}_with_rider" if name == "motorcycle" else name)
         track = Track(path, front - size[0] / 2)
-        actors.append(make_actor(rng, name, Track(np.array([track.pose(0.0)[:2]]), yaw=track.pose(0.0)[2]),
-                                 attribute, size=size))
+        actors.append(
+            make_actor(rng, name, Track(np.array([track.pose(0.0)[:2]]), yaw=track.pose(0.0)[2]), attribute, size=size)
+        )
         front -= size[0] + float(rng.uniform(1.2, 3.0))
     return actors
 
@@ -185,7 +180,8 @@ def _no_parking(layout: Layout, s: float, side: int) -> bool:
         return True
     place = layout.main.point(s, 0.0)
     if layout.cross is None and any(
-            np.hypot(*(np.array(area.centroid.coords[0]) - place)) < 7.0 for area in layout.areas["ped_crossing"]):
+        np.hypot(*(np.array(area.centroid.coords[0]) - place)) < 7.0 for area in layout.areas["ped_crossing"]
+    ):
         return True
     return any(lot.kind == "construction" and lot.side == side and lot.s0 - 5 < s < lot.s1 + 5 for lot in layout.lots)
 
@@ -203,8 +199,9 @@ def _car_park(layout: Layout, lot: Lot, rng: np.random.Generator, site: Site) ->
                 continue
             yaw = layout.main.heading(s) + rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.05)
             name = "car" if rng.random() < 0.97 else "truck"
-            actors.append(place_static(rng, site, name, *_lot_pose(layout, lot, s, depth), float(yaw), PARKED,
-                                       margin=0.03))
+            actors.append(
+                place_static(rng, site, name, *_lot_pose(layout, lot, s, depth), float(yaw), PARKED, margin=0.03)
+            )
     return [actor for actor in actors if actor is not None]
 
 
@@ -217,8 +214,17 @@ def _building_site(layout: Layout, lot: Lot, rng: np.random.Generator, site: Sit
     for s in np.arange(lot.s0 + 1, lot.s1 - 1, rng.uniform(1.8, 4.0)):
         if not layout.near_junction(s, 6.0):
             x, y = layout.main.point(s, lot.side * kerb_d)
-            actors.append(place_static(rng, site, "traffic_cone", float(x), float(y), float(rng.uniform(-3, 3)),
-                                       ground=0.0 if parking else KERB_HEIGHT_M))
+            actors.append(
+                place_static(
+                    rng,
+                    site,
+                    "traffic_cone",
+                    float(x),
+                    float(y),
+                    float(rng.uniform(-3, 3)),
+                    ground=0.0 if parking else KERB_HEIGHT_M,
+                )
+            )
     first, last = lot.s0 + rng.uniform(1.5, 4), lot.s1 - rng.uniform(1.5, 6)
     for s in np.arange(first, last, 2.85):
         yaw = layout.main.heading(s) - lot.side * np.pi / 2 + rng.normal(0, 0.04)
@@ -276,8 +282,16 @@ def _pedestrians(layout: Layout, rng: np.random.Generator) -> list[Actor]:
     for _ in range(2 * rng.poisson(WALKERS / 2) + 3):
         walks = rng.random() < 0.75
         speed = float(np.clip(rng.normal(1.35, 0.25), 0.6, 2.2)) if walks else 0.0
-        actors.append(_walker(layout, rng, "pedestrian", "pedestrian.moving" if walks else "pedestrian.standing",
-                              speed, float(rng.uniform(-70, 70))))
+        actors.append(
+            _walker(
+                layout,
+                rng,
+                "pedestrian",
+                "pedestrian.moving" if walks else "pedestrian.standing",
+                speed,
+                float(rng.uniform(-70, 70)),
+            )
+        )
     for arm in layout.arms[:1] if 1 in layout.arms else ():
         s = arm * (layout.kerb(arm) + 0.6 + CROSSING_WIDTH_M / 2)
         assert layout.cross is not None, "it has an arm"
@@ -288,8 +302,9 @@ def _pedestrians(layout: Layout, rng: np.random.Generator) -> list[Actor]:
             speed = float(rng.uniform(1.0, 1.6))
             far = ends[1] + (ends[1] - ends[0]) * 3
             start = float(rng.uniform(0, 2 * d))
-            actors.append(make_actor(rng, "pedestrian", Track(np.array([ends[0], far]), start, speed),
-                                     "pedestrian.moving"))
+            actors.append(
+                make_actor(rng, "pedestrian", Track(np.array([ends[0], far]), start, speed), "pedestrian.moving")
+            )
     return actors
 
 

@@ -60,17 +60,27 @@ def make_weather(light: str, rain: float, rng: np.random.Generator) -> Weather:
         NIGHT: (0.0, rng.uniform(0.008, 0.03), 1.0, 5.0),
     }[light]
     sky, horizon = {
-        DAY: ((0.45, 0.63, 0.86), (0.90, 0.90, 0.90)), OVERCAST: ((0.72, 0.75, 0.78), (0.88, 0.88, 0.88)),
-        DUSK: ((0.20, 0.24, 0.38), (0.62, 0.46, 0.38)), NIGHT: ((0.010, 0.012, 0.020), (0.05, 0.045, 0.04)),
+        DAY: ((0.45, 0.63, 0.86), (0.90, 0.90, 0.90)),
+        OVERCAST: ((0.72, 0.75, 0.78), (0.88, 0.88, 0.88)),
+        DUSK: ((0.20, 0.24, 0.38), (0.62, 0.46, 0.38)),
+        NIGHT: ((0.010, 0.012, 0.020), (0.05, 0.045, 0.04)),
     }[light]
     if rain:  # the sun is gone, and the sky is a grey of the same brightness
         direct, ambient = 0.15 * direct * (1 - rain), ambient * (1.0 - 0.25 * rain)
         sky, horizon = _grey(sky, rain), _grey(horizon, rain)
     return Weather(
-        light=light, rain=rain, sun=(float(sun[0]), float(sun[1]), float(sun[2])), direct=float(direct),
+        light=light,
+        rain=rain,
+        sun=(float(sun[0]), float(sun[1]), float(sun[2])),
+        direct=float(direct),
         ambient=float(ambient),
-        tint=(1.0, 0.72, 0.48) if light == DUSK else (1.0, 0.98, 0.94), sky=sky, horizon=horizon, lamps=lamps,
-        gain=float(rng.uniform(0.85, 1.12)), noise=noise * (1 + 0.6 * rain), haze_m=240.0 - 150.0 * rain,
+        tint=(1.0, 0.72, 0.48) if light == DUSK else (1.0, 0.98, 0.94),
+        sky=sky,
+        horizon=horizon,
+        lamps=lamps,
+        gain=float(rng.uniform(0.85, 1.12)),
+        noise=noise * (1 + 0.6 * rain),
+        haze_m=240.0 - 150.0 * rain,
     )
 
 

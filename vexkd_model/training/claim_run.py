@@ -21,8 +21,9 @@ LOCK = ".lock"
 
 
 @contextmanager
-def claimed_run(run: Path, config: ModelConfig, index: FrameIndex, resume: bool,
-                circumstances: Mapping[str, Any]) -> Iterator[None]:
+def claimed_run(
+    run: Path, config: ModelConfig, index: FrameIndex, resume: bool, circumstances: Mapping[str, Any]
+) -> Iterator[None]:
     """Hold a run folder while the block runs: a new one, or one to be resumed with the same configuration and data.
 
     circumstances: further entries of the record that a resumed training must repeat: the number of `processes`, on
@@ -39,13 +40,17 @@ def claimed_run(run: Path, config: ModelConfig, index: FrameIndex, resume: bool,
 
 def _check_ours(run: Path) -> None:
     # These alone were left by a training that was killed before its configuration followed.
-    if (run.exists() and not (run / CONFIG).is_file()
-            and any(path.name not in (RECORD, LOCK) and path.suffix != PARTIAL for path in run.iterdir())):
+    if (
+        run.exists()
+        and not (run / CONFIG).is_file()
+        and any(path.name not in (RECORD, LOCK) and path.suffix != PARTIAL for path in run.iterdir())
+    ):
         raise UserError(f"{run}: is neither empty nor a run; choose another --out")
 
 
-def _make_or_check(run: Path, config: ModelConfig, index: FrameIndex, resume: bool,
-                   circumstances: Mapping[str, Any]) -> None:
+def _make_or_check(
+    run: Path, config: ModelConfig, index: FrameIndex, resume: bool, circumstances: Mapping[str, Any]
+) -> None:
     stored = run / CONFIG
     if stored.is_file():
         if not resume:
@@ -55,16 +60,19 @@ def _make_or_check(run: Path, config: ModelConfig, index: FrameIndex, resume: bo
         _check_circumstances(run / RECORD, circumstances)
         _check_data(run / RECORD, index)
         return
-    write_json(run / RECORD, {
-        "command": " ".join(["vexkd", *sys.argv[1:]]),
-        "data": describe_data(index),
-        "identity": data_identity(index)._asdict(),
-        "index": str(index.folder.resolve()),
-        "source_revision": source_revision(),
-        "torch": torch.__version__,
-        "machine": machine_kind(),
-        **circumstances,
-    })
+    write_json(
+        run / RECORD,
+        {
+            "command": " ".join(["vexkd", *sys.argv[1:]]),
+            "data": describe_data(index),
+            "identity": data_identity(index)._asdict(),
+            "index": str(index.folder.resolve()),
+            "source_revision": source_revision(),
+            "torch": torch.__version__,
+            "machine": machine_kind(),
+            **circumstances,
+        },
+    )
     with whole_file(stored) as partial:
         partial.write_text(dump_config(config))
 
@@ -72,8 +80,10 @@ def _make_or_check(run: Path, config: ModelConfig, index: FrameIndex, resume: bo
 def _check_circumstances(path: Path, now: Mapping[str, Any]) -> None:
     began = json.loads(path.read_text())
     if began.get("processes", 1) != now["processes"]:
-        raise UserError(f"{path}: the run began with {began['processes']} processes, not {now['processes']}; choose "
-                        f"--devices and --nodes so that it has {began['processes']} again")
+        raise UserError(
+            f"{path}: the run began with {began['processes']} processes, not {now['processes']}; choose "
+            f"--devices and --nodes so that it has {began['processes']} again"
+        )
     before, after = (circumstances.get("teacher", {}) for circumstances in (began, now))
     if before.get("fingerprint") != after.get("fingerprint"):
         raise UserError(f"{path}: the run began with {_named(before)}, not with {_named(after)}; resume with the same")

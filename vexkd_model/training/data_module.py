@@ -22,14 +22,23 @@ class TrainingDataModule(lightning.LightningDataModule):
     total_steps: optimiser steps of the whole training. UserError if the split has fewer frames than a batch.
     """
 
-    def __init__(self, config: ModelConfig, index: FrameIndex, workers: int, shard: Shard, first_epoch: int = 0,
-                 teacher: ModelConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        index: FrameIndex,
+        workers: int,
+        shard: Shard,
+        first_epoch: int = 0,
+        teacher: ModelConfig | None = None,
+    ) -> None:
         super().__init__()
         settings = config.training
         self.loader = training_loader(config, index, workers, shard, teacher)
         if not len(self.loader):
-            raise UserError(f"{index.folder}: {len(index)} frames do not fill one batch of "
-                            f"{settings.batch_size * shard.processes}; lower training.batch_size")
+            raise UserError(
+                f"{index.folder}: {len(index)} frames do not fill one batch of "
+                f"{settings.batch_size * shard.processes}; lower training.batch_size"
+            )
         # Lightning lets the loader's workers begin before it tells the sampler which epoch it is.
         cast(ShardSampler, self.loader.sampler).set_epoch(first_epoch)
         self.total_steps = settings.epochs * -(-len(self.loader) // settings.accumulate)

@@ -21,8 +21,18 @@ from vexkd_model.training.run import load_trained
 from vexkd_model.training.train import initialise_weights
 
 
-def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Path, workers: int, resume: bool,
-            interactive: bool, cache: Path | None = None, devices: int = 1, nodes: int = 1) -> bool:
+def distill(
+    config: ModelConfig,
+    teacher_from: Path,
+    index: FrameIndex,
+    run: Path,
+    workers: int,
+    resume: bool,
+    interactive: bool,
+    cache: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
+) -> bool:
     """Train a student with a teacher; arguments and result as of `train`.
 
     teacher_from: its run or package. cache: folder for its maps, which are then computed once.
@@ -38,13 +48,15 @@ def distill(config: ModelConfig, teacher_from: Path, index: FrameIndex, run: Pat
         maps.fill(model, teacher_config, config.training, index)
     teacher = Teacher(model, teacher_config, maps)
 
-    trainer = build_trainer(config.training, run, interactive,
-                            trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks))
+    trainer = build_trainer(
+        config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks)
+    )
     reads_sensors = settings.asks_teacher and maps is None
     record = {"teacher": {"name": teacher_config.name, "from": str(teacher_from), "fingerprint": identity}}
     with started_run(trainer, config, index, resume, record) as start:
-        data = TrainingDataModule(config, index, workers, start.shard, start.epoch,
-                                  teacher_config if reads_sensors else None)
+        data = TrainingDataModule(
+            config, index, workers, start.shard, start.epoch, teacher_config if reads_sensors else None
+        )
         student = build_model(config)
         distiller = Distiller(settings, student, teacher, build_criterion(config))
         if start.checkpoint is None:

@@ -37,8 +37,9 @@ class Start(NamedTuple):
     checkpoint: Path | None
 
 
-def build_trainer(settings: TrainingConfig, run: Path, interactive: bool,
-                  processes: Mapping[str, Any]) -> lightning.Trainer:
+def build_trainer(
+    settings: TrainingConfig, run: Path, interactive: bool, processes: Mapping[str, Any]
+) -> lightning.Trainer:
     """Build the trainer, with a checkpoint after each epoch.
 
     interactive: show a bar instead of plain lines. processes: of `trainer_arguments`.
@@ -46,26 +47,39 @@ def build_trainer(settings: TrainingConfig, run: Path, interactive: bool,
     arguments = {**processes, "plugins": [CheckpointFile(), *processes.get("plugins", ())]}
     table = CSVLogger(run, name="log", flush_logs_every_n_steps=1)  # a killed run keeps its curve
     return lightning.Trainer(
-        max_epochs=settings.epochs, precision=settings.precision, gradient_clip_val=settings.gradient_clip,
-        accumulate_grad_batches=settings.accumulate, **arguments, default_root_dir=run,
+        max_epochs=settings.epochs,
+        precision=settings.precision,
+        gradient_clip_val=settings.gradient_clip,
+        accumulate_grad_batches=settings.accumulate,
+        **arguments,
+        default_root_dir=run,
         logger=[table, TensorBoardLogger(run, table.name, table.version, default_hp_metric=False)],
         log_every_n_steps=LOG_EVERY_STEPS,
         callbacks=[
             # save_last with save_top_k=0 would write nothing before the very end.
-            ModelCheckpoint((run / LAST_CHECKPOINT).parent, filename=LAST_CHECKPOINT.stem,
-                            enable_version_counter=False),
+            ModelCheckpoint(
+                (run / LAST_CHECKPOINT).parent, filename=LAST_CHECKPOINT.stem, enable_version_counter=False
+            ),
             LearningRateMonitor("step"),
             Timer(),  # no limit: its state in the checkpoint is how long the training took, over all resumptions
             TQDMProgressBar() if interactive else LogProgress(),
             Pictures(),
             *([EMAWeightAveraging(decay=settings.ema)] if settings.ema else []),
         ],
-        enable_progress_bar=interactive, enable_model_summary=False, num_sanity_val_steps=0)
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 @contextmanager
-def started_run(trainer: lightning.Trainer, config: ModelConfig, index: FrameIndex, resume: bool,
-                record: Mapping[str, Any] | None = None) -> Iterator[Start]:
+def started_run(
+    trainer: lightning.Trainer,
+    config: ModelConfig,
+    index: FrameIndex,
+    resume: bool,
+    record: Mapping[str, Any] | None = None,
+) -> Iterator[Start]:
     """Hold the trainer's run folder, and seed what is drawn from here on, such as the weights of a model.
 
     record: further entries of the run's record, with which a resumed training must agree. UserError as of

@@ -37,6 +37,7 @@ def _same_teacher(run: Path, record: dict[str, str], folder: Path) -> Teacher:
         raise UserError(f"{folder}: the teacher of {run} is not there; {cure}")
     model, config = load_trained(folder)
     if fingerprint(model) != record["fingerprint"]:
-        raise UserError(f"{folder}: is not the teacher of {run} ({record['fingerprint'][:8]}), or has learned since; "
-                        f"{cure}")
+        raise UserError(
+            f"{folder}: is not the teacher of {run} ({record['fingerprint'][:8]}), or has learned since; {cure}"
+        )
     return Teacher(model, config)

@@ -65,8 +65,12 @@ class TrainingModule(lightning.LightningModule):
         optimiser, schedule = optimiser_and_schedule(self.settings, self, camera and camera.backbone, self.total_steps)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
-                                    gradient_clip_algorithm: str | None = None) -> None:
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         """Clip the norm of the model's gradient to training.gradient_clip."""
         torch.nn.utils.clip_grad_norm_(list(self.model.parameters()), self.settings.gradient_clip)
 
@@ -97,8 +101,12 @@ class DistillationModule(TrainingModule):
         if settings.freezes_masks and self.current_epoch >= cast(int, settings.mask_stop_epoch):
             self.distiller.freeze_masks()
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None,
-                                    gradient_clip_algorithm: str | None = None) -> None:
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
         """Clip the student's gradient as if it were trained alone, and those of masks and adapters by themselves."""
         super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
         torch.nn.utils.clip_grad_norm_(list(self.distiller.parameters()), self.settings.gradient_clip)

@@ -15,8 +15,14 @@ COLOURS = matplotlib.colormaps["viridis"]
 class Pictures(lightning.Callback):
     """Callback that logs `pictures` of the module, name → float (Y, X), set in the first step of each epoch."""
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: object,
-                           batch: object, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
         """Log the pictures after the first step of an epoch, on rank 0."""
         if batch_idx:
             return

@@ -43,8 +43,10 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
         devices, nodes = _of_step(step, devices, nodes)
     started = int(os.environ["WORLD_SIZE"]) if by_torchrun else devices * nodes
     if started != devices * nodes:
-        raise UserError(f"--devices {devices} --nodes {nodes}: torchrun started {started} processes; give --devices "
-                        "what its --nproc-per-node is, and --nodes what its --nnodes is")
+        raise UserError(
+            f"--devices {devices} --nodes {nodes}: torchrun started {started} processes; give --devices "
+            "what its --nproc-per-node is, and --nodes what its --nnodes is"
+        )
     gpus = torch.cuda.device_count()
     own_gpu = step is not None and gpus == 1  # srun's --gpus-per-task hides the others
     if gpus and devices > gpus and not own_gpu:
@@ -52,24 +54,31 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
     environment = SrunEnvironment(step, own_gpu) if step else LightningEnvironment()
     # Lightning would look for SLURM itself, and take a lone process of a job for one of several.
     plugins = [] if by_torchrun else [environment]
-    arguments = {"accelerator": "gpu" if gpus else "cpu", "devices": 1 if own_gpu else devices, "num_nodes": nodes,
-                 "use_distributed_sampler": False}
+    arguments = {
+        "accelerator": "gpu" if gpus else "cpu",
+        "devices": 1 if own_gpu else devices,
+        "num_nodes": nodes,
+        "use_distributed_sampler": False,
+    }
     if devices * nodes == 1:
         environment.set_global_rank(0)  # SLURM_PROCID or RANK in the environment may say otherwise
         return arguments | {"plugins": plugins}
     norms = {"sync_batchnorm": True} if gpus else {}
     plugins += [] if gpus else [SyncedBatchNorms()]
-    return arguments | norms | {"plugins": plugins,
-                                "strategy": DDPStrategy(find_unused_parameters=idle_parameters)}
+    return arguments | norms | {"plugins": plugins, "strategy": DDPStrategy(find_unused_parameters=idle_parameters)}
 
 
 def _of_step(step: SrunStep, devices: int, nodes: int) -> tuple[int, int]:
     """Return processes on each machine, and machines, of a job step; UserError if others were asked for."""
     if step.processes % step.nodes:
-        raise UserError(f"srun: {step.processes} processes on {step.nodes} nodes; give --ntasks-per-node, so that "
-                        "every node has as many")
+        raise UserError(
+            f"srun: {step.processes} processes on {step.nodes} nodes; give --ntasks-per-node, so that "
+            "every node has as many"
+        )
     of_step = step.processes // step.nodes, step.nodes
     if (devices, nodes) not in ((1, 1), of_step):
-        raise UserError(f"--devices {devices} --nodes {nodes}: srun started {step.processes} processes on {step.nodes} "
-                        "node(s), one a device; leave both options out")
+        raise UserError(
+            f"--devices {devices} --nodes {nodes}: srun started {step.processes} processes on {step.nodes} "
+            "node(s), one a device; leave both options out"
+        )
     return of_step

@@ -47,8 +47,12 @@ def _logged(table: Path) -> list[tuple[int, str, float]]:
     try:
         with table.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["step"]]  # a training may be writing the last one
-        return [(int(row["step"]), name, float(row[name])) for row in rows for name in row
-                if row[name] and (name == SUM or name.startswith(TERM))]
+        return [
+            (int(row["step"]), name, float(row[name]))
+            for row in rows
+            for name in row
+            if row[name] and (name == SUM or name.startswith(TERM))
+        ]
     except (ValueError, KeyError, AttributeError, csv.Error):
         raise UserError(f"{table}: damaged; mend or remove the line that is not of numbers") from None
 

@@ -35,6 +35,7 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
 
 def trained_on(run: Path, index: FrameIndex) -> bool:
     """Check that an index is of any split of the dataset on which this run was trained."""
+
     def dataset(described: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in described.items() if key not in ("split", "frames")}
 
@@ -52,8 +53,10 @@ def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
     index = FrameIndex.open(index_dir or Path(record["index"]).parent, record["data"]["split"])
     identity = data_identity(index)._asdict()
     if record.get("identity", identity) != identity:
-        raise UserError(f"{index.folder}: not the data that {run} was trained on, or changed since; give the index of "
-                        "that with --index")
+        raise UserError(
+            f"{index.folder}: not the data that {run} was trained on, or changed since; give the index of "
+            "that with --index"
+        )
     return index
 
 
@@ -85,13 +88,15 @@ def load_part(module: nn.Module, checkpoint: Mapping[str, Any], name: str, run: 
     UserError if they are of another configuration.
     """
     prefix = f"{name}."
-    weights = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["state_dict"].items()
-               if key.startswith(prefix)}
+    weights = {
+        key.removeprefix(prefix): tensor for key, tensor in checkpoint["state_dict"].items() if key.startswith(prefix)
+    }
     try:
         module.load_state_dict(weights)
     except RuntimeError:
-        raise UserError(f"{run / LAST_CHECKPOINT}: its weights do not fit {CONFIG} beside it; restore it, or train "
-                        "again") from None
+        raise UserError(
+            f"{run / LAST_CHECKPOINT}: its weights do not fit {CONFIG} beside it; restore it, or train again"
+        ) from None
 
 
 def is_run(folder: Path) -> bool:

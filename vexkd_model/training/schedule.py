@@ -12,8 +12,9 @@ WARM_UP_STEPS = 500  # BEVFormer's
 LEAST_SHARE = 1e-3  # of the peak, at the end
 
 
-def optimiser_and_schedule(settings: TrainingConfig, model: nn.Module, backbone: nn.Module | None,
-                           steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
+def optimiser_and_schedule(
+    settings: TrainingConfig, model: nn.Module, backbone: nn.Module | None, steps: int
+) -> tuple[torch.optim.Optimizer, LRScheduler]:
     """Make AdamW and its schedule over `steps` steps.
 
     The parameters of `backbone`, a part of the model, have `settings.backbone_rate` times the learning rate.
@@ -28,8 +29,14 @@ def optimiser_and_schedule(settings: TrainingConfig, model: nn.Module, backbone:
     optimiser = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
     if settings.schedule == "cosine":
         return optimiser, LambdaLR(optimiser, lambda step: cosine_share(step, steps))
-    return optimiser, OneCycleLR(optimiser, [group["lr"] for group in groups], total_steps=steps, pct_start=0.3,
-                                 div_factor=10, final_div_factor=1e3)
+    return optimiser, OneCycleLR(
+        optimiser,
+        [group["lr"] for group in groups],
+        total_steps=steps,
+        pct_start=0.3,
+        div_factor=10,
+        final_div_factor=1e3,
+    )
 
 
 def cosine_share(step: int, steps: int) -> float:

@@ -35,8 +35,10 @@ def srun_step() -> SrunStep | None:
     values = [os.environ.get(name, "") for name in names]
     for name, value in zip(names, values, strict=True):
         if not value.isdecimal():
-            raise UserError(f"{name}={value}: no number, though {TASKS}={values[0]}; start the training by srun, or "
-                            f"unset {TASKS} to train in one process")
+            raise UserError(
+                f"{name}={value}: no number, though {TASKS}={values[0]}; start the training by srun, or "
+                f"unset {TASKS} to train in one process"
+            )
     return SrunStep(*map(int, values))
 
 

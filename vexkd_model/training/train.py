@@ -19,8 +19,17 @@ from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.processes import trainer_arguments
 
 
-def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resume: bool, interactive: bool,
-          weights: Path | None = None, devices: int = 1, nodes: int = 1) -> bool:
+def train(
+    config: ModelConfig,
+    index: FrameIndex,
+    run: Path,
+    workers: int,
+    resume: bool,
+    interactive: bool,
+    weights: Path | None = None,
+    devices: int = 1,
+    nodes: int = 1,
+) -> bool:
     """Train a model on its tasks in a run folder; return whether this is rank 0, which reports for all processes.
 
     weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
@@ -39,8 +48,9 @@ def train(config: ModelConfig, index: FrameIndex, run: Path, workers: int, resum
         return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
 
 
-def initialise_weights(model: BevModel, config: ModelConfig, initial: dict[str, Tensor] | None = None,
-                       weights: Path | None = None) -> None:
+def initialise_weights(
+    model: BevModel, config: ModelConfig, initial: dict[str, Tensor] | None = None, weights: Path | None = None
+) -> None:
     """Load the weights of a package, `initial` of `weights`, or a pretrained image backbone if configured.
 
     UserError if they are of another model.
@@ -59,6 +69,11 @@ def quiet_lightning() -> None:
     """Silence Lightning's advice for experts and its advertisements."""
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*`isinstance.treespec.*", ".*lr_scheduler.step.*",
-                    ".*Checkpoint directory.*exists.*", ".*smaller than the logging interval.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*`isinstance.treespec.*",
+        ".*lr_scheduler.step.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*smaller than the logging interval.*",
+    ):
         warnings.filterwarnings("ignore", message)

@@ -72,8 +72,12 @@ class Evaluation:
 
     def to_dict(self) -> dict:
         """Return the figures for programs."""
-        return {"keyframes": self.keyframes, **self.result.to_dict(), "notes": list(self.notes),
-                "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()}}
+        return {
+            "keyframes": self.keyframes,
+            **self.result.to_dict(),
+            "notes": list(self.notes),
+            "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()},
+        }
 
 
 def _summary_ms(seconds: list[float]) -> dict[str, float]:
@@ -91,15 +95,17 @@ def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE) -> Evaluation:
     total = published.latency.get("total")
     took = f"; it took {1000 * np.median(total):.0f} ms a frame" if total else ""
     _check_complete(published.predictions.keys(), index, f"{bag}: {node} published", f"{took}: play slower, --rate")
-    predictions = tuple(dataclasses.replace(published.predictions[stamp], token=token)
-                        for stamp, token in token_of.items())
+    predictions = tuple(
+        dataclasses.replace(published.predictions[stamp], token=token) for stamp, token in token_of.items()
+    )
     _check_grid(predictions[0].map_grid, index, f"{bag}: {node}/map has")
     result = score_split(predictions, index, detects=published.detects)
     return Evaluation(len(predictions), result, published.latency, _subset_note(index), predictions)
 
 
-def evaluate_student(bags: Sequence[Path], index: FrameIndex, student: Predictor,
-                     topics: TopicNames | None = None) -> Evaluation:
+def evaluate_student(
+    bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames | None = None
+) -> Evaluation:
     """Run the student on the inputs that the bags hold at the keyframes of the index, and score it.
 
     KeyframesMissing where the bags lack the input of a keyframe, or its place.
@@ -107,16 +113,23 @@ def evaluate_student(bags: Sequence[Path], index: FrameIndex, student: Predictor
     _check_grid(student.map_grid, index, "the student's map has")
     student.warm_up()
     record = ReplayRecord()
-    result = score_split(_predict(bags, index, student, topics or TopicNames(), record), index,
-                         detects=student.config.detection is not None)
+    result = score_split(
+        _predict(bags, index, student, topics or TopicNames(), record),
+        index,
+        detects=student.config.detection is not None,
+    )
     speed = record.driven_s / record.took_s
-    notes = (*_subset_note(index), *(f"{count} times: {reason}" for reason, count in record.degraded.most_common()),
-             f"{record.driven_s:.1f} s of driving took {record.took_s:.1f} s, {speed:.1f} times real time")
+    notes = (
+        *_subset_note(index),
+        *(f"{count} times: {reason}" for reason, count in record.degraded.most_common()),
+        f"{record.driven_s:.1f} s of driving took {record.took_s:.1f} s, {speed:.1f} times real time",
+    )
     return Evaluation(len(index), result, record.latency, notes)
 
 
-def _predict(bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames,
-             record: ReplayRecord) -> Iterator[Prediction]:
+def _predict(
+    bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames, record: ReplayRecord
+) -> Iterator[Prediction]:
     token_of = _tokens_by_stamp(index)
     waiting = dict(token_of)
     found = (prediction for bag in bags for prediction in predict_bag(bag, student, waiting.keys(), topics, record))
@@ -138,8 +151,10 @@ def _check_complete(stamps: Collection[int], index: FrameIndex, who: str, why: s
     if missing:
         whole = sorted(set(scene_of.values()) - {scene_of[stamp] for stamp in missing})
         or_less = f"; whole are --scenes {','.join(whole[:5])}{',…' if len(whole) > 5 else ''}" if whole else ""
-        raise KeyframesMissing(f"{who} {len(token_of) - len(missing)} of {len(token_of)} keyframes of {index.split} "
-                               f"(the first that is missing: {token_of[missing[0]]}){why}{or_less}")
+        raise KeyframesMissing(
+            f"{who} {len(token_of) - len(missing)} of {len(token_of)} keyframes of {index.split} "
+            f"(the first that is missing: {token_of[missing[0]]}){why}{or_less}"
+        )
 
 
 def _check_grid(grid: BevGrid | None, index: FrameIndex, who: str) -> None:
@@ -162,15 +177,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenes", help="score these scenes of the split alone: scene-0103,scene-0916")
     parser.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
-    parser.add_argument("--student", type=Path, metavar="PACKAGE",
-                        help="student package to run on the bags' inputs, in place of what a node published")
+    parser.add_argument(
+        "--student",
+        type=Path,
+        metavar="PACKAGE",
+        help="student package to run on the bags' inputs, in place of what a node published",
+    )
     parser.add_argument("--device", default="cpu", help="where --student runs: cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--points", default=TopicNames().points, metavar="TOPIC",
-                        help=f"point clouds for --student (default: {TopicNames().points})")
-    parser.add_argument("--cameras", metavar="NAMES", help="namespaces of the cameras for --student, in its order "
-                        "(default: /cam_front_left,/cam_front, …)")
-    parser.add_argument("--tf", default=TopicNames().tf, metavar="TOPIC", help="transforms for --student, beside "
-                        f"TOPIC_static; /robot1/tf where a bag holds several robots (default: {TopicNames().tf})")
+    parser.add_argument(
+        "--points",
+        default=TopicNames().points,
+        metavar="TOPIC",
+        help=f"point clouds for --student (default: {TopicNames().points})",
+    )
+    parser.add_argument(
+        "--cameras",
+        metavar="NAMES",
+        help="namespaces of the cameras for --student, in its order (default: /cam_front_left,/cam_front, …)",
+    )
+    parser.add_argument(
+        "--tf",
+        default=TopicNames().tf,
+        metavar="TOPIC",
+        help="transforms for --student, beside "
+        f"TOPIC_static; /robot1/tf where a bag holds several robots (default: {TopicNames().tf})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
 
     def command(arguments: argparse.Namespace) -> None:

@@ -48,8 +48,16 @@ then:
   vexkd-bag-player bags/scene-0103        (or: ros2 bag play bags/scene-0103)"""
 
 
-def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | None = None, split: str | None = None,
-            selection: Selection | None = None, bag_format: BagFormat | None = None, jobs: int = 1) -> list[Path]:
+def convert(
+    dataroot: Path,
+    version: str,
+    out: Path,
+    scenes: Sequence[str] | None = None,
+    split: str | None = None,
+    selection: Selection | None = None,
+    bag_format: BagFormat | None = None,
+    jobs: int = 1,
+) -> list[Path]:
     """Write the bags of the named scenes, of a split, or of all scenes; return their folders in the order of names.
 
     selection: what goes into them, by default everything. jobs: scenes at a time, each in a process of its own.
@@ -61,11 +69,20 @@ def convert(dataroot: Path, version: str, out: Path, scenes: Sequence[str] | Non
     check_selection(selection, sorted(sensor["channel"] for sensor in nusc.sensor))
     _say_what_is_absent(nusc, chosen, selection)
     source = f"{Path(nusc.dataroot).resolve()} {nusc.version}"
-    bags = {scene["name"]: SceneBag(Path(out) / scene["name"], source, selection, bag_format,
-                                    f"{scene['name']} ({number}/{len(chosen)})", shows_progress=jobs == 1)
-            for number, scene in enumerate(chosen, 1)}
-    with locked(Path(out) / ".lock",
-                f"{out}: another nuscenes_to_bag is writing there; wait for it or choose another --out"):
+    bags = {
+        scene["name"]: SceneBag(
+            Path(out) / scene["name"],
+            source,
+            selection,
+            bag_format,
+            f"{scene['name']} ({number}/{len(chosen)})",
+            shows_progress=jobs == 1,
+        )
+        for number, scene in enumerate(chosen, 1)
+    }
+    with locked(
+        Path(out) / ".lock", f"{out}: another nuscenes_to_bag is writing there; wait for it or choose another --out"
+    ):
         missing = [scene for scene in chosen if not _is_kept(bags[scene["name"]])]
         # Scenes are read from the tables when their turn comes: all of nuScenes' at once would take gigabytes.
         work = ((bags[scene["name"]], read_scene(nusc, scene)) for scene in missing)
@@ -135,8 +152,11 @@ def _say_what_is_absent(nusc: NuScenes, scenes: Sequence[dict], selection: Selec
     dataroot = Path(nusc.dataroot)
     others = sorted({sensor["channel"] for sensor in nusc.sensor if not sensor_topics(sensor["channel"])})
     if others:
-        print(f"{', '.join(others)}: left out; {dataroot / nusc.version / NAMES} can say which of nuScenes' sensors "
-              "it is", file=sys.stderr)
+        print(
+            f"{', '.join(others)}: left out; {dataroot / nusc.version / NAMES} can say which of nuScenes' sensors "
+            "it is",
+            file=sys.stderr,
+        )
     if any(map(selection.wants, CAN_TOPICS)) and not can_bus_folder(dataroot).is_dir():
         print(f"{can_bus_folder(dataroot)}: not there, so no /imu and no /can_bus/…", file=sys.stderr)
     if any(map(selection.wants, (MAP_MARKERS, *GROUND_TRUTH_MAPS))):
@@ -154,21 +174,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--scenes", type=names, help="scene-0103,scene-0916 (default: all)")
     which.add_argument("--split", help="split of splits.json beside the tables or of nuScenes")
-    parser.add_argument("--topics", type=names, default=Selection.topics, metavar="PATTERNS",
-                        help="only these, '/lidar/points,/tf*,/cam_*' (default: all)")
+    parser.add_argument(
+        "--topics",
+        type=names,
+        default=Selection.topics,
+        metavar="PATTERNS",
+        help="only these, '/lidar/points,/tf*,/cam_*' (default: all)",
+    )
     parser.add_argument("--sensors", type=names, metavar="NAMES", help="sensor data of LIDAR_TOP,CAM_FRONT only")
     parser.add_argument("--keyframes", action="store_true", help="sensor data at keyframes only, 2 Hz")
-    parser.add_argument("--start", type=seconds, default=Selection.start_s, metavar="S",
-                        help="seconds after the scene's begin (default: 0)")
-    parser.add_argument("--end", type=seconds, default=Selection.end_s, metavar="S",
-                        help="seconds after the scene's begin (default: its end)")
+    parser.add_argument(
+        "--start",
+        type=seconds,
+        default=Selection.start_s,
+        metavar="S",
+        help="seconds after the scene's begin (default: 0)",
+    )
+    parser.add_argument(
+        "--end",
+        type=seconds,
+        default=Selection.end_s,
+        metavar="S",
+        help="seconds after the scene's begin (default: its end)",
+    )
     parser.add_argument("--jobs", type=positive_int, default=1, metavar="N", help="scenes at a time (default: 1)")
     add_format_arguments(parser)
 
     def command(arguments: argparse.Namespace) -> None:
         selection = Selection(arguments.topics, arguments.sensors, arguments.keyframes, arguments.start, arguments.end)
-        for folder in convert(arguments.dataroot, arguments.version, arguments.out, arguments.scenes, arguments.split,
-                              selection, chosen_format(arguments), arguments.jobs):
+        for folder in convert(
+            arguments.dataroot,
+            arguments.version,
+            arguments.out,
+            arguments.scenes,
+            arguments.split,
+            selection,
+            chosen_format(arguments),
+            arguments.jobs,
+        ):
             print(folder)
 
     return run_command(parser, command, argv)

@@ -32,5 +32,11 @@ class Part:
 def whole_part(path: Path) -> Iterator[Part]:
     """Open a folder with its metadata, or a file that its writer closed."""
     with Reader(path) as reader:
-        yield Part(list(reader.connections), reader.message_count, reader.start_time, reader.end_time, reader.messages,
-                   reader.storage.metadata.custom or {} if path.is_dir() else {})
+        yield Part(
+            list(reader.connections),
+            reader.message_count,
+            reader.start_time,
+            reader.end_time,
+            reader.messages,
+            reader.storage.metadata.custom or {} if path.is_dir() else {},
+        )

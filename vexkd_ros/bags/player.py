@@ -55,8 +55,14 @@ class BagPlayer:
     topics: patterns of names; of all others, nothing is published.
     """
 
-    def __init__(self, node: Node, rate: float = 1.0, clock_hz: float = 0.0, start_offset_s: float = 0.0,
-                 topics: Sequence[str] = ("*",)) -> None:
+    def __init__(
+        self,
+        node: Node,
+        rate: float = 1.0,
+        clock_hz: float = 0.0,
+        start_offset_s: float = 0.0,
+        topics: Sequence[str] = ("*",),
+    ) -> None:
         self._node = node
         self._rate = rate
         self._start_offset_ns = round(start_offset_s * 1e9)
@@ -92,8 +98,12 @@ class BagPlayer:
             print(f"start of {bag}", file=sys.stderr, flush=True)
             wall_start, before, elapsed = time.monotonic(), self.published, 0
             chosen = [connection for connection in self._chosen(reader) if connection.topic in self._publishers]
-            messages = progress(reader.paced(chosen), f"play {Path(bag).name}",
-                                sum(connection.msgcount for connection in chosen), "messages")
+            messages = progress(
+                reader.paced(chosen),
+                f"play {Path(bag).name}",
+                sum(connection.msgcount for connection in chosen),
+                "messages",
+            )
             for elapsed, connection, stamp, data in messages:
                 publisher = self._publishers[connection.topic]
                 if connection.topic in self._static:
@@ -110,8 +120,11 @@ class BagPlayer:
                 raise UserError(f"{bag}: lasts {elapsed * 1e-9:.1f} s; start nearer to its beginning")
 
     def _chosen(self, reader: Bag) -> list[Connection]:
-        return [connection for connection in reader.connections
-                if any(fnmatchcase(connection.topic, pattern) for pattern in self._topics)]
+        return [
+            connection
+            for connection in reader.connections
+            if any(fnmatchcase(connection.topic, pattern) for pattern in self._topics)
+        ]
 
     def wait_for_subscribers(self, topics: Sequence[str]) -> None:
         """Return when each topic has a subscriber, ours or anybody's."""
@@ -134,8 +147,10 @@ class BagPlayer:
         """Say in one line how many messages went out and whether they were in time."""
         line = f"published {self.published} messages"
         if self.late:
-            line += (f"; fell behind real time by up to {self.worst_delay_s:.2f} s, {self.late} messages more than "
-                     f"{LATE_S * 1000:.0f} ms late: play slower with --rate")
+            line += (
+                f"; fell behind real time by up to {self.worst_delay_s:.2f} s, {self.late} messages more than "
+                f"{LATE_S * 1000:.0f} ms late: play slower with --rate"
+            )
         return line
 
     def _has_subscriber(self, topic: str) -> bool:
@@ -166,8 +181,12 @@ class _SimulatedClock:
     next_tick: float = 0.0
 
     def __post_init__(self) -> None:
-        profile = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE,
-                             durability=DurabilityPolicy.VOLATILE)
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=10,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.VOLATILE,
+        )
         self._publisher = self.node.create_publisher(Clock, "/clock", profile)
         self.next_tick = time.monotonic()
 
@@ -231,11 +250,19 @@ def playback_qos(connection: Connection) -> QoSProfile:
         history=HistoryPolicy.KEEP_LAST,
         depth=max(depth, 1 if latched and depth else STREAM.depth),
         reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
 
 
-def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_for: Sequence[str],
-         start_offset_s: float = 0.0, topics: Sequence[str] = ("*",)) -> None:
+def play(
+    bags: Sequence[Path],
+    rate: float,
+    loop: bool,
+    clock_hz: float,
+    wait_for: Sequence[str],
+    start_offset_s: float = 0.0,
+    topics: Sequence[str] = ("*",),
+) -> None:
     """Play `bags` in their order until their end, or until interrupted with `loop`."""
     node = rclpy.create_node("bag_player")
     player = BagPlayer(node, rate, clock_hz, start_offset_s, topics)
@@ -258,28 +285,59 @@ def play(bags: Sequence[Path], rate: float, loop: bool, clock_hz: float, wait_fo
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("vexkd-bag-player", HELP, EXAMPLE)
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="folder of a bag, or its file")
-    parser.add_argument("--topics", type=names, default=("*",), metavar="PATTERNS",
-                        help="only these, '/lidar/points,/tf*' (default: all)")
-    parser.add_argument("--rate", type=positive_number, default=1.0,
-                        help="speed; 0.25 is four times slower (default: 1)")
+    parser.add_argument(
+        "--topics",
+        type=names,
+        default=("*",),
+        metavar="PATTERNS",
+        help="only these, '/lidar/points,/tf*' (default: all)",
+    )
+    parser.add_argument(
+        "--rate", type=positive_number, default=1.0, help="speed; 0.25 is four times slower (default: 1)"
+    )
     parser.add_argument("--loop", action="store_true", help="start again after the last bag, until Ctrl-C")
-    parser.add_argument("--clock", nargs="?", type=positive_number, const=DEFAULT_CLOCK_HZ, default=0.0, metavar="HZ",
-                        help=f"publish /clock, at {DEFAULT_CLOCK_HZ:.0f} Hz where HZ is not given")
-    parser.add_argument("--start-offset", type=seconds, default=0.0, metavar="S", help="leave out the first "
-                        "seconds of each bag, all but what is latched (/tf_static)")
-    parser.add_argument("--wait-for-subscribers", nargs="+", default=[], metavar="TOPIC",
-                        help="start only when each of these topics has a subscriber")
+    parser.add_argument(
+        "--clock",
+        nargs="?",
+        type=positive_number,
+        const=DEFAULT_CLOCK_HZ,
+        default=0.0,
+        metavar="HZ",
+        help=f"publish /clock, at {DEFAULT_CLOCK_HZ:.0f} Hz where HZ is not given",
+    )
+    parser.add_argument(
+        "--start-offset",
+        type=seconds,
+        default=0.0,
+        metavar="S",
+        help="leave out the first seconds of each bag, all but what is latched (/tf_static)",
+    )
+    parser.add_argument(
+        "--wait-for-subscribers",
+        nargs="+",
+        default=[],
+        metavar="TOPIC",
+        help="start only when each of these topics has a subscriber",
+    )
 
     def command(arguments: argparse.Namespace) -> None:
         os.environ |= large_messages() | os.environ  # whoever has settings of their own keeps them
         # Python's own handlers, so that Ctrl-C ends the loop above and not the DDS context under it.
-        rclpy.init(args=sys.argv if argv is None else ["bag_player", *argv],
-                   signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=sys.argv if argv is None else ["bag_player", *argv], signal_handler_options=SignalHandlerOptions.NO
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         try:
-            play(bag_paths(arguments.bags), arguments.rate, arguments.loop, arguments.clock,
-                 arguments.wait_for_subscribers, arguments.start_offset, arguments.topics)
+            play(
+                bag_paths(arguments.bags),
+                arguments.rate,
+                arguments.loop,
+                arguments.clock,
+                arguments.wait_for_subscribers,
+                arguments.start_offset,
+                arguments.topics,
+            )
         finally:
             rclpy.shutdown()
 

@@ -43,8 +43,11 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
     latency: dict[str, list[float]] = {stage: [] for stage in STAGES}
     with open_bag(bag) as reader:
         expected = _expected_topics(reader, [detections, markers], list(maps), bag)
-        wanted = [connection for connection in reader.connections
-                  if connection.topic in (detections, markers, f"{node}/debug/latency", *maps)]
+        wanted = [
+            connection
+            for connection in reader.connections
+            if connection.topic in (detections, markers, f"{node}/debug/latency", *maps)
+        ]
         total = sum(connection.msgcount for connection in wanted)
         for connection, _, data in progress(reader.messages(wanted), f"read {Path(bag).name}", total, "messages"):
             topic = connection.topic
@@ -55,10 +58,18 @@ def read_published(bag: Path, node: str, stamps: Collection[int]) -> Published:
                 found[topic][stamp] = bag_typestore().deserialize_cdr(data, connection.msgtype)
     complete = set(stamps).intersection(*(found[topic] for topic in expected))
     return Published(
-        {stamp: _prediction(stamp, found[detections].get(stamp), found[markers].get(stamp),
-                            [found[topic][stamp] for topic in maps if topic in expected])
-         for stamp in sorted(complete)},
-        latency if latency["total"] else {}, detections in expected)
+        {
+            stamp: _prediction(
+                stamp,
+                found[detections].get(stamp),
+                found[markers].get(stamp),
+                [found[topic][stamp] for topic in maps if topic in expected],
+            )
+            for stamp in sorted(complete)
+        },
+        latency if latency["total"] else {},
+        detections in expected,
+    )
 
 
 def _expected_topics(reader: Bag, boxes: list[str], maps: list[str], bag: Path) -> list[str]:
@@ -79,8 +90,13 @@ def _add_latency(latency: dict[str, list[float]], message: Any) -> None:
 
 def _prediction(stamp: int, detections: Any, markers: Any, grids: list[Any]) -> Prediction:
     boxes, scores = _boxes(detections, markers.markers if markers else []) if detections else NOTHING
-    return Prediction(boxes, scores, np.stack([_probabilities(grid) for grid in grids]) if grids else None,
-                      _grid(grids[0]) if grids else None, stamp)
+    return Prediction(
+        boxes,
+        scores,
+        np.stack([_probabilities(grid) for grid in grids]) if grids else None,
+        _grid(grids[0]) if grids else None,
+        stamp,
+    )
 
 
 def _boxes(detections: Any, markers: list) -> tuple[Boxes, np.ndarray]:

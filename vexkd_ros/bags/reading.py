@@ -58,8 +58,11 @@ class Bag:
         for connection, stamp, data in self.messages(connections):
             step = 0 if before is None else stamp - before
             if step > GAP_NS:
-                print(f"{self.path}: log times jump by {_span(step)} after {elapsed * 1e-9:.1f} s; taken as a pause of "
-                      f"{PAUSE_NS * 1e-9:.0f} s", file=sys.stderr)
+                print(
+                    f"{self.path}: log times jump by {_span(step)} after {elapsed * 1e-9:.1f} s; taken as a pause of "
+                    f"{PAUSE_NS * 1e-9:.0f} s",
+                    file=sys.stderr,
+                )
                 step = PAUSE_NS
             elapsed += max(step, 0)
             before = stamp

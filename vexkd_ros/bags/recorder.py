@@ -35,8 +35,9 @@ examples:
 class BagRecorder:
     """Subscribes to the wanted topics as they appear and writes what comes."""
 
-    def __init__(self, node: Node, writer: Writer, bag_format: BagFormat, topics: Sequence[str],
-                 namespace: str | None) -> None:
+    def __init__(
+        self, node: Node, writer: Writer, bag_format: BagFormat, topics: Sequence[str], namespace: str | None
+    ) -> None:
         self._node = node
         self._writer = writer
         self._format = bag_format
@@ -64,17 +65,22 @@ class BagRecorder:
         kind = message_class(msgtype)
         if kind is None or not self._format.knows(msgtype):
             self._unknown.add(topic)
-            print(f"warning: {topic}: type {msgtype} is not defined in any installed package, not recorded",
-                  file=sys.stderr, flush=True)
+            print(
+                f"warning: {topic}: type {msgtype} is not defined in any installed package, not recorded",
+                file=sys.stderr,
+                flush=True,
+            )
             return
         latched = all(offer.durability is DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
         reliable = all(offer.reliability is ReliabilityPolicy.RELIABLE for offer in offers)
         qos = _recorded_qos(msgtype, latched, reliable, len(offers))
         connection = self._format.add_topic(self._writer, topic, msgtype, qos)
         profile = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST, depth=QUEUE_DEPTH,
+            history=HistoryPolicy.KEEP_LAST,
+            depth=QUEUE_DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        )
         self._connections[topic] = connection
         self.counts[topic] = 0
         self._node.create_subscription(kind, topic, lambda data: self._write(connection, data), profile, raw=True)
@@ -97,8 +103,14 @@ def _recorded_qos(msgtype: str, latched: bool, reliable: bool, publishers: int) 
     return qos._replace(reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT)
 
 
-def record(out: Path, topics: Sequence[str], namespace: str | None, duration_s: float | None,
-           idle_timeout_s: float | None, bag_format: BagFormat) -> dict[str, int]:
+def record(
+    out: Path,
+    topics: Sequence[str],
+    namespace: str | None,
+    duration_s: float | None,
+    idle_timeout_s: float | None,
+    bag_format: BagFormat,
+) -> dict[str, int]:
     """Record until a signal, the duration or the idle time (counted from the first message); messages by topic."""
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -137,18 +149,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, type=Path, help="bag folder to write; must not exist")
     parser.add_argument("--namespace", help="also every topic below this name, /student_node")
     parser.add_argument("--duration", type=positive_number, metavar="S", help="stop after so many seconds")
-    parser.add_argument("--idle-timeout", type=positive_number, metavar="S",
-                        help="stop when nothing came for so many seconds after the first message")
+    parser.add_argument(
+        "--idle-timeout",
+        type=positive_number,
+        metavar="S",
+        help="stop when nothing came for so many seconds after the first message",
+    )
     add_format_arguments(parser)
 
     def command(arguments: argparse.Namespace) -> None:
         if not arguments.topics and not arguments.namespace:
             parser.error("name a TOPIC or a --namespace")
-        rclpy.init(args=sys.argv if argv is None else ["bag_recorder", *argv],
-                   signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=sys.argv if argv is None else ["bag_recorder", *argv], signal_handler_options=SignalHandlerOptions.NO
+        )
         try:
-            counts = record(arguments.out, arguments.topics, arguments.namespace, arguments.duration,
-                            arguments.idle_timeout, chosen_format(arguments))
+            counts = record(
+                arguments.out,
+                arguments.topics,
+                arguments.namespace,
+                arguments.duration,
+                arguments.idle_timeout,
+                chosen_format(arguments),
+            )
         finally:
             rclpy.shutdown()
         for topic, count in sorted(counts.items()):

@@ -25,19 +25,31 @@ def ros1_part(path: Path) -> Iterator[Part]:
                 continue
             latched = isinstance(source.ext, ConnectionExtRosbag1) and source.ext.latching
             sources[source.id] = source
-            known.append(source._replace(msgtype=msgtype, digest="",
-                                         ext=ConnectionExtRosbag2("cdr", [LATCHED] if latched else [])))
-        yield Part(known, sum(connection.msgcount for connection in known), reader.start_time, reader.end_time,
-                   lambda connections: _converted(reader, sources, connections), notes=list(dict.fromkeys(notes)))
+            known.append(
+                source._replace(
+                    msgtype=msgtype, digest="", ext=ConnectionExtRosbag2("cdr", [LATCHED] if latched else [])
+                )
+            )
+        yield Part(
+            known,
+            sum(connection.msgcount for connection in known),
+            reader.start_time,
+            reader.end_time,
+            lambda connections: _converted(reader, sources, connections),
+            notes=list(dict.fromkeys(notes)),
+        )
 
 
-def _converted(reader: AnyReader, sources: dict[int, Connection],
-               connections: Collection[Connection]) -> Iterator[Message]:
+def _converted(
+    reader: AnyReader, sources: dict[int, Connection], connections: Collection[Connection]
+) -> Iterator[Message]:
     """Read messages, each in ROS 2's form. sources: connections of the bag itself, by number."""
     store, old, cache = bag_typestore(), reader.typestore, {}
     known = {connection.id: connection for connection in connections}
-    same = {number: is_same_wireformat(old, store, sources[number].msgtype, connection.msgtype)
-            for number, connection in known.items()}
+    same = {
+        number: is_same_wireformat(old, store, sources[number].msgtype, connection.msgtype)
+        for number, connection in known.items()
+    }
     for source, stamp, data in reader.messages([sources[number] for number in known]):
         msgtype = known[source.id].msgtype
         if same[source.id]:

@@ -63,8 +63,12 @@ def write_scene_bag(work: tuple[SceneBag, SceneRecord]) -> None:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     seconds = time.monotonic() - start
-    print(f"{bag.label}: {folder}, {len(due)} messages, {written / 1e6:.0f} MB in {seconds:.1f} s, "
-          f"{written / 1e6 / seconds:.0f} MB/s", file=sys.stderr, flush=True)
+    print(
+        f"{bag.label}: {folder}, {len(due)} messages, {written / 1e6:.0f} MB in {seconds:.1f} s, "
+        f"{written / 1e6 / seconds:.0f} MB/s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _write(bag: SceneBag, folder: Path, due: list[Due], missing: list[str]) -> int:
@@ -89,20 +93,33 @@ def check_kept(bag: SceneBag) -> None:
     with open_bag(bag.folder, whole=True) as reader:
         custom = reader.custom
     if custom.get(SOURCE) != bag.source:
-        raise UserError(f"{bag.folder}: is a bag of {custom.get(SOURCE) or 'another dataset'}; choose another --out or "
-                        "remove it")
+        raise UserError(
+            f"{bag.folder}: is a bag of {custom.get(SOURCE) or 'another dataset'}; choose another --out or remove it"
+        )
     if custom.get(CHOSEN) != bag.chosen:
-        raise UserError(f"{bag.folder}: was written with other options ({custom.get(CHOSEN)}); choose another --out or "
-                        "remove it")
+        raise UserError(
+            f"{bag.folder}: was written with other options ({custom.get(CHOSEN)}); choose another --out or remove it"
+        )
 
 
 def bag_record(folder: Path) -> dict:
     """Describe a complete bag of ours, for the manifest."""
     with open_bag(folder, whole=True) as reader:
         custom = reader.custom
-        topics = {connection.topic: {"type": connection.msgtype, "messages": connection.msgcount}
-                  for connection in sorted(reader.connections, key=lambda connection: connection.topic)}
-        record = {"start_ns": reader.start_time, "duration_s": round(reader.duration * 1e-9, 6),
-                  "messages": reader.message_count, "topics": topics}
-    return {"source": custom[SOURCE], "options": json.loads(custom[CHOSEN]), "left_out": json.loads(custom[LEFT_OUT]),
-            "bytes": sum(path.stat().st_size for path in folder.iterdir()), **record}
+        topics = {
+            connection.topic: {"type": connection.msgtype, "messages": connection.msgcount}
+            for connection in sorted(reader.connections, key=lambda connection: connection.topic)
+        }
+        record = {
+            "start_ns": reader.start_time,
+            "duration_s": round(reader.duration * 1e-9, 6),
+            "messages": reader.message_count,
+            "topics": topics,
+        }
+    return {
+        "source": custom[SOURCE],
+        "options": json.loads(custom[CHOSEN]),
+        "left_out": json.loads(custom[LEFT_OUT]),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        **record,
+    }

@@ -59,8 +59,9 @@ class ReplayRecord:
     took_s: float = 0.0
 
 
-def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics: TopicNames,
-                record: ReplayRecord) -> Iterator[Prediction]:
+def predict_bag(
+    bag: Path, predictor: Predictor, stamps: Collection[int], topics: TopicNames, record: ReplayRecord
+) -> Iterator[Prediction]:
     """Predict at each of `stamps` [ns] for which the bag holds enough; `record` says why not at the others."""
     begun, is_static = time.monotonic(), {topics.tf: False, f"{topics.tf}_static": True}
     others: list[str] = []
@@ -68,10 +69,19 @@ def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics
     try:
         with open_bag(bag) as reader:
             record.driven_s += reader.duration * 1e-9
-            others += [f"; or give --tf {topic}" for topic in sorted({connection.topic for connection in
-                       reader.connections if connection.msgtype == TF} - is_static.keys()) if topic.endswith("/tf")]
-            wanted = [connection for connection in reader.connections
-                      if connection.topic in is_static or inputs.listens_to(connection)]
+            others += [
+                f"; or give --tf {topic}"
+                for topic in sorted(
+                    {connection.topic for connection in reader.connections if connection.msgtype == TF}
+                    - is_static.keys()
+                )
+                if topic.endswith("/tf")
+            ]
+            wanted = [
+                connection
+                for connection in reader.connections
+                if connection.topic in is_static or inputs.listens_to(connection)
+            ]
             if not any(map(inputs.listens_to, wanted)):
                 raise UserError(f"{bag}: holds no {' and no '.join(inputs.missing_names)}; name the topics of this bag")
             due = deque(sorted(stamps))
@@ -90,8 +100,9 @@ def predict_bag(bag: Path, predictor: Predictor, stamps: Collection[int], topics
         record.took_s += time.monotonic() - begun
 
 
-def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int], transforms: TransformBuffer,
-            record: ReplayRecord) -> "LidarReplay | CameraReplay":
+def _inputs(
+    predictor: Predictor, topics: TopicNames, stamps: set[int], transforms: TransformBuffer, record: ReplayRecord
+) -> "LidarReplay | CameraReplay":
     config = predictor.config
     if config.fusion is not None:
         raise UserError(f"{config.name}: fuses LiDAR and cameras; the node takes students of one of them")
@@ -101,8 +112,9 @@ def _inputs(predictor: Predictor, topics: TopicNames, stamps: set[int], transfor
     return LidarReplay(config.lidar, topics.points, stamps, transforms, record)
 
 
-def _predict_due(inputs: "LidarReplay | CameraReplay", predictor: Predictor, due: deque[int], until_ns: float,
-                 record: ReplayRecord) -> Iterator[Prediction]:
+def _predict_due(
+    inputs: "LidarReplay | CameraReplay", predictor: Predictor, due: deque[int], until_ns: float, record: ReplayRecord
+) -> Iterator[Prediction]:
     while due and due[0] <= until_ns:
         stamp, begun = due.popleft(), time.monotonic()
         try:
@@ -122,8 +134,9 @@ def _predict_due(inputs: "LidarReplay | CameraReplay", predictor: Predictor, due
 class LidarReplay:
     """Clouds of a bag for the node's own assembler; every sweep is kept for those after it."""
 
-    def __init__(self, config: LidarConfig, topic: str, stamps: set[int], transforms: TransformBuffer,
-                 record: ReplayRecord) -> None:
+    def __init__(
+        self, config: LidarConfig, topic: str, stamps: set[int], transforms: TransformBuffer, record: ReplayRecord
+    ) -> None:
         self.transforms, self.missing_names = transforms, [topic]
         self._topic, self._stamps, self._record = topic, stamps, record
         self._assembler = LidarAssembler(config, SETTINGS, self.transforms)
@@ -154,8 +167,9 @@ class LidarReplay:
 class CameraReplay:
     """Images of a bag for the node's own assembler: those nearest to each moment, as with `use_reference`."""
 
-    def __init__(self, config: CameraConfig, topics: tuple[str, ...], transforms: TransformBuffer,
-                 record: ReplayRecord) -> None:
+    def __init__(
+        self, config: CameraConfig, topics: tuple[str, ...], transforms: TransformBuffer, record: ReplayRecord
+    ) -> None:
         names = config.images.cameras
         topics = topics or tuple(f"/{name.lower()}" for name in names)
         if len(topics) != len(names):

@@ -27,8 +27,14 @@ def torn_part(path: Path) -> Iterator[Part]:
     reader.open()
     try:
         metadata, lost = reader.metadata, path.stat().st_size - end
-        yield Part(list(reader.connections), metadata.message_count, metadata.start_time, metadata.end_time,
-                   reader.messages_scan, notes=[f"{path}: ends within a record; its last {lost} bytes are lost"])
+        yield Part(
+            list(reader.connections),
+            metadata.message_count,
+            metadata.start_time,
+            metadata.end_time,
+            reader.messages_scan,
+            notes=[f"{path}: ends within a record; its last {lost} bytes are lost"],
+        )
     finally:
         reader.close()
 

@@ -16,7 +16,10 @@ from vexkd_ros.share import REPOSITORY, installed_shares
 # distribution: its message types, and the newest format of metadata.yaml that its rosbag2 reads. Humble refuses 9,
 # whose quality of service is written in words; what Humble reads, all later ones read, too.
 DISTRIBUTIONS: dict[str, tuple[Stores, Literal[8, 9]]] = {
-    "humble": (Stores.ROS2_HUMBLE, 8), "jazzy": (Stores.ROS2_JAZZY, 9), "kilted": (Stores.ROS2_KILTED, 9)}
+    "humble": (Stores.ROS2_HUMBLE, 8),
+    "jazzy": (Stores.ROS2_JAZZY, 9),
+    "kilted": (Stores.ROS2_KILTED, 9),
+}
 OLDEST = "humble"
 VISION_MSGS = "vision_msgs/msg/Detection3DArray"
 
@@ -30,8 +33,10 @@ def bag_typestore(distro: str = "kilted") -> Typestore:
     """
     store = get_typestore(DISTRIBUTIONS[distro][0])
     if not learn_type(VISION_MSGS, store):
-        raise UserError("vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "
-                        "install vision_msgs or source its workspace")
+        raise UserError(
+            "vision_msgs/msg/Detection3DArray.msg: not found on AMENT_PREFIX_PATH; "
+            "install vision_msgs or source its workspace"
+        )
     return store
 
 

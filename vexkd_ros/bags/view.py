@@ -48,8 +48,9 @@ IMAGE_WIDTH = 640  # pixels; larger images are made smaller
 SHOWN_ABOVE = 0.5  # a map class shows where its probability is at least this
 
 
-def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str = POINTS, most: int = MOMENTS,
-               tf: str = TF) -> int:
+def write_view(
+    path: Path, bags: Sequence[Path], node: str = NODE, points: str = POINTS, most: int = MOMENTS, tf: str = TF
+) -> int:
     """Write the HTML file; return how many moments it shows. UserError where the bags hold nothing to see.
 
     bags: what a student published and the bags that it was given, in any order. node: of the student. points: topic of
@@ -60,7 +61,8 @@ def write_view(path: Path, bags: Sequence[Path], node: str = NODE, points: str =
     poses = RecordedPoses(recording.transforms)
     frames = [_frame(moment, recording, poses, node, points) for moment in recording.moments]
     document = {
-        "title": ", ".join(Path(bag).name for bag in bags), "frames": frames,
+        "title": ", ".join(Path(bag).name for bag in bags),
+        "frames": frames,
         "has_truth": any(frame["has_truth"] for frame in frames),
         "has_found": any(f"{node}/detections" in moment.messages for moment in recording.moments),
         "maps": [name for name in ("student", "true") if any(name in frame["maps"] for frame in frames)],
@@ -83,12 +85,20 @@ def _frame(moment: Moment, recording: Recording, poses: RecordedPoses, node: str
     return {
         "seconds": (moment.stamp_ns - first) * 1e-9,
         "token": messages[KEYFRAME].frame_id if KEYFRAME in messages else "",
-        "points": _points(messages.get(points), poses), "truth": truth, "found": found,
+        "points": _points(messages.get(points), poses),
+        "truth": truth,
+        "found": found,
         "has_truth": GROUND_TRUTH in messages,
-        "maps": {name: picture for name, prefix in (("student", node), ("true", GROUND_TRUTH))
-                 if (picture := _map([messages.get(f"{prefix}/map/{c}") for c in MAP_CLASSES]))},
-        "cameras": [camera for namespace, image in _images(messages, node)
-                    if (camera := _camera(namespace, image, moment.stamp_ns, recording, poses))],
+        "maps": {
+            name: picture
+            for name, prefix in (("student", node), ("true", GROUND_TRUTH))
+            if (picture := _map([messages.get(f"{prefix}/map/{c}") for c in MAP_CLASSES]))
+        },
+        "cameras": [
+            camera
+            for namespace, image in _images(messages, node)
+            if (camera := _camera(namespace, image, moment.stamp_ns, recording, poses))
+        ],
     }
 
 
@@ -102,10 +112,16 @@ def _boxes(messages: dict[str, Any], node: str) -> tuple[list[dict], list[dict]]
     matches = match_by_centre(found, scores, truth)
     hit_score = {int(j): float(scores[i]) for i, j in matches.hits}
     hits = set(matches.hits[:, 0].tolist())
-    return ([{"values": values, "class": name, "hit_score": hit_score.get(j, -1.0)}
-             for j, (values, name) in enumerate(_listed(truth))],
-            [{"values": values, "class": name, "score": float(scores[i]), "hit": i in hits}
-             for i, (values, name) in enumerate(_listed(found))])
+    return (
+        [
+            {"values": values, "class": name, "hit_score": hit_score.get(j, -1.0)}
+            for j, (values, name) in enumerate(_listed(truth))
+        ],
+        [
+            {"values": values, "class": name, "score": float(scores[i]), "hit": i in hits}
+            for i, (values, name) in enumerate(_listed(found))
+        ],
+    )
 
 
 def _read(detections: Any, markers: Any = None) -> tuple[Boxes, np.ndarray]:
@@ -123,8 +139,10 @@ def _read(detections: Any, markers: Any = None) -> tuple[Boxes, np.ndarray]:
 
 def _listed(boxes: Boxes) -> list[tuple[list[float | None], str]]:
     """List values, rounded to millimetres, None for what is unknown, and class."""
-    return [([round(value, 3) if math.isfinite(value) else None for value in values], DETECTION_CLASSES[label])
-            for values, label in zip(boxes.values.tolist(), boxes.labels.tolist(), strict=True)]
+    return [
+        ([round(value, 3) if math.isfinite(value) else None for value in values], DETECTION_CLASSES[label])
+        for values, label in zip(boxes.values.tolist(), boxes.labels.tolist(), strict=True)
+    ]
 
 
 def _points(message: Any, poses: RecordedPoses) -> str:
@@ -154,15 +172,23 @@ def _map(grids: list[Any]) -> dict | None:
     image = Image.fromarray(np.ascontiguousarray(labels[::-1, ::-1].T), "P")
     image.putpalette([255, 255, 255, *(channel for name in MAP_CLASSES for channel in MAP_COLOURS[name])])
     x, y = info.origin.position.x, info.origin.position.y
-    return {"url": _data_url(image, "PNG"), "x_min": x, "x_max": x + info.width * info.resolution, "y_min": y,
-            "y_max": y + info.height * info.resolution}
+    return {
+        "url": _data_url(image, "PNG"),
+        "x_min": x,
+        "x_max": x + info.width * info.resolution,
+        "y_min": y,
+        "y_max": y + info.height * info.resolution,
+    }
 
 
 def _images(messages: dict[str, Any], node: str) -> list[tuple[str, Any]]:
     """List (namespace of a camera, its image), in front from left to right, then behind."""
     # sorted: where a camera's raw and compressed images are there, the compressed one wins
-    images = {topic.removesuffix("/compressed").rpartition("/")[0]: message for topic, message in
-              sorted(messages.items()) if message.__msgtype__ in IMAGES and not topic.startswith(f"{node}/")}
+    images = {
+        topic.removesuffix("/compressed").rpartition("/")[0]: message
+        for topic, message in sorted(messages.items())
+        if message.__msgtype__ in IMAGES and not topic.startswith(f"{node}/")
+    }
     return sorted(images.items(), key=lambda item: _left_to_right(item[0]))
 
 
@@ -207,19 +233,30 @@ def _hexadecimal(colour: Rgb) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser("vexkd-bag-view", HELP, EXAMPLE)
-    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG",
-                        help="bag folders: what a student published, and what it was given")
+    parser.add_argument(
+        "bags", type=Path, nargs="+", metavar="BAG", help="bag folders: what a student published, and what it was given"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.html", help="page to write")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
     parser.add_argument("--points", default=POINTS, metavar="TOPIC", help=f"of the point clouds (default: {POINTS})")
-    parser.add_argument("--tf", default=TF, metavar="TOPIC", help="of the transforms, beside TOPIC_static; /robot1/tf "
-                        f"where a bag holds several robots (default: {TF})")
-    parser.add_argument("--moments", type=positive_int, default=MOMENTS, metavar="N",
-                        help=f"show at most so many, evenly chosen (default: {MOMENTS})")
+    parser.add_argument(
+        "--tf",
+        default=TF,
+        metavar="TOPIC",
+        help=f"of the transforms, beside TOPIC_static; /robot1/tf where a bag holds several robots (default: {TF})",
+    )
+    parser.add_argument(
+        "--moments",
+        type=positive_int,
+        default=MOMENTS,
+        metavar="N",
+        help=f"show at most so many, evenly chosen (default: {MOMENTS})",
+    )
 
     def command(arguments: argparse.Namespace) -> None:
-        count = write_view(arguments.out, arguments.bags, arguments.node, arguments.points, arguments.moments,
-                           arguments.tf)
+        count = write_view(
+            arguments.out, arguments.bags, arguments.node, arguments.points, arguments.moments, arguments.tf
+        )
         size = arguments.out.stat().st_size / 1e6
         print(f"{arguments.out}: {count} moments, {size:.1f} MB; open it with a browser")
 

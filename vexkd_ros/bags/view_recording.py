@@ -55,8 +55,10 @@ def read_recording(bags: Sequence[Path], node: str, points: str, most: int, tf: 
             stamps[connection.topic].add(stamp)
         wanted = _choose(stamps, node, points, most)
         if not wanted:
-            raise UserError(f"{', '.join(map(str, bags))}: nothing to see on {GROUND_TRUTH}, {node}/detections or "
-                            f"{points}; name the student with --node and the clouds with --points")
+            raise UserError(
+                f"{', '.join(map(str, bags))}: nothing to see on {GROUND_TRUTH}, {node}/detections or "
+                f"{points}; name the student with --node and the clouds with --points"
+            )
         return _read(readers, node, points, wanted, tf)
 
 
@@ -64,11 +66,15 @@ def _choose(stamps: dict[str, set[int]], node: str, points: str, most: int) -> d
     """Choose moments; return stamp of each → stamp of the nearest message by topic."""
     leading = next((stamps[topic] for topic in (GROUND_TRUTH, f"{node}/detections", points) if stamps.get(topic)), ())
     moments = sorted(leading)
-    moments = moments[::-(-len(moments) // most)] if moments else []
-    nearest = {moment: {topic: min(found, key=lambda stamp: abs(stamp - moment)) for topic, found in stamps.items()}
-               for moment in moments}
-    return {moment: {topic: stamp for topic, stamp in found.items() if abs(stamp - moment) <= TOGETHER_NS}
-            for moment, found in nearest.items()}
+    moments = moments[:: -(-len(moments) // most)] if moments else []
+    nearest = {
+        moment: {topic: min(found, key=lambda stamp: abs(stamp - moment)) for topic, found in stamps.items()}
+        for moment in moments
+    }
+    return {
+        moment: {topic: stamp for topic, stamp in found.items() if abs(stamp - moment) <= TOGETHER_NS}
+        for moment, found in nearest.items()
+    }
 
 
 def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str, int]], tf: str) -> Recording:
@@ -85,8 +91,10 @@ def _read(readers: list[Bag], node: str, points: str, wanted: dict[int, dict[str
                 recording.transforms.append((message, is_static[connection.topic]))
             else:
                 recording.camera_info[connection.topic] = message
-    recording.moments = [Moment(moment, {topic: messages[topic, stamp] for topic, stamp in found.items()})
-                         for moment, found in wanted.items()]
+    recording.moments = [
+        Moment(moment, {topic: messages[topic, stamp] for topic, stamp in found.items()})
+        for moment, found in wanted.items()
+    ]
     return recording
 
 
@@ -95,8 +103,11 @@ def _stamped(readers: list[Bag], node: str, points: str, label: str) -> Iterator
     maps = {f"{prefix}/map/{name}" for prefix in (node, GROUND_TRUTH) for name in MAP_CLASSES}
     shown = {GROUND_TRUTH, KEYFRAME, points, f"{node}/detections", f"{node}/markers", *maps}
     for number, reader in enumerate(readers, 1):
-        chosen = [c for c in reader.connections if c.topic in shown
-                  or (c.msgtype in IMAGES and not c.topic.startswith(f"{node}/"))]
+        chosen = [
+            c
+            for c in reader.connections
+            if c.topic in shown or (c.msgtype in IMAGES and not c.topic.startswith(f"{node}/"))
+        ]
         total = sum(connection.msgcount for connection in chosen)
         messages = reader.messages(chosen) if chosen else ()
         for connection, _, data in progress(messages, f"{label} ({number}/{len(readers)})", total, "messages"):
@@ -140,5 +151,6 @@ class RecordedPoses:
     def _pose(self, stamp_ns: int) -> np.ndarray:
         """Find the pose nearest in time: bags of ours have one at every sensor's stamp."""
         after = bisect_left(self._stamps, stamp_ns)
-        return self._odom_from_base[min(self._stamps[max(after - 1, 0) : after + 1],
-                                        key=lambda stamp: abs(stamp - stamp_ns))]
+        return self._odom_from_base[
+            min(self._stamps[max(after - 1, 0) : after + 1], key=lambda stamp: abs(stamp - stamp_ns))
+        ]

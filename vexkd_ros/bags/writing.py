@@ -14,8 +14,17 @@ UNLIMITED = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE: no deadline
 
 
 def _profile(depth: int, durability: QosDurability) -> Qos:
-    return Qos(QosHistory.KEEP_LAST, depth, QosReliability.RELIABLE, durability, UNLIMITED, UNLIMITED,
-               QosLiveliness.AUTOMATIC, UNLIMITED, False)
+    return Qos(
+        QosHistory.KEEP_LAST,
+        depth,
+        QosReliability.RELIABLE,
+        durability,
+        UNLIMITED,
+        UNLIMITED,
+        QosLiveliness.AUTOMATIC,
+        UNLIMITED,
+        False,
+    )
 
 
 # Reliable offers match best-effort subscribers too, and RViz's displays, which ask for reliable by default.
@@ -57,10 +66,15 @@ def _described(distro: str, msgtype: str) -> tuple[str, str]:
 
 def add_format_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --storage and --distro, for `chosen_format`."""
-    parser.add_argument("--storage", choices=STORAGES, default=BagFormat.storage,
-                        help=f"bag storage (default: {BagFormat.storage})")
-    parser.add_argument("--distro", choices=DISTRIBUTIONS, default=BagFormat.distro,
-                        help=f"the oldest ROS 2 to read the bag (default: {BagFormat.distro}, then all do)")
+    parser.add_argument(
+        "--storage", choices=STORAGES, default=BagFormat.storage, help=f"bag storage (default: {BagFormat.storage})"
+    )
+    parser.add_argument(
+        "--distro",
+        choices=DISTRIBUTIONS,
+        default=BagFormat.distro,
+        help=f"the oldest ROS 2 to read the bag (default: {BagFormat.distro}, then all do)",
+    )
 
 
 def chosen_format(arguments: argparse.Namespace) -> BagFormat:

@@ -16,12 +16,20 @@ from vexkd_ros.inputs.images import stored_image
 TOGETHER_S = 0.06  # the node's camera_tolerance
 SQUARE = 1.05  # between the focal lengths in x and y: a CameraInfo of another shape of image differs by more
 CENTRE = (0.25, 0.75)  # of the image: a principal point of a CameraInfo for another size lies outside
-ANY_VIEW = ImageConfig.model_validate({"width": 256, "height": 144, "zoom": 1.0,
-                                       "augment": {"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False}})
+ANY_VIEW = ImageConfig.model_validate(
+    {"width": 256, "height": 144, "zoom": 1.0, "augment": {"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False}}
+)
 
 
-def check_camera(seen: Observation, images: Heard, infos: Heard, name: str, base: str,
-                 monitor: SensorMonitor | None, view: ImageConfig = ANY_VIEW) -> list[Finding]:
+def check_camera(
+    seen: Observation,
+    images: Heard,
+    infos: Heard,
+    name: str,
+    base: str,
+    monitor: SensorMonitor | None,
+    view: ImageConfig = ANY_VIEW,
+) -> list[Finding]:
     """Check one camera. name: nuScenes' channel that the student knows it by. view: what it reads of an image."""
     calibrations = infos.messages()
     if not calibrations:  # all damaged, which is said of its topic
@@ -61,29 +69,54 @@ def check_together(images: Sequence[Heard]) -> list[Finding]:
         apart = np.abs(np.subtract.outer(common, stamps)).min(axis=1) * 1e-9
         median = float(np.median(apart))
         if median > TOGETHER_S:
-            findings.append(Finding(
-                WARN, heard.topic, f"its images lie {median * 1e3:.0f} ms from {reference.topic}'s: trigger them "
-                f"together, or raise camera_tolerance above {median:.2f}"))
+            findings.append(
+                Finding(
+                    WARN,
+                    heard.topic,
+                    f"its images lie {median * 1e3:.0f} ms from {reference.topic}'s: trigger them "
+                    f"together, or raise camera_tolerance above {median:.2f}",
+                )
+            )
     if others and not findings:
         findings.append(Finding(OK, "cameras", f"images of {len(images)} cameras belong to one moment each"))
     return findings
 
 
-def _calibration(topic: str, info: Any, size: tuple[int, int], intrinsics: np.ndarray,
-                 undistorts: bool) -> list[Finding]:
+def _calibration(
+    topic: str, info: Any, size: tuple[int, int], intrinsics: np.ndarray, undistorts: bool
+) -> list[Finding]:
     (width, height), text = size, f"{size[0]}×{size[1]} px"
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2] / width, intrinsics[1, 2] / height
     if not 1 / SQUARE < fx / fy < SQUARE:
-        return [Finding(FAIL, topic, f"{text}, but its CameraInfo is of {info.width}×{info.height}, another shape: "
-                        "publish the CameraInfo of these images")]
+        return [
+            Finding(
+                FAIL,
+                topic,
+                f"{text}, but its CameraInfo is of {info.width}×{info.height}, another shape: "
+                "publish the CameraInfo of these images",
+            )
+        ]
     if not (CENTRE[0] < cx < CENTRE[1] and CENTRE[0] < cy < CENTRE[1]):
-        return [Finding(WARN, topic, f"{text}, principal point at {cx:.0%}, {cy:.0%} of it by its CameraInfo: is k of "
-                        "this image, and not of a larger or cropped one?")]
+        return [
+            Finding(
+                WARN,
+                topic,
+                f"{text}, principal point at {cx:.0%}, {cy:.0%} of it by its CameraInfo: is k of "
+                "this image, and not of a larger or cropped one?",
+            )
+        ]
     angle = np.degrees(2 * np.arctan(0.5 * width / fx))
     findings = [Finding(OK, topic, f"{text}, {angle:.0f}° wide by its CameraInfo")]
     if any(info.d):
-        findings.append(Finding(OK, topic, f"distorted ({info.distortion_model}), undistorted by its CameraInfo"
-                                if undistorts else "rectified, for its CameraInfo's p is not its k"))
+        findings.append(
+            Finding(
+                OK,
+                topic,
+                f"distorted ({info.distortion_model}), undistorted by its CameraInfo"
+                if undistorts
+                else "rectified, for its CameraInfo's p is not its k",
+            )
+        )
     return findings
 
 
@@ -91,8 +124,13 @@ def _frames(images: Heard, infos: Heard) -> list[Finding]:
     of_images, of_infos = (heard.frames.most_common(1)[0][0] for heard in (images, infos))
     if of_images == of_infos:
         return []
-    return [Finding(WARN, infos.topic, f"its frame_id is {of_infos}, the images' is {of_images}, which counts: correct "
-                    "the one that is wrong")]
+    return [
+        Finding(
+            WARN,
+            infos.topic,
+            f"its frame_id is {of_infos}, the images' is {of_images}, which counts: correct the one that is wrong",
+        )
+    ]
 
 
 def _show(seen: Observation, monitor: SensorMonitor, message: Any, image: CameraImage, base: str) -> None:

@@ -36,8 +36,13 @@ def _contents(topic: str, clouds: list[tuple[Any, Cloud]]) -> list[Finding]:
     points = int(np.median([len(cloud.points) for _, cloud in clouds]))
     findings = [Finding(OK, topic, f"{points} points a cloud, fields {fields}")]
     if not newest.has_intensity:
-        findings.append(Finding(WARN, topic, f"no field intensity, only {fields}: let the driver publish it; students "
-                                "are trained with it"))
+        findings.append(
+            Finding(
+                WARN,
+                topic,
+                f"no field intensity, only {fields}: let the driver publish it; students are trained with it",
+            )
+        )
     empty = sum(not len(cloud.points) for _, cloud in clouds)
     if empty:
         findings.append(Finding(WARN, topic, f"{empty} of {len(clouds)} clouds have no finite points: see the driver"))

@@ -35,17 +35,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bag", type=Path, help="look into this bag, folder or file, instead of at live topics")
     parser.add_argument("--student", type=Path, metavar="PACKAGE", help="the student that is to run on these topics")
     parser.add_argument("--points", metavar="TOPIC", help="the LiDAR's (default: /points, or the only one there is)")
-    parser.add_argument("--camera", type=_camera, action="append", default=[], metavar="NAME=PREFIX",
-                        help="where a camera's topics are, of PREFIX/camera_info and PREFIX/image… (default: CAM_FRONT "
-                             "is at /cam_front)")
+    parser.add_argument(
+        "--camera",
+        type=_camera,
+        action="append",
+        default=[],
+        metavar="NAME=PREFIX",
+        help="where a camera's topics are, of PREFIX/camera_info and PREFIX/image… (default: CAM_FRONT "
+        "is at /cam_front)",
+    )
     parser.add_argument("--base-frame", default="base_link", help="the vehicle's frame (default: base_link)")
     parser.add_argument("--odom-frame", default="odom", help="the odometry's frame (default: odom)")
-    parser.add_argument("--tf", default="/tf", metavar="TOPIC",
-                        help="transforms, of one robot of several: /robot1/tf; static ones are on TOPIC_static")
-    parser.add_argument("--input-reliability", choices=("best_effort", "reliable"), default="best_effort",
-                        help="what the node will ask for (default: best_effort, as the node's)")
-    parser.add_argument("--seconds", type=positive_number, default=SECONDS,
-                        help=f"how long to listen, or of the bag to read (default: {SECONDS:.0f})")
+    parser.add_argument(
+        "--tf",
+        default="/tf",
+        metavar="TOPIC",
+        help="transforms, of one robot of several: /robot1/tf; static ones are on TOPIC_static",
+    )
+    parser.add_argument(
+        "--input-reliability",
+        choices=("best_effort", "reliable"),
+        default="best_effort",
+        help="what the node will ask for (default: best_effort, as the node's)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=positive_number,
+        default=SECONDS,
+        help=f"how long to listen, or of the bag to read (default: {SECONDS:.0f})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
 
     def command(arguments: argparse.Namespace) -> int:
@@ -55,8 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         set_up_process()
         student = _load(arguments.student) if arguments.student else None
-        wiring = Wiring(arguments.points, dict(arguments.camera), arguments.base_frame, arguments.odom_frame,
-                        arguments.input_reliability == "reliable", arguments.tf)
+        wiring = Wiring(
+            arguments.points,
+            dict(arguments.camera),
+            arguments.base_frame,
+            arguments.odom_frame,
+            arguments.input_reliability == "reliable",
+            arguments.tf,
+        )
         if arguments.bag:
             from vexkd_ros.doctor.from_bag import observe_bag
 

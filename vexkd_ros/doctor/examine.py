@@ -62,20 +62,30 @@ def examine(seen: Observation, wiring: Wiring, student: Student | None) -> list[
     if config.camera if config else cameras:
         findings += _examine_cameras(seen, wiring, config, monitor)
     if not (config or lidar or cameras):
-        findings.append(Finding(FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or "
-                                "compare ROS_DOMAIN_ID"))
+        findings.append(
+            Finding(
+                FAIL, seen.source, "neither point clouds nor camera_info: start the drivers, or compare ROS_DOMAIN_ID"
+            )
+        )
     findings += check_conflicts(seen, wiring.tf) + _damaged(seen)
     return findings + (_sensor_fit(seen, monitor, student) if student else [])
 
 
 def _damaged(seen: Observation) -> list[Finding]:
-    return [Finding(WARN if heard.stamps else FAIL, topic, f"{count} messages could not be read, {what}: mend who "
-                    "publishes it, or what damages it on its way")
-            for topic, heard in seen.heard.items() for what, count in heard.damaged.items()]
+    return [
+        Finding(
+            WARN if heard.stamps else FAIL,
+            topic,
+            f"{count} messages could not be read, {what}: mend who publishes it, or what damages it on its way",
+        )
+        for topic, heard in seen.heard.items()
+        for what, count in heard.damaged.items()
+    ]
 
 
-def _examine_lidar(seen: Observation, wiring: Wiring, config: ModelConfig | None,
-                   monitor: SensorMonitor | None) -> list[Finding]:
+def _examine_lidar(
+    seen: Observation, wiring: Wiring, config: ModelConfig | None, monitor: SensorMonitor | None
+) -> list[Finding]:
     topic, problem = _points_topic(seen, wiring.points)
     if problem:
         return [problem]
@@ -95,13 +105,15 @@ def _points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding |
     if len(clouds) == 1 or "/points" in clouds:
         return ("/points" if "/points" in clouds else clouds[0]), None
     if not clouds:
-        return "", Finding(FAIL, "points", "nobody publishes point clouds: start the LiDAR's driver, or compare "
-                           "ROS_DOMAIN_ID")
+        return "", Finding(
+            FAIL, "points", "nobody publishes point clouds: start the LiDAR's driver, or compare ROS_DOMAIN_ID"
+        )
     return "", Finding(FAIL, "points", f"{', '.join(clouds)} are point clouds: choose the LiDAR's with --points")
 
 
-def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | None,
-                     monitor: SensorMonitor | None) -> list[Finding]:
+def _examine_cameras(
+    seen: Observation, wiring: Wiring, config: ModelConfig | None, monitor: SensorMonitor | None
+) -> list[Finding]:
     findings: list[Finding] = []
     images: dict[str, Heard] = {}
     prefixes = _prefixes(seen, wiring, config)
@@ -110,8 +122,14 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
         findings += found
         topic = _image_topic(seen, prefix)
         if topic is None:
-            findings.append(Finding(FAIL, name, f"no images on {prefix}/image or {prefix}/image/compressed: start the "
-                                    f"driver, or say where they are with --camera {name}=PREFIX"))
+            findings.append(
+                Finding(
+                    FAIL,
+                    name,
+                    f"no images on {prefix}/image or {prefix}/image/compressed: start the "
+                    f"driver, or say where they are with --camera {name}=PREFIX",
+                )
+            )
             continue
         found, heard = _usable(seen, topic, seen.types[topic], wiring)
         findings += found
@@ -120,16 +138,29 @@ def _examine_cameras(seen: Observation, wiring: Wiring, config: ModelConfig | No
         images[name] = heard
         findings += check_mounting(seen, heard, wiring.base)
         if infos is not None:
-            findings += check_camera(seen, heard, infos, name, wiring.base, monitor,
-                                     config.camera.images if config and config.camera else ANY_VIEW)
+            findings += check_camera(
+                seen,
+                heard,
+                infos,
+                name,
+                wiring.base,
+                monitor,
+                config.camera.images if config and config.camera else ANY_VIEW,
+            )
     if images:
         first = next(iter(images.values()))
         findings += check_together(list(images.values()))
         findings += check_odometry(seen, first, wiring.base, wiring.odom, "the way between images is not known")
     if config and len(images) < len(prefixes):
         missing = [name for name in prefixes if name not in images]
-        findings.append(Finding(WARN if images else FAIL, "cameras", f"{len(images)} of the student's {len(prefixes)}, "
-                                f"without {', '.join(missing)}: it was trained with all of them"))
+        findings.append(
+            Finding(
+                WARN if images else FAIL,
+                "cameras",
+                f"{len(images)} of the student's {len(prefixes)}, "
+                f"without {', '.join(missing)}: it was trained with all of them",
+            )
+        )
     return findings
 
 
@@ -158,18 +189,37 @@ def _usable(seen: Observation, topic: str, msgtype: str, wiring: Wiring) -> tupl
 
 def _sensor_fit(seen: Observation, monitor: SensorMonitor | None, student: Student) -> list[Finding]:
     if monitor is None:
-        return [Finding(WARN, "sensor fit", f"the card of {student.package} does not say what its sensors were like: "
-                        "export the student again where its training data is")]
+        return [
+            Finding(
+                WARN,
+                "sensor fit",
+                f"the card of {student.package} does not say what its sensors were like: "
+                "export the student again where its training data is",
+            )
+        ]
     findings = [Finding(FAIL, f"sensor fit, {found.sensor}", found.text) for found in monitor.mismatches]
     wrong = {found.sensor for found in monitor.mismatches}
     for sensor, moments in monitor.moments.items():
         if 0 < moments < FEWEST and not seen.live and seen.seconds < FEWEST * KEEP_S:
-            findings.append(Finding(OK, f"sensor fit, {sensor}", f"not compared: {seen.seconds:.1f} s hold fewer than "
-                                    f"{FEWEST} messages half a second apart"))
+            findings.append(
+                Finding(
+                    OK,
+                    f"sensor fit, {sensor}",
+                    f"not compared: {seen.seconds:.1f} s hold fewer than {FEWEST} messages half a second apart",
+                )
+            )
         elif 0 < moments < FEWEST:  # why there are none has been said above
-            findings.append(Finding(WARN, f"sensor fit, {sensor}", f"{moments} messages half a second apart, at least "
-                                    f"{FEWEST} are needed: give more --seconds"))
+            findings.append(
+                Finding(
+                    WARN,
+                    f"sensor fit, {sensor}",
+                    f"{moments} messages half a second apart, at least {FEWEST} are needed: give more --seconds",
+                )
+            )
         elif moments and sensor not in wrong:
-            findings.append(Finding(OK, f"sensor fit, {sensor}", f"as in the training of {student.card.name}, by "
-                                    f"{moments} messages"))
+            findings.append(
+                Finding(
+                    OK, f"sensor fit, {sensor}", f"as in the training of {student.card.name}, by {moments} messages"
+                )
+            )
     return findings

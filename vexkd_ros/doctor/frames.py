@@ -12,20 +12,34 @@ COMING_NS = 200_000_000  # the newest messages may still wait for theirs
 
 def check_transform_topics(seen: Observation, tf: str) -> list[Finding]:
     """Check /tf and /tf_static themselves, by whatever name."""
-    findings = [Finding(FAIL, topic, problem) for topic, latched in ((tf, False), (f"{tf}_static", True))
-                for offer in seen.offers.get(topic, ())
-                if (problem := qos_mismatch(topic, offer, QosRequest(TF, True, latched)))]
-    findings += [Finding(WARN, tf, f"{problem} ({count} times)") for problem, count
-                 in seen.transform_problems.items()]
+    findings = [
+        Finding(FAIL, topic, problem)
+        for topic, latched in ((tf, False), (f"{tf}_static", True))
+        for offer in seen.offers.get(topic, ())
+        if (problem := qos_mismatch(topic, offer, QosRequest(TF, True, latched)))
+    ]
+    findings += [Finding(WARN, tf, f"{problem} ({count} times)") for problem, count in seen.transform_problems.items()]
     others = [topic for topic in seen.of_type(TF) if not topic.endswith("_static")]
     if tf not in seen.types and others:
-        findings.append(Finding(WARN, tf, f"nobody publishes it; there are transforms on {', '.join(others)}: look at "
-                                f"them with --tf {others[0]}, and remap the node, -r /tf:={others[0]} "
-                                f"-r /tf_static:={others[0]}_static"))
+        findings.append(
+            Finding(
+                WARN,
+                tf,
+                f"nobody publishes it; there are transforms on {', '.join(others)}: look at "
+                f"them with --tf {others[0]}, and remap the node, -r /tf:={others[0]} "
+                f"-r /tf_static:={others[0]}_static",
+            )
+        )
     if seen.static_lost:
-        findings.append(Finding(WARN, f"{tf}_static", "several broadcasters, recorded with a history that does not "
-                                f"hold them all: `ros2 bag play` loses {', '.join(seen.static_lost)} for nodes that "
-                                "start later; play it with vexkd-bag-player, or start the node first"))
+        findings.append(
+            Finding(
+                WARN,
+                f"{tf}_static",
+                "several broadcasters, recorded with a history that does not "
+                f"hold them all: `ros2 bag play` loses {', '.join(seen.static_lost)} for nodes that "
+                "start later; play it with vexkd-bag-player, or start the node first",
+            )
+        )
     return findings
 
 

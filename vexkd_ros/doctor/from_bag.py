@@ -27,13 +27,23 @@ def observe_bag(bag: Path, seconds: float, tf: str) -> Observation:
             seen.types[connection.topic] = connection.msgtype
             seen.offers.setdefault(connection.topic, []).extend(_offers(connection))
             if connection.msgtype in SENSORS:
-                seen.heard.setdefault(connection.topic, Heard(
-                    connection.topic, connection.msgtype, partial(store.deserialize_cdr, typename=connection.msgtype)))
+                seen.heard.setdefault(
+                    connection.topic,
+                    Heard(
+                        connection.topic,
+                        connection.msgtype,
+                        partial(store.deserialize_cdr, typename=connection.msgtype),
+                    ),
+                )
         static, static_messages = f"{tf}_static", []
-        wanted = [connection for connection in reader.connections
-                  if connection.msgtype in SENSORS or (connection.msgtype == TF and connection.topic in (tf, static))]
+        wanted = [
+            connection
+            for connection in reader.connections
+            if connection.msgtype in SENSORS or (connection.msgtype == TF and connection.topic in (tf, static))
+        ]
         for passed, connection, stamp, data in progress(
-                reader.paced(wanted), f"read {Path(bag).name}", unit="messages"):
+            reader.paced(wanted), f"read {Path(bag).name}", unit="messages"
+        ):
             if passed > seconds * 1e9:
                 break
             if connection.msgtype == TF:
@@ -47,8 +57,12 @@ def observe_bag(bag: Path, seconds: float, tf: str) -> Observation:
                 static_messages += [message] if connection.topic == static else []
             else:
                 seen.heard[connection.topic].take(stamp * 1e-9, data)
-        seen.static_lost = [frame for connection in wanted if connection.topic == static
-                            for frame in _lost_in_replay(connection, static_messages)]
+        seen.static_lost = [
+            frame
+            for connection in wanted
+            if connection.topic == static
+            for frame in _lost_in_replay(connection, static_messages)
+        ]
     return seen
 
 
@@ -65,5 +79,12 @@ def _lost_in_replay(connection: Connection, messages: list[Any]) -> list[str]:
 
 def _offers(connection: Connection) -> list[QosOffer]:
     profiles = recorded_qos(connection)
-    return [QosOffer("the bag", connection.msgtype, profile.reliability is not QosReliability.BEST_EFFORT,
-                     profile.durability is QosDurability.TRANSIENT_LOCAL) for profile in profiles]
+    return [
+        QosOffer(
+            "the bag",
+            connection.msgtype,
+            profile.reliability is not QosReliability.BEST_EFFORT,
+            profile.durability is QosDurability.TRANSIENT_LOCAL,
+        )
+        for profile in profiles
+    ]

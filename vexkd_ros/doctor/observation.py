@@ -10,8 +10,12 @@ from vexkd_ros.health.qos_match import QosOffer
 from vexkd_ros.inputs.transforms import TransformBuffer
 
 CLOUD, IMAGE, COMPRESSED, INFO, TF = (
-    "sensor_msgs/msg/PointCloud2", "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage",
-    "sensor_msgs/msg/CameraInfo", "tf2_msgs/msg/TFMessage")
+    "sensor_msgs/msg/PointCloud2",
+    "sensor_msgs/msg/Image",
+    "sensor_msgs/msg/CompressedImage",
+    "sensor_msgs/msg/CameraInfo",
+    "tf2_msgs/msg/TFMessage",
+)
 SENSORS = (CLOUD, IMAGE, COMPRESSED, INFO)  # each begins with a std_msgs/Header
 HEADER = struct.Struct("iII")  # after CDR's encapsulation: seconds, nanoseconds, length of frame_id
 KEEP_S = 0.5  # between two messages that are kept

@@ -26,8 +26,9 @@ def check_stream(seen: Observation, topic: str, msgtype: str, reliable: bool) ->
     if len(offers) > 1:
         names = ", ".join(offer.node for offer in offers)
         findings.append(Finding(WARN, topic, f"{len(offers)} publishers, {names}: stop or remap all but one"))
-    return findings + [Finding(FAIL, topic, problem) for offer in offers
-                       if (problem := qos_mismatch(topic, offer, request))]
+    return findings + [
+        Finding(FAIL, topic, problem) for offer in offers if (problem := qos_mismatch(topic, offer, request))
+    ]
 
 
 def _rate(seen: Observation, heard: Heard) -> Finding:
@@ -42,8 +43,12 @@ def _rate(seen: Observation, heard: Heard) -> Finding:
     text = f"{kind}, {count} messages, {1 / median:.1f} Hz by their stamps, longest gap {longest:.2f} s"
     if longest > GAPS * median:
         lost = round(float((gaps / median - 1).clip(0).sum()))
-        return Finding(WARN, heard.topic, f"{text}, about {lost} lost: look at the driver's and the network's load; "
-                       "large messages need config/dds/fastdds.xml, and reliable publishers")
+        return Finding(
+            WARN,
+            heard.topic,
+            f"{text}, about {lost} lost: look at the driver's and the network's load; "
+            "large messages need config/dds/fastdds.xml, and reliable publishers",
+        )
     return Finding(OK, heard.topic, text)
 
 
@@ -53,8 +58,14 @@ def _stamps(heard: Heard) -> list[Finding]:
     back = int((np.diff(heard.stamps) <= 0).sum())
     if not back:
         return []
-    return [Finding(WARN, heard.topic, f"{back} of {len(heard.stamps)} stamps do not advance: two publishers, a bag "
-                    "that loops, or a bad clock; older sweeps and images are dropped each time")]
+    return [
+        Finding(
+            WARN,
+            heard.topic,
+            f"{back} of {len(heard.stamps)} stamps do not advance: two publishers, a bag "
+            "that loops, or a bad clock; older sweeps and images are dropped each time",
+        )
+    ]
 
 
 def _age(seen: Observation, heard: Heard) -> list[Finding]:
@@ -65,8 +76,13 @@ def _age(seen: Observation, heard: Heard) -> list[Finding]:
     if abs(age) <= AGE_S:
         return [Finding(OK, heard.topic, f"stamps are {age * 1e3:.0f} ms old when they arrive")]
     how = f"{abs(age):.1f} s {'behind' if age > 0 else 'ahead of'} this machine's clock"
-    return [Finding(WARN, heard.topic, f"stamps are {how}: synchronise the clocks (PTP, NTP), or replay with --clock "
-                    "and use_sim_time:=true")]
+    return [
+        Finding(
+            WARN,
+            heard.topic,
+            f"stamps are {how}: synchronise the clocks (PTP, NTP), or replay with --clock and use_sim_time:=true",
+        )
+    ]
 
 
 def _frame(heard: Heard) -> list[Finding]:

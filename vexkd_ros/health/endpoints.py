@@ -23,16 +23,24 @@ TF = "tf2_msgs/msg/TFMessage"
 
 def qos_offers(node: Node, topic: str) -> list[QosOffer]:
     """List the present publishers of a topic (resolved: "/lidar/points")."""
-    return [QosOffer(_name(info), info.topic_type,
-                  info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
-                  info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL)
-            for info in node.get_publishers_info_by_topic(topic)]
+    return [
+        QosOffer(
+            _name(info),
+            info.topic_type,
+            info.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT,
+            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        for info in node.get_publishers_info_by_topic(topic)
+    ]
 
 
 def why_nothing_comes(node: Node, topic: str, request: QosRequest) -> str:
     """Return why nothing comes on a topic, and the cure, in one line."""
-    others = [name for name, types in node.get_topic_names_and_types()
-              if request.msgtype in types and node.count_publishers(name)]
+    others = [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if request.msgtype in types and node.count_publishers(name)
+    ]
     return why_silent(topic, qos_offers(node, topic), request, others)
 
 
@@ -40,23 +48,34 @@ def tf_elsewhere(node: Node) -> str:
     """Return how to listen to TF in a namespace, where nobody publishes what this node listens to; else ''."""
     if node.count_publishers(node.resolve_topic_name("/tf")):
         return ""
-    others = [name for name, types in node.get_topic_names_and_types()
-              if TF in types and name.endswith("/tf") and node.count_publishers(name)]
+    others = [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if TF in types and name.endswith("/tf") and node.count_publishers(name)
+    ]
     return "".join(f"; or listen to {name}: -r /tf:={name} -r /tf_static:={name}_static" for name in others[:1])
 
 
 def subscription_events(topic: str, report: Callable[[str], None]) -> SubscriptionEventCallbacks:
     """Make create_subscription's event_callbacks: they report a publisher that is not heard, as it is discovered."""
     cure = reliability_cure(topic) + (" and latched" if topic == "/tf_static" else "")
-    return SubscriptionEventCallbacks(use_default_callbacks=False, incompatible_qos=lambda event: report(
-        f"a publisher of {topic} is not heard, its {_policy(event)} does not suffice: {cure}"))
+    return SubscriptionEventCallbacks(
+        use_default_callbacks=False,
+        incompatible_qos=lambda event: report(
+            f"a publisher of {topic} is not heard, its {_policy(event)} does not suffice: {cure}"
+        ),
+    )
 
 
 def publisher_events(topic: str, report: Callable[[str], None]) -> PublisherEventCallbacks:
     """Make create_publisher's event_callbacks: they report a subscriber that cannot hear this node."""
-    return PublisherEventCallbacks(use_default_callbacks=False, incompatible_qos=lambda event: report(
-        f"a subscriber of {topic} does not hear this node, it asks for more {_policy(event)}: let it ask for best "
-        "effort (in RViz: Reliability Policy), or make the output reliable"))
+    return PublisherEventCallbacks(
+        use_default_callbacks=False,
+        incompatible_qos=lambda event: report(
+            f"a subscriber of {topic} does not hear this node, it asks for more {_policy(event)}: let it ask for best "
+            "effort (in RViz: Reliability Policy), or make the output reliable"
+        ),
+    )
 
 
 def no_publisher_events() -> PublisherEventCallbacks:

@@ -29,16 +29,20 @@ class Latency:
         return self.wait + self.convert + self.infer + self.publish
 
 
-def latency_message(latency: Latency, age_ms: float, parts: Mapping[str, int], header: Header,
-                    name: str) -> DiagnosticArray:
+def latency_message(
+    latency: Latency, age_ms: float, parts: Mapping[str, int], header: Header, name: str
+) -> DiagnosticArray:
     """Make the diagnostic message of one frame's latency by stage.
 
     age_ms: node clock now − input stamp, after the last output was published. parts:
     what the frame was made of, {"sweeps": 5}.
     """
     values = {f"{stage}_ms": f"{getattr(latency, stage):.3f}" for stage in STAGES}
-    status = DiagnosticStatus(level=DiagnosticStatus.OK, name=f"{name}: latency",
-                              values=key_values({**values, "age_ms": f"{age_ms:.3f}", **parts}))
+    status = DiagnosticStatus(
+        level=DiagnosticStatus.OK,
+        name=f"{name}: latency",
+        values=key_values({**values, "age_ms": f"{age_ms:.3f}", **parts}),
+    )
     return DiagnosticArray(header=header, status=[status])
 
 

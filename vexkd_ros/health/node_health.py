@@ -114,29 +114,31 @@ class NodeHealth:
             self._told |= {(found.sensor, found.kind) for found in new}
             return new
 
-    def statuses(self, label: str, state: str, model: str, device: str,
-                 why_silent: Callable[[str], str] = lambda name: "") -> list[DiagnosticStatus]:
+    def statuses(
+        self, label: str, state: str, model: str, device: str, why_silent: Callable[[str], str] = lambda name: ""
+    ) -> list[DiagnosticStatus]:
         """Make the node's statuses for /diagnostics: itself; while active also each input and the sensor check.
 
         state: of the lifecycle. why_silent: why nothing comes on an input, asked only where that is so.
         """
         active, now = state == "active", self._clock()
         with self._lock:
-            stopped = [name for name, watch in self._inputs.items()
-                       if active and watch.silent_s(now) > self._limits.stale_s]
+            stopped = [
+                name for name, watch in self._inputs.items() if active and watch.silent_s(now) > self._limits.stale_s
+            ]
         silent = {name: why_silent(name) for name in stopped}  # asks the middleware: not while holding the lock
         with self._lock:
             statuses = [self._node_status(now, state, model, device, silent)]
             if active:
                 statuses += [self._input_status(now, name, watch, silent) for name, watch in self._inputs.items()]
                 statuses.append(self._fit_status())
-        for status, part in zip(statuses, ("student", *(f"input {name}" for name in self._inputs), "sensor fit"),
-                                strict=False):
+        for status, part in zip(
+            statuses, ("student", *(f"input {name}" for name in self._inputs), "sensor fit"), strict=False
+        ):
             status.name = f"{label}: {part}"
         return statuses
 
-    def _node_status(self, now: float, state: str, model: str, device: str,
-                     silent: dict[str, str]) -> DiagnosticStatus:
+    def _node_status(self, now: float, state: str, model: str, device: str, silent: dict[str, str]) -> DiagnosticStatus:
         for kept in (self._frames, self._sync_errors):
             while kept and kept[0][0] < now - WINDOW_S:
                 kept.popleft()
@@ -145,9 +147,12 @@ class NodeHealth:
         oldest = max((watch.age_s for watch in self._inputs.values() if watch.received), default=None)
         since = max((watch.silent_s(now) for watch in self._inputs.values() if watch.received), default=None)
         values = {
-            "state": state, "model": model, "device": device,
+            "state": state,
+            "model": model,
+            "device": device,
             "rate [Hz]": f"{len(latencies) / max(min(now - self._started, WINDOW_S), 1e-3):.2f}",
-            "inputs": sum(watch.received for watch in self._inputs.values()), "outputs": self._outputs,
+            "inputs": sum(watch.received for watch in self._inputs.values()),
+            "outputs": self._outputs,
             "input age [s]": "none yet" if oldest is None else f"{oldest:.3f}",
             "since last input [s]": "none yet" if since is None else f"{since:.2f}",
             "points removed, not finite or at the sensor": self._removed_points,
@@ -156,7 +161,9 @@ class NodeHealth:
             "drops": sum(self._drops.values()),
             **{f"drops: {reason}": count for reason, count in self._drops.items()},
             **{f"degraded: {reason}": count for reason, count in self._degraded.items()},
-            **percentiles(latencies), **self._synchronisation(), **_gpu_memory(device),
+            **percentiles(latencies),
+            **self._synchronisation(),
+            **_gpu_memory(device),
         }
         return DiagnosticStatus(level=level, message=message, values=key_values(values))
 
@@ -166,16 +173,28 @@ class NodeHealth:
             level, message = DiagnosticStatus.STALE, _silence(name, watch.silent_s(now), silent[name])
         else:
             level, message = (DiagnosticStatus.WARN, old) if old else (DiagnosticStatus.OK, f"{rate:.1f} Hz")
-        return DiagnosticStatus(level=level, message=message, values=key_values({
-            "rate [Hz]": f"{rate:.2f}", "received": watch.received, "age [s]": f"{watch.age_s:.3f}",
-            "since last [s]": f"{watch.silent_s(now):.2f}"}))
+        return DiagnosticStatus(
+            level=level,
+            message=message,
+            values=key_values(
+                {
+                    "rate [Hz]": f"{rate:.2f}",
+                    "received": watch.received,
+                    "age [s]": f"{watch.age_s:.3f}",
+                    "since last [s]": f"{watch.silent_s(now):.2f}",
+                }
+            ),
+        )
 
     def _fit_status(self) -> DiagnosticStatus:
         texts = {f"{found.sensor}: {found.kind}": found.text for found in self._mismatches}
         if not texts:
             return DiagnosticStatus(level=DiagnosticStatus.OK, message="nothing known that does not fit the student")
-        return DiagnosticStatus(level=DiagnosticStatus.WARN, values=key_values(texts), message="; ".join(
-            f"{found.sensor}: {found.text}" for found in self._mismatches))
+        return DiagnosticStatus(
+            level=DiagnosticStatus.WARN,
+            values=key_values(texts),
+            message="; ".join(f"{found.sensor}: {found.text}" for found in self._mismatches),
+        )
 
     def _first_input(self) -> float:
         return min(watch.first for watch in self._inputs.values() if watch.first is not None)
@@ -198,8 +217,9 @@ class NodeHealth:
             return DiagnosticStatus.STALE, f"waiting for input on {', '.join(self._inputs)}"
         if self._idle >= now - RECENT_S:
             return DiagnosticStatus.OK, "idle: nobody subscribes to an output"
-        recent = [self._texts[kind] for kind, seen in self._last_seen.items()
-                  if seen >= now - RECENT_S and kind != REPLACED]
+        recent = [
+            self._texts[kind] for kind, seen in self._last_seen.items() if seen >= now - RECENT_S and kind != REPLACED
+        ]
         if not self._frames or self._frames[-1][0] < now - RECENT_S:
             starting = not self._outputs and now - self._first_input() < RECENT_S and not recent
             level = DiagnosticStatus.WARN if starting else DiagnosticStatus.ERROR
@@ -217,24 +237,34 @@ class NodeHealth:
         self._slow_since = now if self._slow_since is None else self._slow_since
         lasting = now - self._slow_since > LASTING_S
         text = f"median latency {median:.0f} ms is above permitted_latency, {permitted:.0f} ms"
-        return (DiagnosticStatus.ERROR, f"{text}, for {now - self._slow_since:.0f} s") if lasting else (
-            DiagnosticStatus.WARN, text)
+        return (
+            (DiagnosticStatus.ERROR, f"{text}, for {now - self._slow_since:.0f} s")
+            if lasting
+            else (DiagnosticStatus.WARN, text)
+        )
 
     def _too_old(self, name: str) -> str:
         watch, permitted = self._inputs[name], self._limits.age_s
         if permitted is None or not watch.received or watch.age_s <= permitted:
             return ""
-        return (f"{name} is {watch.age_s:.2f} s old when it arrives, permitted_age is {permitted:.2f} s: synchronise "
-                "the clocks, or find what delays it")
+        return (
+            f"{name} is {watch.age_s:.2f} s old when it arrives, permitted_age is {permitted:.2f} s: synchronise "
+            "the clocks, or find what delays it"
+        )
 
     def _unsynchronised(self) -> str:
         permitted = self._limits.sync_s
         if permitted is None or not self._sync_errors:
             return ""
         median = float(np.median([error for _, error in self._sync_errors]))
-        return "" if median <= permitted else (
-            f"the images of a frame are {median * 1e3:.0f} ms apart, {permitted * 1e3:.0f} ms are permitted: trigger "
-            "the cameras together")
+        return (
+            ""
+            if median <= permitted
+            else (
+                f"the images of a frame are {median * 1e3:.0f} ms apart, {permitted * 1e3:.0f} ms are permitted: "
+                "trigger the cameras together"
+            )
+        )
 
     def _synchronisation(self) -> dict[str, str]:
         if not self._sync_errors:

@@ -31,8 +31,10 @@ def qos_mismatch(topic: str, offer: QosOffer, request: QosRequest) -> str:
     if request.reliable and not offer.reliable:
         return f"{offer.node} offers {topic} best effort, the node asks for reliable: {reliability_cure(topic)}"
     if request.latched and not offer.latched:
-        return (f"{offer.node} offers {topic} volatile, the node asks for latched messages (transient_local): make the "
-                "publisher transient_local, as every publisher of /tf_static must be")
+        return (
+            f"{offer.node} offers {topic} volatile, the node asks for latched messages (transient_local): make the "
+            "publisher transient_local, as every publisher of /tf_static must be"
+        )
     return ""
 
 
@@ -51,8 +53,10 @@ def why_silent(topic: str, offers: Sequence[QosOffer], request: QosRequest, othe
     if all(problems):
         return "; ".join(dict.fromkeys(problems))
     names = ", ".join(dict.fromkeys(offer.node for offer in offers))
-    return (f"{names} publishes {topic}, but nothing comes: is it running, and are its messages too large for the "
-            "middleware (config/dds/fastdds.xml)?")
+    return (
+        f"{names} publishes {topic}, but nothing comes: is it running, and are its messages too large for the "
+        "middleware (config/dds/fastdds.xml)?"
+    )
 
 
 def _instead(others: Sequence[str], msgtype: str) -> str:

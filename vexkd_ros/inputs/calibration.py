@@ -50,16 +50,19 @@ def read_calibration(info: Any, size: tuple[int, int]) -> Calibration:
         intrinsics = image_from_calibrated @ matrix
         return Calibration(intrinsics, intrinsics, "", np.empty(0))
     if info.distortion_model not in MODELS or not np.isfinite(distortion).all():
-        raise ImageError(f"its CameraInfo has distortion of the model {info.distortion_model!r}; publish rectified "
-                         f"images (image_proc), or calibrate it as {', '.join(MODELS)}")
+        raise ImageError(
+            f"its CameraInfo has distortion of the model {info.distortion_model!r}; publish rectified "
+            f"images (image_proc), or calibrate it as {', '.join(MODELS)}"
+        )
     if len(distortion) < 4:
         raise ImageError(f"its CameraInfo has {len(distortion)} coefficients of distortion, fewer than 4; calibrate it")
     raw = image_from_calibrated @ raw
     return Calibration(raw, raw, info.distortion_model, distortion)
 
 
-def undistorted_view(stored: StoredImage, calibration: Calibration,
-                     images: ImageConfig) -> tuple[np.ndarray, np.ndarray]:
+def undistorted_view(
+    stored: StoredImage, calibration: Calibration, images: ImageConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """Crop an image as `view_of` does, undistorted; also return image_from_stored, float64 (3, 3)."""
     if not len(calibration.distortion):
         return view_of(stored, images)
@@ -76,10 +79,18 @@ class _Maps:
     def __init__(self) -> None:
         self._maps: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def __call__(self, calibration: Calibration, image_from_stored: np.ndarray, size: tuple[int, int],
-                 reduction: int) -> tuple[np.ndarray, np.ndarray]:
-        key = b"|".join([calibration.raw_intrinsics.tobytes(), calibration.distortion.tobytes(),
-                         calibration.model.encode(), image_from_stored.tobytes(), repr((size, reduction)).encode()])
+    def __call__(
+        self, calibration: Calibration, image_from_stored: np.ndarray, size: tuple[int, int], reduction: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        key = b"|".join(
+            [
+                calibration.raw_intrinsics.tobytes(),
+                calibration.distortion.tobytes(),
+                calibration.model.encode(),
+                image_from_stored.tobytes(),
+                repr((size, reduction)).encode(),
+            ]
+        )
         maps = self._maps.get(key)
         if maps is None:
             if len(self._maps) >= KEPT:
@@ -92,8 +103,9 @@ KEPT = 32  # maps: more than a vehicle has cameras
 _MAPS = _Maps()
 
 
-def _undistortion(calibration: Calibration, image_from_stored: np.ndarray, size: tuple[int, int],
-                  reduction: int) -> tuple[np.ndarray, np.ndarray]:
+def _undistortion(
+    calibration: Calibration, image_from_stored: np.ndarray, size: tuple[int, int], reduction: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Make cv2.remap's maps from a view's pixels to those of the stored image, shrunk by `reduction`."""
     columns, rows = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
     pixels = np.stack([columns.ravel(), rows.ravel(), np.ones(columns.size)])
@@ -119,5 +131,6 @@ def _image_from_calibrated(info: Any, size: tuple[int, int]) -> np.ndarray:
     if not all(whole):
         raise ImageError("its CameraInfo has no width and height; correct the driver")
     scale = np.array(size) / np.array(whole)
-    return np.array([[scale[0], 0, -scale[0] * info.roi.x_offset],
-                     [0, scale[1], -scale[1] * info.roi.y_offset], [0, 0, 1]])
+    return np.array(
+        [[scale[0], 0, -scale[0] * info.roi.x_offset], [0, scale[1], -scale[1] * info.roi.y_offset], [0, 0, 1]]
+    )

@@ -19,15 +19,28 @@ class CameraAssembler:
     One thread adds, another gets and makes frames.
     """
 
-    def __init__(self, config: CameraConfig, topics: Sequence[str], settings: InputSettings,
-                 transforms: TransformBuffer, monitor: SensorMonitor | None = None) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        topics: Sequence[str],
+        settings: InputSettings,
+        transforms: TransformBuffer,
+        monitor: SensorMonitor | None = None,
+    ) -> None:
         """topics: the vehicle's names of the student's cameras, in its order; '' for one that it lacks."""
         cameras = [CameraTopic(name, topic) for name, topic in zip(config.images.cameras, topics, strict=True)]
         self._monitor = monitor
-        self._sync = CameraSync(len(cameras), round(settings.camera_tolerance * 1e9), settings.camera_deadline,
-                                settings.use_reference)
-        self._views = CameraViews(cameras, config.images, transforms, settings.base_frame, settings.odom_frame,
-                                  threads=min(len(cameras), settings.threads or len(os.sched_getaffinity(0))))
+        self._sync = CameraSync(
+            len(cameras), round(settings.camera_tolerance * 1e9), settings.camera_deadline, settings.use_reference
+        )
+        self._views = CameraViews(
+            cameras,
+            config.images,
+            transforms,
+            settings.base_frame,
+            settings.odom_frame,
+            threads=min(len(cameras), settings.threads or len(os.sched_getaffinity(0))),
+        )
         self._history = CameraHistory(config.past_frames)
         self._infos: list[Any] = [None] * len(cameras)
 

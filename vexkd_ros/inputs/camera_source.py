@@ -35,9 +35,16 @@ class CameraSource:
     inputs: name of each camera → the topic of its images and the quality of service that is requested of it.
     """
 
-    def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, monitor: SensorMonitor | None, wanted: Callable[[], bool],
-                 config: CameraConfig) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: StudentParameters,
+        transforms: TransformBuffer,
+        reporter: Reporter,
+        monitor: SensorMonitor | None,
+        wanted: Callable[[], bool],
+        config: CameraConfig,
+    ) -> None:
         self._node, self._parameters, self._reporter, self._wanted = node, parameters, reporter, wanted
         self._assembler = CameraAssembler(config, parameters.cameras, parameters.input_settings(), transforms, monitor)
         self._quality = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy[parameters.input_reliability.upper()])
@@ -60,7 +67,8 @@ class CameraSource:
     def _subscribe(self, kind: type, topic: str, callback: Callable[[Any], None]) -> Subscription:
         events = subscription_events(self._node.resolve_topic_name(topic), self._reporter.degrade)
         self._subscriptions.append(
-            subscribe(self._node, kind, topic, callback, self._reporter.drop, self._quality, events))
+            subscribe(self._node, kind, topic, callback, self._reporter.drop, self._quality, events)
+        )
         return self._subscriptions[-1]
 
     def get(self) -> PendingInput[ImageSet] | None:

@@ -49,8 +49,14 @@ class CameraSync:
     with `referenced` the reference, whose stamp then is the moment.
     """
 
-    def __init__(self, cameras: int, tolerance_ns: int, deadline_s: float, referenced: bool = False,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        cameras: int,
+        tolerance_ns: int,
+        deadline_s: float,
+        referenced: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._clock = clock
         self._tolerance_ns, self._deadline_s, self._referenced = tolerance_ns, deadline_s, referenced
         self._recent: tuple[deque[ReceivedImage], ...] = tuple(deque() for _ in range(cameras))
@@ -131,8 +137,10 @@ class CameraSync:
 
     def _find_referenced(self, moment: int, now: float, first_news: float, late: bool) -> ImageSet | None:
         # Only an image that is no older than the moment tells that none closer to it is still to come.
-        decided = all((recent and recent[-1].stamp_ns >= moment) or self._silent(camera, now)
-                      for camera, recent in enumerate(self._recent))
+        decided = all(
+            (recent and recent[-1].stamp_ns >= moment) or self._silent(camera, now)
+            for camera, recent in enumerate(self._recent)
+        )
         if not decided and not late:
             return None
         nearest = [min(recent, key=lambda image: abs(image.stamp_ns - moment), default=None) for recent in self._recent]

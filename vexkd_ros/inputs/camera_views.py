@@ -42,8 +42,15 @@ class CameraFrameSet:
 class CameraViews:
     """Reader that decodes, resamples and places images."""
 
-    def __init__(self, cameras: Sequence[CameraTopic], images: ImageConfig, transforms: TransformBuffer,
-                 base_frame: str, odom_frame: str, threads: int) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[CameraTopic],
+        images: ImageConfig,
+        transforms: TransformBuffer,
+        base_frame: str,
+        odom_frame: str,
+        threads: int,
+    ) -> None:
         self._cameras, self._images = tuple(cameras), images
         self._transforms, self._base_frame, self._odom_frame = transforms, base_frame, odom_frame
         self._depths = {camera.topic: SampleDepth() for camera in cameras}
@@ -64,16 +71,28 @@ class CameraViews:
             odom_from_base = self._transforms.wait(self._odom_frame, self._base_frame, stamp_ns, deadline)
         except TransformUnavailable as error:
             motion = error.reason("the vehicle's motion between images is not known: {}")
-        results = list(self._pool.map(
-            lambda camera, image, info: self._view(camera, image, info, stamp_ns, odom_from_base, deadline),
-            self._cameras, images.images, infos))
+        results = list(
+            self._pool.map(
+                lambda camera, image, info: self._view(camera, image, info, stamp_ns, odom_from_base, deadline),
+                self._cameras,
+                images.images,
+                infos,
+            )
+        )
         reasons = [result for result in results if isinstance(result, Reason)]
         cameras = tuple(result for result in results if isinstance(result, CameraImage))
         moving = any(camera.stamp_ns != stamp_ns for camera in cameras)
         return CameraFrameSet(cameras, odom_from_base, (*reasons, *([motion] if motion and moving else [])))
 
-    def _view(self, camera: CameraTopic, image: ReceivedImage | None, info: Any | None, stamp_ns: int,
-              odom_from_base: np.ndarray | None, deadline: float) -> CameraImage | Reason:
+    def _view(
+        self,
+        camera: CameraTopic,
+        image: ReceivedImage | None,
+        info: Any | None,
+        stamp_ns: int,
+        odom_from_base: np.ndarray | None,
+        deadline: float,
+    ) -> CameraImage | Reason:
         """Return the camera's view, or why there is none."""
         masked = f"{camera.topic}: {{}}: the camera is masked"
         if image is None:
@@ -91,11 +110,13 @@ class CameraViews:
             return ImageError("the image cannot be resampled; check its size", str(error)).reason(masked)
         except Exception as error:  # one image that fails must not cost the others
             return ImageError(f"the image could not be used, {type(error).__name__}", str(error)).reason(masked)
-        return CameraImage(camera.name, pixels, image.stamp_ns, calibration.intrinsics, image_from_stored,
-                           base_from_camera)
+        return CameraImage(
+            camera.name, pixels, image.stamp_ns, calibration.intrinsics, image_from_stored, base_from_camera
+        )
 
-    def _mount(self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None,
-               deadline: float) -> np.ndarray:
+    def _mount(
+        self, image: ReceivedImage, info: Any, stamp_ns: int, odom_from_base: np.ndarray | None, deadline: float
+    ) -> np.ndarray:
         """Return float64 (4, 4): from the camera at its own stamp to base_link at `stamp_ns`."""
         frame = image.message.header.frame_id or info.header.frame_id
         if not frame:

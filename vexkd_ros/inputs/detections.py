@@ -21,8 +21,11 @@ def read_detections(message: Any) -> tuple[Boxes, np.ndarray, list[str]]:
         if best.class_id not in DETECTION_CLASSES:
             unknown.append(best.class_id)
             continue
-        centre, orientation, size = detection.bbox.center.position, detection.bbox.center.orientation, \
-            detection.bbox.size
+        centre, orientation, size = (
+            detection.bbox.center.position,
+            detection.bbox.center.orientation,
+            detection.bbox.size,
+        )
         yaw = 2 * math.atan2(orientation.z, orientation.w)
         rows.append([centre.x, centre.y, centre.z, size.x, size.y, size.z, yaw, math.nan, math.nan])
         labels.append(DETECTION_CLASSES.index(best.class_id))

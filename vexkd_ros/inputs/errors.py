@@ -53,5 +53,7 @@ def beyond_oldest(parent: str, child: str, stamp_ns: int) -> TransformUnavailabl
 
 
 def _not_then(parent: str, child: str) -> str:
-    return (f"no transform {parent} → {child} at the message's stamp; check the clocks and the rate of who publishes "
-            "it, or raise tf_timeout")
+    return (
+        f"no transform {parent} → {child} at the message's stamp; check the clocks and the rate of who publishes "
+        "it, or raise tf_timeout"
+    )

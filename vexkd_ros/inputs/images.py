@@ -13,17 +13,28 @@ from vexkd_ros.inputs.errors import ImageError
 # Of sensor_msgs/image_encodings.hpp: channels, type, OpenCV's way to RGB. Not by cv_bridge, whose edition on PyPI does
 # not know all of them, nor rows that are longer than their pixels.
 ENCODINGS: dict[str, tuple[int, str, int | None]] = {
-    "rgb8": (3, "u1", None), "bgr8": (3, "u1", cv2.COLOR_BGR2RGB), "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
-    "rgba8": (4, "u1", cv2.COLOR_RGBA2RGB), "bgra8": (4, "u1", cv2.COLOR_BGRA2RGB),
-    "rgb16": (3, "u2", None), "bgr16": (3, "u2", cv2.COLOR_BGR2RGB),
-    "mono8": (1, "u1", cv2.COLOR_GRAY2RGB), "8UC1": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "rgb8": (3, "u1", None),
+    "bgr8": (3, "u1", cv2.COLOR_BGR2RGB),
+    "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
+    "rgba8": (4, "u1", cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "rgb16": (3, "u2", None),
+    "bgr16": (3, "u2", cv2.COLOR_BGR2RGB),
+    "mono8": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, "u1", cv2.COLOR_GRAY2RGB),
     "mono16": (1, "u2", cv2.COLOR_GRAY2RGB),
-    "bayer_rggb8": (1, "u1", cv2.COLOR_BayerRGGB2RGB), "bayer_bggr8": (1, "u1", cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg8": (1, "u1", cv2.COLOR_BayerGBRG2RGB), "bayer_grbg8": (1, "u1", cv2.COLOR_BayerGRBG2RGB),
-    "bayer_rggb16": (1, "u2", cv2.COLOR_BayerRGGB2RGB), "bayer_bggr16": (1, "u2", cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg16": (1, "u2", cv2.COLOR_BayerGBRG2RGB), "bayer_grbg16": (1, "u2", cv2.COLOR_BayerGRBG2RGB),
-    "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY), "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
-    "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2), "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, "u1", cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": (1, "u1", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, "u1", cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": (1, "u1", cv2.COLOR_BayerGRBG2RGB),
+    "bayer_rggb16": (1, "u2", cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr16": (1, "u2", cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg16": (1, "u2", cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg16": (1, "u2", cv2.COLOR_BayerGRBG2RGB),
+    "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+    "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
 }
 # A plane of luma, and below it half as many rows of both chromas.
 PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "i420": cv2.COLOR_YUV2RGB_I420}
@@ -77,8 +88,11 @@ def read_compressed(message: Any, reduction: int = 1, depth: SampleDepth | None 
                 return shrunk(_colours(samples, encoding, depth or SampleDepth()), reduction)
         return decode(content, reduction)
     except (ValueError, cv2.error) as error:
-        raise ImageError("the image is truncated; check the driver and the network" if "truncated" in str(error) else
-                         "the image is corrupt; check the driver and the network") from None
+        raise ImageError(
+            "the image is truncated; check the driver and the network"
+            if "truncated" in str(error)
+            else "the image is corrupt; check the driver and the network"
+        ) from None
 
 
 def _colours(samples: np.ndarray, encoding: str, depth: SampleDepth) -> np.ndarray:
@@ -113,14 +127,17 @@ def _compressed_size(message: Any) -> tuple[int, int]:
     if "compresseddepth" in kind:
         raise ImageError("the image is a compressedDepth, no picture; remap to the camera's colour images")
     if any(name in kind for name in VIDEO):
-        raise ImageError(f"the image is a packet of video, format {message.format!r}; decode it first: image_transport "
-                         "republish")
+        raise ImageError(
+            f"the image is a packet of video, format {message.format!r}; decode it first: image_transport republish"
+        )
     try:
         with Picture.open(io.BytesIO(message.data)) as picture:
             width, height = picture.size
     except Exception:  # Pillow lets a dozen kinds escape where a file is damaged
-        raise ImageError("the image is corrupt; check the driver and the network",
-                         f"format {message.format!r}, {len(message.data)} bytes") from None
+        raise ImageError(
+            "the image is corrupt; check the driver and the network",
+            f"format {message.format!r}, {len(message.data)} bytes",
+        ) from None
     if not 0 < width * height <= LARGEST:
         raise ImageError("the image is larger than any camera's; check the driver", f"{width}×{height}")
     return width, height
@@ -138,8 +155,10 @@ def _planes(message: Any) -> np.ndarray:
     if width * height == 0:
         raise ImageError("the image has no pixels; check the driver")
     if width % 2 or height % 2 or step < width or len(message.data) < height * step * 3 // 2:
-        raise ImageError("the image has less data than it declares; mend the driver",
-                         f"{width}×{height} {message.encoding}, step {step}, {len(message.data)} bytes")
+        raise ImageError(
+            "the image has less data than it declares; mend the driver",
+            f"{width}×{height} {message.encoding}, step {step}, {len(message.data)} bytes",
+        )
     planes = np.frombuffer(message.data, np.uint8, height * step * 3 // 2)
     if message.encoding != "i420" or step == width:
         return np.ascontiguousarray(planes.reshape(-1, step)[:, :width])
@@ -155,8 +174,10 @@ def _rows(message: Any, channels: int, dtype: np.dtype) -> np.ndarray:
     if height * width == 0:
         raise ImageError("the image has no pixels; check the driver")
     if step < row or len(message.data) < (height - 1) * step + row:
-        raise ImageError("the image has less data than it declares; mend the driver",
-                         f"{width}×{height} {message.encoding}, step {step}, {len(message.data)} bytes")
+        raise ImageError(
+            "the image has less data than it declares; mend the driver",
+            f"{width}×{height} {message.encoding}, step {step}, {len(message.data)} bytes",
+        )
     shape, strides = (height, width, channels), (step, channels * dtype.itemsize, dtype.itemsize)
     pixels = np.ascontiguousarray(np.ndarray(shape, dtype, message.data, strides=strides))
     return pixels[:, :, 0] if channels == 1 else pixels

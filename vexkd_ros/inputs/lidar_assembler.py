@@ -29,8 +29,13 @@ class LidarPayload:
 class LidarAssembler:
     """Assembles Frames; keeps every sweep for those after it. `add` and `frame` may be called from two threads."""
 
-    def __init__(self, config: LidarConfig, settings: InputSettings, transforms: TransformBuffer,
-                 monitor: SensorMonitor | None = None) -> None:
+    def __init__(
+        self,
+        config: LidarConfig,
+        settings: InputSettings,
+        transforms: TransformBuffer,
+        monitor: SensorMonitor | None = None,
+    ) -> None:
         self._settings, self._transforms, self._monitor = settings, transforms, monitor
         self._layout_warned = False
         self._sweeps = SweepBuffer(config.sweeps, round(settings.max_sweep_gap * 1e9), config.sweep_interval)
@@ -48,8 +53,9 @@ class LidarAssembler:
 
         Waits until `deadline` (time.monotonic()) for late transforms. Raises TransformUnavailable.
         """
-        placed = place_sweeps(payload.sweeps, self._transforms, self._settings.base_frame, self._settings.odom_frame,
-                              deadline)
+        placed = place_sweeps(
+            payload.sweeps, self._transforms, self._settings.base_frame, self._settings.odom_frame, deadline
+        )
         if self._monitor:
             self._monitor.see_cloud(placed.sweeps[0])
         frame = Frame(accumulate_sweeps(placed.sweeps), placed.sweeps[0].stamp_ns)
@@ -59,6 +65,8 @@ class LidarAssembler:
         if not len(cloud.points):
             return "the cloud has no point with finite numbers" if cloud.removed else "the cloud has no points"
         if not cloud.has_intensity:
-            return (f"the cloud has no field {self._settings.intensity_field}, zero is used; the student was trained "
-                    "with intensity: name another field by intensity_field")
+            return (
+                f"the cloud has no field {self._settings.intensity_field}, zero is used; the student was trained "
+                "with intensity: name another field by intensity_field"
+            )
         return ""

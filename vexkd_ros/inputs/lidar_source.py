@@ -29,18 +29,30 @@ class LidarSource:
     inputs: name of each input → its topic and the quality of service that is requested of it.
     """
 
-    def __init__(self, node: LifecycleNode, parameters: StudentParameters, transforms: TransformBuffer,
-                 reporter: Reporter, monitor: SensorMonitor | None, wanted: Callable[[], bool],
-                 config: LidarConfig) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        parameters: StudentParameters,
+        transforms: TransformBuffer,
+        reporter: Reporter,
+        monitor: SensorMonitor | None,
+        wanted: Callable[[], bool],
+        config: LidarConfig,
+    ) -> None:
         self._node, self._reporter, self._wanted = node, reporter, wanted
         self._tf_timeout = parameters.tf_timeout
         self._assembler = LidarAssembler(config, parameters.input_settings(), transforms, monitor)
         self._slot: LatestSlot[PendingInput[LidarPayload]] = LatestSlot()
         reliability = ReliabilityPolicy[parameters.input_reliability.upper()]
         self._subscription = subscribe(
-            node, PointCloud2, POINTS, self._on_points, reporter.drop,
+            node,
+            PointCloud2,
+            POINTS,
+            self._on_points,
+            reporter.drop,
             QoSProfile(depth=DEPTH, reliability=reliability),
-            subscription_events(node.resolve_topic_name(POINTS), reporter.degrade))
+            subscription_events(node.resolve_topic_name(POINTS), reporter.degrade),
+        )
         request = QosRequest("sensor_msgs/msg/PointCloud2", reliability == ReliabilityPolicy.RELIABLE)
         self.inputs = {POINTS: (self._subscription.topic_name, request)}
 

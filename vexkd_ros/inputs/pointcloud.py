@@ -36,8 +36,10 @@ def read_cloud(message: Any, intensity_field: str = "intensity", intensity_scale
     fields = {field.name: field for field in reversed(message.fields)}  # the first of a name wins
     missing = [name for name in "xyz" if name not in fields]
     if missing:
-        raise CloudError(f"the cloud has no field {', '.join(missing)}; configure the driver",
-                         f"it has: {', '.join(fields) or 'none'}")
+        raise CloudError(
+            f"the cloud has no field {', '.join(missing)}; configure the driver",
+            f"it has: {', '.join(fields) or 'none'}",
+        )
     names = ["x", "y", "z", *([intensity_field] if intensity_field in fields else [])]
     height, width, row_step, warning = _layout(message)
     if not height:
@@ -69,10 +71,14 @@ def _layout(message: Any) -> tuple[int, int, int, str]:
     if size == height * row:  # row_step of the whole cloud, 0 or the width: drivers have written all of them
         return height, width, row, ("the cloud's row_step is wrong, its rows are read without padding; mend the driver")
     if height > 1 and row_step < row:
-        raise CloudError("the cloud's rows are longer than its row_step; mend the driver",
-                         f"row_step is {row_step} bytes, {width} points need {row}")
-    raise CloudError("the cloud has less data than it declares; mend the driver",
-                     f"{height}×{width} points need {(height - 1) * row_step + row} bytes, the message has {size}")
+        raise CloudError(
+            "the cloud's rows are longer than its row_step; mend the driver",
+            f"row_step is {row_step} bytes, {width} points need {row}",
+        )
+    raise CloudError(
+        "the cloud has less data than it declares; mend the driver",
+        f"{height}×{width} points need {(height - 1) * row_step + row} bytes, the message has {size}",
+    )
 
 
 def _column(message: Any, field: Any, shape: tuple[int, int], row_step: int) -> np.ndarray:
@@ -82,7 +88,9 @@ def _column(message: Any, field: Any, shape: tuple[int, int], row_step: int) -> 
     dtype = np.dtype((">" if message.is_bigendian else "<") + NUMPY_TYPES[field.datatype])
     point_step, end = int(message.point_step), int(field.offset) + dtype.itemsize
     if end > point_step:
-        raise CloudError("the cloud's fields reach beyond its point_step; mend the driver",
-                         f"point_step is {point_step} bytes, {field.name} ends at {end}")
+        raise CloudError(
+            "the cloud's fields reach beyond its point_step; mend the driver",
+            f"point_step is {point_step} bytes, {field.name} ends at {end}",
+        )
     column = np.ndarray(shape, dtype, message.data, offset=int(field.offset), strides=(row_step, point_step))
     return column.reshape(-1)

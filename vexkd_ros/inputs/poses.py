@@ -36,8 +36,9 @@ class Poses:
     def __init__(self) -> None:
         self._edges: dict[str, _Edge] = {}
 
-    def insert(self, parent: str, child: str, stamp_ns: int, translation: np.ndarray, quaternion: np.ndarray,
-               static: bool) -> None:
+    def insert(
+        self, parent: str, child: str, stamp_ns: int, translation: np.ndarray, quaternion: np.ndarray, static: bool
+    ) -> None:
         """Take in `parent_from_child`: translation [m], quaternion w, x, y, z of any non-zero length."""
         edge = self._edges.get(child)
         if edge is None or static or edge.static or edge.parent != parent:
@@ -83,8 +84,8 @@ def _pose_at(child: str, edge: _Edge, stamp_ns: int) -> np.ndarray:
 def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
     """Unit quaternion at `fraction` of the shorter way from one unit quaternion to another, at constant speed.
 
-Not scipy's Slerp: it takes 0.8 ms a pose, 70 times as long, and a frame needs ten or more.
-"""
+    Not scipy's Slerp: it takes 0.8 ms a pose, 70 times as long, and a frame needs ten or more.
+    """
     cosine = float(first @ second)
     if cosine < 0:
         second, cosine = -second, -cosine

@@ -15,8 +15,15 @@ from vexkd_ros.inputs.errors import InputError
 LAST_STAMP_NS = (2**31 - 1) * 10**9 + 10**9 - 1  # the last that builtin_interfaces/Time can hold
 
 
-def subscribe(node: Node, kind: type, topic: str, receive: Callable[[Any], None], refuse: Callable[[str, str], None],
-              quality: QoSProfile, events: Any = None) -> Subscription:
+def subscribe(
+    node: Node,
+    kind: type,
+    topic: str,
+    receive: Callable[[Any], None],
+    refuse: Callable[[str, str], None],
+    quality: QoSProfile,
+    events: Any = None,
+) -> Subscription:
     """Subscribe so that `receive` gets each message that can be read; `refuse` hears why another one cannot.
 
     refuse: takes the reason without numbers that vary, and in full. rclpy converts messages within its executor, which
@@ -26,8 +33,9 @@ def subscribe(node: Node, kind: type, topic: str, receive: Callable[[Any], None]
     return node.create_subscription(kind, topic, taken, quality, raw=True, event_callbacks=events)
 
 
-def take_in(data: bytes, kind: type, topic: str, receive: Callable[[Any], None],
-            refuse: Callable[[str, str], None]) -> None:
+def take_in(
+    data: bytes, kind: type, topic: str, receive: Callable[[Any], None], refuse: Callable[[str, str], None]
+) -> None:
     """Convert a serialised message and hand it to `receive`; tell `refuse` whatever goes wrong."""
     try:
         receive(_converted(data, kind, topic))
@@ -45,8 +53,10 @@ def stamp_ns(stamp: Any) -> int:
     """Return a builtin_interfaces/Time in nanoseconds. Raises InputError for one that no clock has."""
     nanoseconds = int(stamp.sec) * 10**9 + int(stamp.nanosec)
     if not 0 <= nanoseconds <= LAST_STAMP_NS:
-        raise InputError("the message's stamp lies before 1970 or after 2038; set the sensor's clock",
-                         f"{stamp.sec} s, {stamp.nanosec} ns")
+        raise InputError(
+            "the message's stamp lies before 1970 or after 2038; set the sensor's clock",
+            f"{stamp.sec} s, {stamp.nanosec} ns",
+        )
     return nanoseconds
 
 
@@ -56,5 +66,7 @@ def _converted(data: bytes, kind: type, topic: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # the middleware's, and UnicodeDecodeError
-        raise InputError(f"a message on {topic} is no {kind.__name__}; mend who publishes it, or what damages it on "
-                         "its way", f"{type(error).__name__}: {error}") from None
+        raise InputError(
+            f"a message on {topic} is no {kind.__name__}; mend who publishes it, or what damages it on its way",
+            f"{type(error).__name__}: {error}",
+        ) from None

@@ -58,8 +58,9 @@ class PlacedSweeps:
     reason: Reason | None
 
 
-def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, base_frame: str, odom_frame: str,
-                 deadline: float) -> PlacedSweeps:
+def place_sweeps(
+    history: tuple[RawSweep, ...], transforms: TransformBuffer, base_frame: str, odom_frame: str, deadline: float
+) -> PlacedSweeps:
     """Look up where each sweep, newest first, was taken; wait until `deadline` (time.monotonic()) for late transforms.
 
     Without odometry at the newest stamp only the newest sweep is used; older sweeps whose own transforms are missing
@@ -79,9 +80,14 @@ def place_sweeps(history: tuple[RawSweep, ...], transforms: TransformBuffer, bas
     sweeps = [Sweep(newest.points, newest.stamp_ns, base_from_sensor, odom_from_base)]
     for sweep in older:
         try:
-            sweeps.append(Sweep(sweep.points, sweep.stamp_ns,
-                                transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
-                                transforms.lookup(odom_frame, base_frame, sweep.stamp_ns)))
+            sweeps.append(
+                Sweep(
+                    sweep.points,
+                    sweep.stamp_ns,
+                    transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
+                    transforms.lookup(odom_frame, base_frame, sweep.stamp_ns),
+                )
+            )
         except TransformUnavailable as error:
             reason = error.reason("some older sweeps not used: {}")
     return PlacedSweeps(sweeps, reason)

@@ -27,13 +27,16 @@ class Tf2Poses:
         self._core = tf2_py.BufferCore(Duration(nanoseconds=HISTORY_NS))
         self._recent: dict[str, deque[TransformStamped]] = {}  # by child frame: what moves, as tf2 keeps it
 
-    def insert(self, parent: str, child: str, stamp_ns: int, translation: np.ndarray, quaternion: np.ndarray,
-               static: bool) -> None:
+    def insert(
+        self, parent: str, child: str, stamp_ns: int, translation: np.ndarray, quaternion: np.ndarray, static: bool
+    ) -> None:
         x, y, z = translation.tolist()
         qw, qx, qy, qz = (quaternion / np.linalg.norm(quaternion)).tolist()  # tf2 refuses any other length
         message = TransformStamped(
-            header=Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=parent), child_frame_id=child,
-            transform=Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)))
+            header=Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=parent),
+            child_frame_id=child,
+            transform=Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)),
+        )
         if static:
             self._core.set_transform_static(message, AUTHORITY)
             return
@@ -67,8 +70,10 @@ class Tf2Poses:
 
     def _at(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
         found = self._core.lookup_transform_core(target, source, Time(nanoseconds=stamp_ns)).transform
-        return matrix_from_pose((found.translation.x, found.translation.y, found.translation.z),
-                                (found.rotation.w, found.rotation.x, found.rotation.y, found.rotation.z))
+        return matrix_from_pose(
+            (found.translation.x, found.translation.y, found.translation.z),
+            (found.rotation.w, found.rotation.x, found.rotation.y, found.rotation.z),
+        )
 
 
 def _stamp_ns(message: TransformStamped) -> int:

@@ -38,8 +38,12 @@ class TransformBuffer:
     publishers that contradict one another, waiting, and the reason where there is no answer.
     """
 
-    def __init__(self, poses: Callable[[], AvailablePoses] = AvailablePoses, hint: Callable[[], str] = lambda: "",
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        poses: Callable[[], AvailablePoses] = AvailablePoses,
+        hint: Callable[[], str] = lambda: "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """hint: what to add where a frame is in no transform at all.
 
         clock: by which contradictions are of one time and age [s]; one that stands keeps all of them.
@@ -48,8 +52,15 @@ class TransformBuffer:
         self._changed = threading.Condition()
         self.clear()
 
-    def insert(self, parent: str, child: str, stamp_ns: int, translation: Sequence[float],
-               quaternion_wxyz: Sequence[float], static: bool = False) -> None:
+    def insert(
+        self,
+        parent: str,
+        child: str,
+        stamp_ns: int,
+        translation: Sequence[float],
+        quaternion_wxyz: Sequence[float],
+        static: bool = False,
+    ) -> None:
         """Take in `parent_from_child`: translation [m], quaternion w, x, y, z of any non-zero length.
 
         Raises ValueError for numbers that are no pose and for a frame that is its own parent.
@@ -88,8 +99,10 @@ class TransformBuffer:
         self._strays.pop(child, None)
         parent = self._parents.get(child, pose.parent)
         if parent != pose.parent and child in self._newest and pose.stamp_ns - newest <= JUMP_NS:
-            kind = (f"{child} has two parents on /tf, {parent} and {pose.parent}; {parent} is used: let only one node "
-                    f"publish {child}")
+            kind = (
+                f"{child} has two parents on /tf, {parent} and {pose.parent}; {parent} is used: let only one node "
+                f"publish {child}"
+            )
             apart = f"{abs(pose.stamp_ns - newest) / 1e9:.3f} s between their stamps"
             self._conflicts[child] = self._clock() + TOGETHER_S, Reason(kind, f"{kind} ({apart})")
             return
@@ -113,7 +126,8 @@ class TransformBuffer:
             what = f"{child} has two parents on /tf_static, {before.parent} and {pose.parent}"
         else:
             apart = inverse(matrix_from_pose(before.translation, before.quaternion)) @ matrix_from_pose(
-                pose.translation, pose.quaternion)
+                pose.translation, pose.quaternion
+            )
             metres = float(np.linalg.norm(apart[:3, 3]))
             degrees = float(np.degrees(np.arccos(np.clip((np.trace(apart[:3, :3]) - 1) / 2, -1, 1))))
             if metres < SAME_M and degrees < SAME_DEG:
@@ -134,10 +148,14 @@ class TransformBuffer:
         for stamped in message.transforms:
             translation, rotation = stamped.transform.translation, stamped.transform.rotation
             try:
-                self.insert(stamped.header.frame_id, stamped.child_frame_id,
-                            stamped.header.stamp.sec * 10**9 + stamped.header.stamp.nanosec,
-                            (translation.x, translation.y, translation.z),
-                            (rotation.w, rotation.x, rotation.y, rotation.z), static)
+                self.insert(
+                    stamped.header.frame_id,
+                    stamped.child_frame_id,
+                    stamped.header.stamp.sec * 10**9 + stamped.header.stamp.nanosec,
+                    (translation.x, translation.y, translation.z),
+                    (rotation.w, rotation.x, rotation.y, rotation.z),
+                    static,
+                )
             except ValueError as error:
                 problems.append(f"{error}; correct who publishes it")
         return problems
@@ -210,9 +228,14 @@ class TransformBuffer:
         known = {*self._parents, *self._parents.values()}
         unknown = [name for name in (source, target) if name not in known]
         if unknown:
-            return (f"no transform {target} → {source}: nothing on /tf or /tf_static names {' or '.join(unknown)}; "
-                    f"publish it, or correct the sensor's frame_id, base_frame or odom_frame{self._hint()}")
-        torn = [reason.kind for child, (until, reason) in self._conflicts.items()
-                if child in frames and until > self._clock()]
+            return (
+                f"no transform {target} → {source}: nothing on /tf or /tf_static names {' or '.join(unknown)}; "
+                f"publish it, or correct the sensor's frame_id, base_frame or odom_frame{self._hint()}"
+            )
+        torn = [
+            reason.kind
+            for child, (until, reason) in self._conflicts.items()
+            if child in frames and until > self._clock()
+        ]
         why = torn[0] if torn else "the two frames are not connected; publish what joins them"
         return f"no transform {target} → {source}: {why}"

@@ -113,7 +113,8 @@ def is_message(data: bytes, message: object) -> bool:
     """Tell whether the bytes are the message, of the same length and contents."""
     expected = serialize_message(message)
     return len(data) == len(expected) and (
-        deserialize_message(data, type(message)) == deserialize_message(expected, type(message)))
+        deserialize_message(data, type(message)) == deserialize_message(expected, type(message))
+    )
 
 
 def _poses(boxes: Boxes) -> np.ndarray:
@@ -135,10 +136,19 @@ def _rows(numbers: np.ndarray) -> list[bytes]:
 def _rest_of_marker() -> bytes:
     """Fields of a Marker behind its points, all empty; they begin at a multiple of four."""
     return _joined(
-        _number(0), _string(""),  # colours, texture_resource
-        struct.pack("<iI", 0, 0), _string(""), _string(""), _number(0),  # texture: header, format, data
-        _number(0), _string(""), _string(""),  # uv_coordinates, text, mesh_resource
-        _string(""), _number(0), b"\0")  # mesh_file, mesh_use_embedded_materials
+        _number(0),
+        _string(""),  # colours, texture_resource
+        struct.pack("<iI", 0, 0),
+        _string(""),
+        _string(""),
+        _number(0),  # texture: header, format, data
+        _number(0),
+        _string(""),
+        _string(""),  # uv_coordinates, text, mesh_resource
+        _string(""),
+        _number(0),
+        b"\0",
+    )  # mesh_file, mesh_use_embedded_materials
 
 
 def _header(header: Header) -> bytes:

@@ -31,8 +31,9 @@ def comparison_markers(found: Boxes, scores: np.ndarray, truth: Boxes, matches: 
         markers += _box(header, "hits", i, found.values[i], HIT, text)
         markers.append(_line(header, i, found.values[i], truth.values[j]))
     for i in matches.false_alarms:
-        markers += _box(header, "false_alarms", i, found.values[i], FALSE_ALARM,
-                        f"no {_name(found, i)} {scores[i]:.2f}")
+        markers += _box(
+            header, "false_alarms", i, found.values[i], FALSE_ALARM, f"no {_name(found, i)} {scores[i]:.2f}"
+        )
     for j in matches.misses:
         markers += _box(header, "misses", j, truth.values[j], MISS, f"missed {_name(truth, j)}")
     summary = f"{len(matches.hits)} hits, {len(matches.false_alarms)} false alarms, {len(matches.misses)} misses"
@@ -48,17 +49,33 @@ def _box(header: Header, namespace: str, index: int, row: np.ndarray, colour: tu
     """Make a cube (id 3 · index) and the text above it (id 3 · index + 1)."""
     values = row.tolist()
     above = Point(x=values[0], y=values[1], z=values[2] + values[5] / 2 + TEXT_HEIGHT_M)
-    cube = Marker(header=header, ns=namespace, id=3 * int(index), type=Marker.CUBE, pose=box_pose(values),
-                  scale=Vector3(x=values[3], y=values[4], z=values[5]), color=_rgba(colour, 0.45))
+    cube = Marker(
+        header=header,
+        ns=namespace,
+        id=3 * int(index),
+        type=Marker.CUBE,
+        pose=box_pose(values),
+        scale=Vector3(x=values[3], y=values[4], z=values[5]),
+        color=_rgba(colour, 0.45),
+    )
     return [cube, _text(header, namespace, 3 * int(index) + 1, above, TEXT_HEIGHT_M, colour, text)]
 
 
-def _text(header: Header, namespace: str, number: int, position: Point, height: float, colour: tuple,
-          text: str) -> Marker:
+def _text(
+    header: Header, namespace: str, number: int, position: Point, height: float, colour: tuple, text: str
+) -> Marker:
     pose = Pose(position=position)
     pose.orientation.w = 1.0
-    return Marker(header=header, ns=namespace, id=number, type=Marker.TEXT_VIEW_FACING, pose=pose,
-                  scale=Vector3(z=height), color=_rgba(colour, 1.0), text=text)
+    return Marker(
+        header=header,
+        ns=namespace,
+        id=number,
+        type=Marker.TEXT_VIEW_FACING,
+        pose=pose,
+        scale=Vector3(z=height),
+        color=_rgba(colour, 1.0),
+        text=text,
+    )
 
 
 def _line(header: Header, index: int, found: np.ndarray, truth: np.ndarray) -> Marker:
@@ -66,8 +83,16 @@ def _line(header: Header, index: int, found: np.ndarray, truth: np.ndarray) -> M
     ends = [Point(x=x, y=y, z=z) for x, y, z in (found[:3].tolist(), truth[:3].tolist())]
     pose = Pose()
     pose.orientation.w = 1.0
-    return Marker(header=header, ns="hits", id=3 * int(index) + 2, type=Marker.LINE_LIST, pose=pose,
-                  scale=Vector3(x=0.08), points=ends, color=_rgba(HIT, 1.0))
+    return Marker(
+        header=header,
+        ns="hits",
+        id=3 * int(index) + 2,
+        type=Marker.LINE_LIST,
+        pose=pose,
+        scale=Vector3(x=0.08),
+        points=ends,
+        color=_rgba(HIT, 1.0),
+    )
 
 
 def _rgba(colour: tuple, alpha: float) -> ColorRGBA:

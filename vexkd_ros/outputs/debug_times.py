@@ -30,10 +30,18 @@ class DebugTimes:
         self._stamped = _float64_stamped()
         self._published_at: float | None = None
         self._publishers: dict[str, LifecyclePublisher] = {
-            name: node.create_lifecycle_publisher(self._stamped or Float64, f"~/debug/{name}_ms", DEPTH,
-                                                  event_callbacks=no_publisher_events())
-            for name in ("cyclic_time", "pipeline_latency", "processing_time/preprocess", "processing_time/inference",
-                         "processing_time/postprocess", "processing_time/total")}
+            name: node.create_lifecycle_publisher(
+                self._stamped or Float64, f"~/debug/{name}_ms", DEPTH, event_callbacks=no_publisher_events()
+            )
+            for name in (
+                "cyclic_time",
+                "pipeline_latency",
+                "processing_time/preprocess",
+                "processing_time/inference",
+                "processing_time/postprocess",
+                "processing_time/total",
+            )
+        }
 
     def publish(self, latency: Latency, age_ms: float, stamp: Time) -> None:
         """Publish the times of one frame."""

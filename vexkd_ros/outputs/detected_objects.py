@@ -12,8 +12,15 @@ from vexkd_ros.outputs.detections import box_pose
 
 # Our class → constant of ObjectClassification; what Autoware has no word for is UNKNOWN.
 LABELS = {
-    "car": "CAR", "truck": "TRUCK", "construction_vehicle": "TRUCK", "bus": "BUS", "trailer": "TRAILER",
-    "barrier": "UNKNOWN", "motorcycle": "MOTORCYCLE", "bicycle": "BICYCLE", "pedestrian": "PEDESTRIAN",
+    "car": "CAR",
+    "truck": "TRUCK",
+    "construction_vehicle": "TRUCK",
+    "bus": "BUS",
+    "trailer": "TRAILER",
+    "barrier": "UNKNOWN",
+    "motorcycle": "MOTORCYCLE",
+    "bicycle": "BICYCLE",
+    "pedestrian": "PEDESTRIAN",
     "traffic_cone": "UNKNOWN",
 }
 # A barrier looks the same from both sides, a cone from all; the others' headings are whole.
@@ -35,15 +42,22 @@ def detected_objects_message(prediction: Prediction, header: Header) -> object:
     probability 1. The shape is a BOUNDING_BOX: length, width, height [m]. The twist is over ground, in the object's own
     frame as Autoware reads it: x along the heading, y to the left [m/s]; has_twist is false where velocity is unknown.
     """
-    boxes = zip(prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(),
-                strict=True)
+    boxes = zip(
+        prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(), strict=True
+    )
     msg = _messages()
-    return msg.DetectedObjects(header=header, objects=[
-        msg.DetectedObject(
-            existence_probability=score, kinematics=_kinematics(msg, values, DETECTION_CLASSES[label]),
-            classification=[_classification(msg, DETECTION_CLASSES[label])],
-            shape=msg.Shape(type=msg.Shape.BOUNDING_BOX, dimensions=Vector3(x=values[3], y=values[4], z=values[5])))
-        for values, label, score in boxes])
+    return msg.DetectedObjects(
+        header=header,
+        objects=[
+            msg.DetectedObject(
+                existence_probability=score,
+                kinematics=_kinematics(msg, values, DETECTION_CLASSES[label]),
+                classification=[_classification(msg, DETECTION_CLASSES[label])],
+                shape=msg.Shape(type=msg.Shape.BOUNDING_BOX, dimensions=Vector3(x=values[3], y=values[4], z=values[5])),
+            )
+            for values, label, score in boxes
+        ],
+    )
 
 
 def _classification(msg: ModuleType, name: str) -> object:
@@ -56,9 +70,12 @@ def _kinematics(msg: ModuleType, values: list[float], name: str) -> object:
     cosine, sine = math.cos(yaw), math.sin(yaw)
     linear = Vector3(x=cosine * vx + sine * vy, y=cosine * vy - sine * vx) if moves else Vector3()
     kind = msg.DetectedObjectKinematics
-    return kind(pose_with_covariance=PoseWithCovariance(pose=box_pose(values)),
-                orientation_availability=getattr(kind, ORIENTATION.get(name, "AVAILABLE")),
-                twist_with_covariance=TwistWithCovariance(twist=Twist(linear=linear)), has_twist=moves)
+    return kind(
+        pose_with_covariance=PoseWithCovariance(pose=box_pose(values)),
+        orientation_availability=getattr(kind, ORIENTATION.get(name, "AVAILABLE")),
+        twist_with_covariance=TwistWithCovariance(twist=Twist(linear=linear)),
+        has_twist=moves,
+    )
 
 
 def _messages() -> ModuleType:

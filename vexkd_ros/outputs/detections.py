@@ -15,8 +15,9 @@ def detections_message(prediction: Prediction, header: Header) -> Detection3DArr
     Velocity has no field here; it travels in the markers.
     """
     message = Detection3DArray(header=header)
-    boxes = zip(prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(),
-                strict=True)
+    boxes = zip(
+        prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(), strict=True
+    )
     message.detections = [_detection(index, *box, header) for index, box in enumerate(boxes)]
     return message
 

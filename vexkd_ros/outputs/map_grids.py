@@ -23,8 +23,12 @@ def grid_message(prediction: Prediction, header: Header, map_class: int) -> Occu
     rows, columns = grid.shape
     percent = np.rint(probabilities[map_class] * 100).clip(0, 100).astype(np.int8)
     info = MapMetaData(
-        map_load_time=header.stamp, resolution=float(grid.cell), width=columns, height=rows,
-        origin=Pose(position=Point(x=float(grid.x_min), y=float(grid.y_min)), orientation=Quaternion(w=1.0)))
+        map_load_time=header.stamp,
+        resolution=float(grid.cell),
+        width=columns,
+        height=rows,
+        origin=Pose(position=Point(x=float(grid.x_min), y=float(grid.y_min)), orientation=Quaternion(w=1.0)),
+    )
     return OccupancyGrid(header=header, info=info, data=array("b", percent.tobytes()))
 
 
@@ -41,8 +45,11 @@ def labels_message(prediction: Prediction, header: Header) -> Image:
 def label_info_message(header: Header) -> LabelInfo:
     """Make the meaning of `labels_message`'s pixels: 0 is background, the others the map classes in their order."""
     names = ("background", *MAP_CLASSES)
-    return LabelInfo(header=header, threshold=SHOWN_ABOVE,
-                     class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)])
+    return LabelInfo(
+        header=header,
+        threshold=SHOWN_ABOVE,
+        class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(names)],
+    )
 
 
 def _map_of(prediction: Prediction) -> tuple[BevGrid, np.ndarray]:
@@ -64,5 +71,12 @@ def _labels(prediction: Prediction) -> np.ndarray:
 def _image(pixels: np.ndarray, encoding: str, header: Header) -> Image:
     height, width = pixels.shape[:2]
     data = np.ascontiguousarray(pixels).tobytes()
-    return Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
-                 step=len(data) // height, data=array("B", data))
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=len(data) // height,
+        data=array("B", data),
+    )

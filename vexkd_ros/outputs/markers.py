@@ -21,17 +21,33 @@ def markers_message(prediction: Prediction, header: Header) -> MarkerArray:
     """
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     colours = [DETECTION_COLOURS[name] for name in DETECTION_CLASSES]
-    boxes = zip(prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(),
-                strict=True)
+    boxes = zip(
+        prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(), strict=True
+    )
     for index, (values, label, score) in enumerate(boxes):
         red, green, blue = (channel / 255 for channel in colours[label])
-        markers.append(Marker(
-            header=header, ns="boxes", id=index, type=Marker.CUBE, pose=box_pose(values),
-            scale=Vector3(x=values[3], y=values[4], z=values[5]),
-            color=ColorRGBA(r=red, g=green, b=blue, a=0.25 + 0.5 * score)))
-        markers.append(Marker(
-            header=header, ns="velocity", id=index, type=Marker.ARROW, scale=ARROW_SIZE,
-            points=_velocity_arrow(values), color=ColorRGBA(r=red, g=green, b=blue, a=1.0)))
+        markers.append(
+            Marker(
+                header=header,
+                ns="boxes",
+                id=index,
+                type=Marker.CUBE,
+                pose=box_pose(values),
+                scale=Vector3(x=values[3], y=values[4], z=values[5]),
+                color=ColorRGBA(r=red, g=green, b=blue, a=0.25 + 0.5 * score),
+            )
+        )
+        markers.append(
+            Marker(
+                header=header,
+                ns="velocity",
+                id=index,
+                type=Marker.ARROW,
+                scale=ARROW_SIZE,
+                points=_velocity_arrow(values),
+                color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
+            )
+        )
     return MarkerArray(markers=markers)
 
 

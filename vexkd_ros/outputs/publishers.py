@@ -40,8 +40,10 @@ def check_outputs(names: Collection[str]) -> None:
     if unknown:
         raise UserError(f"parameter outputs: there is no {unknown[0]}; choose from {', '.join(OUTPUTS)}")
     if "detected_objects" in names and detected_objects_type() is None:
-        raise UserError("parameter outputs: detected_objects needs the ROS package autoware_perception_msgs; "
-                        "install it, or leave detected_objects out")
+        raise UserError(
+            "parameter outputs: detected_objects needs the ROS package autoware_perception_msgs; "
+            "install it, or leave detected_objects out"
+        )
 
 
 class Publishers:
@@ -63,8 +65,9 @@ class Publishers:
                 self._add_detections()
             if config.segmentation is not None:
                 self._add_maps()
-            self._latency = node.create_lifecycle_publisher(DiagnosticArray, "~/debug/latency", DEPTH,
-                                                            event_callbacks=no_publisher_events())
+            self._latency = node.create_lifecycle_publisher(
+                DiagnosticArray, "~/debug/latency", DEPTH, event_callbacks=no_publisher_events()
+            )
             self._times = DebugTimes(node)
         except (RuntimeError, ParameterException) as error:
             self.destroy()
@@ -84,23 +87,29 @@ class Publishers:
         self._add("map_labels", Image, "~/map_labels", labels_message)
         # No lifecycle publisher: what the labels mean does not depend on whether the node is active.
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._label_info = self._node.create_publisher(LabelInfo, "~/label_info", latched,
-                                                       event_callbacks=no_publisher_events())
+        self._label_info = self._node.create_publisher(
+            LabelInfo, "~/label_info", latched, event_callbacks=no_publisher_events()
+        )
         self._label_info.publish(label_info_message(Header(stamp=self._node.get_clock().now().to_msg())))
 
     def _add(self, name: str, kind: type, topic: str, message: Convert) -> None:
         publisher = self._node.create_lifecycle_publisher(
-            kind, topic, QoSProfile(depth=DEPTH),
+            kind,
+            topic,
+            QoSProfile(depth=DEPTH),
             qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.RELIABILITY,)),
-            event_callbacks=publisher_events(topic, self._report))
+            event_callbacks=publisher_events(topic, self._report),
+        )
         self._outputs.append((name, publisher, message))
 
     def wanted(self, names: Collection[str]) -> bool:
         """Return whether somebody subscribes to an output of these names, or to a frame's times."""
         publishers = [publisher for name, publisher, _ in self._outputs if name in names]
-        return (any(publisher.get_subscription_count() for publisher in publishers)
-                or bool(self._latency and self._latency.get_subscription_count())
-                or bool(self._times and self._times.wanted()))
+        return (
+            any(publisher.get_subscription_count() for publisher in publishers)
+            or bool(self._latency and self._latency.get_subscription_count())
+            or bool(self._times and self._times.wanted())
+        )
 
     def publish(self, prediction: Prediction, header: Header, names: Collection[str] = DEFAULT_OUTPUTS) -> None:
         """Convert and publish the outputs of these names, of OUTPUTS, that somebody subscribes to."""

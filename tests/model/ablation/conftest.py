@@ -22,12 +22,23 @@ def plan_values(config_path, tiny_config, tiny_teacher, tmp_path_factory):
     prepare(data, "v1.0-mini", index_folder(data, "v1.0-mini"))
     one_epoch = {"training.epochs": 1}
     return {
-        "dataroot": str(data), "version": "v1.0-mini", "train_split": "mini_train", "eval_split": "mini_val",
-        "seeds": [1, 2], "workers": 0, "device": "cpu", "baseline": "plain", "rows": [
+        "dataroot": str(data),
+        "version": "v1.0-mini",
+        "train_split": "mini_train",
+        "eval_split": "mini_val",
+        "seeds": [1, 2],
+        "workers": 0,
+        "device": "cpu",
+        "baseline": "plain",
+        "rows": [
             {"name": "teacher", "config": str(teacher), "seeds": [1], "set": one_epoch},
             {"name": "plain", "config": str(student), "set": one_epoch},
-            {"name": "vexkd", "config": str(student), "teacher": "teacher",
-             "set": {**one_epoch, "distillation.masks": "fusion_queries", "distillation.levels": ["low", "high"]}},
+            {
+                "name": "vexkd",
+                "config": str(student),
+                "teacher": "teacher",
+                "set": {**one_epoch, "distillation.masks": "fusion_queries", "distillation.levels": ["low", "high"]},
+            },
             {"name": "teacher_without_lidar", "of": "teacher", "drop": "lidar"},
         ],
     }
@@ -56,20 +67,46 @@ def fake_record():
         if trained.row.teacher is None:
             config = config.model_copy(update={"distillation": None})
         identity = records.identity(run)
-        teacher = identity.teacher and {"row": trained.row.teacher, "seed": identity.teacher[1],
-                                        "config_hash": identity.teacher[0], "fingerprint": "f" * 64}
+        teacher = identity.teacher and {
+            "row": trained.row.teacher,
+            "seed": identity.teacher[1],
+            "config_hash": identity.teacher[0],
+            "fingerprint": "f" * 64,
+        }
         steps = list(range(9, 609, 10))
         total = [round(3 - step / 300, 3) for step in steps]
         terms = {"heatmap": total, **({"distill_high": total} if teacher else {})}
         return RunRecord(
-            plan=records.name, row=run.row.name, seed=run.seed, config=config.model_dump(mode="json"),
-            config_hash=config_hash(config), data=records.data, dropped=identity.dropped, source_revision="a" * 40,
-            torch="2.0", machine={"processor": "P", "cores": 2, "memory_gib": 8, "gpu": None},
-            commands={"train": "vexkd train", "evaluate": "vexkd evaluate"}, teacher=teacher,
-            figures=Figures(mAP=mean_ap, NDS=mean_ap + 0.05, mATE=0.5, mASE=0.3, mAOE=1.0, mAVE=2.0, mAAE=0.4,
-                            AP=ap or {"car": mean_ap, "bus": 0.5}, mIoU=mean_iou,
-                            IoU=None if mean_iou is None else {"divider": mean_iou}),
-            training={"seconds": 3600.0, "steps": 608, "epochs": 1,
-                      "loss": {"steps": steps, "total": total, "terms": terms}})
+            plan=records.name,
+            row=run.row.name,
+            seed=run.seed,
+            config=config.model_dump(mode="json"),
+            config_hash=config_hash(config),
+            data=records.data,
+            dropped=identity.dropped,
+            source_revision="a" * 40,
+            torch="2.0",
+            machine={"processor": "P", "cores": 2, "memory_gib": 8, "gpu": None},
+            commands={"train": "vexkd train", "evaluate": "vexkd evaluate"},
+            teacher=teacher,
+            figures=Figures(
+                mAP=mean_ap,
+                NDS=mean_ap + 0.05,
+                mATE=0.5,
+                mASE=0.3,
+                mAOE=1.0,
+                mAVE=2.0,
+                mAAE=0.4,
+                AP=ap or {"car": mean_ap, "bus": 0.5},
+                mIoU=mean_iou,
+                IoU=None if mean_iou is None else {"divider": mean_iou},
+            ),
+            training={
+                "seconds": 3600.0,
+                "steps": 608,
+                "epochs": 1,
+                "loss": {"steps": steps, "total": total, "terms": terms},
+            },
+        )
 
     return make

@@ -78,8 +78,10 @@ def test_rows_are_trained_evaluated_and_tabled_and_a_failure_stops_no_other(abla
 @pytest.mark.slow
 def test_runs_go_side_by_side_but_none_before_the_one_that_it_builds_on(ablated):
     said = [line.split(": ")[1:3] for line in ablated[3].splitlines()]
-    teacher, cannot, without = ([what for name, what in said if name == run]
-                                for run in ("teacher, seed 2", "cannot, seed 1", "teacher_without_lidar, seed 2"))
+    teacher, cannot, without = (
+        [what for name, what in said if name == run]
+        for run in ("teacher, seed 2", "cannot, seed 1", "teacher_without_lidar, seed 2")
+    )
     assert said[:2] == [["teacher, seed 2", "begins, 2 wait; log"], ["cannot, seed 1", "begins, 1 wait; log"]]
     assert cannot[-1] == "vexkd train failed" and teacher[-1] == without[-1] == "finished"
     assert said.index(["teacher, seed 2", "finished"]) < said.index(["teacher_without_lidar, seed 2", without[0]])
@@ -90,7 +92,10 @@ def test_every_finished_run_leaves_a_record_that_a_new_machine_takes_for_the_run
     plan, out, *_ = ablated
     records = out / "records" / "plan"
     assert sorted(path.name for path in records.iterdir()) == [
-        "plan.json", "teacher-seed2.json", "teacher_without_lidar-seed2.json"]
+        "plan.json",
+        "teacher-seed2.json",
+        "teacher_without_lidar-seed2.json",
+    ]
     record, figures = read_record(records / "teacher-seed2.json"), json.loads((out / "teacher/seed2.json").read_text())
     assert (record.row, record.seed, record.plan, record.training.steps) == ("teacher", 2, "plan", 3)
     assert record.figures.mAP == figures["detection"]["mean_ap"] and record.figures.IoU == figures["map"]["class_iou"]
@@ -101,8 +106,20 @@ def test_every_finished_run_leaves_a_record_that_a_new_machine_takes_for_the_run
     commands = capsys.readouterr().out.splitlines()
     assert [" cannot/seed1" in command.replace("elsewhere/", " ") for command in commands] == [True, True]
     by_hand = tmp_path / "by_hand.json"
-    main(["record", str(out / "teacher" / "seed2"), "--row", "teacher", "--plan", "plan", "--evaluation",
-          str(out / "teacher" / "seed2.json"), "--out", str(by_hand)])
+    main(
+        [
+            "record",
+            str(out / "teacher" / "seed2"),
+            "--row",
+            "teacher",
+            "--plan",
+            "plan",
+            "--evaluation",
+            str(out / "teacher" / "seed2.json"),
+            "--out",
+            str(by_hand),
+        ]
+    )
     assert by_hand.read_bytes() == (records / "teacher-seed2.json").read_bytes()
 
 
@@ -154,9 +171,12 @@ def test_seeds_and_rows_may_follow_in_the_same_folder(ablated, plan_values, tmp_
     main(["ablate", str(more), "--out", str(out), "--dry-run"])
     commands = [command.split() for command in capsys.readouterr().out.splitlines()]
     assert [(words[1], words[words.index("--json") + 1] if "--json" in words else "") for words in commands] == [
-        ("train", ""), ("evaluate", f"{out}/teacher/seed1.json"),
-        ("evaluate", f"{out}/teacher_without_lidar/seed1.json"), ("evaluate", f"{out}/without_cameras/seed1.json"),
-        ("evaluate", f"{out}/without_cameras/seed2.json")]
+        ("train", ""),
+        ("evaluate", f"{out}/teacher/seed1.json"),
+        ("evaluate", f"{out}/teacher_without_lidar/seed1.json"),
+        ("evaluate", f"{out}/without_cameras/seed1.json"),
+        ("evaluate", f"{out}/without_cameras/seed2.json"),
+    ]
 
 
 def test_an_unprepared_dataset_is_sent_to_prepare_before_anything_runs(written, tmp_path):
@@ -167,10 +187,13 @@ def test_an_unprepared_dataset_is_sent_to_prepare_before_anything_runs(written, 
 
 def started(plan, out):
     """Start a process that hears Ctrl-C, although a test run in the background ignores it."""
-    return subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "ablate", str(plan), "--out", str(out),
-                             "--jobs", "2"],
-                            stderr=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    return subprocess.Popen(
+        [sys.executable, "-m", "vexkd_model.cli", "ablate", str(plan), "--out", str(out), "--jobs", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def processes_in(folder):
@@ -207,8 +230,10 @@ def test_killed_or_interrupted_it_leaves_no_process_and_goes_on_where_it_stopped
     before = [epochs_of(checkpoint) for checkpoint in checkpoints]
 
     interrupted = started(plan, out)
-    wait_for(lambda: all(epochs_of(checkpoint) > epoch for checkpoint, epoch in zip(checkpoints, before, strict=True)),
-             "another epoch of both")
+    wait_for(
+        lambda: all(epochs_of(checkpoint) > epoch for checkpoint, epoch in zip(checkpoints, before, strict=True)),
+        "another epoch of both",
+    )
     interrupted.send_signal(signal.SIGINT)
     message = interrupted.communicate(timeout=DEADLINE_S)[1]
     assert interrupted.returncode == 130 and "Traceback" not in message

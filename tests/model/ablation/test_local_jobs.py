@@ -31,8 +31,15 @@ def script(tmp_path, monkeypatch):
 def run(tmp_path):
     def make(name):
         place = Path(tmp_path, name)
-        return Run(TrainedRow(name=name, config=Path("model.yaml")), 1, None, ("train", name), ("evaluate", name),
-                   place / "seed1", place / "seed1.json")
+        return Run(
+            TrainedRow(name=name, config=Path("model.yaml")),
+            1,
+            None,
+            ("train", name),
+            ("evaluate", name),
+            place / "seed1",
+            place / "seed1.json",
+        )
 
     return make
 
@@ -57,8 +64,10 @@ def test_several_share_cores_and_gpus_and_a_lone_one_has_all(script, run, monkey
     with LocalJobs(1) as jobs:
         jobs.start(c)
         assert until_ended(jobs, 1) == [(c, "")] and jobs.state(c) == "GPU 3,5, threads"
-    assert [line for line in c.log.read_text().splitlines() if line[0] == "#"] == ["# vexkd train c",
-                                                                                   "# vexkd evaluate c"]
+    assert [line for line in c.log.read_text().splitlines() if line[0] == "#"] == [
+        "# vexkd train c",
+        "# vexkd evaluate c",
+    ]
 
 
 def test_a_failed_command_ends_its_run_with_its_own_words(script, run):

@@ -25,21 +25,30 @@ def commands(plan, out):
 def test_every_row_and_seed_becomes_a_training_and_an_evaluation(plan_values, written, tmp_path):
     found = commands(load_plan(written()), tmp_path / "out")
     data, student = plan_values["dataroot"], plan_values["rows"][1]["config"]
-    assert list(found) == ["teacher, seed 1", "plain, seed 1", "plain, seed 2", "vexkd, seed 1", "vexkd, seed 2",
-                           "teacher_without_lidar, seed 1"]
+    assert list(found) == [
+        "teacher, seed 1",
+        "plain, seed 1",
+        "plain, seed 2",
+        "vexkd, seed 1",
+        "vexkd, seed 2",
+        "teacher_without_lidar, seed 1",
+    ]
     out = f"{tmp_path}/out"
     assert found["plain, seed 2"] == [
         f"train {student} --dataroot {data} --version v1.0-mini --split mini_train --out {out}/plain/seed2 --workers 0 "
         "--set training.epochs=1 --set training.seed=2",
         f"evaluate {out}/plain/seed2 --dataroot {data} --version v1.0-mini --split mini_val --device cpu "
-        f"--json {out}/plain/seed2.json"]
+        f"--json {out}/plain/seed2.json",
+    ]
     assert found["vexkd, seed 2"][0] == (
         f"distill {student} --teacher {out}/teacher/seed1 --dataroot {data} --version v1.0-mini --split mini_train "
         f"--out {out}/vexkd/seed2 --workers 0 --set training.epochs=1 --set distillation.masks=fusion_queries "
-        "--set distillation.levels=[low, high] --set training.seed=2")
+        "--set distillation.levels=[low, high] --set training.seed=2"
+    )
     assert found["teacher_without_lidar, seed 1"] == [
         f"evaluate {out}/teacher/seed1 --dataroot {data} --version v1.0-mini --split mini_val --device cpu "
-        f"--json {out}/teacher_without_lidar/seed1.json --drop lidar"]
+        f"--json {out}/teacher_without_lidar/seed1.json --drop lidar"
+    ]
 
 
 def test_the_run_of_the_same_seed_teaches_where_there_is_one(plan_values, written, tmp_path):
@@ -78,38 +87,46 @@ def test_splits_are_the_versions_own_where_none_is_named(plan_values, written):
 
 
 def test_values_reach_the_command_line_as_yaml_that_means_the_same(plan_values, written):
-    values = {"training.learning_rate": 1e-5, "segmentation": None, "training.class_balanced": True,
-              "training.augment": {"rotation": 0.1, "scale": 0.0, "translation": 0.0, "flip": False}}
+    values = {
+        "training.learning_rate": 1e-5,
+        "segmentation": None,
+        "training.class_balanced": True,
+        "training.augment": {"rotation": 0.1, "scale": 0.0, "translation": 0.0, "flip": False},
+    }
     plan = load_plan(written(**row(plan_values, 1, set=values)))
     texts = dict(override.split("=", 1) for override in plan.row("plain").overrides)
     assert {key: yaml.safe_load(text) for key, text in texts.items()} == values
     assert not any("\n" in text for text in texts.values())
 
 
-@pytest.mark.parametrize(("i", "changed", "named"), [
-    (1, {"conifg": "x"}, "rows.1.trained.conifg: unknown key"),
-    (1, {"config": None}, "rows.1.trained.config"),
-    (1, {"config": "none.yaml"}, "row plain: none.yaml: no such file"),
-    (1, {"set": {"training.epoch": 1}}, "training.epoch: "),
-    (1, {"set": {"training.epochs": 0}}, "training.epochs"),
-    (1, {"set": {"training.seed": 3}}, "set.training.seed: the seeds of a row"),
-    (1, {"set": {"distillation.masks": "ones"}}, "set.distillation.masks: belongs to rows with a teacher"),
-    (1, {"seeds": []}, "rows.1.trained.seeds"),
-    (1, {"seeds": [1, 1]}, "seeds [1, 1]: one stands twice"),
-    (1, {"name": "../plain"}, "rows.1.trained.name"),
-    (1, {"name": "teacher"}, "row teacher: stands twice"),
-    (0, {"teacher": "plain"}, "row teacher: teacher plain: is no row above it"),
-    (2, {"teacher": "nobody"}, "row vexkd: teacher nobody: neither a row above nor the folder"),
-    (2, {"teacher": "vexkd"}, "row vexkd: teacher vexkd: is no row above it"),
-    (2, {"set": {"grid.extent": 36.0}}, "row vexkd: grid: the student's is"),
-    (2, {"set": {"distillation.mask": "ones"}}, "distillation.mask: "),
-    (2, {"set": {"distillation.masks": "zeros"}}, "distillation.masks: Input should be"),
-    (3, {"drop": "radar"}, "rows.3.evaluated.drop"),
-    (3, {"drop": None}, "rows.3.evaluated.drop"),
-    (3, {"seeds": [1]}, "rows.3.evaluated.seeds: unknown key"),
-    (3, {"of": "nobody"}, "row teacher_without_lidar: of nobody: is no row above it that trains"),
-    (3, {"of": "plain"}, "row teacher_without_lidar: --drop lidar: lidar_pillar_small reads nothing else"),
-], ids=lambda value: str(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("i", "changed", "named"),
+    [
+        (1, {"conifg": "x"}, "rows.1.trained.conifg: unknown key"),
+        (1, {"config": None}, "rows.1.trained.config"),
+        (1, {"config": "none.yaml"}, "row plain: none.yaml: no such file"),
+        (1, {"set": {"training.epoch": 1}}, "training.epoch: "),
+        (1, {"set": {"training.epochs": 0}}, "training.epochs"),
+        (1, {"set": {"training.seed": 3}}, "set.training.seed: the seeds of a row"),
+        (1, {"set": {"distillation.masks": "ones"}}, "set.distillation.masks: belongs to rows with a teacher"),
+        (1, {"seeds": []}, "rows.1.trained.seeds"),
+        (1, {"seeds": [1, 1]}, "seeds [1, 1]: one stands twice"),
+        (1, {"name": "../plain"}, "rows.1.trained.name"),
+        (1, {"name": "teacher"}, "row teacher: stands twice"),
+        (0, {"teacher": "plain"}, "row teacher: teacher plain: is no row above it"),
+        (2, {"teacher": "nobody"}, "row vexkd: teacher nobody: neither a row above nor the folder"),
+        (2, {"teacher": "vexkd"}, "row vexkd: teacher vexkd: is no row above it"),
+        (2, {"set": {"grid.extent": 36.0}}, "row vexkd: grid: the student's is"),
+        (2, {"set": {"distillation.mask": "ones"}}, "distillation.mask: "),
+        (2, {"set": {"distillation.masks": "zeros"}}, "distillation.masks: Input should be"),
+        (3, {"drop": "radar"}, "rows.3.evaluated.drop"),
+        (3, {"drop": None}, "rows.3.evaluated.drop"),
+        (3, {"seeds": [1]}, "rows.3.evaluated.seeds: unknown key"),
+        (3, {"of": "nobody"}, "row teacher_without_lidar: of nobody: is no row above it that trains"),
+        (3, {"of": "plain"}, "row teacher_without_lidar: --drop lidar: lidar_pillar_small reads nothing else"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
 def test_a_wrong_row_is_one_line_that_names_it(plan_values, written, i, changed, named):
     path = written(**row(plan_values, i, **changed))
     with pytest.raises(UserError) as error:
@@ -117,11 +134,17 @@ def test_a_wrong_row_is_one_line_that_names_it(plan_values, written, i, changed,
     assert str(error.value).startswith(f"{path}: ") and named in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("changed", "named"), [
-    ({"version": "v2"}, "v2: no such folder; --version is its name"),
-    ({"seeds": [-1]}, "seeds.0"), ({"rows": []}, "rows"), ({"rows": ["plain"]}, "rows.0.trained"),
-    ({"baseline": "nobody"}, "baseline nobody: is no row"), ({"speed": 1}, "speed: unknown key"),
-])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"version": "v2"}, "v2: no such folder; --version is its name"),
+        ({"seeds": [-1]}, "seeds.0"),
+        ({"rows": []}, "rows"),
+        ({"rows": ["plain"]}, "rows.0.trained"),
+        ({"baseline": "nobody"}, "baseline nobody: is no row"),
+        ({"speed": 1}, "speed: unknown key"),
+    ],
+)
 def test_a_wrong_plan_is_one_line_that_names_the_key(written, changed, named):
     path = written(**changed)
     with pytest.raises(UserError) as error:

@@ -42,7 +42,7 @@ def names_of(found):
 
 def test_a_record_is_read_back_as_it_was_and_written_as_the_same_bytes(recorded, tmp_path):
     plan, records = recorded("vexkd, seed 2")
-    run, = runs(plan, tmp_path / "out", ["vexkd, seed 2"])
+    (run,) = runs(plan, tmp_path / "out", ["vexkd, seed 2"])
     path, again = records.path(run), tmp_path / "again.json"
     assert path == tmp_path / "records" / "plan" / "vexkd-seed2.json"
     write_record(again, read_record(path))
@@ -52,23 +52,33 @@ def test_a_record_is_read_back_as_it_was_and_written_as_the_same_bytes(recorded,
 
 
 def test_a_run_with_a_record_is_finished_and_tabled_though_its_folder_is_gone(recorded, tmp_path):
-    plan, records = recorded("plain, seed 1", "teacher, seed 1", "vexkd, seed 1", "vexkd, seed 2",
-                             "teacher_without_lidar, seed 1")
+    plan, records = recorded(
+        "plain, seed 1", "teacher, seed 1", "vexkd, seed 1", "vexkd, seed 2", "teacher_without_lidar, seed 1"
+    )
     assert names_of(unfinished_runs(plan, tmp_path / "out", records)) == ["plain, seed 2"]
     write_tables(plan, tmp_path / "out", records)
     assert "| plain | 1 of 2 | 0.400 |" in (tmp_path / "out" / "table.md").read_text()
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"config": {"training": {"epochs": 9}}}, "config"), ({"config_hash": "0"}, ""), ({"seed": 3}, "seed"),
-    ({"data": {"train": {"frames": 4}}}, "data"), ({"data": {"eval": {"split": "mini_train"}}}, "data"),
-    ({"teacher": {"config_hash": "0"}}, "teacher"), ({"teacher": None}, "teacher"), ({"dropped": "lidar"}, "dropped"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"config": {"training": {"epochs": 9}}}, "config"),
+        ({"config_hash": "0"}, ""),
+        ({"seed": 3}, "seed"),
+        ({"data": {"train": {"frames": 4}}}, "data"),
+        ({"data": {"eval": {"split": "mini_train"}}}, "data"),
+        ({"teacher": {"config_hash": "0"}}, "teacher"),
+        ({"teacher": None}, "teacher"),
+        ({"dropped": "lidar"}, "dropped"),
+    ],
+    ids=str,
+)
 def test_the_record_of_another_run_is_not_taken_for_this_one(recorded, tmp_path, change, named):
     plan, records = recorded("vexkd, seed 2", "teacher, seed 1")
     path = tmp_path / "records" / "plan" / "vexkd-seed2.json"
     path.write_text(json.dumps(merged(json.loads(path.read_text()), change)))
-    run, = runs(plan, tmp_path / "out", ["vexkd, seed 2"])
+    (run,) = runs(plan, tmp_path / "out", ["vexkd, seed 2"])
     if not named:  # the configuration itself counts, not what somebody has written beside it
         assert records.find(run)
         return
@@ -96,7 +106,8 @@ def test_a_teacher_that_is_recorded_but_gone_is_one_line_with_the_cure(recorded,
     assert str(error.value) == (
         f"row teacher: seed 1 is finished, but {tmp_path}/out/teacher/seed1 is gone and vexkd, seed 1 builds on it; "
         f"remove {tmp_path}/records/plan/teacher-seed1.json to train it again, or give its package as teacher of row "
-        "vexkd")
+        "vexkd"
+    )
 
 
 def test_a_damaged_record_is_named(recorded, tmp_path):
@@ -122,4 +133,5 @@ def test_a_thinned_curve_keeps_first_and_last_step_and_the_mean_of_what_is_betwe
 def test_a_command_keeps_no_machines_folders():
     command = "vexkd distill config/a.yaml --teacher /w/runs/teacher --dataroot=/data/ --set distillation.levels=[low]"
     assert without_places(command) == (
-        "vexkd distill config/a.yaml --teacher teacher --dataroot=data --set distillation.levels=[low]")
+        "vexkd distill config/a.yaml --teacher teacher --dataroot=data --set distillation.levels=[low]"
+    )

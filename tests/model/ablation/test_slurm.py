@@ -28,8 +28,11 @@ def cluster(tmp_path_factory):
         pytest.skip(f"needs root and the packages that {NODE.name} names")
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([NODE, "start", folder], check=True)
-    yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1",
-                        "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}"}
+    yield os.environ | {
+        "SLURM_CONF": str(folder / "slurm.conf"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{REPOSITORY}:{os.environ.get('PYTHONPATH', '')}",
+    }
     subprocess.run(["scancel", "--user", "root"], env=os.environ | {"SLURM_CONF": str(folder / "slurm.conf")})
     subprocess.run([NODE, "stop", folder], check=True)
 
@@ -41,8 +44,20 @@ def vexkd(*words):
 @pytest.mark.slow
 def test_srun_trains_one_model_with_two_processes(cluster, plan_values, tmp_path):
     row, run = plan_values["rows"][1], tmp_path / "run"
-    words = vexkd("train", row["config"], "--dataroot", plan_values["dataroot"], "--version", plan_values["version"],
-                  "--out", run, "--workers", 0, "--set", "training.epochs=1")
+    words = vexkd(
+        "train",
+        row["config"],
+        "--dataroot",
+        plan_values["dataroot"],
+        "--version",
+        plan_values["version"],
+        "--out",
+        run,
+        "--workers",
+        0,
+        "--set",
+        "training.epochs=1",
+    )
     done = subprocess.run(["srun", "-n", "2", *words], env=cluster, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "run.json").read_text())["processes"] == 2 and (run / LAST_CHECKPOINT).is_file()
@@ -63,8 +78,11 @@ def test_jobs_outlive_the_command_and_a_cancelled_one_resumes(cluster, plan_valu
     assert killed.returncode == -signal.SIGKILL and len(list(jobs.glob("*_submission.sh"))) == 3
     number = next(path.name.partition("_")[0] for path in jobs.glob("*_submission.sh") if "plain" in path.read_text())
     subprocess.run(["scancel", number], env=cluster, check=True)
-    wait_for(lambda: all((out / row / "seed1.json").is_file() for row in ("teacher", "teacher_without_lidar")),
-             "the jobs that nobody waits for", DEADLINE_S)
+    wait_for(
+        lambda: all((out / row / "seed1.json").is_file() for row in ("teacher", "teacher_without_lidar")),
+        "the jobs that nobody waits for",
+        DEADLINE_S,
+    )
 
     again = subprocess.run(words, env=cluster, capture_output=True, text=True, timeout=DEADLINE_S)
     assert again.returncode == 0, again.stderr

@@ -48,8 +48,10 @@ def test_a_rebuilt_study_is_the_same_to_the_byte_wherever_its_records_lie(study,
 def test_a_table_compares_rows_of_the_same_seeds_in_pairs(study, tmp_path):
     text = rebuilt(study(), tmp_path / "out")["study.md"].decode()
     # differences 0.10 and 0.08: deviation 0.014, over √2 0.010; independent runs would say 0.022
-    assert ("| vexkd | 2 of 2 | 0.510 ± 0.014 | 0.560 ± 0.014 | 0.300 | +0.090 ± 0.010 | +0.090 ± 0.010 | +0.000 | "
-            "paired |\n") in text
+    assert (
+        "| vexkd | 2 of 2 | 0.510 ± 0.014 | 0.560 ± 0.014 | 0.300 | +0.090 ± 0.010 | +0.090 ± 0.010 | +0.000 | "
+        "paired |\n"
+    ) in text
     assert "| plain | 2 of 2 | 0.420 ± 0.028 | 0.470 ± 0.028 | 0.300 | – | – | – | – |\n" in text
     assert "| teacher_without_lidar | 0 of 1 | – | – | – | – | – | – | – |\n" in text
     assert "| plain | 608 | 1.00 | 2 cores P | aaaaaaaaaa |\n" in text

@@ -11,8 +11,11 @@ from vexkd_model.ablation.table import difference, spread, write_tables
 
 # mAP, NDS, mIoU by row and seed
 FIGURES = {
-    "teacher/seed1": (0.7, 0.65, 0.5), "plain/seed1": (0.40, 0.45, 0.30), "plain/seed2": (0.44, 0.46, 0.31),
-    "vexkd/seed1": (0.50, 0.47, None), "vexkd/seed2": (0.52, 0.49, None),
+    "teacher/seed1": (0.7, 0.65, 0.5),
+    "plain/seed1": (0.40, 0.45, 0.30),
+    "plain/seed2": (0.44, 0.46, 0.31),
+    "vexkd/seed1": (0.50, 0.47, None),
+    "vexkd/seed2": (0.52, 0.49, None),
 }
 
 
@@ -24,8 +27,14 @@ def tables(plan_values, written, tmp_path):
         for name, (mean_ap, nd_score, mean_iou) in figures.items():
             path = tmp_path / "out" / f"{name}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"detection": {"mean_ap": mean_ap, "nd_score": nd_score},
-                                        "map": None if mean_iou is None else {"mean_iou": mean_iou}}))
+            path.write_text(
+                json.dumps(
+                    {
+                        "detection": {"mean_ap": mean_ap, "nd_score": nd_score},
+                        "map": None if mean_iou is None else {"mean_iou": mean_iou},
+                    }
+                )
+            )
         write_tables(load_plan(written(**changed)), tmp_path / "out")
         with (tmp_path / "out" / "table.csv").open() as file:
             rows = {row["row"]: row for row in csv.DictReader(file)}
@@ -43,7 +52,8 @@ def test_a_table_shows_means_deviations_and_differences_to_the_baseline(tables):
         "| teacher | 1 of 1 | 0.700 | 0.650 | 0.500 | +0.280 | +0.195 | +0.195 |\n"
         "| plain | 2 of 2 | 0.420 ± 0.028 | 0.455 ± 0.007 | 0.305 ± 0.007 | – | – | – |\n"
         "| vexkd | 2 of 2 | 0.510 ± 0.014 | 0.480 ± 0.014 | – | +0.090 ± 0.022 | +0.025 ± 0.011 | – |\n"
-        "| teacher_without_lidar | 0 of 1 | – | – | – | – | – | – |\n")
+        "| teacher_without_lidar | 0 of 1 | – | – | – | – | – | – |\n"
+    )
 
 
 def test_the_same_figures_are_in_the_csv_in_full(tables):

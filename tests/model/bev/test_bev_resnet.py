@@ -36,6 +36,7 @@ def test_a_grid_of_180_cells_goes_through_90_45_and_23():
 
 def test_the_published_encoder_has_the_published_number_of_weights():
     """64 → 128, 256, 512 with 2 blocks each → 256, counted layer by layer from BEVDet's public code."""
+
     def conv(channels_in, channels_out, kernel, bias):
         return channels_in * channels_out * kernel**2 + bias * channels_out
 

@@ -132,8 +132,12 @@ def test_gradients_of_sampling_agree_with_finite_differences():
 def test_gradients_of_the_module_agree_with_finite_differences():
     torch.manual_seed(0)
     module = random_weights(DeformableAttention(4, 2, 2, 2, query_channels=3).double())
-    inputs = [torch.randn(1, 4, 3, dtype=torch.float64), torch.rand(1, 4, 2, 2, dtype=torch.float64),
-              torch.randn(1, 4, 3, 4, dtype=torch.float64), torch.randn(1, 4, 2, 3, dtype=torch.float64)]
+    inputs = [
+        torch.randn(1, 4, 3, dtype=torch.float64),
+        torch.rand(1, 4, 2, 2, dtype=torch.float64),
+        torch.randn(1, 4, 3, 4, dtype=torch.float64),
+        torch.randn(1, 4, 2, 3, dtype=torch.float64),
+    ]
     inputs = [x.requires_grad_() for x in inputs]
     assert torch.autograd.gradcheck(lambda query, reference, *maps: module(query, reference, maps), inputs)
 

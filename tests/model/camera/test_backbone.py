@@ -14,8 +14,9 @@ SMALL = ("resnet18", "swin_tiny")
 
 
 def images(count=2, height=70, width=90, seed=0):
-    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8,
-                         generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def built(name, stages=(2, 3), **options):
@@ -44,11 +45,15 @@ def backward(backbone, batch):
     return maps
 
 
-@pytest.mark.parametrize(("name", "parameters", "channels"), [
-    ("resnet18", 11_689_512 - 513_000, [64, 128, 256, 512]),
-    ("resnet50", 25_557_032 - 2_049_000, [256, 512, 1024, 2048]),
-    ("resnet101", 44_549_160 - 2_049_000, [256, 512, 1024, 2048]),
-    ("swin_tiny", 28_288_354 - 769_000, [96, 192, 384, 768])])
+@pytest.mark.parametrize(
+    ("name", "parameters", "channels"),
+    [
+        ("resnet18", 11_689_512 - 513_000, [64, 128, 256, 512]),
+        ("resnet50", 25_557_032 - 2_049_000, [256, 512, 1024, 2048]),
+        ("resnet101", 44_549_160 - 2_049_000, [256, 512, 1024, 2048]),
+        ("swin_tiny", 28_288_354 - 769_000, [96, 192, 384, 768]),
+    ],
+)
 def test_the_networks_are_the_published_ones_without_their_classifier(name, parameters, channels):
     """Published numbers of parameters, with a classifier of 1000 classes; Swin's final norm is our stage 4's."""
     with torch.device("meta"):
@@ -57,9 +62,17 @@ def test_the_networks_are_the_published_ones_without_their_classifier(name, para
     assert every.channels == channels and alone.channels == channels[3:]
 
 
-@pytest.mark.parametrize(("name", "height", "width"), [
-    ("resnet18", 900, 1600), ("swin_tiny", 256, 704), ("resnet18", 70, 90), ("swin_tiny", 70, 90), ("swin_tiny", 20, 9),
-    ("resnet50", 64, 96)])
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("resnet18", 900, 1600),
+        ("swin_tiny", 256, 704),
+        ("resnet18", 70, 90),
+        ("swin_tiny", 70, 90),
+        ("swin_tiny", 20, 9),
+        ("resnet50", 64, 96),
+    ],
+)
 @torch.no_grad()
 def test_each_stage_has_its_stride_whatever_the_size(name, height, width):
     backbone = ImageBackbone(name, [1, 2, 3, 4]).eval()
@@ -103,7 +116,8 @@ def test_a_grey_pixel_of_imagenets_mean_colour_is_zero_to_the_network_and_red_co
     backbone.body.embedder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     backbone(colour.expand(1, 3, 32, 32))
     expected = (colour / 255 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
-        [0.229, 0.224, 0.225])[:, None, None]
+        [0.229, 0.224, 0.225]
+    )[:, None, None]
     torch.testing.assert_close(seen[0], expected.expand(1, 3, 32, 32), atol=1e-4, rtol=1e-4)
     assert expected.abs().max() < 0.01
 
@@ -128,9 +142,15 @@ def test_norms_that_are_not_frozen_count_their_batches():
     assert not torch.allclose(backbone.body.embedder.embedder.normalization.running_mean, before)
 
 
-@pytest.mark.parametrize(("name", "options", "at_once"), [
-    ("resnet18", {}, 1), ("resnet18", {"frozen_norms": True}, 1), ("resnet18", {"frozen_norms": True}, 2),
-    ("swin_tiny", {}, 3)])
+@pytest.mark.parametrize(
+    ("name", "options", "at_once"),
+    [
+        ("resnet18", {}, 1),
+        ("resnet18", {"frozen_norms": True}, 1),
+        ("resnet18", {"frozen_norms": True}, 2),
+        ("swin_tiny", {}, 3),
+    ],
+)
 def test_recomputing_changes_neither_maps_nor_gradients_nor_statistics(name, options, at_once, monkeypatch):
     """at_once: images that fit. Batch norms that count see all images together all the same. Stochastic depth draws
     for every chunk, so Swin's chunk is the batch here."""

@@ -28,24 +28,33 @@ def base_from_camera(yaw):
 
 def rig(base_from=NOTHING_MOVED, image_from=NOTHING_MOVED[:3, :3], present=(True,) * 6):
     """One frame of six cameras. base_from: BEV augmentation. image_from: image augmentation."""
-    return camera_batch([[base_from @ base_from_camera(yaw) for yaw in YAWS]], image_from @ lens(45.0, WIDTH, HEIGHT),
-                        (WIDTH, HEIGHT), [present], image_from)
+    return camera_batch(
+        [[base_from @ base_from_camera(yaw) for yaw in YAWS]],
+        image_from @ lens(45.0, WIDTH, HEIGHT),
+        (WIDTH, HEIGHT),
+        [present],
+        image_from,
+    )
 
 
 # Mirrored, grown and turned, as in training.
-AUGMENTED = rig(np.array([[0.95, -0.4, 0, 0.3], [-0.4, -0.95, 0, -0.2], [0, 0, 1.03, 0.1], [0, 0, 0, 1]]),
-                np.array([[-1.1, 0.1, 82], [0.05, 1.1, -3], [0, 0, 1]]))
+AUGMENTED = rig(
+    np.array([[0.95, -0.4, 0, 0.3], [-0.4, -0.95, 0, -0.2], [0, 0, 1.03, 0.1], [0, 0, 0, 1]]),
+    np.array([[-1.1, 0.1, 82], [0.05, 1.1, -3], [0, 0, 1]]),
+)
 
 
 def side_by_side(*batches):
-    return CameraBatch(**{field.name: torch.cat([getattr(batch, field.name) for batch in batches])
-                          for field in fields(CameraBatch)})
+    return CameraBatch(
+        **{field.name: torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(CameraBatch)}
+    )
 
 
 def model(layers=1, points_z=HEIGHTS, dropout=0.1, **options):
     torch.manual_seed(0)
-    return BevFormer(GRID, [5, 7], width=16, layers=layers, heads=4, points_z=points_z, feedforward=32,
-                     dropout=dropout, **options).eval()
+    return BevFormer(
+        GRID, [5, 7], width=16, layers=layers, heads=4, points_z=points_z, feedforward=32, dropout=dropout, **options
+    ).eval()
 
 
 def all_different(module):
@@ -59,8 +68,10 @@ def all_different(module):
 
 def features(batch=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, 6, channels, *size, generator=generator)
-            for channels, size in zip((5, 7), LEVELS, strict=True)]
+    return [
+        torch.randn(batch, 6, channels, *size, generator=generator)
+        for channels, size in zip((5, 7), LEVELS, strict=True)
+    ]
 
 
 def reading_attention(heights):
@@ -174,8 +185,10 @@ def test_a_cell_takes_the_mean_over_the_cameras_that_see_it_and_nothing_from_non
     seen_by = {0: 0, 1: 0, 2: 0}
     for row, column in itertools.product(range(12), range(10)):
         found = [pixel(cameras, 0, n, (*cell_centre(row, column), 0.0)) for n in range(6)]
-        if any(depth > 0 and (min(abs(u), abs(u - WIDTH)) < 0.6 or min(abs(v), abs(v - HEIGHT)) < 0.6)
-               for u, v, depth in found):
+        if any(
+            depth > 0 and (min(abs(u), abs(u - WIDTH)) < 0.6 or min(abs(v), abs(v - HEIGHT)) < 0.6)
+            for u, v, depth in found
+        ):
             continue  # half a feature from the border, where reads fade to the zero outside
         values = [value[n] for n, (u, v, depth) in enumerate(found) if depth > 0 and 0 <= u < WIDTH and 0 <= v < HEIGHT]
         seen_by[len(values)] += 1
@@ -186,8 +199,9 @@ def test_a_cell_takes_the_mean_over_the_cameras_that_see_it_and_nothing_from_non
 def test_an_absent_camera_shows_nothing_and_takes_no_share():
     bevformer = all_different(model(layers=2))
     there = rig(present=(True, True, False, True, True, True))
-    placeholder = replace(there, base_from_camera=there.base_from_camera.clone(),
-                          image_from_camera=there.image_from_camera.clone())
+    placeholder = replace(
+        there, base_from_camera=there.base_from_camera.clone(), image_from_camera=there.image_from_camera.clone()
+    )
     placeholder.base_from_camera[0, 2], placeholder.image_from_camera[0, 2] = torch.eye(4), torch.eye(3)
     blind = bevformer.geometry(rig(), (HEIGHT, WIDTH))
     blind = PillarGeometry(blind.reference, blind.visible.clone())

@@ -21,8 +21,9 @@ def clear_cloud(matrices, count, seed):
     return points[clear]
 
 
-@pytest.mark.parametrize(("bins", "count"), [
-    (DepthBins(1, 60, 1), 59), (DepthBins(2, 58, 0.5), 112), (DepthBins(1, 60, 0.5), 118)])
+@pytest.mark.parametrize(
+    ("bins", "count"), [(DepthBins(1, 60, 1), 59), (DepthBins(2, 58, 0.5), 112), (DepthBins(1, 60, 0.5), 118)]
+)
 def test_published_ranges_have_their_number_of_bins_each_lifted_to_its_middle(bins, count):
     edges = np.linspace(bins.start, bins.stop, count + 1)
     assert bins.count == count
@@ -170,8 +171,9 @@ def test_depth_images_and_targets_are_exported_for_any_number_of_points():
     tensors = (batch.images, batch.present, batch.image_from_camera, batch.image_from_stored, batch.base_from_camera)
     cloud, sample = torch.rand(300, 5) * 16 - 4, torch.arange(300) % 2
     points = {0: torch.export.Dim("points")}
-    exported = torch.export.export(Targets().eval(), (cloud, sample, *tensors), strict=False,
-                                   dynamic_shapes=(points, points, (None,) * 5)).module()
+    exported = torch.export.export(
+        Targets().eval(), (cloud, sample, *tensors), strict=False, dynamic_shapes=(points, points, (None,) * 5)
+    ).module()
     for count in (300, 50, 2):
         expected = Targets()(cloud[:count], sample[:count], *tensors)
         assert torch.equal(exported(cloud[:count], sample[:count], *tensors), expected)

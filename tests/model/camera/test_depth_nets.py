@@ -29,13 +29,20 @@ def rig(frames=2, count=3, focal=80.0, seed=0):
     stored[..., :2, :] += random.uniform(-0.1, 0.1, (*shape, 2, 3))
     base = np.tile(np.eye(4), (*shape, 1, 1))
     base[..., :3, :] += random.uniform(-1, 1, (*shape, 3, 4))
-    return CameraBatch(torch.zeros(*shape, 3, HEIGHT, WIDTH, dtype=torch.uint8), torch.ones(shape, dtype=torch.bool),
-                       *(torch.tensor(matrix).float() for matrix in (lens, stored, base)))
+    return CameraBatch(
+        torch.zeros(*shape, 3, HEIGHT, WIDTH, dtype=torch.uint8),
+        torch.ones(shape, dtype=torch.bool),
+        *(torch.tensor(matrix).float() for matrix in (lens, stored, base)),
+    )
 
 
 def part(cameras, *index):
-    return CameraBatch(*(getattr(cameras, name)[index] for name in (
-        "images", "present", "image_from_camera", "image_from_stored", "base_from_camera")))
+    return CameraBatch(
+        *(
+            getattr(cameras, name)[index]
+            for name in ("images", "present", "image_from_camera", "image_from_stored", "base_from_camera")
+        )
+    )
 
 
 def plain():
@@ -121,8 +128,13 @@ def test_it_is_exported(make):
             return self.net(features, CameraBatch(*of_cameras), *depth)
 
     features, cameras, *depth = inputs(make())
-    tensors = (cameras.images, cameras.present, cameras.image_from_camera, cameras.image_from_stored,
-               cameras.base_from_camera)
+    tensors = (
+        cameras.images,
+        cameras.present,
+        cameras.image_from_camera,
+        cameras.image_from_stored,
+        cameras.base_from_camera,
+    )
     whole = Whole().eval()
     exported = torch.export.export(whole, (features, tuple(depth), *tensors), strict=False).module()
     torch.testing.assert_close(exported(features * 2, tuple(depth), *tensors), whole(features * 2, depth, *tensors))
@@ -196,8 +208,18 @@ def test_the_camera_aware_net_has_the_published_number_of_weights():
     linear = hidden * hidden + hidden
     gates = 2 * ((CAMERA_NUMBERS + 1) * hidden + 3 * linear)
     aspp = 2 * conv_bn(hidden, 1) + 3 * conv_bn(hidden, 3) + conv_bn(5 * hidden, 1)
-    expected = (conv_bn(hidden, 3) + 2 * CAMERA_NUMBERS + gates + hidden * channels + channels
-                + 6 * conv_bn(hidden, 3) + aspp + hidden * hidden // 4 * 9 + hidden * bins + bins)
+    expected = (
+        conv_bn(hidden, 3)
+        + 2 * CAMERA_NUMBERS
+        + gates
+        + hidden * channels
+        + channels
+        + 6 * conv_bn(hidden, 3)
+        + aspp
+        + hidden * hidden // 4 * 9
+        + hidden * bins
+        + bins
+    )
     with torch.device("meta"):
         net = CameraAwareDepthNet(hidden, hidden, bins, channels)
     assert sum(p.numel() for p in net.parameters()) == expected

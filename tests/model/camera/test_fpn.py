@@ -46,13 +46,16 @@ def test_fpn_gives_a_level_for_each_map_and_halves_for_more():
 
 def test_fpn_sums_what_lies_above_and_smooths_it():
     neck, inputs = fpn(), maps()
-    c = [torch.einsum("oi,bihw->bohw", layer.weight[:, :, 0, 0], x) + layer.bias[:, None, None]
-         for layer, x in zip(neck.top_down.laterals, inputs, strict=True)]
+    c = [
+        torch.einsum("oi,bihw->bohw", layer.weight[:, :, 0, 0], x) + layer.bias[:, None, None]
+        for layer, x in zip(neck.top_down.laterals, inputs, strict=True)
+    ]
     p2 = c[2]
     p1 = c[1] + nearest(p2, SIZES[1])
     p0 = c[0] + nearest(p1, SIZES[0])
-    expected = [F.conv2d(p, layer.weight, layer.bias, padding=1)
-                for layer, p in zip(neck.outputs, (p0, p1, p2), strict=True)]
+    expected = [
+        F.conv2d(p, layer.weight, layer.bias, padding=1) for layer, p in zip(neck.outputs, (p0, p1, p2), strict=True)
+    ]
     for layer in neck.extras:
         x = expected[-1] if len(expected) == 3 else expected[-1].clamp(min=0)
         expected.append(F.conv2d(x, layer.weight, layer.bias, stride=2, padding=1))
@@ -108,12 +111,16 @@ def test_the_concat_fpn_joins_by_concatenation_coarse_to_fine():
 def test_the_necks_have_the_published_numbers_of_weights():
     with torch.device("meta"):
         bevformer, bevdet, bevfusion = (
-            FPN([512, 1024, 2048], 256, extra_levels=1), FinestFPN([1024, 2048], 256), ConcatFPN([192, 384, 768], 256))
+            FPN([512, 1024, 2048], 256, extra_levels=1),
+            FinestFPN([1024, 2048], 256),
+            ConcatFPN([192, 384, 768], 256),
+        )
     square = 256 * 256
     for neck, expected in (
-            (bevformer, (512 + 1024 + 2048) * 256 + 4 * 9 * square + 7 * 256),
-            (bevdet, (1024 + 2048) * 256 + 9 * square + 3 * 256),
-            (bevfusion, (384 + 768 + 192 + 256) * 256 + 2 * 9 * square + 4 * 2 * 256)):
+        (bevformer, (512 + 1024 + 2048) * 256 + 4 * 9 * square + 7 * 256),
+        (bevdet, (1024 + 2048) * 256 + 9 * square + 3 * 256),
+        (bevfusion, (384 + 768 + 192 + 256) * 256 + 2 * 9 * square + 4 * 2 * 256),
+    ):
         assert sum(p.numel() for p in neck.parameters()) == expected
 
 

@@ -29,12 +29,15 @@ def augmentation(yaw=0.0, scale=1.0, flip_x=False, flip_y=False):
 def street_rig(augment=None):
     """Six cameras like nuScenes', resized and cropped to 704 × 256, a little tilted: matrices and the batch of them."""
     resize = np.array([[0.44, 0, 0], [0, 0.44, -140], [0, 0, 1]])
-    lenses = [np.array([[809.0 if i == 4 else 1266, 0, 816], [0, 809 if i == 4 else 1266, 491], [0, 0, 1]])
-              for i in range(6)]
+    lenses = [
+        np.array([[809.0 if i == 4 else 1266, 0, 816], [0, 809 if i == 4 else 1266, 491], [0, 0, 1]]) for i in range(6)
+    ]
     images = [resize @ lens for lens in lenses]
-    bases = [(np.eye(4) if augment is None else augment)
-             @ mounting(yaw, 0.01 * i, -0.01 * i, (1.0 + 0.7 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5 + 0.01 * i))
-             for i, yaw in enumerate(YAWS)]
+    bases = [
+        (np.eye(4) if augment is None else augment)
+        @ mounting(yaw, 0.01 * i, -0.01 * i, (1.0 + 0.7 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5 + 0.01 * i))
+        for i, yaw in enumerate(YAWS)
+    ]
     return images, bases, camera_batch([bases], [images], (WIDTH, HEIGHT))
 
 
@@ -52,11 +55,13 @@ def small_scene(seed):
         world = augmentation(random.uniform(-3, 3), random.uniform(0.9, 1.1), *(random.random(2) < 0.5))
         frame = []
         for _ in range(3):
-            lens = np.array([[random.uniform(6, 12), random.uniform(-1, 1), 8], [random.uniform(-1, 1), 9, 6],
-                             [0, 0, 1]])
+            lens = np.array(
+                [[random.uniform(6, 12), random.uniform(-1, 1), 8], [random.uniform(-1, 1), 9, 6], [0, 0, 1]]
+            )
             images.append(np.diag([-1.0 if random.random() < 0.5 else 1.0, 1, 1]) @ lens)
-            frame.append(world @ mounting(random.uniform(-3, 3), *random.uniform(-0.2, 0.2, 2),
-                                          random.uniform(-1, 1, 3)))
+            frame.append(
+                world @ mounting(random.uniform(-3, 3), *random.uniform(-0.2, 0.2, 2), random.uniform(-1, 1, 3))
+            )
         bases.append(frame)
     images = np.array(images).reshape(2, 3, 3, 3)
     images[:, :, 0, 2] += np.where(images[:, :, 0, 0] < 0, 8, 0)
@@ -143,11 +148,14 @@ def test_the_geometry_is_one_sparse_matrix_and_its_transpose(seed):
         shape = (2, 3, SMALL_BINS.count, *SMALL_SIZE)
         assert triples == {
             (np.ravel_multi_index((b, n, d, r, c), shape), (b * 8 + j) * 10 + i, ((b * 3 + n) * 3 + r) * 4 + c)
-            for (b, n, d, r, c), (j, i) in pairs}
+            for (b, n, d, r, c), (j, i) in pairs
+        }
 
 
-@pytest.mark.parametrize("augment", [
-    augmentation(), augmentation(0.35, 1.05), augmentation(-0.2, 0.95, True, False), augmentation(0.1, 1, True, True)])
+@pytest.mark.parametrize(
+    "augment",
+    [augmentation(), augmentation(0.35, 1.05), augmentation(-0.2, 0.95, True, False), augmentation(0.1, 1, True, True)],
+)
 @pytest.mark.parametrize("camera", range(6))
 def test_a_point_ahead_of_each_camera_lands_in_the_cell_where_it_stands(camera, augment):
     bins = DepthBins(1, 60, 0.5)
@@ -185,8 +193,10 @@ def test_mirroring_the_world_mirrors_the_map():
     torch.manual_seed(0)
     splat, size = LiftSplat(GRID, DepthBins(1, 60, 1), STRIDE, -5, 3), (HEIGHT // STRIDE, WIDTH // STRIDE)
     probability, context = torch.rand(1, 6, 59, *size), torch.rand(1, 6, 3, *size)
-    plain, flipped = (splat(probability, context, splat.geometry(street_rig(a)[2], size))
-                      for a in (augmentation(), augmentation(flip_x=True, flip_y=True)))
+    plain, flipped = (
+        splat(probability, context, splat.geometry(street_rig(a)[2], size))
+        for a in (augmentation(), augmentation(flip_x=True, flip_y=True))
+    )
     # but for the few that stand on a border between two cells
     differ = ((plain - flipped.flip(2, 3)).abs() > 1e-3).float().mean()
     assert plain.abs().sum() > 0 and differ < 0.001
@@ -216,8 +226,7 @@ def test_an_absent_camera_adds_nothing_whatever_its_features_are():
     present = [[True, False, True], [True, True, True]]
     rubbish = context.clone()
     rubbish[0, 1] = torch.nan
-    without = splat(probability, rubbish,
-                    splat.geometry(camera_batch(bases, images, (16, 12), present), SMALL_SIZE))
+    without = splat(probability, rubbish, splat.geometry(camera_batch(bases, images, (16, 12), present), SMALL_SIZE))
     context[0, 1] = 0
     silent = splat(probability, context, splat.geometry(camera_batch(bases, images, (16, 12)), SMALL_SIZE))
     torch.testing.assert_close(without, silent)
@@ -284,8 +293,15 @@ def test_it_is_exported_with_its_geometry_inside():
     def tensors(seed, present=None):
         images, bases, probability, context = small_scene(seed)
         cameras = camera_batch(bases, images, (16, 12), present)
-        return (torch.tensor(probability).float(), torch.tensor(context).float(), cameras.images, cameras.present,
-                cameras.image_from_camera, cameras.image_from_stored, cameras.base_from_camera)
+        return (
+            torch.tensor(probability).float(),
+            torch.tensor(context).float(),
+            cameras.images,
+            cameras.present,
+            cameras.image_from_camera,
+            cameras.image_from_stored,
+            cameras.base_from_camera,
+        )
 
     exported = torch.export.export(Whole().eval(), tensors(0), strict=False).module()
     for arguments in (tensors(0), tensors(1), tensors(2, [[False, True, True]] * 2), tensors(3, [[False] * 3] * 2)):

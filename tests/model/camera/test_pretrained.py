@@ -119,7 +119,8 @@ class MicrosoftSwin(nn.Module):
             layer = {"blocks": nn.ModuleList(MicrosoftBlock(c, heads, 3 * (j % 2)) for j in range(depth))}
             if i < 3:
                 layer["downsample"] = nn.ModuleDict(
-                    {"norm": nn.LayerNorm(4 * c), "reduction": nn.Linear(4 * c, 2 * c, bias=False)})
+                    {"norm": nn.LayerNorm(4 * c), "reduction": nn.Linear(4 * c, 2 * c, bias=False)}
+                )
             self.layers.append(nn.ModuleDict(layer))
             setattr(self, f"norm{i}", nn.LayerNorm(c))
         self.head = nn.Linear(768, 10)
@@ -142,8 +143,11 @@ class MicrosoftSwin(nn.Module):
 def published(name):
     """A network with random weights and statistics."""
     torch.manual_seed(0)
-    net = {"resnet18": lambda: TorchvisionResNet([2, 2, 2, 2], False),
-           "resnet50": lambda: TorchvisionResNet([3, 4, 6, 3], True), "swin_tiny": MicrosoftSwin}[name]()
+    net = {
+        "resnet18": lambda: TorchvisionResNet([2, 2, 2, 2], False),
+        "resnet50": lambda: TorchvisionResNet([3, 4, 6, 3], True),
+        "swin_tiny": MicrosoftSwin,
+    }[name]()
     for module in net.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -177,9 +181,16 @@ def resnet18_file(folder, change=lambda tensors: None, suffix="pth"):
     return path
 
 
-@pytest.mark.parametrize(("name", "wrapped", "suffix"), [
-    ("resnet18", None, "pth"), ("resnet50", None, "safetensors"), ("resnet50", "state_dict", "pt"),
-    ("swin_tiny", "model", "pth"), ("swin_tiny", None, "safetensors")])
+@pytest.mark.parametrize(
+    ("name", "wrapped", "suffix"),
+    [
+        ("resnet18", None, "pth"),
+        ("resnet50", None, "safetensors"),
+        ("resnet50", "state_dict", "pt"),
+        ("swin_tiny", "model", "pth"),
+        ("swin_tiny", None, "safetensors"),
+    ],
+)
 @torch.no_grad()
 def test_published_weights_give_the_published_networks_maps(name, wrapped, suffix, tmp_path):
     net = published(name)
@@ -206,8 +217,11 @@ def test_a_shallower_backbone_takes_its_part_of_the_file(name, tmp_path):
 
 def test_a_swin_classifier_has_no_norms_at_its_stages_and_leaves_ours_as_they_are(tmp_path):
     detector = published("swin_tiny").state_dict()
-    tensors = {re.sub(r"^norm3\.", "norm.", name): tensor for name, tensor in detector.items()
-               if not re.match(r"norm[012]\.", name)}
+    tensors = {
+        re.sub(r"^norm3\.", "norm.", name): tensor
+        for name, tensor in detector.items()
+        if not re.match(r"norm[012]\.", name)
+    }
     tensors["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
     tensors["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
     torch.save({"model": tensors}, tmp_path / "swin.pth")
@@ -222,8 +236,9 @@ def classifier(name):
     torch.manual_seed(0)
     if name == "swin_tiny":
         return SwinForImageClassification(SwinConfig())
-    return ResNetForImageClassification(ResNetConfig(
-        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]))
+    return ResNetForImageClassification(
+        ResNetConfig(layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512])
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny"])
@@ -241,10 +256,15 @@ def test_transformers_own_files_and_folders_load(name, tmp_path):
 
 def test_the_names_of_swin_files_on_the_hub_are_those_before_transformers_5(tmp_path):
     """microsoft/swin-tiny-patch4-window7-224 holds them."""
-    old = {"attention.q_proj": "attention.self.query", "attention.k_proj": "attention.self.key",
-           "attention.v_proj": "attention.self.value", "attention.o_proj": "attention.output.dense",
-           "attention.relative_position_bias.relative": "attention.self.relative", "mlp.fc1": "intermediate.dense",
-           "mlp.fc2": "output.dense"}
+    old = {
+        "attention.q_proj": "attention.self.query",
+        "attention.k_proj": "attention.self.key",
+        "attention.v_proj": "attention.self.value",
+        "attention.o_proj": "attention.output.dense",
+        "attention.relative_position_bias.relative": "attention.self.relative",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
     tensors = {}
     for name, tensor in classifier("swin_tiny").state_dict().items():
         for new, before in old.items():
@@ -255,8 +275,11 @@ def test_the_names_of_swin_files_on_the_hub_are_those_before_transformers_5(tmp_
     backbone = ImageBackbone("swin_tiny", [4])
     load_backbone_weights(backbone, str(tmp_path / "old.safetensors"))
     block = backbone.body.swin.encoder.layers[3].blocks[1]
-    for layer, name in ((block.attention.q_proj, "attention.self.query"), (block.mlp.fc2, "output.dense"),
-                        (block.attention.o_proj, "attention.output.dense")):
+    for layer, name in (
+        (block.attention.q_proj, "attention.self.query"),
+        (block.mlp.fc2, "output.dense"),
+        (block.attention.o_proj, "attention.output.dense"),
+    ):
         assert torch.equal(layer.weight, tensors[f"swin.encoder.layers.3.blocks.1.{name}.weight"])
 
 
@@ -282,18 +305,29 @@ def test_a_name_on_the_hub_is_looked_up_and_needs_no_network_once_it_is_there(tm
     net = classifier("resnet18")
     net.save_pretrained(fetched / "snapshots" / ("0" * 40))
     load_backbone_weights(backbone, "some/resnet-18")
-    assert torch.equal(backbone.body.embedder.embedder.convolution.weight,
-                       net.resnet.embedder.embedder.convolution.weight)
+    assert torch.equal(
+        backbone.body.embedder.embedder.convolution.weight, net.resnet.embedder.embedder.convolution.weight
+    )
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda t: t.pop("layer2.0.downsample.1.running_var"),
-     r"encoder\.stages\.1\.layers\.0\.shortcut\.normalization\.running_var: no such tensor"),
-    (lambda t: t.update({"layer3.2.conv1.weight": torch.zeros(1)}), r"layer3\.2\.conv1\.weight: resnet18 has no such"),
-    (lambda t: t.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
-     r"conv1\.weight: shape \(64, 1, 7, 7\) where resnet18 has \(64, 3, 7, 7\)"),
-    (lambda t: t["layer1.0.bn1.bias"].fill_(torch.nan), r"layer1\.0\.bn1\.bias: holds numbers that are not finite"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: t.pop("layer2.0.downsample.1.running_var"),
+            r"encoder\.stages\.1\.layers\.0\.shortcut\.normalization\.running_var: no such tensor",
+        ),
+        (
+            lambda t: t.update({"layer3.2.conv1.weight": torch.zeros(1)}),
+            r"layer3\.2\.conv1\.weight: resnet18 has no such",
+        ),
+        (
+            lambda t: t.update({"conv1.weight": torch.zeros(64, 1, 7, 7)}),
+            r"conv1\.weight: shape \(64, 1, 7, 7\) where resnet18 has \(64, 3, 7, 7\)",
+        ),
+        (lambda t: t["layer1.0.bn1.bias"].fill_(torch.nan), r"layer1\.0\.bn1\.bias: holds numbers that are not finite"),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused_by_the_tensors_name_and_nothing_changes(change, message, tmp_path):
     backbone = ImageBackbone("resnet18", [3])
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
@@ -317,9 +351,15 @@ def test_old_torchvision_files_without_counted_batches_load(tmp_path):
     load_backbone_weights(ImageBackbone("resnet18", [4]), str(resnet18_file(tmp_path, age)))
 
 
-@pytest.mark.parametrize(("file", "content", "message"), [
-    ("cut.pth", b"PK\x03\x04 cut short", "cannot be read"), ("cut.safetensors", b"{}", "cannot be read"),
-    ("empty.pt", b"", "cannot be read"), ("weights.zip", b"PK", "not one of .safetensors, .pth, .pt")])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("cut.pth", b"PK\x03\x04 cut short", "cannot be read"),
+        ("cut.safetensors", b"{}", "cannot be read"),
+        ("empty.pt", b"", "cannot be read"),
+        ("weights.zip", b"PK", "not one of .safetensors, .pth, .pt"),
+    ],
+)
 def test_files_that_hold_no_weights_are_refused_in_one_line(file, content, message, tmp_path):
     (tmp_path / file).write_bytes(content)
     with pytest.raises(UserError, match=rf"{file}: {message}") as error:

@@ -53,8 +53,9 @@ def test_pixels_and_depths_are_those_of_float64(base_from_camera, seed):
     pixels, depth = project(projection(SMALL_LENS, base_from_camera), points)
     clear = depth > 0.5
     for dtype, atol in ((torch.float64, 1e-8), (torch.float32, 2e-4)):
-        found, found_depth = project_tensors(image_from_base(camera_batch([[base_from_camera]], dtype=dtype))[0, 0],
-                                             torch.tensor(points, dtype=dtype))
+        found, found_depth = project_tensors(
+            image_from_base(camera_batch([[base_from_camera]], dtype=dtype))[0, 0], torch.tensor(points, dtype=dtype)
+        )
         assert found.dtype == found_depth.dtype == dtype
         np.testing.assert_allclose(found_depth.numpy(), depth, atol=atol)
         # A pixel's error grows with the slope of its ray and as depth shrinks.

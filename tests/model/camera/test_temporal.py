@@ -35,7 +35,8 @@ def blob(place, sigma=0.9):
     """(1, 1, Y, X): a Gaussian hill about (x, y) of base_link [m]."""
     y, x = GRID.centres()
     return torch.from_numpy(np.exp(-((x - place[0]) ** 2 + (y[:, None] - place[1]) ** 2) / (2 * sigma**2))).float()[
-        None, None]
+        None, None
+    ]
 
 
 def hilltop(bev):
@@ -70,8 +71,14 @@ def test_after_a_left_turn_what_was_ahead_is_on_the_right():
 
 
 @settings(max_examples=60)
-@given(*[st.floats(-100, 100)] * 2, st.floats(-3.1, 3.1), *[st.floats(-2, 2)] * 2, st.floats(-0.5, 0.5),
-       st.floats(2, 6), st.floats(-1.5, 1.5))
+@given(
+    *[st.floats(-100, 100)] * 2,
+    st.floats(-3.1, 3.1),
+    *[st.floats(-2, 2)] * 2,
+    st.floats(-0.5, 0.5),
+    st.floats(2, 6),
+    st.floats(-1.5, 1.5),
+)
 def test_an_object_that_stands_still_in_the_world_is_found_where_it_stands_now(x, y, yaw, dx, dy, turn, ahead, aside):
     then, now = pose(x, y, yaw), pose(x, y, yaw) @ pose(dx, dy, turn, z=0.1)
     stands = then @ [ahead, aside, 0, 1]
@@ -89,8 +96,9 @@ def test_the_map_is_scipys_bilinear_one_also_between_augmented_worlds(seed, mirr
     then = pose(*random.uniform(-3, 3, 2), random.uniform(-3, 3))
     now = pose(*random.uniform(-3, 3, 2), random.uniform(-3, 3), 0.0, random.uniform(0.9, 1.1), mirror)
     y, x = GRID.centres()
-    here = np.stack([np.tile(x, (ROWS, 1)), np.tile(y[:, None], (1, COLUMNS)), np.zeros(GRID.shape),
-                     np.ones(GRID.shape)])
+    here = np.stack(
+        [np.tile(x, (ROWS, 1)), np.tile(y[:, None], (1, COLUMNS)), np.zeros(GRID.shape), np.ones(GRID.shape)]
+    )
     there = np.einsum("ij,jyx->iyx", np.linalg.inv(then) @ now, here)
     cells = (there[1] - GRID.y_min) / GRID.cell - 0.5, (there[0] - GRID.x_min) / GRID.cell - 0.5
     expected = [map_coordinates(channel, cells, order=1, mode="grid-constant") for channel in bev[0].double().numpy()]

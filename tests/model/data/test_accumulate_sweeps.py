@@ -28,18 +28,26 @@ def far_points(count, seed=0):
 
 def test_a_wall_ahead_stands_still_while_the_vehicle_drives_towards_it():
     # The wall is 20 m ahead of the vehicle now; half a second ago, 5 m further back, it was 25 m ahead.
-    sweeps = [Sweep(np.array([[20.0, 0, 0, 9]], np.float32), 1_500_000_000, np.eye(4), pose(100, 50, 0, 0)),
-              Sweep(np.array([[25.0, 0, 0, 7]], np.float32), 1_000_000_000, np.eye(4), pose(95, 50, 0, 0))]
+    sweeps = [
+        Sweep(np.array([[20.0, 0, 0, 9]], np.float32), 1_500_000_000, np.eye(4), pose(100, 50, 0, 0)),
+        Sweep(np.array([[25.0, 0, 0, 7]], np.float32), 1_000_000_000, np.eye(4), pose(95, 50, 0, 0)),
+    ]
     np.testing.assert_allclose(accumulate_sweeps(sweeps), [[20, 0, 0, 9, 0], [20, 0, 0, 7, 0.5]], atol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.floats(-4, 4), st.floats(-0.2, 0.2)), min_size=1,
-                max_size=4), st.integers(0, 1000))
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.floats(-4, 4), st.floats(-0.2, 0.2)), min_size=1, max_size=4
+    ),
+    st.integers(0, 1000),
+)
 def test_every_point_is_moved_by_the_homogeneous_transform_chain(poses, seed):
     # Kilometres from the origin, as nuScenes' global frame is.
-    sweeps = [Sweep(far_points(20, seed + i), 10**18 - i * 50_000_000, SENSOR, pose(1500 + x, 900 + y, 0, yaw, pitch))
-              for i, (x, y, yaw, pitch) in enumerate(poses)]
+    sweeps = [
+        Sweep(far_points(20, seed + i), 10**18 - i * 50_000_000, SENSOR, pose(1500 + x, 900 + y, 0, yaw, pitch))
+        for i, (x, y, yaw, pitch) in enumerate(poses)
+    ]
     points = accumulate_sweeps(sweeps).reshape(len(poses), 20, 5)
     for i, sweep in enumerate(sweeps):
         homogeneous = np.column_stack([sweep.points[:, :3].astype(np.float64), np.ones(20)])
@@ -63,12 +71,15 @@ def test_sweeps_may_be_empty(counts):
     assert accumulated.shape == (sum(counts), 5) and accumulated.dtype == np.float32
 
 
-@pytest.mark.parametrize(("period_ms", "chosen"), [
-    (50, [0, 2, 4, 6, 8]),  # nuScenes' LiDAR: every second turn
-    (100, [0, 1, 2, 3, 4]),
-    (200, [0, 1, 2, 3, 4]),
-    (20, [0, 4, 8, 12, 16]),  # the first at least 75 ms after the one before
-])
+@pytest.mark.parametrize(
+    ("period_ms", "chosen"),
+    [
+        (50, [0, 2, 4, 6, 8]),  # nuScenes' LiDAR: every second turn
+        (100, [0, 1, 2, 3, 4]),
+        (200, [0, 1, 2, 3, 4]),
+        (20, [0, 4, 8, 12, 16]),  # the first at least 75 ms after the one before
+    ],
+)
 def test_sweeps_of_a_frame_are_about_an_interval_apart_whatever_the_lidars_rate(period_ms, chosen):
     stamps = [10**12 - i * period_ms * 10**6 for i in range(40)]
     assert spaced(stamps, 5, 0.1) == chosen

@@ -12,15 +12,27 @@ from vexkd_model.types import SEGMENTATION_GRID, Boxes, PastFrame
 
 GRID = SEGMENTATION_GRID
 metres = st.floats(-3, 3)
-augmentation = st.builds(BevAugmentation, st.floats(-3.2, 3.2), st.floats(0.8, 1.25), st.booleans(), st.booleans(),
-                         st.tuples(metres, metres, metres))
+augmentation = st.builds(
+    BevAugmentation,
+    st.floats(-3.2, 3.2),
+    st.floats(0.8, 1.25),
+    st.booleans(),
+    st.booleans(),
+    st.tuples(metres, metres, metres),
+)
 
 
 def some_boxes(seed=0, count=6):
     random = np.random.default_rng(seed)
-    values = np.column_stack([random.uniform(-20, 20, (count, 2)), random.uniform(-1, 1, count),
-                              random.uniform(1, 8, (count, 3)), random.uniform(-3, 3, count),
-                              random.uniform(-9, 9, (count, 2))])
+    values = np.column_stack(
+        [
+            random.uniform(-20, 20, (count, 2)),
+            random.uniform(-1, 1, count),
+            random.uniform(1, 8, (count, 3)),
+            random.uniform(-3, 3, count),
+            random.uniform(-9, 9, (count, 2)),
+        ]
+    )
     return Boxes(values.astype(np.float32), random.integers(0, 10, count))
 
 
@@ -29,8 +41,10 @@ def some_boxes(seed=0, count=6):
 def test_points_stay_in_the_boxes_that_held_them(moves, seed):
     boxes, random = some_boxes(seed), np.random.default_rng(seed)
     points = random.uniform([-22, -22, -2, 0, 0], [22, 22, 2, 255, 0.5], (3000, 5)).astype(np.float32)
-    smaller, larger = (np.hstack([boxes.values[:, :3], boxes.values[:, 3:6] * factor, boxes.values[:, 6:]])
-                       for factor in (0.999, 1.001))
+    smaller, larger = (
+        np.hstack([boxes.values[:, :3], boxes.values[:, 3:6] * factor, boxes.values[:, 6:]])
+        for factor in (0.999, 1.001)
+    )
     after = points_in_boxes(moves.points(points), moves.boxes(boxes).values)
     assert (after >= points_in_boxes(points, smaller)).all() and (after <= points_in_boxes(points, larger)).all()
 
@@ -118,5 +132,6 @@ def test_the_vehicle_moves_alike_in_both_worlds():
     now_from_then = np.array([[0.8, -0.6, 0, 4.0], [0.6, 0.8, 0, -1.0], [0, 0, 1, 0.2], [0, 0, 0, 1]])
     moved = augmentation.past(PastFrame((), now_from_then))
     thing = np.array([10.0, 5.0, 1.0, 1.0])  # in the past base_link
-    np.testing.assert_allclose(moved.now_from_then @ augmentation.matrix @ thing,
-                               augmentation.matrix @ now_from_then @ thing)
+    np.testing.assert_allclose(
+        moved.now_from_then @ augmentation.matrix @ thing, augmentation.matrix @ now_from_then @ thing
+    )

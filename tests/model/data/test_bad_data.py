@@ -64,10 +64,14 @@ def test_skip_bad_goes_on_without_the_bad_files_and_counts_them(tmp_path):
         prepare(root, "v1.0-mini", index)
 
 
-@pytest.mark.parametrize(("table", "key", "cameras", "sweeps"), [
-    ("calibrated_sensor", "camera_intrinsic", 5, 3), ("calibrated_sensor", "translation", 5, 3),
-    ("ego_pose", "rotation", 6, 2),
-])
+@pytest.mark.parametrize(
+    ("table", "key", "cameras", "sweeps"),
+    [
+        ("calibrated_sensor", "camera_intrinsic", 5, 3),
+        ("calibrated_sensor", "translation", 5, 3),
+        ("ego_pose", "rotation", 6, 2),
+    ],
+)
 def test_a_calibration_that_is_no_number_is_named_by_its_table(tmp_path, table, key, cameras, sweeps):
     root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}), tmp_path / "index"
     path = root / "v1.0-mini" / f"{table}.json"
@@ -108,8 +112,9 @@ def test_skip_bad_after_a_refusal_looks_only_at_the_scenes_with_bad_files_again(
     with pytest.raises(UserError, match="--skip-bad"):
         prepare(root, "v1.0-mini", tmp_path / "index")
     looked_at = []
-    monkeypatch.setattr("vexkd_model.data.prepare.check_row", lambda row, *_: looked_at.append(row["token"])
-                        or check_row(row, *_))
+    monkeypatch.setattr(
+        "vexkd_model.data.prepare.check_row", lambda row, *_: looked_at.append(row["token"]) or check_row(row, *_)
+    )
     prepare(root, "v1.0-mini", tmp_path / "index", skip_bad=True)
     assert looked_at == ["scene-0103-0", "scene-0103-1"]
     index = FrameIndex.open(tmp_path / "index", "mini_val")
@@ -123,8 +128,9 @@ def change_table(root, table, change):
     path.write_text(json.dumps(rows))
 
 
-@pytest.mark.parametrize(("key", "value"), [("translation", np.nan), ("size", np.nan), ("size", np.inf),
-                                            ("rotation", np.nan)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("translation", np.nan), ("size", np.nan), ("size", np.inf), ("rotation", np.nan)]
+)
 def test_an_annotation_that_is_no_number_is_named_and_left_out(tmp_path, key, value):
     root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}), tmp_path / "index"
     prepare(root, "v1.0-mini", index)
@@ -151,6 +157,7 @@ def test_a_box_without_volume_is_no_box_and_one_of_unknown_velocity_is(tmp_path)
 
 def other_town(root, scene):
     """Let a scene of the tiny dataset lie in a town of its own, with a map like the first one's."""
+
     def move(rows):
         next(row for row in rows if row["name"] == scene)["log_token"] = "there"
 
@@ -162,13 +169,16 @@ def other_town(root, scene):
     return expansion / "boston-seaport.json"
 
 
-@pytest.mark.parametrize(("damage", "expected"), [
-    (lambda path: path.unlink(), "map expansion is missing"),
-    (lambda path: path.write_text("{"), "not a map expansion"),
-    (lambda path: path.write_text("[]"), "not a map expansion"),
-    (lambda path: path.write_text(path.read_text().replace('"node3"', '"nobody"', 1)), "not a map expansion"),
-    (lambda path: path.write_text(path.read_text().replace("1.3", "1.0")), "not a map expansion .*outdated"),
-])
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda path: path.unlink(), "map expansion is missing"),
+        (lambda path: path.write_text("{"), "not a map expansion"),
+        (lambda path: path.write_text("[]"), "not a map expansion"),
+        (lambda path: path.write_text(path.read_text().replace('"node3"', '"nobody"', 1)), "not a map expansion"),
+        (lambda path: path.write_text(path.read_text().replace("1.3", "1.0")), "not a map expansion .*outdated"),
+    ],
+)
 def test_a_town_whose_map_cannot_be_read_is_named_and_its_frames_go_on_without(tmp_path, damage, expected):
     root, index = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2, "scene-0916": 1}), tmp_path / "index"
     town = other_town(root, "scene-0103")
@@ -226,26 +236,38 @@ def test_an_index_of_another_version_or_of_moved_data_is_refused(tmp_path):
     assert FrameIndex.open(index, "mini_val", tmp_path / "moved")[0].sweeps[0].load().points.size
 
 
-@pytest.mark.parametrize(("damage", "expected"), [
-    (lambda root: shutil.rmtree(root / "v1.0-mini"), "no such folder"),
-    (lambda root: (root / "v1.0-mini" / "sample.json").unlink(), "v1.0-mini.*sample.json"),
-    (lambda root: (root / "v1.0-mini" / "sample.json").write_text("["), r"sample\.json: not a table"),
-    (lambda root: (root / "v1.0-mini" / "sample.json").write_text("{}"), r"sample\.json: not a table"),
-    (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").unlink(), "scene-0103-0-0.*missing"),
-    (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").write_bytes(b"1234567"), "truncated"),
-    (lambda root: next((root / "maps" / "expansion").iterdir()).unlink(), "map expansion is missing"),
-    (lambda root: next((root / "maps" / "expansion").iterdir()).write_text("{"), "not a map expansion"),
-    (lambda root: (root / "v1.0-mini" / "ego_pose.json").write_text("[]"), "scene-0103: the tables hold no"),
-    (lambda root: (root / "v1.0-mini" / "sensor.json").write_text("[]"), "the tables refer to 'lidar', which"),
-    (lambda root: change_table(root, "sample_data", lambda rows: rows[3].pop("prev")), r"sample_data\.json: .*no prev"),
-    (lambda root: change_table(root, "sample_annotation", lambda rows: rows[1].pop("num_lidar_pts")),
-     r"sample_annotation\.json: record scene-0103-1-0 has no num_lidar_pts; write -1"),
-    (lambda root: change_table(root, "scene", lambda rows: rows[0].update(first_sample_token="")),
-     r"scene\.json: scene-0103 has no sample"),
-    (lambda root: change_table(root, "sample_data", lambda rows: rows[2].update(is_key_frame=False)),
-     r"sample_data\.json: sample scene-0103-0 has no keyframe of LIDAR_TOP"),
-    (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "missing, like every other file"),
-])
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda root: shutil.rmtree(root / "v1.0-mini"), "no such folder"),
+        (lambda root: (root / "v1.0-mini" / "sample.json").unlink(), "v1.0-mini.*sample.json"),
+        (lambda root: (root / "v1.0-mini" / "sample.json").write_text("["), r"sample\.json: not a table"),
+        (lambda root: (root / "v1.0-mini" / "sample.json").write_text("{}"), r"sample\.json: not a table"),
+        (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").unlink(), "scene-0103-0-0.*missing"),
+        (lambda root: (root / "samples" / "LIDAR_TOP" / "scene-0103-0-0.pcd.bin").write_bytes(b"1234567"), "truncated"),
+        (lambda root: next((root / "maps" / "expansion").iterdir()).unlink(), "map expansion is missing"),
+        (lambda root: next((root / "maps" / "expansion").iterdir()).write_text("{"), "not a map expansion"),
+        (lambda root: (root / "v1.0-mini" / "ego_pose.json").write_text("[]"), "scene-0103: the tables hold no"),
+        (lambda root: (root / "v1.0-mini" / "sensor.json").write_text("[]"), "the tables refer to 'lidar', which"),
+        (
+            lambda root: change_table(root, "sample_data", lambda rows: rows[3].pop("prev")),
+            r"sample_data\.json: .*no prev",
+        ),
+        (
+            lambda root: change_table(root, "sample_annotation", lambda rows: rows[1].pop("num_lidar_pts")),
+            r"sample_annotation\.json: record scene-0103-1-0 has no num_lidar_pts; write -1",
+        ),
+        (
+            lambda root: change_table(root, "scene", lambda rows: rows[0].update(first_sample_token="")),
+            r"scene\.json: scene-0103 has no sample",
+        ),
+        (
+            lambda root: change_table(root, "sample_data", lambda rows: rows[2].update(is_key_frame=False)),
+            r"sample_data\.json: sample scene-0103-0 has no keyframe of LIDAR_TOP",
+        ),
+        (lambda root: [shutil.rmtree(root / name) for name in ("samples", "sweeps")], "missing, like every other file"),
+    ],
+)
 def test_a_damaged_dataset_is_one_line_that_names_the_file(tmp_path, damage, expected):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1})
     damage(root)

@@ -20,8 +20,9 @@ from vexkd_model.errors import UserError
 from vexkd_model.types import CAMERAS
 
 AUGMENT = AugmentConfig(rotation=0.785, scale=0.1, translation=0.5, flip=True)
-IMAGES = ImageConfig(width=160, height=64, zoom=1.09,
-                     augment=ImageAugmentConfig(zoom=(0.864, 1.25), rotation=0.0942, flip=True))
+IMAGES = ImageConfig(
+    width=160, height=64, zoom=1.09, augment=ImageAugmentConfig(zoom=(0.864, 1.25), rotation=0.0942, flip=True)
+)
 PASTE = PasteConfig(objects={"bus": 1, "car": 4}, min_points=5, off_for_last_epochs=1)
 
 
@@ -45,8 +46,9 @@ def test_a_batch_shows_every_camera_of_every_frame_in_the_order_of_the_configura
         assert tuple(image.name for image in sample.frame.cameras) == CAMERAS
         for n, image in enumerate(sample.frame.cameras):
             np.testing.assert_array_equal(cameras.images[b, n].permute(1, 2, 0), image.pixels)
-            np.testing.assert_allclose(cameras.image_from_camera[b, n], image.image_from_stored @ image.intrinsics,
-                                       rtol=1e-5)
+            np.testing.assert_allclose(
+                cameras.image_from_camera[b, n], image.image_from_stored @ image.intrinsics, rtol=1e-5
+            )
             np.testing.assert_allclose(cameras.base_from_camera[b, n], image.base_from_camera, atol=1e-5)
 
 
@@ -73,8 +75,7 @@ def test_frames_without_any_image_still_make_a_batch(tiny_index):
     assert not cameras.present.any() and not cameras.images.any()
 
 
-def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point(tiny_index, tiny_config,
-                                                                                      monkeypatch):
+def test_a_student_without_cameras_reads_no_image_and_one_without_lidar_no_point(tiny_index, tiny_config, monkeypatch):
     def refuse(*_):
         raise AssertionError("was read")
 
@@ -103,8 +104,9 @@ def test_augmented_things_are_still_seen_where_their_pixels_show_them(tiny_index
         centres = np.column_stack([sample.boxes.values[:, :3].astype(float), np.ones(len(things))])
         for image in sample.frame.cameras:
             u, v, depth = image.image_from_camera @ (np.linalg.inv(image.base_from_camera) @ centres.T)[:3]
-            for column, row in np.column_stack([u, v])[(depth > 1) & (depth < 60)] / depth[
-                    (depth > 1) & (depth < 60), None]:
+            for column, row in (
+                np.column_stack([u, v])[(depth > 1) & (depth < 60)] / depth[(depth > 1) & (depth < 60), None]
+            ):
                 if 3 <= column < 317 and 3 <= row < 177:
                     assert image.pixels[int(row), int(column)].min() > 180
                     seen += 1
@@ -134,8 +136,9 @@ def equal(a, b):
     return equal(list(vars(a).values()), list(vars(b).values())) if is_dataclass(a) else a == b
 
 
-@pytest.mark.parametrize("training", [{"class_balanced": True}, {"class_balanced": True, "paste": PASTE}],
-                         ids=["cameras", "paste"])
+@pytest.mark.parametrize(
+    "training", [{"class_balanced": True}, {"class_balanced": True, "paste": PASTE}], ids=["cameras", "paste"]
+)
 def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(tiny_config, tiny_index, training):
     config = settings(tiny_config, **training)
     alone, shared = (list(training_loader(config, tiny_index, workers)) for workers in (0, 2))
@@ -144,8 +147,12 @@ def test_the_same_seed_gives_the_same_batches_for_any_number_of_workers(tiny_con
     assert not equal(alone[0], other[0])
 
 
-PUBLISHED = {"width": 704, "height": 256, "zoom": 1.09,
-             "augment": {"zoom": [0.864, 1.25], "rotation": 0.0942, "flip": True}}
+PUBLISHED = {
+    "width": 704,
+    "height": 256,
+    "zoom": 1.09,
+    "augment": {"zoom": [0.864, 1.25], "rotation": 0.0942, "flip": True},
+}
 
 
 def configured(config_path, images, paste=None):
@@ -165,17 +172,24 @@ def test_objects_are_not_pasted_where_cameras_would_not_show_them(config_path):
         configured(config_path, PUBLISHED, paste)
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"width": 0}, r"images\.width"), ({"cameras": ["CAM_BACK", "CAM_FRONT"]}, "in this order"),
-    ({"cameras": ["CAM_TOP"]}, r"images\.cameras"), ({"cameras": []}, r"images\.cameras"),
-    ({"augment": PUBLISHED["augment"] | {"zoom": [2, 1]}}, "least, most"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"width": 0}, r"images\.width"),
+        ({"cameras": ["CAM_BACK", "CAM_FRONT"]}, "in this order"),
+        ({"cameras": ["CAM_TOP"]}, r"images\.cameras"),
+        ({"cameras": []}, r"images\.cameras"),
+        ({"augment": PUBLISHED["augment"] | {"zoom": [2, 1]}}, "least, most"),
+    ],
+)
 def test_a_bad_image_setting_is_named(config_path, change, named):
     with pytest.raises(UserError, match=named):
         configured(config_path, PUBLISHED | change)
 
 
-@pytest.mark.parametrize("override", ["training.class_balanced=true",
-                                      "training.paste={objects: {car: 2}, min_points: 5, off_for_last_epochs: 5}"])
+@pytest.mark.parametrize(
+    "override",
+    ["training.class_balanced=true", "training.paste={objects: {car: 2}, min_points: 5, off_for_last_epochs: 5}"],
+)
 def test_sampling_and_pasting_are_switched_on_by_set(config_path, override):
     assert load_config(config_path, [override]) != load_config(config_path)

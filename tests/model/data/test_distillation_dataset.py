@@ -21,8 +21,9 @@ def with_dropout(config, share):
 
 
 def test_student_and_teacher_are_augmented_alike(tiny_config, teacher_config, tiny_index):
-    pairs = DistillationDataset(*(training_set(config, tiny_index, tiny_config.training)
-                        for config in (tiny_config, teacher_config)))
+    pairs = DistillationDataset(
+        *(training_set(config, tiny_index, tiny_config.training) for config in (tiny_config, teacher_config))
+    )
     assert len(pairs) == len(tiny_index)
     for epoch in (0, 1):
         student, teacher = pairs[epoch, 1]
@@ -41,8 +42,9 @@ def test_a_batch_carries_what_each_of_them_reads(tiny_config, teacher_config, ti
 
 
 def test_an_error_of_either_takes_the_place_of_the_batch(tiny_config, teacher_config, tiny_index):
-    student, teacher = (training_set(config, tiny_index, tiny_config.training)[0, 0]
-                        for config in (tiny_config, teacher_config))
+    student, teacher = (
+        training_set(config, tiny_index, tiny_config.training)[0, 0] for config in (tiny_config, teacher_config)
+    )
     collates = {"student": collate_for(tiny_config), "teacher": collate_for(teacher_config)}
     error = UserError("file: unreadable")
     for pair in ((error, teacher), (student, error)):

@@ -95,6 +95,8 @@ def test_a_run_is_not_resumed_when_a_sensor_file_has_changed(copy, tiny_config, 
     with claimed_run(tmp_path / "run", tiny_config, copy, False, {"processes": 1}):
         pass
     edit_middle(sweep(copy))
-    with pytest.raises(UserError, match=r"run\.json: the sensor files, boxes or maps in .*copy are not those"), \
-            claimed_run(tmp_path / "run", tiny_config, copy, True, {"processes": 1}):
+    with (
+        pytest.raises(UserError, match=r"run\.json: the sensor files, boxes or maps in .*copy are not those"),
+        claimed_run(tmp_path / "run", tiny_config, copy, True, {"processes": 1}),
+    ):
         pass

@@ -35,7 +35,13 @@ def project(image: CameraImage, points: np.ndarray) -> tuple[np.ndarray, np.ndar
 def test_each_camera_is_indexed_with_its_own_stamp_and_where_the_vehicle_then_was(tiny_index):
     record = tiny_index[1]
     assert [camera.name for camera in record.cameras] == [
-        "CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"]
+        "CAM_FRONT_LEFT",
+        "CAM_FRONT",
+        "CAM_FRONT_RIGHT",
+        "CAM_BACK_LEFT",
+        "CAM_BACK",
+        "CAM_BACK_RIGHT",
+    ]
     for camera in record.cameras:
         place, _, delay = CAMERAS[camera.name]
         assert (camera.stamp_ns - record.stamp_ns) * 1e-9 == pytest.approx(delay, abs=1e-6)
@@ -65,7 +71,7 @@ def test_things_are_seen_where_they_are(tiny_index):
 @given(augmentation)
 def test_a_square_is_found_where_the_affine_map_says(augment):
     stored = np.zeros((180, 320, 3), np.uint8)
-    stored[120:120 + SQUARE, 150:150 + SQUARE] = 255
+    stored[120 : 120 + SQUARE, 150 : 150 + SQUARE] = 255
     affine = augment.image_from_stored((320, 180), (320, 128))
     pixels = warp(stored, affine, (320, 128)).astype(float)[..., 0]
     if pixels[[0, -1]].any() or pixels[:, [0, -1]].any():
@@ -97,16 +103,20 @@ def test_a_narrow_image_leaves_black_beside_it():
     np.testing.assert_array_equal(pixels[:, 132:], 0)
 
 
-@pytest.mark.parametrize(("scale", "reduction"), [(1.2, 1), (0.55, 1), (0.5, 2), (0.48, 2), (0.26, 2), (0.2, 4),
-                                                  (0.125, 8), (0.01, 8)])
+@pytest.mark.parametrize(
+    ("scale", "reduction"), [(1.2, 1), (0.55, 1), (0.5, 2), (0.48, 2), (0.26, 2), (0.2, 4), (0.125, 8), (0.01, 8)]
+)
 def test_an_image_is_decoded_no_smaller_than_it_is_needed(scale, reduction):
     assert reduction_of(np.diag([scale, scale, 1.0])) == reduction
 
 
 def smooth_picture(width, height):
     random = np.random.default_rng(0)
-    return cv2.resize(random.integers(0, 256, (height // 20, width // 20, 3)).astype(np.uint8), (width, height),
-                      interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(
+        random.integers(0, 256, (height // 20, width // 20, 3)).astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_CUBIC,
+    )
 
 
 def written(tiny_index, tmp_path, pixels):
@@ -116,8 +126,9 @@ def written(tiny_index, tmp_path, pixels):
     return replace(tiny_index[0].cameras[1], path=path, size=pixels.shape[1::-1])
 
 
-@pytest.mark.parametrize(("zoom", "size"), [(1.09, (1600, 900)), (0.9, (1600, 900)), (2.0, (1600, 900)),
-                                            (1.09, (1601, 901))])
+@pytest.mark.parametrize(
+    ("zoom", "size"), [(1.09, (1600, 900)), (0.9, (1600, 900)), (2.0, (1600, 900)), (1.09, (1601, 901))]
+)
 def test_a_view_is_the_same_from_a_file_and_from_a_topic(tiny_index, tmp_path, zoom, size):
     """Decoded small from JPEG offline, shrunk from the whole image on a vehicle; but for an odd edge's last pixels."""
     record = written(tiny_index, tmp_path, smooth_picture(*size))
@@ -138,12 +149,11 @@ def test_a_view_keeps_colours_and_places(tiny_index, tmp_path):
     stored_from_image = np.linalg.inv(view.image_from_stored)
     for v, u in ((10, 20), (128, 352), (250, 690), (40, 600)):
         x, y, _ = stored_from_image @ [u + 0.5, v + 0.5, 1]
-        around = stored[int(y) - 1:int(y) + 2, int(x) - 1:int(x) + 2].reshape(-1, 3).mean(axis=0)
+        around = stored[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2].reshape(-1, 3).mean(axis=0)
         np.testing.assert_allclose(view.pixels[v, u], around, atol=15)
 
 
-@given(st.floats(-3.2, 3.2), st.floats(0.8, 1.25), st.booleans(), st.booleans(),
-       st.tuples(*[st.floats(-3, 3)] * 3))
+@given(st.floats(-3.2, 3.2), st.floats(0.8, 1.25), st.booleans(), st.booleans(), st.tuples(*[st.floats(-3, 3)] * 3))
 def test_a_moved_world_is_seen_at_the_same_pixels(tiny_index, rotation, scale, flip_x, flip_y, translation):
     moves = BevAugmentation(rotation, scale, flip_x, flip_y, translation)
     image = load_image(tiny_index[0].cameras[1])
@@ -164,13 +174,16 @@ def test_draws_stay_in_their_ranges_and_use_them():
     assert {draw.flip for draw in draws} == {False, True}
 
 
-@pytest.mark.parametrize(("damage", "expected"), [
-    (lambda path: path.unlink(), "cannot be read"),
-    (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
-    (lambda path: path.write_bytes(b"no image at all"), "corrupt"),
-    (lambda path: path.write_bytes(b""), "corrupt"),
-    (lambda path: cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8)), "another size"),
-])
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "truncated"),
+        (lambda path: path.write_bytes(b"no image at all"), "corrupt"),
+        (lambda path: path.write_bytes(b""), "corrupt"),
+        (lambda path: cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8)), "another size"),
+    ],
+)
 def test_an_image_that_cannot_be_read_is_named(tiny_index, tmp_path, damage, expected):
     record = tiny_index[0].cameras[0]
     path = tmp_path / "image.jpg"

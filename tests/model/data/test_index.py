@@ -16,8 +16,13 @@ from vexkd_model.data.prepare import prepare
 from vexkd_model.types import ATTRIBUTE_NAMES, DETECTION_CLASSES
 
 CLASS_OF_CATEGORY = {
-    "vehicle.car": "car", "vehicle.truck": "truck", "vehicle.bus.rigid": "bus", "movable_object.barrier": "barrier",
-    "vehicle.motorcycle": "motorcycle", "vehicle.bicycle": "bicycle", "human.pedestrian.adult": "pedestrian",
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.bus.rigid": "bus",
+    "movable_object.barrier": "barrier",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "human.pedestrian.adult": "pedestrian",
     "movable_object.trafficcone": "traffic_cone",
 }
 
@@ -33,7 +38,8 @@ def test_boxes_are_those_of_the_street_seen_from_the_vehicle(tiny_index):
     for k in range(len(tiny_index)):
         record, expected = tiny_index[k], [(t, row) for t, row in boxes_in_base(k) if t.category in CLASS_OF_CATEGORY]
         assert [DETECTION_CLASSES[label] for label in record.boxes.labels] == [
-            CLASS_OF_CATEGORY[thing.category] for thing, _ in expected]
+            CLASS_OF_CATEGORY[thing.category] for thing, _ in expected
+        ]
         np.testing.assert_array_equal(record.lidar_points, [thing.points for thing, _ in expected])
         rows = np.array([row for _, row in expected])
         np.testing.assert_allclose(record.boxes.values[:, :6], rows[:, :6], atol=1e-4)
@@ -98,7 +104,8 @@ def test_the_manifest_says_where_the_data_lies(tiny_dataroot, tiny_index_dir):
 
 
 def test_a_real_keyframe_holds_the_points_that_its_annotations_count_in_66_of_68_boxes_within_a_point_or_5_percent(
-        keyframe_dataroot, tmp_path):
+    keyframe_dataroot, tmp_path
+):
     """62 agree exactly; of the devkit's own `points_in_box`, 60 do."""
     from vexkd_model.geometry.boxes import points_in_boxes
 

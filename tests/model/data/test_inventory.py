@@ -42,8 +42,14 @@ def test_the_inventory_counts_what_the_dataset_was_made_of(tiny_index):
 def test_prepare_prints_the_inventory(tiny_dataroot, tiny_index_dir, capsys):
     assert main(["prepare", str(tiny_dataroot), "--version", "v1.0-mini", "--index", str(tiny_index_dir)]) == 0
     printed = capsys.readouterr().out
-    for part in ("6 a frame: CAM_FRONT_LEFT, CAM_FRONT", "car 9 (6)", "none of construction_vehicle, trailer",
-                 "animal 3: boxes of no class", "of singapore-onenorth", "0.5 s apart"):
+    for part in (
+        "6 a frame: CAM_FRONT_LEFT, CAM_FRONT",
+        "car 9 (6)",
+        "none of construction_vehicle, trailer",
+        "animal 3: boxes of no class",
+        "of singapore-onenorth",
+        "0.5 s apart",
+    ):
         assert part in printed
 
 
@@ -71,8 +77,22 @@ def test_a_training_without_its_targets_or_inputs_is_refused_by_name(lone_lidar,
 
 def test_a_training_that_cannot_be_leaves_no_run_folder(lone_lidar, config_path, tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"mini_val: lidar_pillar_small detects, but none of its 9 boxes"):
-        main(["train", str(config_path), "--dataroot", str(lone_lidar.dataroot), "--version", "v1.0-mini", "--split",
-              "mini_val", "--index", str(lone_lidar.folder.parent), "--out", str(tmp_path / "run")])
+        main(
+            [
+                "train",
+                str(config_path),
+                "--dataroot",
+                str(lone_lidar.dataroot),
+                "--version",
+                "v1.0-mini",
+                "--split",
+                "mini_val",
+                "--index",
+                str(lone_lidar.folder.parent),
+                "--out",
+                str(tmp_path / "run"),
+            ]
+        )
     assert not (tmp_path / "run").exists()
 
 
@@ -80,7 +100,8 @@ def test_an_evaluation_without_anything_to_score_is_refused_and_of_a_part_it_is_
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}, with_map=False, cameras=())
     index = indexed(root, tmp_path / "index")
     assert [remark.split(": ", 1)[1][:26] for remark in check_evaluable(tiny_config, index)] == [
-        "there is no map expansion "]
+        "there is no map expansion "
+    ]
     with pytest.raises(UserError, match="nothing to score lidar_pillar_small with: there is no map expansion"):
         check_evaluable(tiny_config.model_copy(update={"detection": None}), index)
     assert len(check_evaluable(tiny_config.model_copy(update={"detection": None}), index, predictions_alone=True)) == 1
@@ -88,17 +109,30 @@ def test_an_evaluation_without_anything_to_score_is_refused_and_of_a_part_it_is_
 
 def test_a_training_names_the_one_camera_that_no_frame_has(tmp_path, camera_config):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 1}, cameras=("CAM_FRONT", "CAM_BACK"))
-    config = camera_config.model_copy(update={"camera": camera_config.camera.model_copy(update={
-        "images": camera_config.camera.images.model_copy(update={"cameras": ("CAM_FRONT", "CAM_BACK_RIGHT")})})})
+    config = camera_config.model_copy(
+        update={
+            "camera": camera_config.camera.model_copy(
+                update={
+                    "images": camera_config.camera.images.model_copy(
+                        update={"cameras": ("CAM_FRONT", "CAM_BACK_RIGHT")}
+                    )
+                }
+            )
+        }
+    )
     index = indexed(root, tmp_path / "index")
-    with pytest.raises(UserError, match=r"reads CAM_BACK_RIGHT, which no frame has; --set 'camera\.images\.cameras=\["
-                                        r"CAM_FRONT\]'"):
+    with pytest.raises(
+        UserError,
+        match=r"reads CAM_BACK_RIGHT, which no frame has; --set 'camera\.images\.cameras=\["
+        r"CAM_FRONT\]'",
+    ):
         check_trainable(config, index)
     assert check_evaluable(config, index) == ["CAM_BACK_RIGHT: in no frame of mini_val"]
 
 
-def test_a_camera_student_needs_no_lidar_files_and_a_lidar_student_is_refused(tmp_path, tiny_config, camera_config,
-                                                                                config_path):
+def test_a_camera_student_needs_no_lidar_files_and_a_lidar_student_is_refused(
+    tmp_path, tiny_config, camera_config, config_path
+):
     root = write_tiny_nuscenes(tmp_path / "data", {"scene-0103": 2})
     whole = indexed(root, tmp_path / "whole")
     clouds = {path: path.read_bytes() for path in root.glob("s*/LIDAR_TOP/*")}

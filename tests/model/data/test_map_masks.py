@@ -32,14 +32,18 @@ def wild_town(tmp_path_factory):
     """Polygons of any shape, with holes, and lines that leave the patch."""
     random, root = np.random.default_rng(5), tmp_path_factory.mktemp("town")
     centres = random.uniform(-70, 70, (10, 2))
-    polygons = {layer: [star(random, x, y, 25, 9) for x, y in centres]
-                for layer in ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area")}
+    polygons = {
+        layer: [star(random, x, y, 25, 9) for x, y in centres]
+        for layer in ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area")
+    }
     x, y = centres[0]
     polygons["walkway"][0] = [(x - 9, y - 9), (x + 9, y - 9), (x + 9, y + 9), (x - 9, y + 9)]
     holes = {"walkway": [[(x - 4, y - 3), (x - 4, y + 5), (x + 4, y + 5), (x + 4, y - 3)]]}
     starts = [np.array([-60, 5 * i]) for i in range(-4, 5)]
-    lines = {layer: [(np.cumsum(random.normal([9, 0], 6, (12, 2)), axis=0) + start).tolist() for start in starts]
-             for layer in ("road_divider", "lane_divider")}
+    lines = {
+        layer: [(np.cumsum(random.normal([9, 0], 6, (12, 2)), axis=0) + start).tolist() for start in starts]
+        for layer in ("road_divider", "lane_divider")
+    }
     (root / "maps" / "expansion").mkdir(parents=True)
     (root / "maps" / "expansion" / f"{LOCATION}.json").write_text(json.dumps(map_expansion(polygons, holes, lines)))
     return root

@@ -56,8 +56,14 @@ def test_perfect_answers_are_scored_by_the_devkit_on_a_split_of_the_datasets_own
     index = FrameIndex.open(other[1], "val")
     record = index[0]
     values = np.nan_to_num(record.boxes.values)
-    perfect = Prediction(type(record.boxes)(values, record.boxes.labels), np.full(len(values), 0.9, np.float32), None,
-                         None, record.stamp_ns, record.token)
+    perfect = Prediction(
+        type(record.boxes)(values, record.boxes.labels),
+        np.full(len(values), 0.9, np.float32),
+        None,
+        None,
+        record.stamp_ns,
+        record.token,
+    )
     result = score_split([perfect], index, sensors=["lidar"]).detection
     assert result.class_ap["car"] > 0.95 and result.class_ap["barrier"] > 0.95 and result.samples == 1
 
@@ -69,8 +75,9 @@ def test_what_is_read_is_named_as_the_dataset_names_it(other):
     assert "animal 2: boxes of no class" in text and f"{TOWN}.json would be it" in text
 
 
-def test_a_training_on_categories_without_a_class_is_refused_with_the_file_that_gives_them_one(other, tmp_path,
-                                                                                                tiny_config):
+def test_a_training_on_categories_without_a_class_is_refused_with_the_file_that_gives_them_one(
+    other, tmp_path, tiny_config
+):
     root = tmp_path / "data"
     shutil.copytree(other[0], root)
     (root / VERSION / "names.json").unlink()
@@ -112,17 +119,28 @@ def test_a_town_that_nuscenes_never_saw_has_a_map(tmp_path):
     assert index.map_mask(0).any(axis=(1, 2)).all() and index.inventory.maps == {"munich": ""}
 
 
-@pytest.mark.parametrize(("files", "expected"), [
-    ({}, r"splits\.json: no such file, .*write the names of its scenes there, \{"),
-    ({"splits": {"train": "all"}}, r"splits\.json: must hold the names of each split's scenes"),
-    ({"splits": {"train": [TRAIN, "host-b"]}}, r"splits\.json: train: scene host-b is not in scene\.json"),
-    ({"splits": SPLITS, "names": []}, r"names\.json: must hold"),
-    ({"splits": SPLITS, "names": {"sensor": {}}}, r"names\.json: sensor: unknown key; there are sensors and categ"),
-    ({"splits": SPLITS, "names": {"sensors": {"CAMERA_9": "CAM_FRONT"}}}, r"names\.json: sensors: CAMERA_9 is none of"),
-    ({"splits": SPLITS, "names": {"categories": {"car": "vehicle.car"}}}, "categories: vehicle.car is none of barrier"),
-    ({"splits": SPLITS, "names": {"sensors": dict.fromkeys(list(CAMERAS.values())[:2], "CAM_FRONT")}},
-     "CAMERA_2 and CAMERA_1 would both be CAM_FRONT"),
-])
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, r"splits\.json: no such file, .*write the names of its scenes there, \{"),
+        ({"splits": {"train": "all"}}, r"splits\.json: must hold the names of each split's scenes"),
+        ({"splits": {"train": [TRAIN, "host-b"]}}, r"splits\.json: train: scene host-b is not in scene\.json"),
+        ({"splits": SPLITS, "names": []}, r"names\.json: must hold"),
+        ({"splits": SPLITS, "names": {"sensor": {}}}, r"names\.json: sensor: unknown key; there are sensors and categ"),
+        (
+            {"splits": SPLITS, "names": {"sensors": {"CAMERA_9": "CAM_FRONT"}}},
+            r"names\.json: sensors: CAMERA_9 is none of",
+        ),
+        (
+            {"splits": SPLITS, "names": {"categories": {"car": "vehicle.car"}}},
+            "categories: vehicle.car is none of barrier",
+        ),
+        (
+            {"splits": SPLITS, "names": {"sensors": dict.fromkeys(list(CAMERAS.values())[:2], "CAM_FRONT")}},
+            "CAMERA_2 and CAMERA_1 would both be CAM_FRONT",
+        ),
+    ],
+)
 def test_a_mapping_that_cannot_be_right_is_refused_by_name(other, tmp_path, files, expected):
     root = tmp_path / "data"
     shutil.copytree(other[0] / VERSION, root / VERSION, ignore=lambda *_: ["splits.json", "names.json"])

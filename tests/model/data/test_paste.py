@@ -37,8 +37,14 @@ def database(tiny_index):
 def test_crops_are_the_points_in_the_boxes(seed):
     random = np.random.default_rng(seed)
     points = random.uniform([-20, -20, -2, 0, 0], [20, 20, 2, 255, 1], (2000, 5)).astype(np.float32)
-    boxes = np.column_stack([random.uniform(-20, 20, (9, 2)), random.uniform(-1, 1, 9), random.uniform(0.3, 9, (9, 3)),
-                             random.uniform(-4, 4, 9)]).astype(np.float32)
+    boxes = np.column_stack(
+        [
+            random.uniform(-20, 20, (9, 2)),
+            random.uniform(-1, 1, 9),
+            random.uniform(0.3, 9, (9, 3)),
+            random.uniform(-4, 4, 9),
+        ]
+    ).astype(np.float32)
     for row, found in zip(points_in_boxes(points, boxes), crops(points, boxes), strict=True):
         np.testing.assert_array_equal(found, np.flatnonzero(row))
 
@@ -53,8 +59,13 @@ def test_the_database_holds_every_object_with_the_points_in_its_box(tiny_index, 
     for i in range(len(tiny_index)):
         record, points = tiny_index[i], tiny_index[i].load_points(2)
         inside = points_in_boxes(points, record.boxes.values)
-        expected += [(label, box, points[row]) for label, box, row, seen in zip(
-            record.boxes.labels, record.boxes.values, inside, record.lidar_points > 0, strict=True) if seen]
+        expected += [
+            (label, box, points[row])
+            for label, box, row, seen in zip(
+                record.boxes.labels, record.boxes.values, inside, record.lidar_points > 0, strict=True
+            )
+            if seen
+        ]
     assert len(database) == len(expected) and database.counts.sum() == len(database.all_points)
     for k, (label, box, points) in enumerate(expected):
         assert database.labels[k] == label
@@ -83,8 +94,11 @@ def test_an_interrupted_database_does_not_exist(tiny_index, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_in_nobodys_way(tiny_index):
-    for name in (f"objects_of_9_sweeps.{os.getpid()}.partial", "objects_of_9_sweeps.1.partial",
-                 "objects_of_9_sweeps.partial"):
+    for name in (
+        f"objects_of_9_sweeps.{os.getpid()}.partial",
+        "objects_of_9_sweeps.1.partial",
+        "objects_of_9_sweeps.partial",
+    ):
         (tiny_index.folder / name).mkdir()
         (tiny_index.folder / name / "points.bin").write_bytes(b"half of it")
     assert len(PointDatabase.of(tiny_index, sweeps=9))
@@ -92,9 +106,11 @@ def test_what_a_killed_process_left_is_in_nobodys_way(tiny_index):
 
 
 def test_of_two_processes_one_makes_the_database_and_the_other_waits_for_it(tiny_index, tiny_index_dir, monkeypatch):
-    code = ("from pathlib import Path; from vexkd_model.data.index import FrameIndex; "
-            "from vexkd_model.data.point_database import PointDatabase; print('started', flush=True); "
-            f"print(len(PointDatabase.of(FrameIndex.open(Path({str(tiny_index_dir)!r}), 'mini_train'), sweeps=5)))")
+    code = (
+        "from pathlib import Path; from vexkd_model.data.index import FrameIndex; "
+        "from vexkd_model.data.point_database import PointDatabase; print('started', flush=True); "
+        f"print(len(PointDatabase.of(FrameIndex.open(Path({str(tiny_index_dir)!r}), 'mini_train'), sweeps=5)))"
+    )
     other = None
 
     def while_another_starts(*arguments):
@@ -129,7 +145,8 @@ def plain_sample(index, i):
 def pasted(database, tiny_index, seed, frame=0):
     sample = plain_sample(tiny_index, frame)
     points, boxes = ObjectPaster(database, SETTINGS, 10).paste(
-        sample.frame.points, sample.boxes, np.random.default_rng(seed))
+        sample.frame.points, sample.boxes, np.random.default_rng(seed)
+    )
     return sample, points, boxes
 
 
@@ -168,15 +185,17 @@ def test_a_class_is_filled_up_to_its_number_and_never_beyond(tiny_index, databas
 def test_an_object_with_too_few_points_is_not_worth_pasting(tiny_index, database):
     settings = SETTINGS.model_copy(update={"min_points": 10_000})
     sample = plain_sample(tiny_index, 0)
-    points, boxes = ObjectPaster(database, settings, 10).paste(sample.frame.points, sample.boxes,
-                                                              np.random.default_rng(0))
+    points, boxes = ObjectPaster(database, settings, 10).paste(
+        sample.frame.points, sample.boxes, np.random.default_rng(0)
+    )
     assert points is sample.frame.points and len(boxes) == len(sample.boxes)
 
 
 def test_an_empty_frame_is_filled_too(database):
     nothing = Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64))
-    points, boxes = ObjectPaster(database, SETTINGS, 10).paste(np.empty((0, 5), np.float32), nothing,
-                                                              np.random.default_rng(0))
+    points, boxes = ObjectPaster(database, SETTINGS, 10).paste(
+        np.empty((0, 5), np.float32), nothing, np.random.default_rng(0)
+    )
     assert len(boxes) and points.dtype == np.float32 and boxes.values.dtype == np.float32
     assert len(points) == points_in_boxes(points, boxes.values).any(axis=0).sum()
 

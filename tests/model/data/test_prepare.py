@@ -62,8 +62,9 @@ def test_an_interrupted_run_is_resumed_at_the_scene_where_it_stopped(tmp_path, m
             prepare(root, "v1.0-mini", index)
         assert not (index / "mini_val").exists() and looked_at[0] == "scene-0103-0"
         looked_at.clear()
-        patch.setattr("vexkd_model.data.prepare.check_row", lambda row, *_: looked_at.append(row["token"])
-                      or check_row(row, *_))
+        patch.setattr(
+            "vexkd_model.data.prepare.check_row", lambda row, *_: looked_at.append(row["token"]) or check_row(row, *_)
+        )
         prepare(root, "v1.0-mini", index)
     assert looked_at == ["scene-0916-0", "scene-0916-1"]
     resumed = FrameIndex.open(index, "mini_val")
@@ -152,8 +153,22 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_i
     content = image.read_bytes()
     image.unlink()
     os.mkfifo(image)  # who opens it waits for ever
-    process = subprocess.Popen([sys.executable, "-m", "vexkd_model.cli", "prepare", str(root), "--version", "v1.0-mini",
-                                "--index", str(index), "--workers", "2"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vexkd_model.cli",
+            "prepare",
+            str(root),
+            "--version",
+            "v1.0-mini",
+            "--index",
+            str(index),
+            "--workers",
+            "2",
+        ],
+        stderr=subprocess.DEVNULL,
+    )
     parts = index / "mini_train.partial"
     wait_for(lambda: process.poll() is not None or len(list(parts.glob("*.arrow"))) >= 3, "three parts")
     assert process.poll() is None
@@ -168,16 +183,20 @@ def test_a_killed_run_leaves_nothing_that_looks_complete_and_the_next_one_ends_i
     image.write_bytes(content)
     prepare(root, "v1.0-mini", index)
     for name in ("frames.arrow", "map_masks.npy", "index.json"):
-        assert (index / "mini_train" / name).read_bytes() == (tmp_path / "uninterrupted" / "mini_train" / name
-                                                              ).read_bytes()
+        assert (index / "mini_train" / name).read_bytes() == (
+            tmp_path / "uninterrupted" / "mini_train" / name
+        ).read_bytes()
     assert not parts.exists()
 
 
-@pytest.mark.parametrize(("version", "splits", "expected"), [
-    ("v1.0-maxi", None, "v1.0-maxi: no such folder; .*choose one of v1.0-mini$"),
-    ("v1.0-mini", ["winter"], "winter: no split of that name; there are"),
-    ("v1.0-mini", ["test"], "no scene of split test"),
-])
+@pytest.mark.parametrize(
+    ("version", "splits", "expected"),
+    [
+        ("v1.0-maxi", None, "v1.0-maxi: no such folder; .*choose one of v1.0-mini$"),
+        ("v1.0-mini", ["winter"], "winter: no split of that name; there are"),
+        ("v1.0-mini", ["test"], "no scene of split test"),
+    ],
+)
 def test_a_wrong_version_or_split_is_named(tiny_dataroot, tmp_path, version, splits, expected):
     with pytest.raises(UserError, match=expected):
         prepare(tiny_dataroot, version, tmp_path, splits)

@@ -84,17 +84,21 @@ def test_a_batch_tells_its_samples_apart(tiny_index, tiny_config):
 
 def batches(index, workers, epochs=(0, 1)):
     sampler = EpochSampler(len(index), seed=3)
-    loader = DataLoader(TrainingSet(index, 2, AUGMENT, seed=3), 2, sampler=sampler, collate_fn=collate,
-                        num_workers=workers)
+    loader = DataLoader(
+        TrainingSet(index, 2, AUGMENT, seed=3), 2, sampler=sampler, collate_fn=collate, num_workers=workers
+    )
     for epoch in epochs:
         sampler.set_epoch(epoch)
         yield from loader
 
 
 def same(a, b):
-    return (a.tokens == b.tokens and torch.equal(a.sensors.points, b.sensors.points)
-            and torch.equal(a.map_masks, b.map_masks)
-            and all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a.boxes, b.boxes, strict=True)))
+    return (
+        a.tokens == b.tokens
+        and torch.equal(a.sensors.points, b.sensors.points)
+        and torch.equal(a.map_masks, b.map_masks)
+        and all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(a.boxes, b.boxes, strict=True))
+    )
 
 
 @pytest.mark.parametrize("workers", [1, 2])

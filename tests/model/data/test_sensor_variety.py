@@ -10,14 +10,27 @@ from vexkd_model.data.sensor_variety import varied
 from vexkd_model.types import CameraImage, Frame
 
 LIDAR = np.array([0.9, 0.0, 1.8])
-NOTHING = {"share": 0.999999, "fewer_sweeps": False, "dropped_beams": 0.0, "dropped_points": 0.0, "intensity": 1.0,
-           "noise": 0.0, "exposure": 1.0}
+NOTHING = {
+    "share": 0.999999,
+    "fewer_sweeps": False,
+    "dropped_beams": 0.0,
+    "dropped_points": 0.0,
+    "intensity": 1.0,
+    "noise": 0.0,
+    "exposure": 1.0,
+}
 
 
 def frame(count=4000):
     random = np.random.default_rng(0)
-    points = np.column_stack([random.uniform(-40, 40, (count, 2)), random.uniform(-1, 3, count),
-                              random.uniform(1, 100, count), random.choice([0.0, 0.1, 0.2, 0.3, 0.4], count)])
+    points = np.column_stack(
+        [
+            random.uniform(-40, 40, (count, 2)),
+            random.uniform(-1, 3, count),
+            random.uniform(1, 100, count),
+            random.choice([0.0, 0.1, 0.2, 0.3, 0.4], count),
+        ]
+    )
     pixels = random.integers(0, 256, (4, 6, 3), dtype=np.uint8)
     camera = CameraImage("CAM_FRONT", pixels, 0, np.eye(3), np.eye(3), np.eye(4))
     return Frame(points.astype(np.float32), 0, cameras=(camera, camera))
@@ -86,6 +99,8 @@ def test_exposure_brightens_or_darkens_each_camera_by_a_factor_of_its_own():
 
 def test_each_change_happens_in_its_share_of_the_samples():
     config = SensorVarietyConfig(**{**NOTHING, "share": 0.3, "noise": 0.05})
-    moved = sum(not np.array_equal(varied(frame(50), config, LIDAR, np.random.default_rng(seed)).points,
-                                   frame(50).points) for seed in range(500))
+    moved = sum(
+        not np.array_equal(varied(frame(50), config, LIDAR, np.random.default_rng(seed)).points, frame(50).points)
+        for seed in range(500)
+    )
     assert moved / 500 == pytest.approx(0.3, abs=0.06)

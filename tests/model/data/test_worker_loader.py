@@ -51,7 +51,10 @@ def killed():
 def test_batches_are_those_of_the_items_in_order(workers):
     batches = loaded(workers=workers)
     assert [[item.tolist() for item in batch] for batch in batches] == [
-        [[0, 0], [1, 1]], [[2, 2], [3, 3]], [[4, 4], [5, 5]]]
+        [[0, 0], [1, 1]],
+        [[2, 2], [3, 3]],
+        [[4, 4], [5, 5]],
+    ]
 
 
 def test_a_batch_comes_out_as_it_went_in_and_can_be_written_to():
@@ -66,10 +69,14 @@ def test_a_batch_comes_out_as_it_went_in_and_can_be_written_to():
     assert PackedBatch.pack([]).unpack() == []
 
 
-@pytest.mark.parametrize(("trouble", "message"), [
-    (without_handles, r"--workers 1: too few file handles; allow more \(ulimit -n 65536"),
-    (killed, r"--workers 1: a loading process was killed by SIGKILL, perhaps for memory; take fewer --workers"),
-], ids=["file handles", "killed"])
+@pytest.mark.parametrize(
+    ("trouble", "message"),
+    [
+        (without_handles, r"--workers 1: too few file handles; allow more \(ulimit -n 65536"),
+        (killed, r"--workers 1: a loading process was killed by SIGKILL, perhaps for memory; take fewer --workers"),
+    ],
+    ids=["file handles", "killed"],
+)
 def test_trouble_of_a_worker_is_one_line(trouble, message):
     error = next(batch for batch in loaded(trouble) if isinstance(batch, UserError))
     assert "\n" not in str(error)

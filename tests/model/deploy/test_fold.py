@@ -18,8 +18,12 @@ def student(tiny_config):
     student = build_model(tiny_config).double().eval()
     for module in student.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            for tensor, low, high in ((module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0),
-                                      (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5)):
+            for tensor, low, high in (
+                (module.running_mean, -0.5, 0.5),
+                (module.running_var, 0.5, 2.0),
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
+            ):
                 nn.init.uniform_(tensor, low, high)
     return student
 

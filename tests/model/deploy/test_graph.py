@@ -20,8 +20,12 @@ from vexkd_model.deploy.predictor import EXACT, Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 
-TINY_CAMERA = ("camera.images.width=64", "camera.images.height=32", "bev.stage_channels=[8, 8, 8]",
-               "detection.task_channels=8")
+TINY_CAMERA = (
+    "camera.images.width=64",
+    "camera.images.height=32",
+    "bev.stage_channels=[8, 8, 8]",
+    "detection.task_channels=8",
+)
 
 
 @pytest.fixture(scope="module")

@@ -47,10 +47,17 @@ def test_the_map_is_a_probability_on_the_configured_grid(predictor, tiny_config)
     assert prediction.map_probabilities.min() >= 0 and prediction.map_probabilities.max() <= 1
 
 
-@pytest.mark.parametrize("points", [
-    np.zeros((0, 5), np.float32), np.full((3, 5), 1e6, np.float32), cloud(1),
-    np.asfortranarray(cloud(50)), cloud(50).astype(np.float64),
-], ids=["empty", "far away", "single", "column-major", "float64"])
+@pytest.mark.parametrize(
+    "points",
+    [
+        np.zeros((0, 5), np.float32),
+        np.full((3, 5), 1e6, np.float32),
+        cloud(1),
+        np.asfortranarray(cloud(50)),
+        cloud(50).astype(np.float64),
+    ],
+    ids=["empty", "far away", "single", "column-major", "float64"],
+)
 def test_any_cloud_gives_a_finite_prediction(predictor, points):
     prediction = predictor.predict(Frame(points, 1))
     assert np.isfinite(prediction.boxes.values).all() and np.isfinite(prediction.map_probabilities).all()
@@ -73,8 +80,9 @@ def test_bfloat16_rounds_and_no_more(predictor, tiny_config):
     assert other.scores.dtype == other.boxes.values.dtype == other.map_probabilities.dtype == np.float32
 
 
-@pytest.mark.parametrize(("capabilities", "bfloat16"), [
-    ({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)])
+@pytest.mark.parametrize(
+    ("capabilities", "bfloat16"), [({"avx512_bf16": True}, True), ({"avx512_bf16": False}, False), ({}, False)]
+)
 def test_auto_takes_bfloat16_where_the_processor_has_it(predictor, tiny_config, monkeypatch, capabilities, bfloat16):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert Predictor(predictor.model, tiny_config, None, "cpu", "auto").bfloat16 is bfloat16

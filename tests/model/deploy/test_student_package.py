@@ -67,8 +67,10 @@ def edit_json(path, change):
 
 def seal(folder):
     """Write the card's checksums anew, as somebody would who changes a file and the card alike."""
-    digests = {key: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-               for key, name in (("weights_sha256", WEIGHTS), ("config_sha256", CONFIG))}
+    digests = {
+        key: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for key, name in (("weights_sha256", WEIGHTS), ("config_sha256", CONFIG))
+    }
     edit_json(folder / CARD, lambda card: card.update(digests))
 
 
@@ -85,8 +87,10 @@ def test_half_a_package_is_half_as_large_and_as_exact_as_float16(student, tiny_c
 
 
 def test_a_loaded_student_predicts_what_the_saved_one_did_bit_for_bit(student, tiny_config, original):
-    before, after = Predictor(student, tiny_config, None, "cpu").predict(frame()), Predictor.load(original).predict(
-        frame())
+    before, after = (
+        Predictor(student, tiny_config, None, "cpu").predict(frame()),
+        Predictor.load(original).predict(frame()),
+    )
     assert len(before.boxes) > 10
     np.testing.assert_array_equal(before.boxes.values, after.boxes.values)
     np.testing.assert_array_equal(before.scores, after.scores)
@@ -149,15 +153,18 @@ def test_a_changed_configuration_is_noticed(package):
     assert message.startswith(f"{package / CONFIG}: ") and "config_sha256" in message
 
 
-@pytest.mark.parametrize(("change", "key"), [
-    (lambda card: card.update(surprise=1), "surprise"),
-    (lambda card: card.pop("weights_sha256"), "weights_sha256"),
-    (lambda card: card.update(sweeps="many"), "sweeps"),
-    (lambda card: card.update(format=99), "format"),
-    (lambda card: card.update(sweeps=4), "sweeps"),
-    (lambda card: card.update(grid_cell=0.6), "grid_cell"),
-    (lambda card: card.update(detection_classes=card["detection_classes"][::-1]), "detection_classes"),
-])
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda card: card.update(surprise=1), "surprise"),
+        (lambda card: card.pop("weights_sha256"), "weights_sha256"),
+        (lambda card: card.update(sweeps="many"), "sweeps"),
+        (lambda card: card.update(format=99), "format"),
+        (lambda card: card.update(sweeps=4), "sweeps"),
+        (lambda card: card.update(grid_cell=0.6), "grid_cell"),
+        (lambda card: card.update(detection_classes=card["detection_classes"][::-1]), "detection_classes"),
+    ],
+)
 def test_a_changed_card_is_noticed_by_its_key(package, change, key):
     edit_json(package / CARD, change)
     assert refused(package).startswith(f"{package / CARD}: {key}: ")
@@ -169,11 +176,14 @@ def test_a_card_that_is_none_is_named(package, content):
     assert refused(package).startswith(f"{package / CARD}: ")
 
 
-@pytest.mark.parametrize(("change", "key"), [
-    (lambda config: config.update(surprise=1), "surprise"),
-    (lambda config: config["grid"].update(cell=0.7), "grid"),
-    (lambda config: config["detection"].update(candidates=0), "detection.center.candidates"),
-])
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda config: config.update(surprise=1), "surprise"),
+        (lambda config: config["grid"].update(cell=0.7), "grid"),
+        (lambda config: config["detection"].update(candidates=0), "detection.center.candidates"),
+    ],
+)
 def test_a_sealed_but_wrong_configuration_is_named_by_file_and_key(package, change, key):
     values = yaml.safe_load((package / CONFIG).read_text())
     change(values)
@@ -189,13 +199,16 @@ def test_a_sealed_file_that_is_no_configuration_is_named(package, text):
     assert refused(package).startswith(f"{package / CONFIG}: ")
 
 
-@pytest.mark.parametrize(("change", "expected"), [
-    (lambda t: t.pop("segmentation.layers.2.bias"), "segmentation.layers.2.bias: tensor is missing"),
-    (lambda t: t.update(stranger=torch.zeros(1)), "stranger: tensor is unexpected"),
-    (lambda t: t.update({"segmentation.layers.2.bias": torch.zeros(5)}), "segmentation.layers.2.bias: shape (5,)"),
-    (lambda t: t["segmentation.layers.2.bias"].fill_(float("nan")), "segmentation.layers.2.bias: holds values"),
-    (lambda t: t["detection.shared.0.weight"].view(-1)[:1].fill_(float("inf")), "detection.shared.0.weight: holds"),
-])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda t: t.pop("segmentation.layers.2.bias"), "segmentation.layers.2.bias: tensor is missing"),
+        (lambda t: t.update(stranger=torch.zeros(1)), "stranger: tensor is unexpected"),
+        (lambda t: t.update({"segmentation.layers.2.bias": torch.zeros(5)}), "segmentation.layers.2.bias: shape (5,)"),
+        (lambda t: t["segmentation.layers.2.bias"].fill_(float("nan")), "segmentation.layers.2.bias: holds values"),
+        (lambda t: t["detection.shared.0.weight"].view(-1)[:1].fill_(float("inf")), "detection.shared.0.weight: holds"),
+    ],
+)
 def test_sealed_weights_that_do_not_fit_are_named_by_tensor(package, change, expected):
     tensors = load_file(package / WEIGHTS)
     change(tensors)
@@ -234,8 +247,9 @@ def test_a_package_loads_from_a_read_only_place(original, tmp_path):
         package.chmod(0o755)
 
 
-def test_a_package_whose_replacement_is_killed_is_whole_and_can_be_replaced_again(student, tiny_config, package,
-                                                                                  monkeypatch):
+def test_a_package_whose_replacement_is_killed_is_whole_and_can_be_replaced_again(
+    student, tiny_config, package, monkeypatch
+):
     def killed_half_way(folder, **_):
         if (folder / CARD).is_file():
             (folder / CARD).unlink()

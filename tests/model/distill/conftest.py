@@ -33,9 +33,11 @@ def teacher(teacher_config):
 @pytest.fixture(scope="session")
 def pair_batch(tiny_index):
     """Function of a student's and a teacher's configuration: a batch of two frames that both see."""
+
     def make(student, teacher):
-        pairs = DistillationDataset(*(training_set(config, tiny_index, student.training)
-                                      for config in (student, teacher)))
+        pairs = DistillationDataset(
+            *(training_set(config, tiny_index, student.training) for config in (student, teacher))
+        )
         return collate_pairs([pairs[0, 0], pairs[0, 1]], collate_for(student), collate_for(teacher))
 
     return make

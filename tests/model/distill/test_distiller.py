@@ -87,8 +87,9 @@ def test_a_mask_of_ones_makes_masked_and_plain_distillation_equal(settings, stud
     features, answer = student(batch.sensors).features, teacher(batch).features
     terms = distiller_of(settings, student, teacher, masks="ones")(features, batch)
     for level in ("low", "high"):
-        s, t = (torch.nn.functional.normalize(getattr(maps, level).abs().sum(1).flatten(1))
-                for maps in (features, answer))
+        s, t = (
+            torch.nn.functional.normalize(getattr(maps, level).abs().sum(1).flatten(1)) for maps in (features, answer)
+        )
         torch.testing.assert_close(terms[f"distill_{level}"], 2.0 * (s - t).norm(dim=1).mean())
     assert set(terms) == {"distill_low", "distill_high"}
 

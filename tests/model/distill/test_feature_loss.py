@@ -23,8 +23,13 @@ def equation_7(student, teacher, mask):
     for s, t, m in zip(*(x.double().numpy() for x in (student, teacher, mask)), strict=True):
         attentions = []
         for features in (s, t):
-            attention = np.array([sum(abs(m[0, j, i] * features[c, j, i]) for c in range(len(features)))
-                                  for j in range(m.shape[1]) for i in range(m.shape[2])])
+            attention = np.array(
+                [
+                    sum(abs(m[0, j, i] * features[c, j, i]) for c in range(len(features)))
+                    for j in range(m.shape[1])
+                    for i in range(m.shape[2])
+                ]
+            )
             attentions.append(attention / np.sqrt((attention**2).sum()))
         distances.append(np.sqrt(((attentions[0] - attentions[1]) ** 2).sum()))
     return np.mean(distances)
@@ -50,9 +55,10 @@ def test_a_blind_student_costs_a_finite_loss_and_gradient():
     assert loss.item() == pytest.approx(1.0) and student.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "of_difference"), [
-    ("l1", np.abs), ("l2", np.square),
-    ("smooth_l1", lambda d: np.where(np.abs(d) < 1, d**2 / 2, np.abs(d) - 0.5))])
+@pytest.mark.parametrize(
+    ("name", "of_difference"),
+    [("l1", np.abs), ("l2", np.square), ("smooth_l1", lambda d: np.where(np.abs(d) < 1, d**2 / 2, np.abs(d) - 0.5))],
+)
 def test_the_other_losses_are_means_under_the_mask(name, of_difference):
     student, teacher, mask = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4), mask_of(2, 2, 1, 5, 4)
     s, t, m = (x.double().numpy() for x in (student, teacher, mask))
@@ -63,8 +69,11 @@ def test_the_other_losses_are_means_under_the_mask(name, of_difference):
 @pytest.mark.parametrize("name", ["l1", "l2", "smooth_l1"])
 def test_a_mask_of_ones_makes_masked_and_plain_losses_equal(name):
     student, teacher = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4)
-    plain = {"l1": torch.nn.functional.l1_loss, "l2": torch.nn.functional.mse_loss,
-             "smooth_l1": torch.nn.functional.smooth_l1_loss}[name](student, teacher)
+    plain = {
+        "l1": torch.nn.functional.l1_loss,
+        "l2": torch.nn.functional.mse_loss,
+        "smooth_l1": torch.nn.functional.smooth_l1_loss,
+    }[name](student, teacher)
     torch.testing.assert_close(masked_mean(name, student, teacher, torch.ones(2, 1, 5, 4)), plain)
 
 
@@ -81,16 +90,23 @@ def test_the_normalised_error_counts_in_the_teachers_variance_of_each_channel():
     s, t, m = (x.double().numpy() for x in (student, teacher, mask))
     least = LEAST_VARIANCE * t.var(axis=(0, 2, 3)).mean()
     assert t[:, 0].var() < least < t[:, 1].var()  # the first channel is nearly constant beside the others
-    by_hand = np.mean([sum((m[i, 0] * (s[i, c] - t[i, c]) ** 2).sum() / max(t[:, c].var(), least) for c in range(3))
-                       / (3 * m[i].sum()) for i in range(2)])
+    by_hand = np.mean(
+        [
+            sum((m[i, 0] * (s[i, c] - t[i, c]) ** 2).sum() / max(t[:, c].var(), least) for c in range(3))
+            / (3 * m[i].sum())
+            for i in range(2)
+        ]
+    )
     assert masked_mean("normalised_l2", student, teacher, mask).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_the_scale_of_a_teachers_channels_does_not_change_the_normalised_error():
     student, teacher, mask = maps(0, 2, 3, 5, 4), maps(1, 2, 3, 5, 4), mask_of(2, 2, 1, 5, 4)
     scale = torch.tensor([0.5, 1.0, 4.0])[:, None, None]
-    torch.testing.assert_close(masked_mean("normalised_l2", scale * student, scale * teacher, mask),
-                               masked_mean("normalised_l2", student, teacher, mask))
+    torch.testing.assert_close(
+        masked_mean("normalised_l2", scale * student, scale * teacher, mask),
+        masked_mean("normalised_l2", student, teacher, mask),
+    )
     dead = torch.zeros_like(teacher)
     assert masked_mean("normalised_l2", dead, dead, mask) == 0
 

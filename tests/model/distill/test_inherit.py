@@ -14,8 +14,14 @@ from vexkd_model.model import build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEADS = ["bev", "detection", "segmentation"]
-NARROW = ["bev.stage_channels=[8, 12]", "bev.lateral_channels=6", "detection.shared_channels=8",
-          "detection.task_channels=4", "segmentation.channels=4", "lidar.encoder.channels=10"]
+NARROW = [
+    "bev.stage_channels=[8, 12]",
+    "bev.lateral_channels=6",
+    "detection.shared_channels=8",
+    "detection.task_channels=4",
+    "segmentation.channels=4",
+    "lidar.encoder.channels=10",
+]
 
 
 @pytest.fixture(scope="module")
@@ -142,20 +148,34 @@ def test_what_is_inherited_is_a_copy(load):
     assert all(p.requires_grad for p in student.parameters())
 
 
-@pytest.mark.parametrize(("parts", "changes", "message"), [
-    ("bev", ["bev.stage_layers=[1, 1]"], r"bev: bev\.stage_layers is \[1, 1\]"),
-    ("bev", ["bev.stage_channels=[16, 24]"], r"bev: bev\.stage_channels: 24 channels are more than the teacher's 16"),
-    ("bev", ["bev.lateral_channels=24"], r"bev: bev\.lateral_channels: 24"),
-    ("bev", ["lidar.encoder.channels=24"], "bev: the low-level map: 24 channels are more than the teacher's 16"),
-    ("bev", ["bev={kind: resnet, stage_channels: [8, 8, 8], stage_blocks: [1, 1, 1], channels: 16}"],
-     "bev: encoders of other kinds than second"),
-    ("detection", ["detection.separate=true"], r"detection: detection\.separate differs"),
-    ("detection", ["detection.task_channels=24"], r"detection: detection\.task_channels: 24"),
-    ("detection", ["bev={kind: resnet, stage_channels: [8, 8, 8], stage_blocks: [1, 1, 1], channels: 16}"],
-     "detection: bev differs"),
-    ("segmentation", ["segmentation=null"], "segmentation: lidar_pillar_small has none"),
-    ("lidar", ["lidar.encoder.channels=8"], r"lidar: lidar\.encoder differs"),
-    ("camera", [], "camera: lidar_pillar_small has none")])
+@pytest.mark.parametrize(
+    ("parts", "changes", "message"),
+    [
+        ("bev", ["bev.stage_layers=[1, 1]"], r"bev: bev\.stage_layers is \[1, 1\]"),
+        (
+            "bev",
+            ["bev.stage_channels=[16, 24]"],
+            r"bev: bev\.stage_channels: 24 channels are more than the teacher's 16",
+        ),
+        ("bev", ["bev.lateral_channels=24"], r"bev: bev\.lateral_channels: 24"),
+        ("bev", ["lidar.encoder.channels=24"], "bev: the low-level map: 24 channels are more than the teacher's 16"),
+        (
+            "bev",
+            ["bev={kind: resnet, stage_channels: [8, 8, 8], stage_blocks: [1, 1, 1], channels: 16}"],
+            "bev: encoders of other kinds than second",
+        ),
+        ("detection", ["detection.separate=true"], r"detection: detection\.separate differs"),
+        ("detection", ["detection.task_channels=24"], r"detection: detection\.task_channels: 24"),
+        (
+            "detection",
+            ["bev={kind: resnet, stage_channels: [8, 8, 8], stage_blocks: [1, 1, 1], channels: 16}"],
+            "detection: bev differs",
+        ),
+        ("segmentation", ["segmentation=null"], "segmentation: lidar_pillar_small has none"),
+        ("lidar", ["lidar.encoder.channels=8"], r"lidar: lidar\.encoder differs"),
+        ("camera", [], "camera: lidar_pillar_small has none"),
+    ],
+)
 def test_what_does_not_fit_is_one_line_that_names_the_key(load, parts, changes, message):
     with pytest.raises(UserError, match=rf"^distillation\.inherit: {message}.*; leave {parts} out of the") as error:
         check_pairing(load(f"distillation.inherit=[{parts}]", *changes), load())

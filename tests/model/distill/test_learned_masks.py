@@ -30,8 +30,9 @@ def test_between_the_queries_the_logit_is_bilinear():
     masks.generators["low"].output.register_forward_hook(lambda _, given, made: logits.append(made.detach()))
     mask = masks("low", torch.randn(8, 12, 12), torch.randn(1, 6, 12, 12), [])
     centres = (np.arange(12) + 0.5) / 4 - 0.5
-    expected = map_coordinates(logits[0][0, 0].double().numpy(), np.meshgrid(centres, centres, indexing="ij"), order=1,
-                               mode="nearest")
+    expected = map_coordinates(
+        logits[0][0, 0].double().numpy(), np.meshgrid(centres, centres, indexing="ij"), order=1, mode="nearest"
+    )
     np.testing.assert_allclose(mask.logit()[0, 0].detach().numpy(), expected, atol=1e-4)
 
 

@@ -21,13 +21,16 @@ def refused(student, teacher, message):
 
 
 def test_the_shipped_students_fit_the_shipped_teachers_of_their_size(config_path):
-    names = {"vexkd_teacher_small": ("lidar_pillar_small", "lidar_voxel_small", "bevdet_small", "bevdet4d_depth_small"),
-             "vexkd_teacher": ("centerpoint_pillar", "centerpoint_voxel", "bevdet_r50", "bevdet4d_depth_r50",
-                               "bevformer_s")}
+    names = {
+        "vexkd_teacher_small": ("lidar_pillar_small", "lidar_voxel_small", "bevdet_small", "bevdet4d_depth_small"),
+        "vexkd_teacher": ("centerpoint_pillar", "centerpoint_voxel", "bevdet_r50", "bevdet4d_depth_r50", "bevformer_s"),
+    }
     for teacher, students in names.items():
         for student in students:
-            pair = [load_config(config_path.with_name(f"{name}.yaml"), ["training.paste=null"])
-                    for name in (student, teacher)]
+            pair = [
+                load_config(config_path.with_name(f"{name}.yaml"), ["training.paste=null"])
+                for name in (student, teacher)
+            ]
             assert check_pairing(*pair) == pair[0].distillation
 
 

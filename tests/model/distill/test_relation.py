@@ -26,8 +26,12 @@ def read(features, x, y):
     column, row = min(max(x + 10 - 0.5, 0), 19), min(max(y + 5 - 0.5, 0), 9)
     left, low = min(int(column), 18), min(int(row), 8)
     u, v = column - left, row - low
-    return ((1 - u) * (1 - v) * features[:, low, left] + u * (1 - v) * features[:, low, left + 1]
-            + (1 - u) * v * features[:, low + 1, left] + u * v * features[:, low + 1, left + 1])
+    return (
+        (1 - u) * (1 - v) * features[:, low, left]
+        + u * (1 - v) * features[:, low, left + 1]
+        + (1 - u) * v * features[:, low + 1, left]
+        + u * v * features[:, low + 1, left + 1]
+    )
 
 
 def by_hand(student, teacher, boxes):
@@ -65,7 +69,8 @@ def test_boxes_beyond_the_grid_and_frames_without_boxes_do_not_count():
     inside, outside = box(1.3, 0.4, 4.0, 2.0), box(30.0, 0.0, 4.0, 2.0)
     alone = relation_loss(student[:1], teacher[:1], [inside], GRID)
     torch.testing.assert_close(
-        relation_loss(student, teacher, [torch.cat([inside, outside]), torch.empty(0, 9)], GRID), alone)
+        relation_loss(student, teacher, [torch.cat([inside, outside]), torch.empty(0, 9)], GRID), alone
+    )
     nothing = relation_loss(student, teacher, [torch.empty(0, 9)] * 2, GRID)
     nothing.backward()
     assert nothing == 0 and not student.grad.any()

@@ -29,11 +29,14 @@ def test_heatmaps_are_compared_where_teacher_and_truth_see_an_object():
         for y in range(4):
             for x in range(5):
                 column = slice(None), y, x
-                weight = (max(probability(t) for t in teacher[b][column].tolist())
-                          * max(truth[b][column].double().tolist()))
+                weight = max(probability(t) for t in teacher[b][column].tolist()) * max(
+                    truth[b][column].double().tolist()
+                )
                 weights += weight
-                total += weight * sum((probability(s) - probability(t)) ** 2 for s, t in zip(
-                    student[b][column].tolist(), teacher[b][column].tolist(), strict=True))
+                total += weight * sum(
+                    (probability(s) - probability(t)) ** 2
+                    for s, t in zip(student[b][column].tolist(), teacher[b][column].tolist(), strict=True)
+                )
     assert weights > 1
     assert heatmap_response(student, teacher, truth).item() == pytest.approx(total / weights, rel=1e-5)
 

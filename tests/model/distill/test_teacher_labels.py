@@ -19,17 +19,22 @@ CAR, TRUCK, PEDESTRIAN = 0, 1, 8
 
 def boxes(*rows):
     """Make boxes from x, y, length, width, yaw of each."""
-    return torch.tensor([[x, y, 0.0, length, width, 1.5, yaw, 0.0, 0.0] for x, y, length, width, yaw in rows],
-                        dtype=torch.float32).reshape(-1, 9)
+    return torch.tensor(
+        [[x, y, 0.0, length, width, 1.5, yaw, 0.0, 0.0] for x, y, length, width, yaw in rows], dtype=torch.float32
+    ).reshape(-1, 9)
 
 
-@pytest.mark.parametrize(("x", "y", "label", "news"), [
-    (1.9, 0.0, CAR, False),            # the annotated car, a little off
-    (0.0, 2.1, CAR, True),             # another car beside it
-    (0.0, 1.5, PEDESTRIAN, True),      # beside the car, nearer than 2 m, of another class
-    (3.0, 0.5, TRUCK, False),          # inside the car's footprint: the annotation says what stands there
-    (3.0, 0.5, CAR, False),
-    (12.0, 12.0, CAR, True)])
+@pytest.mark.parametrize(
+    ("x", "y", "label", "news"),
+    [
+        (1.9, 0.0, CAR, False),  # the annotated car, a little off
+        (0.0, 2.1, CAR, True),  # another car beside it
+        (0.0, 1.5, PEDESTRIAN, True),  # beside the car, nearer than 2 m, of another class
+        (3.0, 0.5, TRUCK, False),  # inside the car's footprint: the annotation says what stands there
+        (3.0, 0.5, CAR, False),
+        (12.0, 12.0, CAR, True),
+    ],
+)
 def test_a_box_is_news_where_the_annotation_is_silent(x, y, label, news):
     true = boxes((0.0, 0.0, 8.0, 2.0, 0.0))
     found = unmatched(boxes((x, y, 4.0, 2.0, 0.0)), torch.tensor([label]), true, torch.tensor([CAR]))

@@ -24,9 +24,14 @@ def terms(which):
     boxes = [torch.tensor([[0.5, 0.5, 0.0, 4.0, 2.0, 1.5, 0.3, 0.0, 0.0]]), torch.empty(0, 9)]
     present = torch.tensor([[True, True, False], [True, False, False]])
     depths = [x.reshape(len(x), 3, 2, 10, 10) for x in (student, teacher[here])]
-    of_terms = torch.stack([
-        heatmap_response(student, teacher[here], truth[here]), map_response(student, teacher[here], known[here]),
-        relation_loss(student, teacher[here], boxes[here], GRID), depth_response(*depths, present[here])])
+    of_terms = torch.stack(
+        [
+            heatmap_response(student, teacher[here], truth[here]),
+            map_response(student, teacher[here], known[here]),
+            relation_loss(student, teacher[here], boxes[here], GRID),
+            depth_response(*depths, present[here]),
+        ]
+    )
     of_terms.sum().backward()
     return of_terms.detach(), student.grad
 

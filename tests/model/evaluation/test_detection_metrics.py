@@ -38,8 +38,9 @@ def records(tiny_index):
 def score(tiny_index, records, tmp_path):
     def run(predictions):
         poses = {record.token: record.global_from_base for record in records}
-        return score_submission(tiny_index.dataroot, tiny_index.version, "mini_train",
-                                submission(predictions, poses, ["lidar"]), tmp_path)
+        return score_submission(
+            tiny_index.dataroot, tiny_index.version, "mini_train", submission(predictions, poses, ["lidar"]), tmp_path
+        )
 
     return run
 
@@ -79,8 +80,9 @@ def test_cars_three_quarters_of_a_metre_off_miss_only_the_strictest_of_four_thre
     for record in records:
         values, labels, scores = perfect(record)
         values[labels == CAR, 0] += 0.75
-        predictions.append(prediction(record.token, values[labels == CAR], labels[labels == CAR],
-                                      scores[labels == CAR]))
+        predictions.append(
+            prediction(record.token, values[labels == CAR], labels[labels == CAR], scores[labels == CAR])
+        )
     result = score(predictions)
     assert result.class_ap["car"] == pytest.approx(3 / 4)
     assert result.mean_ap == pytest.approx(3 / 40)
@@ -91,8 +93,9 @@ def test_a_wrong_heading_size_and_velocity_cost_their_own_error_only(score, reco
     def cars(change):
         predictions = []
         for record in records:
-            values, labels, scores = (column[record.boxes.labels[record.lidar_points > 0] == CAR]
-                                      for column in perfect(record))
+            values, labels, scores = (
+                column[record.boxes.labels[record.lidar_points > 0] == CAR] for column in perfect(record)
+            )
             change(values)
             predictions.append(prediction(record.token, values, labels, scores))
         return score(predictions).tp_errors
@@ -107,8 +110,11 @@ def test_a_wrong_heading_size_and_velocity_cost_their_own_error_only(score, reco
         values[:, 8] += 2.0
 
     base = cars(lambda values: None)
-    changed = {"orient_err": (cars(turn), 0.3 / 9), "scale_err": (cars(double_length), 0.5 / 10),
-               "vel_err": (cars(hurry), 2.0 / 8)}
+    changed = {
+        "orient_err": (cars(turn), 0.3 / 9),
+        "scale_err": (cars(double_length), 0.5 / 10),
+        "vel_err": (cars(hurry), 2.0 / 8),
+    }
     for name, (errors, difference) in changed.items():
         assert errors[name] - base[name] == pytest.approx(difference, abs=1e-3)
         for other in base.keys() - {name, "attr_err"}:
@@ -125,8 +131,9 @@ def test_one_bus_found_and_one_imagined_with_a_better_score_has_ap_one_fifth(sco
             if bus.any():
                 ghost = values[bus].copy()
                 ghost[:, 1] += 12.0
-                predictions.append(prediction(record.token, np.concatenate([values[bus], ghost]), [BUS, BUS],
-                                              [0.5, phantom_score]))
+                predictions.append(
+                    prediction(record.token, np.concatenate([values[bus], ghost]), [BUS, BUS], [0.5, phantom_score])
+                )
             else:
                 predictions.append(prediction(record.token, [], [], []))
         return score(predictions).class_ap["bus"]
@@ -187,8 +194,11 @@ def test_a_split_of_another_version_is_one_clear_error(tiny_index, tmp_path):
 
 
 def test_a_submission_that_the_official_validator_refuses_is_not_kept(tiny_index, records, tmp_path):
-    document = submission([prediction(record.token, *perfect(record)) for record in records],
-                          {record.token: record.global_from_base for record in records}, ["lidar"])
+    document = submission(
+        [prediction(record.token, *perfect(record)) for record in records],
+        {record.token: record.global_from_base for record in records},
+        ["lidar"],
+    )
     document["results"][records[0].token][0]["attribute_name"] = "vehicle.flying"
     with pytest.raises(UserError, match=r"official validator refuses .*vehicle\.flying"):
         score_submission(tiny_index.dataroot, "v1.0-mini", "mini_train", document, tmp_path, kept=tmp_path / "kept")

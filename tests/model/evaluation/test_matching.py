@@ -21,10 +21,21 @@ def boxes(centres: np.ndarray, labels: np.ndarray | None = None) -> Boxes:
 
 def eval_boxes(centres: np.ndarray, scores: np.ndarray | None = None) -> EvalBoxes:
     result = EvalBoxes()
-    result.add_boxes("frame", [
-        DetectionBox("frame", (*map(float, centre), 0.0), (1, 1, 1), (1, 0, 0, 0), detection_name="car",
-                     attribute_name="", detection_score=-1.0 if scores is None else float(scores[i]))
-        for i, centre in enumerate(centres)])
+    result.add_boxes(
+        "frame",
+        [
+            DetectionBox(
+                "frame",
+                (*map(float, centre), 0.0),
+                (1, 1, 1),
+                (1, 0, 0, 0),
+                detection_name="car",
+                attribute_name="",
+                detection_score=-1.0 if scores is None else float(scores[i]),
+            )
+            for i, centre in enumerate(centres)
+        ],
+    )
     return result
 
 

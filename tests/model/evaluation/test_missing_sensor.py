@@ -60,23 +60,44 @@ def test_images_of_the_past_are_silent_too(config_path):
     assert not blind.cameras and not blind.past
 
 
-def test_the_command_writes_figures_beside_those_that_a_card_states(teacher_run, teacher, tiny_dataroot, tiny_index,
-                                                                    tmp_path, capsys):
-    dataset = ["--dataroot", str(tiny_dataroot), "--version", "v1.0-mini", "--split", "mini_train", "--index",
-               str(tiny_index.folder.parent)]
+def test_the_command_writes_figures_beside_those_that_a_card_states(
+    teacher_run, teacher, tiny_dataroot, tiny_index, tmp_path, capsys
+):
+    dataset = [
+        "--dataroot",
+        str(tiny_dataroot),
+        "--version",
+        "v1.0-mini",
+        "--split",
+        "mini_train",
+        "--index",
+        str(tiny_index.folder.parent),
+    ]
     main(["evaluate", str(teacher_run), *dataset, "--submission", str(tmp_path / "whole.json")])
     stated = (teacher_run / EVALUATION).read_text()
     assert "dropped" not in json.loads(stated)
     capsys.readouterr()
-    main(["evaluate", str(teacher_run), *dataset, "--drop", "lidar", "--json", str(tmp_path / "figures.json"),
-          "--submission", str(tmp_path / "found.json")])
+    main(
+        [
+            "evaluate",
+            str(teacher_run),
+            *dataset,
+            "--drop",
+            "lidar",
+            "--json",
+            str(tmp_path / "figures.json"),
+            "--submission",
+            str(tmp_path / "found.json"),
+        ]
+    )
     assert "without lidar" in capsys.readouterr().out
     assert (teacher_run / EVALUATION).read_text() == stated
     written = json.loads((teacher_run / "evaluation_without_lidar.json").read_text())
     assert written == json.loads((tmp_path / "figures.json").read_text()) and written["dropped"] == "lidar"
     frames = [silent(load_frame(tiny_index, i, teacher.config), "lidar") for i in range(len(tiny_index))]
-    expected = score_split(map(teacher.predict, frames), tiny_index, tmp_path / "expected.json",
-                           sensors=["camera"]).to_dict()
+    expected = score_split(
+        map(teacher.predict, frames), tiny_index, tmp_path / "expected.json", sensors=["camera"]
+    ).to_dict()
     assert {name: written[name] for name in expected} == json.loads(json.dumps(expected))
     whole, found, expected = ((tmp_path / f"{name}.json").read_text() for name in ("whole", "found", "expected"))
     assert found == expected != whole
@@ -84,8 +105,9 @@ def test_the_command_writes_figures_beside_those_that_a_card_states(teacher_run,
     assert [json.loads(text)["meta"][sensor] for text in (whole, found) for sensor in used] == [True, True, False, True]
 
 
-@pytest.mark.parametrize(("sensor", "reason"), [("camera", "does not read it, only lidar"),
-                                                ("lidar", "reads nothing else")])
+@pytest.mark.parametrize(
+    ("sensor", "reason"), [("camera", "does not read it, only lidar"), ("lidar", "reads nothing else")]
+)
 def test_a_model_of_one_sensor_is_refused_in_one_line(tiny_config, sensor, reason):
     with pytest.raises(UserError, match=f"--drop {sensor}: lidar_pillar_small {reason}") as error:
         check_droppable(tiny_config, sensor)
@@ -94,6 +116,18 @@ def test_a_model_of_one_sensor_is_refused_in_one_line(tiny_config, sensor, reaso
 
 def test_the_command_refuses_before_the_first_frame(tiny_dataroot, tiny_index_dir):
     with pytest.raises(SystemExit) as error:
-        main(["evaluate", "models/lidar_distilled", "--dataroot", str(tiny_dataroot), "--version", "v1.0-mini",
-              "--index", str(tiny_index_dir), "--drop", "lidar"])
+        main(
+            [
+                "evaluate",
+                "models/lidar_distilled",
+                "--dataroot",
+                str(tiny_dataroot),
+                "--version",
+                "v1.0-mini",
+                "--index",
+                str(tiny_index_dir),
+                "--drop",
+                "lidar",
+            ]
+        )
     assert error.value.code.startswith("vexkd: --drop lidar: lidar_pillar_small reads nothing else")

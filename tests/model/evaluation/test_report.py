@@ -1,7 +1,5 @@
 """Tables that a person reads and files that a program reads."""
 
-
-
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.report import latency_table, metrics_table
@@ -10,11 +8,20 @@ from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 ERRORS = {"trans_err": 0.21, "scale_err": 0.2, "orient_err": 0.3, "vel_err": 0.4, "attr_err": 0.5}
 DETECTION = DetectionResult(
-    mean_ap=0.25, nd_score=0.375, class_ap={name: 0.1 * i for i, name in enumerate(DETECTION_CLASSES)},
-    tp_errors=ERRORS, ground_truth={name: i for i, name in enumerate(DETECTION_CLASSES)}, samples=7)
+    mean_ap=0.25,
+    nd_score=0.375,
+    class_ap={name: 0.1 * i for i, name in enumerate(DETECTION_CLASSES)},
+    tp_errors=ERRORS,
+    ground_truth={name: i for i, name in enumerate(DETECTION_CLASSES)},
+    samples=7,
+)
 MAPS = MapResult(
-    mean_iou=0.5, class_iou={name: 0.1 * i for i, name in enumerate(MAP_CLASSES)},
-    best_threshold=dict.fromkeys(MAP_CLASSES, 0.45), absent=("drivable_area",), samples=7)
+    mean_iou=0.5,
+    class_iou={name: 0.1 * i for i, name in enumerate(MAP_CLASSES)},
+    best_threshold=dict.fromkeys(MAP_CLASSES, 0.45),
+    absent=("drivable_area",),
+    samples=7,
+)
 
 
 def row(table, name):
@@ -59,9 +66,6 @@ def test_latencies_are_given_in_milliseconds():
     table = latency_table({"inference": [0.001 * i for i in range(1, 102)], "nothing": []})
     assert row(table, "inference") == ["101", "51.0", "91.0", "100.0", "101.0"]
     assert row(table, "nothing") == ["0", "–", "–", "–", "–"]
-
-
-
 
 
 def test_every_class_has_a_colour_of_its_own():

@@ -19,15 +19,20 @@ def runs(config_path, tiny_config, tiny_teacher, tiny_index, tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     quiet_lightning()
-    student = tiny_config.model_copy(update={
-        "training": tiny_config.training.model_copy(update={"epochs": EPOCHS}),
-        "distillation": DistillationConfig(**TINY_MASKS)})
+    student = tiny_config.model_copy(
+        update={
+            "training": tiny_config.training.model_copy(update={"epochs": EPOCHS}),
+            "distillation": DistillationConfig(**TINY_MASKS),
+        }
+    )
     teacher = load_config(config_path.with_name("vexkd_teacher_small.yaml"), (*tiny_teacher, "training.epochs=1"))
     alone = {"workers": 0, "resume": False, "interactive": False}
     train(teacher, tiny_index, folder / "teacher", **alone)
     train(student, tiny_index, folder / "plain", **alone)
-    one_task = {"detection": {"segmentation": None},
-                "segmentation": {"detection": None, "distillation": DistillationConfig(**TINY_MASKS, levels=("high",))}}
+    one_task = {
+        "detection": {"segmentation": None},
+        "segmentation": {"detection": None, "distillation": DistillationConfig(**TINY_MASKS, levels=("high",))},
+    }
     for name, without in one_task.items():
         distill(student.model_copy(update=without), folder / "teacher", tiny_index, folder / name, **alone)
     torch.set_num_threads(threads)
@@ -47,6 +52,8 @@ def saved(monkeypatch):
 
     figures = {}
     for kind in ("masks", "fusion", "students", "losses", "blocks"):
-        monkeypatch.setattr(f"vexkd_model.figures.{kind}_figure.save_png",
-                            lambda figure, path: (figures.update({path.name: figure}), save_png(figure, path)))
+        monkeypatch.setattr(
+            f"vexkd_model.figures.{kind}_figure.save_png",
+            lambda figure, path: (figures.update({path.name: figure}), save_png(figure, path)),
+        )
     return figures

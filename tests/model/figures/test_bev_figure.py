@@ -43,7 +43,8 @@ def test_a_detection_on_the_left_ahead_is_drawn_above_and_to_the_right(tmp_path)
     purple = DETECTION_COLOURS["bus"]
     left_ahead, right_behind = (
         np.argwhere(near(picture(tmp_path / "a.png", NO_POINTS, None, one_bus(x, y, 0.9), None, ""), purple))
-        for x, y in ((30.0, 30.0), (-30.0, -30.0)))
+        for x, y in ((30.0, 30.0), (-30.0, -30.0))
+    )
     assert len(left_ahead) > 50 and len(right_behind) > 50
     row, column = left_ahead.mean(axis=0) - right_behind.mean(axis=0)
     assert row < -100 and column > 100
@@ -51,8 +52,9 @@ def test_a_detection_on_the_left_ahead_is_drawn_above_and_to_the_right(tmp_path)
 
 
 def test_a_doubtful_detection_is_not_drawn(tmp_path):
-    assert not near(picture(tmp_path / "a.png", NO_POINTS, None, one_bus(30, 30, 0.1), None, ""),
-                    DETECTION_COLOURS["bus"]).any()
+    assert not near(
+        picture(tmp_path / "a.png", NO_POINTS, None, one_bus(30, 30, 0.1), None, ""), DETECTION_COLOURS["bus"]
+    ).any()
 
 
 def test_the_map_shows_a_class_where_its_probability_is_high(tmp_path):
@@ -77,7 +79,8 @@ def test_points_and_true_boxes_leave_ink(tmp_path):
     truth = Boxes(np.array([[10, 0, 1, 5, 2, 2, 0.5, 0, 0]], np.float32), np.array([0]))
     empty, with_points, with_truth = (
         picture(tmp_path / "a.png", some, boxes, prediction(), None, "")
-        for some, boxes in ((NO_POINTS, NO_BOXES), (points, NO_BOXES), (NO_POINTS, truth)))
+        for some, boxes in ((NO_POINTS, NO_BOXES), (points, NO_BOXES), (NO_POINTS, truth))
+    )
     assert (empty != with_points).any(axis=-1).sum() > 3000
     assert 50 < (empty != with_truth).any(axis=-1)[: int(0.86 * len(empty))].sum() < 20000
 

@@ -7,8 +7,13 @@ from matplotlib.container import ErrorbarContainer
 from vexkd_model.ablation.table import CSV, RowFigures, comma_separated, spread
 from vexkd_model.cli import main
 
-FIGURES = {"plain": (0.40, 0.44), "lidar_blocks_1": (0.45, 0.47), "lidar_blocks_6": (0.52, 0.50),
-           "lidar_blocks_3": (0.51,), "camera_blocks_2": (0.2, 0.3)}
+FIGURES = {
+    "plain": (0.40, 0.44),
+    "lidar_blocks_1": (0.45, 0.47),
+    "lidar_blocks_6": (0.52, 0.50),
+    "lidar_blocks_3": (0.51,),
+    "camera_blocks_2": (0.2, 0.3),
+}
 
 
 @pytest.fixture
@@ -16,8 +21,10 @@ def table(tmp_path):
     """table.csv as `vexkd ablate` writes it, of these mAP by row and seed; the last row has not begun."""
 
     def write(baseline):
-        rows = [RowFigures(name, len(values), 2, {"mAP": spread(values), "NDS": None, "mIoU": None})
-                for name, values in {**FIGURES, "lidar_blocks_9": ()}.items()]
+        rows = [
+            RowFigures(name, len(values), 2, {"mAP": spread(values), "NDS": None, "mIoU": None})
+            for name, values in {**FIGURES, "lidar_blocks_9": ()}.items()
+        ]
         (tmp_path / CSV).write_text(comma_separated(rows, baseline))
         return tmp_path / CSV
 
@@ -30,8 +37,9 @@ def drawn(figure):
     for bars in figure.axes[0].containers:
         assert isinstance(bars, ErrorbarContainer)
         ends = [segment[:, 1] for segment in bars.lines[2][0].get_segments()]
-        curves[bars.get_label()] = {int(x): (y, *end) for (x, y), end in
-                                    zip(bars.lines[0].get_xydata(), ends, strict=True)}
+        curves[bars.get_label()] = {
+            int(x): (y, *end) for (x, y), end in zip(bars.lines[0].get_xydata(), ends, strict=True)
+        }
     return curves
 
 
@@ -55,12 +63,18 @@ def test_the_baseline_is_a_line_across(table, saved, tmp_path):
         assert all(line.get_ydata() == pytest.approx([0.42, 0.42]) for line in lines.values())
 
 
-@pytest.mark.parametrize(("content", "named"), [
-    ("a,b\n1,2\n", "row: no such column"), (None, "cannot be read as a table"),
-    ("row,seeds_done,mAP_mean,mAP_std\nplain,1,0.4,\n", "no row with mAP is named …blocks_N"),
-    ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,0,,\n", "no row with mAP"), ("", "no row with mAP"),
-    ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,1,much,\n", "damaged"), ("\0\n1\n", "no such column"),
-])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("a,b\n1,2\n", "row: no such column"),
+        (None, "cannot be read as a table"),
+        ("row,seeds_done,mAP_mean,mAP_std\nplain,1,0.4,\n", "no row with mAP is named …blocks_N"),
+        ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,0,,\n", "no row with mAP"),
+        ("", "no row with mAP"),
+        ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,1,much,\n", "damaged"),
+        ("\0\n1\n", "no such column"),
+    ],
+)
 def test_another_file_is_one_line(tmp_path, content, named):
     path = tmp_path / "table.csv"
     if content is not None:

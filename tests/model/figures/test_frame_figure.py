@@ -25,8 +25,15 @@ def camera(name="CAM_FRONT", yaw=0.0, colour=GREEN):
 def picture(path, boxes=(), points=NO_POINTS, cameras=(), lidar_points=10, map_masks=None):
     """RGB of the figure. boxes: rows of x, y, z, length, width, height, yaw, vx, vy; all are buses."""
     values = np.array(boxes, np.float32).reshape(-1, 9)
-    frame_figure(path, Frame(points, 0, cameras=tuple(cameras)), Boxes(values, np.full(len(values), BUS)),
-                 np.tile([0, 0, 1.0], (len(values), 1)), np.full(len(values), lidar_points), map_masks, "")
+    frame_figure(
+        path,
+        Frame(points, 0, cameras=tuple(cameras)),
+        Boxes(values, np.full(len(values), BUS)),
+        np.tile([0, 0, 1.0], (len(values), 1)),
+        np.full(len(values), lidar_points),
+        map_masks,
+        "",
+    )
     image = cv2.imread(str(path))
     assert image is not None
     return image[..., ::-1].astype(int)
@@ -56,8 +63,12 @@ def test_a_box_is_drawn_into_the_image_where_a_pinhole_camera_sees_it(tmp_path):
     purple = near(image, PURPLE)
     purple[:, :left] = False  # the view from above
     # a face 20 m ahead, 4 … 8 m to the left, from the ground to 3 m
-    expected = [WIDTH / 2 - FOCAL * 8 / 20, HEIGHT / 2 - FOCAL * 1.5 / 20, WIDTH / 2 - FOCAL * 4 / 20,
-                HEIGHT / 2 + FOCAL * 1.5 / 20]
+    expected = [
+        WIDTH / 2 - FOCAL * 8 / 20,
+        HEIGHT / 2 - FOCAL * 1.5 / 20,
+        WIDTH / 2 - FOCAL * 4 / 20,
+        HEIGHT / 2 + FOCAL * 1.5 / 20,
+    ]
     found = (np.array(extent(purple)) - [left, top, left, top]) / scale
     np.testing.assert_allclose(found, expected, atol=1.5)
 
@@ -71,8 +82,9 @@ def test_a_box_behind_the_camera_is_not_drawn_into_its_image(tmp_path):
 def test_a_lidar_point_is_drawn_on_the_thing_that_it_hit(tmp_path):
     points = np.zeros((40, 5), np.float32)
     points[:, :3] = [10, -3, 2.5]
-    without, with_points = (picture(tmp_path / "a.png", points=some, cameras=[camera()])
-                            for some in (NO_POINTS, points))
+    without, with_points = (
+        picture(tmp_path / "a.png", points=some, cameras=[camera()]) for some in (NO_POINTS, points)
+    )
     left, top, scale = panel(without)
     changed = (np.abs(without - with_points).max(axis=-1) > 20)[: int(0.9 * len(without))]
     changed[:, :left] = False
@@ -93,15 +105,19 @@ def test_cameras_lie_as_they_look_and_further_ones_find_a_place(tmp_path):
 
 def test_a_box_on_the_left_ahead_lies_above_and_to_the_right_with_or_without_cameras(tmp_path):
     for cameras in ((), (camera(yaw=np.pi),)):
-        ahead, behind = (np.argwhere(near(picture(tmp_path / "a.png", [box], cameras=cameras), PURPLE)).mean(axis=0)
-                         for box in ((30, 30, 1, 11, 3, 3, 0, 0, 0), (28, -30, 1, 11, 3, 3, 0, 0, 0)))
+        ahead, behind = (
+            np.argwhere(near(picture(tmp_path / "a.png", [box], cameras=cameras), PURPLE)).mean(axis=0)
+            for box in ((30, 30, 1, 11, 3, 3, 0, 0, 0), (28, -30, 1, 11, 3, 3, 0, 0, 0))
+        )
         assert ahead[0] < behind[0] - 100 and ahead[1] > behind[1]
 
 
 def test_a_box_without_a_lidar_point_is_drawn_thinner(tmp_path):
     bus = (15, 0, 1.5, 8, 3, 3, 0.3, 0, 0)
-    full, thin = (near(picture(tmp_path / "a.png", [bus], cameras=[camera()], lidar_points=count), PURPLE, 60).sum()
-                  for count in (5, 0))
+    full, thin = (
+        near(picture(tmp_path / "a.png", [bus], cameras=[camera()], lidar_points=count), PURPLE, 60).sum()
+        for count in (5, 0)
+    )
     assert 0 < thin < 0.7 * full
 
 
@@ -109,8 +125,9 @@ def test_a_moving_box_has_an_arrow_to_where_it_will_be(tmp_path):
     def bus(vx, vy):
         return [(-20, -20, 1.5, 6, 3, 3, 0, vx, vy)]
 
-    still, moving, unknown = (picture(tmp_path / "a.png", bus(*velocity))
-                              for velocity in ((0, 0), (0, 15), (np.nan, np.nan)))
+    still, moving, unknown = (
+        picture(tmp_path / "a.png", bus(*velocity)) for velocity in ((0, 0), (0, 15), (np.nan, np.nan))
+    )
     assert (still == unknown).all()
     x0, y0, x1, y1 = extent(np.abs(still - moving).max(axis=-1) > 40)
     box = extent(near(still, PURPLE))

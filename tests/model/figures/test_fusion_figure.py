@@ -27,8 +27,17 @@ def maps_of(model, sensors):
 
 @pytest.mark.parametrize("drop", [None, "lidar", "camera"])
 def test_the_panels_hold_what_passes_through_the_model(runs, of_first_frame, tiny_index, saved, tmp_path, drop):
-    main(["plot", "fusion", str(runs / "teacher"), *of_first_frame, *(["--drop", drop] if drop else []),
-          "--out", str(tmp_path / "a.png")])
+    main(
+        [
+            "plot",
+            "fusion",
+            str(runs / "teacher"),
+            *of_first_frame,
+            *(["--drop", drop] if drop else []),
+            "--out",
+            str(tmp_path / "a.png"),
+        ]
+    )
     assert cv2.imread(str(tmp_path / "a.png")).shape[1] > 2000
     panels = [axes for axes in saved["a.png"].axes if axes.get_label() != "<colorbar>"]
     assert len(panels) == (10 if drop else 5)
@@ -49,5 +58,6 @@ def test_the_panels_hold_what_passes_through_the_model(runs, of_first_frame, tin
 def test_a_model_of_one_sensor_is_one_line(runs, of_first_frame, tmp_path):
     with pytest.raises(SystemExit) as error:
         main(["plot", "fusion", str(runs / "plain"), *of_first_frame, "--out", str(tmp_path / "a.png")])
-    assert error.value.code == (f"vexkd: {runs / 'plain'}: lidar_pillar_small reads only lidar and fuses nothing; give "
-                                "a model of two sensors")
+    assert error.value.code == (
+        f"vexkd: {runs / 'plain'}: lidar_pillar_small reads only lidar and fuses nothing; give a model of two sensors"
+    )

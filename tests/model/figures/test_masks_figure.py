@@ -37,8 +37,17 @@ def rows_of(figure):
 
 @pytest.fixture
 def rows(runs, of_first_frame, saved, tmp_path):
-    main(["plot", "masks", str(runs / "detection"), str(runs / "segmentation"), *of_first_frame,
-          "--out", str(tmp_path / "masks.png")])
+    main(
+        [
+            "plot",
+            "masks",
+            str(runs / "detection"),
+            str(runs / "segmentation"),
+            *of_first_frame,
+            "--out",
+            str(tmp_path / "masks.png"),
+        ]
+    )
     assert cv2.imread(str(tmp_path / "masks.png")).shape[1] > 1500
     return rows_of(saved["masks.png"])
 
@@ -68,30 +77,38 @@ def test_the_boxes_that_hold_lidar_points_lie_on_scene_and_masks(rows, tiny_inde
     boxes = tiny_index[0].seen_boxes
     assert 0 < len(boxes) < len(tiny_index[0].boxes)
     for axes in rows[0]:
-        drawn = [path.vertices[:4] for found in axes.collections if isinstance(found, PolyCollection)
-                 for path in found.get_paths()]
+        drawn = [
+            path.vertices[:4]
+            for found in axes.collections
+            if isinstance(found, PolyCollection)
+            for path in found.get_paths()
+        ]
         for corners in corners_bev(boxes.values):
-            assert any(np.allclose(np.sort(vertices, axis=0), np.sort(corners, axis=0), atol=1e-4)
-                       for vertices in drawn)
+            assert any(
+                np.allclose(np.sort(vertices, axis=0), np.sort(corners, axis=0), atol=1e-4) for vertices in drawn
+            )
 
 
 def test_a_mask_that_is_one_everywhere_is_bright_and_its_scale_ends_at_0(tiny_index):
     grid = BevGrid(-54.0, 54.0, -54.0, 54.0, 1.8)
     ones = DrawnMasks("run", {"low": np.ones(grid.shape, np.float32)}, grid)
-    (_, low, _), = rows_of(masks_figure(load_scene(tiny_index, 0), [ones]))
+    ((_, low, _),) = rows_of(masks_figure(load_scene(tiny_index, 0), [ones]))
     assert low.images[0].get_clim() == (0, 1)
 
 
 def test_each_row_is_named_after_its_run_task_and_masks(saved, rows):
     titles = [part.get_suptitle() for part in saved["masks.png"].subfigs]
-    assert titles == ["detection: lidar_pillar_small, detection; masks: fusion queries",
-                      "segmentation: lidar_pillar_small, segmentation; masks: fusion queries"]
+    assert titles == [
+        "detection: lidar_pillar_small, detection; masks: fusion queries",
+        "segmentation: lidar_pillar_small, segmentation; masks: fusion queries",
+    ]
 
 
 def test_a_distiller_is_loaded_with_the_weights_that_it_had_learned(runs):
     state = torch.load(runs / "detection" / LAST_CHECKPOINT, weights_only=True)["state_dict"]
-    learned = {name.removeprefix("distiller."): tensor for name, tensor in state.items()
-               if name.startswith("distiller.")}
+    learned = {
+        name.removeprefix("distiller."): tensor for name, tensor in state.items() if name.startswith("distiller.")
+    }
     distiller, config = load_distiller(runs / "detection")
     assert isinstance(distiller, Distiller) and config.segmentation is None and not distiller.training
     assert learned and all(torch.equal(tensor, learned[name]) for name, tensor in distiller.state_dict().items())
@@ -103,8 +120,9 @@ def test_a_teacher_that_has_moved_is_named_by_an_option(runs, of_first_frame, sa
     record["teacher"]["from"] = str(tmp_path / "gone")
     (run / RECORD).write_text(json.dumps(record))
     words = [str(run), *of_first_frame, "--out", str(tmp_path / "a.png")]
-    assert failure(*words) == (f"vexkd: {tmp_path / 'gone'}: the teacher of {run} is not there; say with --teacher "
-                               "where it lies now")
+    assert failure(*words) == (
+        f"vexkd: {tmp_path / 'gone'}: the teacher of {run} is not there; say with --teacher where it lies now"
+    )
     main(["plot", "masks", *words, "--teacher", str(runs / "teacher")])
     assert len(rows_of(saved["a.png"])) == 1
     assert "is not the teacher of" in failure(*words, "--teacher", runs / "plain")

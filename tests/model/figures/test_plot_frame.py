@@ -26,8 +26,9 @@ def drawn(monkeypatch):
 
 
 def plot(dataroot, index_dir, *words):
-    main(["plot", "frame", str(dataroot), "--version", "v1.0-mini", "--index", str(index_dir), "--out", "a.png",
-          *words])
+    main(
+        ["plot", "frame", str(dataroot), "--version", "v1.0-mini", "--index", str(index_dir), "--out", "a.png", *words]
+    )
 
 
 def failure(*arguments):
@@ -36,8 +37,9 @@ def failure(*arguments):
     return error.value.code
 
 
-def test_the_first_frame_of_the_first_split_is_drawn_when_none_is_named(tiny_dataroot, tiny_index_dir, tmp_path,
-                                                                        monkeypatch, capsys):
+def test_the_first_frame_of_the_first_split_is_drawn_when_none_is_named(
+    tiny_dataroot, tiny_index_dir, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     plot(tiny_dataroot, tiny_index_dir)
     image = cv2.imread("a.png")
@@ -45,27 +47,41 @@ def test_the_first_frame_of_the_first_split_is_drawn_when_none_is_named(tiny_dat
     assert "a.png: " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "token"), [
-    ((), "scene-0061-0"), (("--frame", "2"), "scene-0061-2"), (("--split", "mini_val", "--frame", "1"), "scene-0103-1"),
-    (("--token", "scene-0103-1"), "scene-0103-1"), (("--scene", "scene-0103"), "scene-0103-0"),
-    (("--scene", "scene-0061", "--split", "mini_train"), "scene-0061-0"),
-], ids=" ".join)
+@pytest.mark.parametrize(
+    ("words", "token"),
+    [
+        ((), "scene-0061-0"),
+        (("--frame", "2"), "scene-0061-2"),
+        (("--split", "mini_val", "--frame", "1"), "scene-0103-1"),
+        (("--token", "scene-0103-1"), "scene-0103-1"),
+        (("--scene", "scene-0103"), "scene-0103-0"),
+        (("--scene", "scene-0061", "--split", "mini_train"), "scene-0061-0"),
+    ],
+    ids=" ".join,
+)
 def test_a_frame_is_named_by_number_token_or_scene(drawn, tiny_dataroot, tiny_index_dir, words, token):
     plot(tiny_dataroot, tiny_index_dir, *words)
-    (frame, boxes, _, lidar_points, map_masks, title), = drawn
+    ((frame, boxes, _, lidar_points, map_masks, title),) = drawn
     assert frame.token == token and title.split(", ")[2].endswith(f": {token[:10]}")
     expected = [thing for thing, _ in boxes_in_base(int(token[-1])) if thing.category != "animal"]
     assert lidar_points.tolist() == [thing.points for thing in expected] and len(boxes) == len(expected)
     assert map_masks.any(axis=(1, 2)).all() and not frame.points[:, 4].any()
     assert {camera.name: camera.pixels.shape for camera in frame.cameras} == dict.fromkeys(
-        CAMERAS, (*IMAGE_SIZE[::-1], 3))
+        CAMERAS, (*IMAGE_SIZE[::-1], 3)
+    )
 
 
-@pytest.mark.parametrize(("words", "named"), [
-    (("--frame", "3"), "--frame 3: split mini_train has frames 0 … 2"), (("--frame", "-1"), "--frame -1"),
-    (("--token", "nobody"), "--token nobody: in none of the prepared splits mini_train, mini_val"),
-    (("--scene", "scene-0103", "--split", "mini_train"), "--scene scene-0103: in none"), (("--split", "test"), "test"),
-], ids=" ".join)
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--frame", "3"), "--frame 3: split mini_train has frames 0 … 2"),
+        (("--frame", "-1"), "--frame -1"),
+        (("--token", "nobody"), "--token nobody: in none of the prepared splits mini_train, mini_val"),
+        (("--scene", "scene-0103", "--split", "mini_train"), "--scene scene-0103: in none"),
+        (("--split", "test"), "test"),
+    ],
+    ids=" ".join,
+)
 def test_a_frame_that_is_not_there_is_one_line(tiny_dataroot, tiny_index_dir, words, named):
     message = failure(tiny_dataroot, tiny_index_dir, *words)
     assert message.startswith("vexkd: ") and named in message and "\n" not in message

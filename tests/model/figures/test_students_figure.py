@@ -33,8 +33,11 @@ def failure(*words):
 
 def outlines(axes):
     """Number of the boxes that have no filling."""
-    return sum(len(found.get_paths()) for found in axes.collections
-               if isinstance(found, PolyCollection) and not len(found.get_facecolor()))
+    return sum(
+        len(found.get_paths())
+        for found in axes.collections
+        if isinstance(found, PolyCollection) and not len(found.get_facecolor())
+    )
 
 
 def colours_of(masks):
@@ -61,8 +64,11 @@ def test_each_row_holds_what_that_model_says(runs, of_first_frame, tiny_index, s
             continue
         masks = Predictor(model, config, None, "cpu").predict(frame).map_probabilities >= 0.5
         np.testing.assert_array_equal(row[2].images[0].get_array(), colours_of(masks))
-    assert [row[0].get_ylabel().split(" (")[0] for row in panels[:3]] == ["plain student", "distilled student",
-                                                                         "teacher"]
+    assert [row[0].get_ylabel().split(" (")[0] for row in panels[:3]] == [
+        "plain student",
+        "distilled student",
+        "teacher",
+    ]
     scene = load_scene(tiny_index, 0)
     np.testing.assert_array_equal(panels[3, 2].images[0].get_array(), colours_of(scene.map_masks))
     assert outlines(panels[3, 1]) == len(scene.boxes) > 0
@@ -75,10 +81,17 @@ def test_students_without_a_head_have_no_column_for_it(runs, of_first_frame, sav
 
 
 def answer(detections, probabilities=None, detects=True):
-    boxes = Boxes(np.array([[x, 0, 0, 4, 2, 2, 0, 0, 0] for x, _ in detections], np.float32).reshape(-1, 9),
-                  np.zeros(len(detections), np.int64))
-    prediction = Prediction(boxes, np.array([score for _, score in detections], np.float32), probabilities,
-                            None if probabilities is None else BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5), 0)
+    boxes = Boxes(
+        np.array([[x, 0, 0, 4, 2, 2, 0, 0, 0] for x, _ in detections], np.float32).reshape(-1, 9),
+        np.zeros(len(detections), np.int64),
+    )
+    prediction = Prediction(
+        boxes,
+        np.array([score for _, score in detections], np.float32),
+        probabilities,
+        None if probabilities is None else BevGrid(-50.0, 50.0, -50.0, 50.0, 0.5),
+        0,
+    )
     return ModelRow("model", np.ones(GRID.shape, np.float32), GRID, prediction, detects)
 
 
@@ -87,7 +100,8 @@ def test_detections_that_score_enough_lie_over_the_truth(tiny_index):
     figure = students_figure(scene, [answer([(10, 0.9), (20, 0.31), (30, 0.2)]), answer([])])
     panels = np.array(figure.axes, object).reshape(3, 2)
     assert [axes.get_title() for axes in panels[:2, 1]] == [
-        f"{found} detections with score ≥ 0.3, {len(scene.boxes)} annotated" for found in (2, 0)]
+        f"{found} detections with score ≥ 0.3, {len(scene.boxes)} annotated" for found in (2, 0)
+    ]
     assert outlines(panels[0, 1]) - outlines(panels[1, 1]) == 2
 
 
@@ -113,8 +127,10 @@ def test_packages_are_drawn_as_their_runs(runs, of_first_frame, saved, tmp_path,
         main(["export", str(runs / name), str(tmp_path / name)])
     for folder, picture in ((runs, "run.png"), (tmp_path, "package.png")):
         plot(folder, "plain", "detection", *of_first_frame, "--out", tmp_path / picture)
-    shown = [[np.asarray(axes.images[0].get_array()) for axes in saved[picture].axes if axes.images]
-             for picture in ("run.png", "package.png")]
+    shown = [
+        [np.asarray(axes.images[0].get_array()) for axes in saved[picture].axes if axes.images]
+        for picture in ("run.png", "package.png")
+    ]
     assert len(shown[0]) == 4
     for of_run, of_package in zip(*shown, strict=True):
         np.testing.assert_array_equal(of_run, of_package)

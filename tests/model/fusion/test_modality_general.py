@@ -92,8 +92,9 @@ def test_each_block_is_the_papers_arrangement_of_equation_1(fusion, maps):
 
     with torch.no_grad():
         query = tokens(bev)
-        across = sum(block.across[s](torch.cat([query, tokens(maps[s])], 2), fusion.centres, [maps[s]])
-                     for s in CHANNELS)
+        across = sum(
+            block.across[s](torch.cat([query, tokens(maps[s])], 2), fusion.centres, [maps[s]]) for s in CHANNELS
+        )
         query = feed(0, block.norms[0](query + across))
         as_map = query.reshape(2, ROWS, COLUMNS, 8).permute(0, 3, 1, 2)
         query = feed(1, block.norms[1](query + block.among(query, fusion.centres, [as_map])))

@@ -39,8 +39,12 @@ def corner(grid):
 def centres(grid):
     """float64 (Y, X, 2): minimum + (index + 0.5) · cell."""
     rows, columns = grid.shape
-    return np.array([[[grid.x_min + (i + 0.5) * grid.cell, grid.y_min + (j + 0.5) * grid.cell]
-                      for i in range(columns)] for j in range(rows)])
+    return np.array(
+        [
+            [[grid.x_min + (i + 0.5) * grid.cell, grid.y_min + (j + 0.5) * grid.cell] for i in range(columns)]
+            for j in range(rows)
+        ]
+    )
 
 
 def rounding(grid, *values):
@@ -110,8 +114,18 @@ def test_nan_infinity_and_what_is_far_away_lie_on_no_grid(bad):
 def test_a_minimum_belongs_to_the_grid_and_a_maximum_does_not():
     grid = BevGrid(-2.0, 2.0, -1.0, 3.0, 0.5)
     x_in, y_in, before = -2.0, -1.0, np.float32(-1e-6)
-    points = torch.tensor([[x_in, y_in], [x_in, 0.0], [0.0, y_in], [1.9999, 2.9999],
-                           [2.0, 0.0], [0.0, 3.0], [x_in + before, 0.0], [0.0, y_in + before]])
+    points = torch.tensor(
+        [
+            [x_in, y_in],
+            [x_in, 0.0],
+            [0.0, y_in],
+            [1.9999, 2.9999],
+            [2.0, 0.0],
+            [0.0, 3.0],
+            [x_in + before, 0.0],
+            [0.0, y_in + before],
+        ]
+    )
     assert on_grid(points, grid).tolist() == [True] * 4 + [False] * 4
     index = flat_index(cells_from_metres(points[:4], grid), grid.shape)
     assert index.tolist() == [0, 2 * 8, 4, 63]
@@ -155,7 +169,9 @@ def test_grid_sample_coordinates_span_the_map_from_border_to_border(grid, points
 def test_a_map_read_at_its_own_cell_centres_is_the_map(grid, seed):
     values = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 2, *grid.shape)))
     in_cells = centres_in_cells(grid.shape).double()
-    for position in (sample_from_metres(metres_from_cells(in_cells, grid), grid),
-                     sample_from_cells(in_cells, grid.shape)):
+    for position in (
+        sample_from_metres(metres_from_cells(in_cells, grid), grid),
+        sample_from_cells(in_cells, grid.shape),
+    ):
         read = torch.nn.functional.grid_sample(values, position[None], align_corners=False)
         np.testing.assert_allclose(read.numpy(), values.numpy(), rtol=0, atol=1e-9)

@@ -33,8 +33,17 @@ def seen_from(dst_from_src, values):
 metres = st.floats(-1000, 1000)
 angle = st.floats(-np.pi, np.pi)
 pose = st.builds(ground_pose, metres, metres, metres, angle)
-box = st.tuples(metres, metres, metres, st.floats(0.1, 20), st.floats(0.1, 20), st.floats(0.1, 20), angle,
-                st.floats(-30, 30), st.floats(-30, 30)).map(lambda row: np.array([row]))
+box = st.tuples(
+    metres,
+    metres,
+    metres,
+    st.floats(0.1, 20),
+    st.floats(0.1, 20),
+    st.floats(0.1, 20),
+    angle,
+    st.floats(-30, 30),
+    st.floats(-30, 30),
+).map(lambda row: np.array([row]))
 unit_quaternion = (
     st.tuples(*[st.floats(-1, 1)] * 4).filter(lambda q: np.linalg.norm(q) > 0.1).map(lambda q: Quaternion(q).unit)
 )
@@ -121,8 +130,9 @@ def test_nuscenes_notation_agrees_with_the_devkits_transform_chain(values, rotat
     assert abs(quaternion @ devkit.orientation.elements) == pytest.approx(1.0, abs=1e-6)
     np.testing.assert_allclose(velocity, devkit.velocity[:2], atol=1e-6)
 
-    back = values_from_nuscenes(inverse(global_from_base), [devkit.center], [devkit.wlh],
-                                [devkit.orientation.elements], [devkit.velocity])
+    back = values_from_nuscenes(
+        inverse(global_from_base), [devkit.center], [devkit.wlh], [devkit.orientation.elements], [devkit.velocity]
+    )
     np.testing.assert_allclose(np.delete(back, 6, axis=1), np.delete(values, 6, axis=1), atol=1e-6)
     assert np.cos(back[0, 6] - yaw) == pytest.approx(1.0, abs=1e-9)
 
@@ -131,8 +141,9 @@ def test_nuscenes_notation_agrees_with_the_devkits_transform_chain(values, rotat
 @given(st.integers(0, 10_000))
 def test_points_inside_are_those_that_the_devkit_counts(seed):
     random = np.random.default_rng(seed)
-    values = np.concatenate([random.uniform(-3, 3, (4, 3)), random.uniform(0.5, 6, (4, 3)),
-                             random.uniform(-4, 4, (4, 1))], axis=1)
+    values = np.concatenate(
+        [random.uniform(-3, 3, (4, 3)), random.uniform(0.5, 6, (4, 3)), random.uniform(-4, 4, (4, 1))], axis=1
+    )
     points = random.uniform(-5, 5, (200, 3))
     expected = [
         points_in_box(Box(row[:3], row[[4, 3, 5]], Quaternion(axis=[0, 0, 1], radians=row[6])), points.T)

@@ -10,16 +10,7 @@ from pyquaternion import Quaternion
 from support.rig import lens, mounting
 
 from vexkd_model.geometry.boxes import corners, tilted_corners
-from vexkd_model.geometry.camera import (
-    EDGES,
-    FRONT,
-    NEAR_M,
-    inside,
-    project,
-    projection,
-    visible_boxes,
-    visible_edges,
-)
+from vexkd_model.geometry.camera import EDGES, FRONT, NEAR_M, inside, project, projection, visible_boxes, visible_edges
 from vexkd_model.geometry.transforms import matrix_from_pose
 
 BASE_FROM_CAMERA = mounting()
@@ -52,7 +43,12 @@ def test_a_point_behind_the_camera_has_no_pixel():
 
 def test_the_image_holds_its_upper_left_border_and_not_its_lower_right_one():
     assert inside(np.array([[0.0, 0.0], [159.9, 89.9], [160.0, 5.0], [5.0, 90.0], [-0.1, 5.0]]), SIZE).tolist() == [
-        True, True, False, False, False]
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_a_resized_cropped_mirrored_image_moves_pixels_as_the_image_was_moved():
@@ -88,11 +84,20 @@ def test_edges_join_corners_that_differ_along_one_side_and_each_corner_has_three
     assert (solid[FRONT, 0] == 2.0).all()
 
 
-@pytest.mark.parametrize(("place", "seen"), [
-    (box(15, 0, 1), True), (box(-15, 0, 1), False), (box(15, 40, 1), False), (box(15, -40, 1), False),
-    (box(15, 0, 30), False), (box(3, 3, 0.75, length=20), True), (box(0, 0, 1, length=1, width=0.1), True),
-    (box(0, 0, 1.5, 100, 100, 100), False),
-], ids=["ahead", "behind", "left", "right", "above", "beside and ahead", "around the camera", "all around"])
+@pytest.mark.parametrize(
+    ("place", "seen"),
+    [
+        (box(15, 0, 1), True),
+        (box(-15, 0, 1), False),
+        (box(15, 40, 1), False),
+        (box(15, -40, 1), False),
+        (box(15, 0, 30), False),
+        (box(3, 3, 0.75, length=20), True),
+        (box(0, 0, 1, length=1, width=0.1), True),
+        (box(0, 0, 1.5, 100, 100, 100), False),
+    ],
+    ids=["ahead", "behind", "left", "right", "above", "beside and ahead", "around the camera", "all around"],
+)
 def test_a_box_is_visible_where_an_edge_of_it_is(place, seen):
     assert visible_boxes(edges_of(place)).tolist() == [seen]
 
@@ -106,8 +111,9 @@ def test_no_boxes_have_no_edges():
 @given(st.integers(0, 10**6))
 def test_edges_are_cut_where_walking_along_them_leaves_the_image(seed):
     random = np.random.default_rng(seed)
-    values = np.concatenate([random.uniform([-8, -8, -1], [14, 8, 4]), random.uniform(0.3, 9, 3),
-                             random.uniform(-4, 4, 1)])[None]
+    values = np.concatenate(
+        [random.uniform([-8, -8, -1], [14, 8, 4]), random.uniform(0.3, 9, 3), random.uniform(-4, 4, 1)]
+    )[None]
     steps = np.linspace(0, 1, 2001)[:, None]
     for (a, b), found in zip(EDGES, edges_of(values)[0], strict=True):
         start, end = corners(values)[0][[a, b]]
@@ -175,8 +181,11 @@ def test_boxes_of_a_real_keyframe_land_where_the_devkit_draws_them(keyframe_data
         _, boxes, intrinsics = nusc.get_sample_data(record["token"], box_vis_level=BoxVisibility.NONE)
         mounting = nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
         pose = nusc.get("ego_pose", record["ego_pose_token"])
-        matrix = projection(intrinsics, matrix_from_pose(pose["translation"], pose["rotation"])
-                            @ matrix_from_pose(mounting["translation"], mounting["rotation"]))
+        matrix = projection(
+            intrinsics,
+            matrix_from_pose(pose["translation"], pose["rotation"])
+            @ matrix_from_pose(mounting["translation"], mounting["rotation"]),
+        )
         for in_camera in boxes:
             pixels, depth = project(matrix, nusc.get_box(in_camera.token).corners().T)
             expected = view_points(in_camera.corners(), intrinsics, normalize=True)[:2].T

@@ -28,11 +28,18 @@ def shapely_iou(a, b):
 
 def random_boxes(count, seed, extent=30.0):
     random = np.random.default_rng(seed)
-    return np.stack([
-        random.uniform(-extent, extent, count), random.uniform(-extent, extent, count), np.zeros(count),
-        random.uniform(0.3, 12.0, count), random.uniform(0.3, 3.0, count), np.full(count, 1.5),
-        random.uniform(-np.pi, np.pi, count),
-    ], axis=1)
+    return np.stack(
+        [
+            random.uniform(-extent, extent, count),
+            random.uniform(-extent, extent, count),
+            np.zeros(count),
+            random.uniform(0.3, 12.0, count),
+            random.uniform(0.3, 3.0, count),
+            np.full(count, 1.5),
+            random.uniform(-np.pi, np.pi, count),
+        ],
+        axis=1,
+    )
 
 
 def brute_force_nms(overlap, scores, threshold, max_keep):
@@ -43,19 +50,26 @@ def brute_force_nms(overlap, scores, threshold, max_keep):
     return kept[:max_keep]
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [
-    (box(), box(), 1.0),
-    (box(), box(yaw=np.pi), 1.0),
-    (box(), box(x=2.0), 1 / 3),
-    (box(), box(x=4.0), 0.0),  # touching along an edge
-    (box(), box(x=4.0, y=2.0), 0.0),  # touching in a corner
-    (box(), box(length=2.0, width=1.0, yaw=0.3), 0.25),  # contained
-    (box(), box(yaw=np.pi / 2), 4 / 12),  # a cross
-    (box(length=2.0), box(length=2.0, yaw=np.pi / 4), (8 * (np.sqrt(2) - 1)) / (8 - 8 * (np.sqrt(2) - 1))),  # octagon
-    (box(length=0.0), box(), 0.0),
-    (box(length=0.0, width=0.0), box(length=0.0, width=0.0), 0.0),
-    (box(), box(x=0.5, width=0.0), 0.0),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (box(), box(), 1.0),
+        (box(), box(yaw=np.pi), 1.0),
+        (box(), box(x=2.0), 1 / 3),
+        (box(), box(x=4.0), 0.0),  # touching along an edge
+        (box(), box(x=4.0, y=2.0), 0.0),  # touching in a corner
+        (box(), box(length=2.0, width=1.0, yaw=0.3), 0.25),  # contained
+        (box(), box(yaw=np.pi / 2), 4 / 12),  # a cross
+        (
+            box(length=2.0),
+            box(length=2.0, yaw=np.pi / 4),
+            (8 * (np.sqrt(2) - 1)) / (8 - 8 * (np.sqrt(2) - 1)),
+        ),  # octagon
+        (box(length=0.0), box(), 0.0),
+        (box(length=0.0, width=0.0), box(length=0.0, width=0.0), 0.0),
+        (box(), box(x=0.5, width=0.0), 0.0),
+    ],
+)
 def test_iou_equals_the_hand_computed_value_in_both_orders(a, b, expected):
     assert rotated_iou_bev(tensor(a), tensor(b)).item() == pytest.approx(expected, abs=1e-12)
     assert rotated_iou_bev(tensor(b), tensor(a)).item() == pytest.approx(expected, abs=1e-12)
@@ -109,15 +123,18 @@ def solid(footprint, z, height):
     return [*footprint[:2], z, *footprint[3:5], height, footprint[6]]
 
 
-@pytest.mark.parametrize(("a", "b", "expected"), [
-    (solid(box(), 0, 2), solid(box(), 0, 2), 1.0),
-    (solid(box(), 0, 2), solid(box(), 1, 2), 1 / 3),  # half a height up
-    (solid(box(), 0, 2), solid(box(x=2.0), 1, 2), 4 / 28),  # half a length and half a height
-    (solid(box(), 0, 4), solid(box(), 1, 1), 1 / 4),  # contained
-    (solid(box(), 0, 2), solid(box(), 2, 2), 0.0),  # stacked, touching
-    (solid(box(), 0, 2), solid(box(), 9, 2), 0.0),
-    (solid(box(), 0, 0), solid(box(), 0, 0), 0.0),  # flat
-])
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        (solid(box(), 0, 2), solid(box(), 0, 2), 1.0),
+        (solid(box(), 0, 2), solid(box(), 1, 2), 1 / 3),  # half a height up
+        (solid(box(), 0, 2), solid(box(x=2.0), 1, 2), 4 / 28),  # half a length and half a height
+        (solid(box(), 0, 4), solid(box(), 1, 1), 1 / 4),  # contained
+        (solid(box(), 0, 2), solid(box(), 2, 2), 0.0),  # stacked, touching
+        (solid(box(), 0, 2), solid(box(), 9, 2), 0.0),
+        (solid(box(), 0, 0), solid(box(), 0, 0), 0.0),  # flat
+    ],
+)
 def test_iou_of_volumes_equals_the_hand_computed_value_in_both_orders(a, b, expected):
     assert iou_3d(tensor(a), tensor(b)).item() == pytest.approx(expected, abs=1e-12)
     assert iou_3d(tensor(b), tensor(a)).item() == pytest.approx(expected, abs=1e-12)

@@ -21,8 +21,9 @@ TASKS = [[0], [8, 9]]
 def random_maps(classes, seed):
     """Logits around 0, centres around their cells, boxes of 0.5 … 4 m; some reach far beyond the grid."""
     random = torch.Generator().manual_seed(seed)
-    fields = {name: torch.randn(1, channels, *GRID.shape, generator=random)
-              for name, channels in REGRESSION_CHANNELS.items()}
+    fields = {
+        name: torch.randn(1, channels, *GRID.shape, generator=random) for name, channels in REGRESSION_CHANNELS.items()
+    }
     fields["size"] *= 0.6
     fields["offset"] *= torch.where(torch.rand(1, 1, *GRID.shape, generator=random) < 0.1, 20.0, 1.0)
     fields["height"] *= 5
@@ -37,9 +38,20 @@ def boxes_of(maps, threshold):
         if score < threshold:
             continue
         offset, height, size, heading, velocity = (field[0, :, row, column].tolist() for field in maps[1:6])
-        found.append((score, channel, [
-            -6.0 + (column + offset[0]) * 0.8, -4.0 + (row + offset[1]) * 0.8, height[0], *map(math.exp, size),
-            math.atan2(*heading), *velocity]))
+        found.append(
+            (
+                score,
+                channel,
+                [
+                    -6.0 + (column + offset[0]) * 0.8,
+                    -4.0 + (row + offset[1]) * 0.8,
+                    height[0],
+                    *map(math.exp, size),
+                    math.atan2(*heading),
+                    *velocity,
+                ],
+            )
+        )
     return sorted(found, key=lambda one: -one[0])
 
 
@@ -66,6 +78,7 @@ def read_by_definition(maps, threshold, candidates, repeats, max_keep):
 def scaled_overlap(threshold, scale):
     def repeats(a, b):
         return iou(footprint(a[2], scale[a[1]]), footprint(b[2], scale[b[1]])) > threshold
+
     return repeats
 
 
@@ -74,12 +87,15 @@ def within(radius):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("nms", "repeats"), [
-    (RotatedNms(0.2), scaled_overlap(0.2, (1.0, 1.0))),
-    (RotatedNms(0.2, (0.7, 0.4)), scaled_overlap(0.2, (0.7, 0.4))),
-    (RotatedNms(0.5, (4.5, 9.0)), scaled_overlap(0.5, (4.5, 9.0))),
-    (CircleNms(1.1), within(1.1)),
-])
+@pytest.mark.parametrize(
+    ("nms", "repeats"),
+    [
+        (RotatedNms(0.2), scaled_overlap(0.2, (1.0, 1.0))),
+        (RotatedNms(0.2, (0.7, 0.4)), scaled_overlap(0.2, (0.7, 0.4))),
+        (RotatedNms(0.5, (4.5, 9.0)), scaled_overlap(0.5, (4.5, 9.0))),
+        (CircleNms(1.1), within(1.1)),
+    ],
+)
 def test_a_task_keeps_what_the_definition_keeps(nms, repeats, seed):
     maps = random_maps(2, seed)
     expected = read_by_definition(maps, 0.4, 130, repeats, 25)
@@ -94,8 +110,10 @@ def test_each_task_has_its_own_suppression_and_the_best_of_all_come_first():
     maps = [random_maps(1, 7), random_maps(2, 8)]
     decoder = CenterDecoder(TASKS, GRID, 0.3, 100, [CircleNms(2.0), RotatedNms(0.5)], 40, max_per_task=30)
     boxes, scores, labels = decoder(maps)
-    alone = [CenterDecoder([ids], GRID, 0.3, 100, [nms], 30)([m])
-             for m, ids, nms in zip(maps, TASKS, (CircleNms(2.0), RotatedNms(0.5)), strict=True)]
+    alone = [
+        CenterDecoder([ids], GRID, 0.3, 100, [nms], 30)([m])
+        for m, ids, nms in zip(maps, TASKS, (CircleNms(2.0), RotatedNms(0.5)), strict=True)
+    ]
     together = sorted(torch.cat([part[1] for part in alone]).tolist(), reverse=True)[:40]
     assert len(together) == 40 and scores.tolist() == together
     for own_boxes, _, own_labels in alone:
@@ -116,8 +134,10 @@ def two_pedestrians(apart):
 
 def test_small_objects_that_never_touch_are_repeats_only_once_they_are_enlarged():
     maps = two_pedestrians(apart=0.6)
-    count = [len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [nms], 300)([maps])[0])
-             for nms in (RotatedNms(0.1), RotatedNms(0.1, (4.5, 4.5)))]
+    count = [
+        len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [nms], 300)([maps])[0])
+        for nms in (RotatedNms(0.1), RotatedNms(0.1, (4.5, 4.5)))
+    ]
     assert count == [2, 1]
 
 
@@ -129,16 +149,18 @@ def test_enlarging_is_for_the_comparison_and_not_for_the_answer():
 
 def test_a_circle_of_a_task_holds_all_its_classes():
     maps = two_pedestrians(apart=0.6)
-    count = [len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [CircleNms(radius)], 300)([maps])[0])
-             for radius in (0.59, 0.61)]
+    count = [
+        len(CenterDecoder([[8, 9]], GRID, 0.1, 100, [CircleNms(radius)], 300)([maps])[0]) for radius in (0.59, 0.61)
+    ]
     assert count == [2, 1]
 
 
 def test_on_the_published_grid_centres_are_kept_to_61_2_m_and_10_m_of_height():
     grid = BevGrid(-54.0, 54.0, -54.0, 54.0, 0.6)
     inside = torch.tensor([[61.1, 0, 0], [-61.1, 61.1, 0], [0, -61.1, 9.9], [0, 0, -9.9]])
-    outside = torch.tensor([[61.3, 0, 0], [-61.3, 0, 0], [0, 61.3, 0], [0, -61.3, 0], [0, 0, 10.1], [0, 0, -10.1],
-                            [float("nan"), 0, 0]])
+    outside = torch.tensor(
+        [[61.3, 0, 0], [-61.3, 0, 0], [0, 61.3, 0], [0, -61.3, 0], [0, 0, 10.1], [0, 0, -10.1], [float("nan"), 0, 0]]
+    )
     assert near_grid(inside, grid).all() and not near_grid(outside, grid).any()
 
 

@@ -14,8 +14,13 @@ from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-8.0, 8.0, -6.0, 6.0, 1.0)  # 12 rows, 16 columns
 TASKS = [[0], [1, 2], [8, 9]]
-BOXES = torch.tensor([[3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0], [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 0.5],
-                      [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])
+BOXES = torch.tensor(
+    [
+        [3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0],
+        [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 0.5],
+        [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1],
+    ]
+)
 LABELS = torch.tensor([0, 2, 8])
 
 both = pytest.mark.parametrize("separate", [False, True])
@@ -27,8 +32,10 @@ def head(separate):
 
 
 def losses(outputs):
-    terms = [center_loss(maps, center_targets([BOXES, BOXES], [LABELS, LABELS], ids, GRID))
-             for maps, ids in zip(outputs, TASKS, strict=True)]
+    terms = [
+        center_loss(maps, center_targets([BOXES, BOXES], [LABELS, LABELS], ids, GRID))
+        for maps, ids in zip(outputs, TASKS, strict=True)
+    ]
     return torch.stack([value for task in terms for value in task.values()])
 
 
@@ -39,7 +46,8 @@ def test_every_task_says_all_of_a_box_in_every_cell(separate):
         channels = {"heatmap": len(ids), **REGRESSION_CHANNELS}
         assert maps.axis is None
         assert {name: tuple(getattr(maps, name).shape) for name in TaskMaps._fields if name != "axis"} == {
-            name: (2, count, *GRID.shape) for name, count in channels.items()}
+            name: (2, count, *GRID.shape) for name, count in channels.items()
+        }
 
 
 def test_the_published_head_has_a_branch_of_two_3x3_convolutions_for_each_field_of_each_task():
@@ -58,8 +66,11 @@ def test_branches_share_nothing_but_the_first_convolution():
     model = head(True)
     maps = model(torch.rand(1, 6, *GRID.shape))[1]
     maps.size.sum().backward()
-    touched = {name.split(".")[3] if "branches" in name else name.split(".")[0]
-               for name, p in model.named_parameters() if p.grad is not None}
+    touched = {
+        name.split(".")[3] if "branches" in name else name.split(".")[0]
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
     assert touched == {"shared", "size"}
 
 

@@ -28,8 +28,17 @@ PEAK = 20.0  # the logit of a centre
 coordinate_x, coordinate_y = st.floats(-17.5, 17.5, width=32), st.floats(-8.5, 8.5, width=32)
 size = st.floats(0.25, 14.0, width=32)
 speed = st.floats(-20, 20, width=32) | st.just(float("nan"))
-box = st.tuples(coordinate_x, coordinate_y, st.floats(-3, 3, width=32), size, size, size,
-                st.floats(-3.125, 3.125, width=32), speed, speed)
+box = st.tuples(
+    coordinate_x,
+    coordinate_y,
+    st.floats(-3, 3, width=32),
+    size,
+    size,
+    size,
+    st.floats(-3.125, 3.125, width=32),
+    speed,
+    speed,
+)
 scene = st.lists(st.tuples(box, st.integers(0, len(DETECTION_CLASSES) - 1)), max_size=8)
 
 
@@ -142,8 +151,14 @@ def test_a_gaussian_is_the_formula_inside_its_window_and_zero_outside():
 def test_where_objects_meet_the_greater_value_stays():
     both, first, second = (torch.zeros(1, 1, 9, 9) for _ in range(3))
     zero, row = torch.zeros(1, dtype=torch.long), torch.tensor([4])
-    draw_gaussians(both, torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long), row.repeat(2),
-                   torch.tensor([3, 6]), torch.tensor([2, 4]))
+    draw_gaussians(
+        both,
+        torch.zeros(2, dtype=torch.long),
+        torch.zeros(2, dtype=torch.long),
+        row.repeat(2),
+        torch.tensor([3, 6]),
+        torch.tensor([2, 4]),
+    )
     draw_gaussians(first, zero, zero, row, torch.tensor([3]), torch.tensor([2]))
     draw_gaussians(second, zero, zero, row, torch.tensor([6]), torch.tensor([4]))
     torch.testing.assert_close(both, torch.maximum(first, second))
@@ -194,8 +209,9 @@ def test_ideal_maps_cost_nothing():
 
 @pytest.mark.parametrize("name", list(REGRESSION_CHANNELS))
 def test_each_field_costs_its_weighted_absolute_error_a_box(name):
-    boxes, labels = tensors([((3.0, 1.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0),
-                             ((-9.0, -4.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0)])
+    boxes, labels = tensors(
+        [((3.0, 1.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0), ((-9.0, -4.0, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0), 0)]
+    )
     targets = center_targets([boxes], [labels], [0], GRID)
     maps = ideal_maps(targets)
     getattr(maps, name)[0, 0].view(-1)[targets.cell[0]] += 0.4

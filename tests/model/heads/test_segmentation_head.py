@@ -76,8 +76,9 @@ def test_a_first_layer_on_the_features_sees_them_before_they_are_sampled():
     torch.manual_seed(0)
     late = SegmentationHead(3, 4, FEATURE_GRID, SEGMENTATION_GRID, sample_late=True).eval()
     high = torch.rand(1, 3, *FEATURE_GRID.shape)
-    hidden = torch.nn.functional.grid_sample(late.layers[0](high), sampling_grid(FEATURE_GRID, SEGMENTATION_GRID),
-                                             align_corners=False)
+    hidden = torch.nn.functional.grid_sample(
+        late.layers[0](high), sampling_grid(FEATURE_GRID, SEGMENTATION_GRID), align_corners=False
+    )
     torch.testing.assert_close(late(high), late.layers[2](late.layers[1](hidden)))
     published = SegmentationHead(3, 4, FEATURE_GRID, SEGMENTATION_GRID)
     assert late.state_dict().keys() == published.state_dict().keys()

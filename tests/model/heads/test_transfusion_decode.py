@@ -17,15 +17,20 @@ ROWS, COLUMNS = GRID.shape
 
 def random_output(seed, proposals=60, batch=1):
     random = torch.Generator().manual_seed(seed)
-    fields = {name: torch.randn(batch, proposals, channels, generator=random)
-              for name, channels in REGRESSION_CHANNELS.items()}
+    fields = {
+        name: torch.randn(batch, proposals, channels, generator=random)
+        for name, channels in REGRESSION_CHANNELS.items()
+    }
     fields["offset"] *= 10  # some go far beyond the grid
     fields["height"] *= 8
     return TransFusionOutput(
         torch.randn(batch, 10, ROWS, COLUMNS, generator=random),
         torch.randint(ROWS * COLUMNS, (batch, proposals), generator=random),
-        torch.randint(10, (batch, proposals), generator=random), torch.rand(batch, proposals, generator=random),
-        torch.randn(batch, proposals, 10, generator=random), **fields)
+        torch.randint(10, (batch, proposals), generator=random),
+        torch.rand(batch, proposals, generator=random),
+        torch.randn(batch, proposals, 10, generator=random),
+        **fields,
+    )
 
 
 def read_by_definition(output, threshold, max_detections):
@@ -64,8 +69,12 @@ def test_a_proposal_is_silent_about_classes_whose_peak_it_does_not_stand_on():
 
 
 def test_twins_both_stay_because_nothing_is_suppressed():
-    output = TransFusionOutput(*(field if i == 0 else field.repeat_interleave(2, dim=1)
-                                 for i, field in enumerate(random_output(1, proposals=8))))
+    output = TransFusionOutput(
+        *(
+            field if i == 0 else field.repeat_interleave(2, dim=1)
+            for i, field in enumerate(random_output(1, proposals=8))
+        )
+    )
     boxes, *_ = TransFusionDecoder(GRID, 0.01, 500)(output)
     assert len(boxes) > 4 and torch.equal(boxes[::2], boxes[1::2])
 

@@ -25,9 +25,13 @@ def head(dropout=0.1):
 
 def losses(output):
     """The terms of the loss against three objects in the first sample and two in the second."""
-    boxes = torch.tensor([[3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0],
-                          [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 9.0],
-                          [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1]])
+    boxes = torch.tensor(
+        [
+            [3.2, 1.4, 0.5, 4.0, 2.0, 1.5, 0.3, 2.0, -1.0],
+            [-5.0, -2.3, 1.0, 7.0, 2.5, 3.0, 1.3, 1.0, 9.0],
+            [0.0, 4.4, 0.9, 0.7, 0.6, 1.7, -2.0, 0.2, 1.1],
+        ]
+    )
     labels = torch.tensor([0, 2, 8])
     targets = transfusion_targets(output, [boxes, boxes[:2]], [labels, labels[:2]], GRID)
     return torch.stack(list(transfusion_loss(output, targets).values()))
@@ -128,8 +132,9 @@ def test_the_decoder_attends_to_queries_then_to_the_map_then_feeds_forward_each_
     for p in layer.parameters():
         if p.dim() == 1:
             nn.init.normal_(p)
-    query, keys, query_position, key_position = (torch.randn(*shape).double() for shape in (
-        (2, 5, 16), (2, 30, 16), (2, 5, 16), (30, 16)))
+    query, keys, query_position, key_position = (
+        torch.randn(*shape).double() for shape in ((2, 5, 16), (2, 30, 16), (2, 5, 16), (30, 16))
+    )
     to_queries, to_map = copied_attention(layer.self_attention), copied_attention(layer.cross_attention)
     placed = query + query_position
     x = layer.norms[0](query + to_queries(placed, placed, placed)[0])
@@ -158,9 +163,17 @@ def test_the_published_head_has_the_published_numbers_of_parameters():
     assert sum(p.numel() for p in model.parameters()) == expected
     output = model.eval()(torch.rand(1, 512, 30, 30))
     assert {name: tuple(getattr(output, name).shape) for name in output._fields} == {
-        "heatmap": (1, 10, 30, 30), "cell": (1, 200), "label": (1, 200), "score": (1, 200), "logits": (1, 200, 10),
-        "offset": (1, 200, 2), "height": (1, 200, 1), "size": (1, 200, 3), "heading": (1, 200, 2),
-        "velocity": (1, 200, 2)}
+        "heatmap": (1, 10, 30, 30),
+        "cell": (1, 200),
+        "label": (1, 200),
+        "score": (1, 200),
+        "logits": (1, 200, 10),
+        "offset": (1, 200, 2),
+        "height": (1, 200, 1),
+        "size": (1, 200, 3),
+        "heading": (1, 200, 2),
+        "velocity": (1, 200, 2),
+    }
 
 
 def test_an_untrained_heatmap_is_about_ten_percent_sure_everywhere():

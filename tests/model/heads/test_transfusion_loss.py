@@ -17,13 +17,7 @@ from vexkd_model.heads.center import REGRESSION_CHANNELS
 from vexkd_model.heads.center_loss import center_targets
 from vexkd_model.heads.decode import TransFusionDecoder, proposal_boxes
 from vexkd_model.heads.transfusion import TransFusionHead, TransFusionOutput
-from vexkd_model.heads.transfusion_loss import (
-    focal_loss,
-    match,
-    matching_cost,
-    transfusion_loss,
-    transfusion_targets,
-)
+from vexkd_model.heads.transfusion_loss import focal_loss, match, matching_cost, transfusion_loss, transfusion_targets
 from vexkd_model.types import BevGrid
 
 GRID = BevGrid(-9.0, 9.0, -6.0, 6.0, 0.5)  # 24 rows, 36 columns
@@ -37,14 +31,18 @@ NOTHING = torch.zeros(0, 9), torch.zeros(0, dtype=torch.long)
 def random_output(proposals, grid=GRID, batch=1, seed=0):
     random = torch.Generator().manual_seed(seed)
     rows, columns = grid.shape
-    fields = {name: torch.randn(batch, proposals, channels, generator=random)
-              for name, channels in REGRESSION_CHANNELS.items()}
+    fields = {
+        name: torch.randn(batch, proposals, channels, generator=random)
+        for name, channels in REGRESSION_CHANNELS.items()
+    }
     return TransFusionOutput(
         heatmap=torch.randn(batch, 10, rows, columns, generator=random),
         cell=torch.randint(rows * columns, (batch, proposals), generator=random),
         label=torch.randint(10, (batch, proposals), generator=random),
         score=torch.rand(batch, proposals, generator=random),
-        logits=torch.randn(batch, proposals, 10, generator=random), **fields)
+        logits=torch.randn(batch, proposals, 10, generator=random),
+        **fields,
+    )
 
 
 def scene(*pairs):
@@ -88,11 +86,15 @@ def test_no_other_pairing_costs_less(proposals, objects, seed):
     rows, columns = match(cost)
     assert len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows) == min(proposals, objects)
     if proposals >= objects:
-        every = [sum(cost[p, m] for m, p in enumerate(chosen))
-                 for chosen in itertools.permutations(range(proposals), objects)]
+        every = [
+            sum(cost[p, m] for m, p in enumerate(chosen))
+            for chosen in itertools.permutations(range(proposals), objects)
+        ]
     else:
-        every = [sum(cost[p, m] for p, m in enumerate(chosen))
-                 for chosen in itertools.permutations(range(objects), proposals)]
+        every = [
+            sum(cost[p, m] for p, m in enumerate(chosen))
+            for chosen in itertools.permutations(range(objects), proposals)
+        ]
     assert cost[rows, columns].sum().item() == pytest.approx(float(min(every)), abs=1e-9)
 
 
@@ -147,19 +149,24 @@ def test_classes_cost_focal_loss_over_all_proposals_an_object():
     boxes, labels = scene((CAR, 0), (BUS, 3))
     output = random_output(7, batch=2)
     targets = transfusion_targets(output, [boxes, boxes[:1]], [labels, labels[:1]], GRID)
-    is_class = {(s.item(), p.item(), k.item()) for s, p, k in
-                zip(targets.sample, targets.proposal, targets.label, strict=True)}
+    is_class = {
+        (s.item(), p.item(), k.item()) for s, p, k in zip(targets.sample, targets.proposal, targets.label, strict=True)
+    }
     expected = 0.0
     for index in np.ndindex(2, 7, 10):
         probability = 1 / (1 + math.exp(-output.logits[index]))
-        expected -= (0.25 * (1 - probability) ** 2 * math.log(probability) if index in is_class else
-                     0.75 * probability**2 * math.log(1 - probability))
+        expected -= (
+            0.25 * (1 - probability) ** 2 * math.log(probability)
+            if index in is_class
+            else 0.75 * probability**2 * math.log(1 - probability)
+        )
     assert len(is_class) == 3
     assert transfusion_loss(output, targets)["class"].item() == pytest.approx(expected / 3, rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "weight"), [
-    ("offset", 0.25), ("height", 0.25), ("size", 0.25), ("heading", 0.25), ("velocity", 0.05)])
+@pytest.mark.parametrize(
+    ("name", "weight"), [("offset", 0.25), ("height", 0.25), ("size", 0.25), ("heading", 0.25), ("velocity", 0.05)]
+)
 def test_each_field_costs_its_weighted_absolute_error_an_object(name, weight):
     boxes, labels = scene((CAR, 0), (BUS, 3))
     asked = random_output(9)

@@ -79,8 +79,11 @@ class SparseRelu(nn.Module):
 class SparseSequential(nn.Sequential):
     def forward(self, x, mask):
         for layer in self:
-            x, mask = layer(x, mask) if isinstance(layer, SparseConv | SparseBlock | SparseSequential) else (
-                layer(x, mask), mask)
+            x, mask = (
+                layer(x, mask)
+                if isinstance(layer, SparseConv | SparseBlock | SparseSequential)
+                else (layer(x, mask), mask)
+            )
         return x, mask
 
 
@@ -122,8 +125,11 @@ class SparseEncoder(nn.Module):
                 padding = order((0, 1, 1)) if i + 2 == len(channels) else (1, 1, 1)
                 stage.append(SparseSequential(*sparse_layers(width, channels[i + 1], stride=2, padding=padding)))
             self.encoder_layers.add_module(f"encoder_layer{i + 1}", SparseSequential(*stage))
-        self.conv_out = SparseSequential(*sparse_layers(
-            channels[-1], out_channels, kernel=order((3, 1, 1)), stride=order((2, 1, 1)), padding=(0, 0, 0)))
+        self.conv_out = SparseSequential(
+            *sparse_layers(
+                channels[-1], out_channels, kernel=order((3, 1, 1)), stride=order((2, 1, 1)), padding=(0, 0, 0)
+            )
+        )
 
     def forward(self, features, voxels, shape):
         """Encode voxels (V, 3) z, y, x; shape: (Z, Y, X)."""
@@ -142,8 +148,9 @@ class CenterPointSparseEncoder(nn.Module):
             padding = (0, 1, 1) if i + 1 == len(channels) else (1, 1, 1)
             down = [] if i == 0 else sparse_layers(channels[i - 1], width, stride=2, padding=padding)
             self.add_module(f"conv{i + 1}", SparseSequential(*down, SparseBlock(width, True), SparseBlock(width, True)))
-        self.extra_conv = SparseSequential(*sparse_layers(
-            channels[-1], out_channels, kernel=(3, 1, 1), stride=(2, 1, 1), padding=(0, 0, 0)))
+        self.extra_conv = SparseSequential(
+            *sparse_layers(channels[-1], out_channels, kernel=(3, 1, 1), stride=(2, 1, 1), padding=(0, 0, 0))
+        )
 
     def forward(self, features, voxels, shape):
         x = self.conv_input(*on_grid(features, voxels, shape))
@@ -181,8 +188,13 @@ class SecondFpn(nn.Module):
         for width, stride in zip(in_channels, strides, strict=True):
             kernel = round(max(stride, 1 / stride))
             layer = nn.ConvTranspose2d if stride > 1 else nn.Conv2d
-            self.deblocks.append(nn.Sequential(layer(width, out_channels, kernel, kernel, bias=False),
-                                               nn.BatchNorm2d(out_channels, eps=1e-3), nn.ReLU()))
+            self.deblocks.append(
+                nn.Sequential(
+                    layer(width, out_channels, kernel, kernel, bias=False),
+                    nn.BatchNorm2d(out_channels, eps=1e-3),
+                    nn.ReLU(),
+                )
+            )
 
     def forward(self, maps):
         return torch.cat([deblock(x) for deblock, x in zip(self.deblocks, maps, strict=True)], dim=1)
@@ -211,9 +223,15 @@ class CenterHead(nn.Module):
     def __init__(self, in_channels, channels):
         super().__init__()
         self.shared_conv = conv_module(in_channels, channels)
-        self.task_heads = nn.ModuleList(named(**{
-            field: nn.Sequential(conv_module(channels, channels), nn.Conv2d(channels, width, 3, padding=1))
-            for field, width in {**FIELDS, "heatmap": classes}.items()}) for classes in TASK_CLASSES)
+        self.task_heads = nn.ModuleList(
+            named(
+                **{
+                    field: nn.Sequential(conv_module(channels, channels), nn.Conv2d(channels, width, 3, padding=1))
+                    for field, width in {**FIELDS, "heatmap": classes}.items()
+                }
+            )
+            for classes in TASK_CLASSES
+        )
 
     def forward(self, x):
         x = self.shared_conv(x)
@@ -225,12 +243,23 @@ class CenterPointHead(nn.Module):
 
     def __init__(self, in_channels, channels):
         super().__init__()
-        self.shared_conv = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels),
-                                         nn.ReLU())
-        self.tasks = nn.ModuleList(named(**{
-            field: nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(),
-                                 nn.Conv2d(channels, width, 3, padding=1))
-            for field, width in {**FIELDS, "hm": classes}.items()}) for classes in TASK_CLASSES)
+        self.shared_conv = nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.tasks = nn.ModuleList(
+            named(
+                **{
+                    field: nn.Sequential(
+                        nn.Conv2d(channels, channels, 3, padding=1),
+                        nn.BatchNorm2d(channels),
+                        nn.ReLU(),
+                        nn.Conv2d(channels, width, 3, padding=1),
+                    )
+                    for field, width in {**FIELDS, "hm": classes}.items()
+                }
+            )
+            for classes in TASK_CLASSES
+        )
 
     def forward(self, x):
         x = self.shared_conv(x)
@@ -260,10 +289,13 @@ class ResNet18(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False), nn.BatchNorm2d(64)
         before = 64
         for i, width in enumerate((64, 128, 256, 512)):
-            shortcut = None if i == 0 else nn.Sequential(nn.Conv2d(before, width, 1, 2, bias=False),
-                                                         nn.BatchNorm2d(width))
-            self.add_module(f"layer{i + 1}", nn.Sequential(BasicBlock(before, width, 1 if i == 0 else 2, shortcut),
-                                                           BasicBlock(width, width)))
+            shortcut = (
+                None if i == 0 else nn.Sequential(nn.Conv2d(before, width, 1, 2, bias=False), nn.BatchNorm2d(width))
+            )
+            self.add_module(
+                f"layer{i + 1}",
+                nn.Sequential(BasicBlock(before, width, 1 if i == 0 else 2, shortcut), BasicBlock(width, width)),
+            )
             before = width
 
     def forward(self, x):
@@ -293,8 +325,12 @@ class BevResNet(nn.Module):
         self.layers = nn.Sequential()
         for width, count, stride in zip(channels, blocks, strides, strict=False):
             shortcut = nn.Conv2d(in_channels, width, 3, stride, padding=1)
-            self.layers.append(nn.Sequential(BasicBlock(in_channels, width, stride, shortcut),
-                                             *(BasicBlock(width, width) for _ in range(count - 1))))
+            self.layers.append(
+                nn.Sequential(
+                    BasicBlock(in_channels, width, stride, shortcut),
+                    *(BasicBlock(width, width) for _ in range(count - 1)),
+                )
+            )
             in_channels = width
 
     def forward(self, x):
@@ -311,12 +347,20 @@ class FpnLss(nn.Module):
         wide = 2 * out_channels
         self.up = nn.Upsample(scale_factor=4, mode="bilinear", align_corners=True)
         self.conv = nn.Sequential(
-            nn.Conv2d(in_channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
-            nn.Conv2d(wide, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU())
+            nn.Conv2d(in_channels, wide, 3, padding=1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, padding=1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+        )
         self.up2 = nn.Sequential(
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-            nn.Conv2d(wide, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU(),
-            nn.Conv2d(out_channels, out_channels, 1))
+            nn.Conv2d(wide, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, 1),
+        )
 
     def forward(self, maps):
         return self.up2(self.conv(torch.cat([maps[0], self.up(maps[-1])], dim=1)))

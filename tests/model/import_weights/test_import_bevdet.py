@@ -17,10 +17,16 @@ from vexkd_model.model import build_model
 
 BINS, CONTEXT, NECK = 59, 8, 16
 MODEL = (
-    "grid={extent: 9.6, cell: 0.8}", "camera.backbone.name=resnet18", "camera.images.width=128",
-    "camera.images.height=64", f"camera.view.neck_channels={NECK}", f"camera.view.channels={CONTEXT}",
+    "grid={extent: 9.6, cell: 0.8}",
+    "camera.backbone.name=resnet18",
+    "camera.images.width=128",
+    "camera.images.height=64",
+    f"camera.view.neck_channels={NECK}",
+    f"camera.view.channels={CONTEXT}",
     "bev={kind: resnet, stage_channels: [16, 32, 64], stage_blocks: [2, 1, 2], channels: 16}",
-    "detection.shared_channels=8", "detection.task_channels=8", "segmentation=null",
+    "detection.shared_channels=8",
+    "detection.task_channels=8",
+    "segmentation=null",
 )
 MEAN, STD = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
 FIELDS = ("heatmap", "reg", "height", "dim", "rot", "vel")
@@ -40,11 +46,16 @@ def cameras():
 
 
 def network(depth_net):
-    return randomised(named(
-        img_backbone=ResNet18(), img_neck=FinestFpn((256, 512), NECK),
-        img_view_transformer=named(**{depth_net: nn.Conv2d(NECK, BINS + CONTEXT, 1)}),
-        img_bev_encoder_backbone=BevResNet(CONTEXT, (16, 32, 64), (2, 1, 2)),
-        img_bev_encoder_neck=FpnLss(80, 16), pts_bbox_head=CenterHead(16, 8)))
+    return randomised(
+        named(
+            img_backbone=ResNet18(),
+            img_neck=FinestFpn((256, 512), NECK),
+            img_view_transformer=named(**{depth_net: nn.Conv2d(NECK, BINS + CONTEXT, 1)}),
+            img_bev_encoder_backbone=BevResNet(CONTEXT, (16, 32, 64), (2, 1, 2)),
+            img_bev_encoder_neck=FpnLss(80, 16),
+            pts_bbox_head=CenterHead(16, 8),
+        )
+    )
 
 
 def imported(net, config, path, meta=None):
@@ -106,11 +117,15 @@ class Aspp(nn.Module):
     def __init__(self, channels):
         super().__init__()
         for i, dilation in enumerate((1, 6, 12, 18)):
-            conv = nn.Conv2d(channels, channels, 1, bias=False) if i == 0 else nn.Conv2d(
-                channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+            conv = (
+                nn.Conv2d(channels, channels, 1, bias=False)
+                if i == 0
+                else nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+            )
             self.add_module(f"aspp{i + 1}", named(atrous_conv=conv, bn=nn.BatchNorm2d(channels)))
-        self.global_avg_pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1, bias=False),
-                                             nn.BatchNorm2d(channels), nn.ReLU())
+        self.global_avg_pool = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
         self.conv1, self.bn1 = nn.Conv2d(5 * channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
 
     def forward(self, x):
@@ -125,23 +140,43 @@ def camera_aware_depth_net(in_channels, channels, bins, context, deformable):
     mlp = {"fc1": nn.Linear(27, channels), "fc2": nn.Linear(channels, channels)}
     return named(
         reduce_conv=nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()),
-        context_conv=nn.Conv2d(channels, context, 1), bn=nn.BatchNorm1d(27), depth_mlp=named(**mlp),
-        depth_se=named(**gate), context_mlp=named(**mlp), context_se=named(**gate),
-        depth_conv=nn.Sequential(*(BasicBlock(channels, channels) for _ in range(3)), Aspp(channels), *deformable,
-                                 nn.Conv2d(channels, bins, 1)))
+        context_conv=nn.Conv2d(channels, context, 1),
+        bn=nn.BatchNorm1d(27),
+        depth_mlp=named(**mlp),
+        depth_se=named(**gate),
+        context_mlp=named(**mlp),
+        context_se=named(**gate),
+        depth_conv=nn.Sequential(
+            *(BasicBlock(channels, channels) for _ in range(3)),
+            Aspp(channels),
+            *deformable,
+            nn.Conv2d(channels, bins, 1),
+        ),
+    )
 
 
 @pytest.mark.parametrize("deformable", [[nn.Conv2d(16, 16, 3, padding=1, groups=4, bias=False)], []])
 @torch.no_grad()
 def test_bevdet4d_depth_keeps_its_history_encoder_and_what_its_depth_net_shares(config_path, tmp_path, deformable):
     overrides = [text for text in MODEL if not text.startswith("camera.view")]
-    config = load_config(config_path.with_name("bevdet4d_depth_r50.yaml"), [
-        *overrides, "camera.view.neck_channels=16", "camera.view.channels=8", "camera.view.depth_channels=16",
-        "camera.past_frames=1", "grid={extent: 9.6, cell: 0.6}"])
-    net = randomised(named(
-        img_view_transformer=named(depth_net=camera_aware_depth_net(16, 16, 112, 8, deformable)),
-        img_bev_encoder_backbone=BevResNet(16, (16, 32, 64), (2, 1, 2)),
-        pre_process_net=BevResNet(8, (8,), (1,), (1,))))
+    config = load_config(
+        config_path.with_name("bevdet4d_depth_r50.yaml"),
+        [
+            *overrides,
+            "camera.view.neck_channels=16",
+            "camera.view.channels=8",
+            "camera.view.depth_channels=16",
+            "camera.past_frames=1",
+            "grid={extent: 9.6, cell: 0.6}",
+        ],
+    )
+    net = randomised(
+        named(
+            img_view_transformer=named(depth_net=camera_aware_depth_net(16, 16, 112, 8, deformable)),
+            img_bev_encoder_backbone=BevResNet(16, (16, 32, 64), (2, 1, 2)),
+            pre_process_net=BevResNet(8, (8,), (1,), (1,)),
+        )
+    )
     model, report = imported(net, config, tmp_path / "c.pth")
     bev = torch.randn(1, 8, 24, 24)
     assert_near(model.camera.history.encoder(bev), net.pre_process_net(bev)[0])

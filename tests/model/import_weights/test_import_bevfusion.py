@@ -16,15 +16,27 @@ from vexkd_model.model import build_model
 
 CHANNELS, SHAPE, EXTENT = (8, 8, 16, 16), (41, 64, 64), 6.4
 COMMON = (
-    "grid={extent: 6.4, cell: 1.6}", "detection.channels=16", "detection.proposals=20", "detection.heads=4",
-    "detection.feedforward=24", "lidar.encoder.voxel=0.2", f"lidar.encoder.stage_channels={list(CHANNELS)}",
+    "grid={extent: 6.4, cell: 1.6}",
+    "detection.channels=16",
+    "detection.proposals=20",
+    "detection.heads=4",
+    "detection.feedforward=24",
+    "lidar.encoder.voxel=0.2",
+    f"lidar.encoder.stage_channels={list(CHANNELS)}",
     "lidar.encoder.channels=8",
     "bev={kind: second, stage_channels: [16, 32], stage_layers: [3, 2], lateral_channels: 16}",
 )
 LIDAR = (*COMMON, "camera=null", "fusion=null", "segmentation=null")
-FUSED = (*COMMON, "camera.images.width=64", "camera.images.height=32", "camera.view.neck_channels=16",
-         "camera.view.channels=8", "camera.view.depth_channels=16", "fusion.channels=16",
-         "segmentation={grid: {extent: 50.0, cell: 0.5}, channels: 32, loss_weight: 1.0}")
+FUSED = (
+    *COMMON,
+    "camera.images.width=64",
+    "camera.images.height=32",
+    "camera.view.neck_channels=16",
+    "camera.view.channels=8",
+    "camera.view.depth_channels=16",
+    "fusion.channels=16",
+    "segmentation={grid: {extent: 50.0, cell: 0.5}, channels: 32, loss_weight: 1.0}",
+)
 
 
 class Decoder(nn.Module):
@@ -35,14 +47,26 @@ class Decoder(nn.Module):
         self.linear1, self.linear2 = nn.Linear(channels, feed_forward), nn.Linear(feed_forward, channels)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
         for name in ("self_posembed", "cross_posembed"):
-            self.add_module(name, named(position_embedding_head=nn.Sequential(
-                nn.Conv1d(2, channels, 1), nn.BatchNorm1d(channels), nn.ReLU(), nn.Conv1d(channels, channels, 1))))
+            self.add_module(
+                name,
+                named(
+                    position_embedding_head=nn.Sequential(
+                        nn.Conv1d(2, channels, 1), nn.BatchNorm1d(channels), nn.ReLU(), nn.Conv1d(channels, channels, 1)
+                    )
+                ),
+            )
 
     def forward(self, query, key, query_position, key_position):
         """Decode queries (1, C, P) by keys (1, C, X · Y); positions: (1, 2, P) and (1, 2, X · Y)."""
-        query, key, query_position, key_position = (tensor.permute(2, 0, 1) for tensor in (
-            query, key, self.self_posembed.position_embedding_head(query_position),
-            self.cross_posembed.position_embedding_head(key_position)))
+        query, key, query_position, key_position = (
+            tensor.permute(2, 0, 1)
+            for tensor in (
+                query,
+                key,
+                self.self_posembed.position_embedding_head(query_position),
+                self.cross_posembed.position_embedding_head(key_position),
+            )
+        )
         placed = query + query_position
         query = self.norm1(query + self.self_attn(placed, placed, placed)[0])
         key = key + key_position
@@ -59,9 +83,18 @@ class TransFusionHead(nn.Module):
         self.class_encoding = nn.Conv1d(10, channels, 1)
         self.decoder = nn.ModuleList([Decoder(channels, heads, feed_forward)])
         fields = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "heatmap": 10}
-        self.prediction_heads = nn.ModuleList([named(**{
-            name: nn.Sequential(conv_module(channels, 64, 1, nn.Conv1d, nn.BatchNorm1d), nn.Conv1d(64, width, 1))
-            for name, width in fields.items()})])
+        self.prediction_heads = nn.ModuleList(
+            [
+                named(
+                    **{
+                        name: nn.Sequential(
+                            conv_module(channels, 64, 1, nn.Conv1d, nn.BatchNorm1d), nn.Conv1d(64, width, 1)
+                        )
+                        for name, width in fields.items()
+                    }
+                )
+            ]
+        )
 
     def forward(self, x):
         """Predict from x (1, C, X, Y): fields (1, C, P), the dense heatmap, and class, x, y of each proposal's cell."""
@@ -84,17 +117,27 @@ class TransFusionHead(nn.Module):
 
 def mmdetection3d_names(tensors):
     """Convert mit-han-lab's names to those of mmdetection3d's project BEVFusion."""
+
     def renamed(name):
         for theirs, other in (
-                ("encoders.lidar.backbone.", "pts_middle_encoder."), ("encoders.camera.backbone.", "img_backbone."),
-                ("encoders.camera.neck.", "img_neck."), ("encoders.camera.vtransform.", "view_transform."),
-                ("fuser.", "fusion_layer."), ("decoder.backbone.", "pts_backbone."), ("decoder.neck.", "pts_neck."),
-                ("heads.object.", "bbox_head.")):
+            ("encoders.lidar.backbone.", "pts_middle_encoder."),
+            ("encoders.camera.backbone.", "img_backbone."),
+            ("encoders.camera.neck.", "img_neck."),
+            ("encoders.camera.vtransform.", "view_transform."),
+            ("fuser.", "fusion_layer."),
+            ("decoder.backbone.", "pts_backbone."),
+            ("decoder.neck.", "pts_neck."),
+            ("heads.object.", "bbox_head."),
+        ):
             if name.startswith(theirs):
                 name = other + name.removeprefix(theirs)
-        for theirs, other in ((".self_attn.", ".self_attn.attn."), (".multihead_attn.", ".cross_attn.attn."),
-                              (".linear1.", ".ffn.layers.0.0."), (".linear2.", ".ffn.layers.1."),
-                              *((f".0.norm{i}.", f".0.norms.{i - 1}.") for i in (1, 2, 3))):
+        for theirs, other in (
+            (".self_attn.", ".self_attn.attn."),
+            (".multihead_attn.", ".cross_attn.attn."),
+            (".linear1.", ".ffn.layers.0.0."),
+            (".linear2.", ".ffn.layers.1."),
+            *((f".0.norm{i}.", f".0.norms.{i - 1}.") for i in (1, 2, 3)),
+        ):
             name = name.replace(theirs, other)
         return name
 
@@ -105,10 +148,13 @@ def mmdetection3d_names(tensors):
 @torch.no_grad()
 def lidar_frame():
     """Make a network, points, and the network's output for them."""
-    net = randomised(named(
-        encoders=named(lidar=named(backbone=SparseEncoder(CHANNELS, 8, x_first=True))),
-        decoder=named(backbone=Second(16, (16, 32), (2, 1), (1, 2)), neck=SecondFpn((16, 32), 16, (1, 2))),
-        heads=named(object=TransFusionHead(32, 16, 20, 4, 24))))
+    net = randomised(
+        named(
+            encoders=named(lidar=named(backbone=SparseEncoder(CHANNELS, 8, x_first=True))),
+            decoder=named(backbone=Second(16, (16, 32), (2, 1), (1, 2)), neck=SecondFpn((16, 32), 16, (1, 2))),
+            heads=named(object=TransFusionHead(32, 16, 20, 4, 24)),
+        )
+    )
     net.heads.object.heatmap_head[1].weight *= 0.02  # scores that differ, instead of many that round to 1
     low, high = torch.tensor([-6.3, -6.3, -4.9, 0, 0]), torch.tensor([6.3, 6.3, 2.9, 255, 0.45])
     points = low + (high - low) * torch.rand(2000, 5)
@@ -150,8 +196,14 @@ def test_bevfusions_lidar_network_makes_the_same_proposals_here(config_path, tmp
     if old_boxes:
         size, yaw = size[:, [1, 0, 2]], -torch.atan2(heading[:, 0], heading[:, 1]) - torch.pi / 2
         heading = torch.stack([yaw.sin(), yaw.cos()], dim=1) * heading.norm(dim=1, keepdim=True)
-    for field, their in (("logits", theirs["heatmap"]), ("offset", theirs["center"]), ("height", theirs["height"]),
-                         ("size", size), ("heading", heading), ("velocity", theirs["vel"])):
+    for field, their in (
+        ("logits", theirs["heatmap"]),
+        ("offset", theirs["center"]),
+        ("height", theirs["height"]),
+        ("size", size),
+        ("heading", heading),
+        ("velocity", theirs["vel"]),
+    ):
         assert_near(getattr(out.detection, field)[:, order], their.transpose(1, 2))
     assert "LiDAR frame" in report.text()
 
@@ -176,8 +228,11 @@ class LssFpn(nn.Module):
 def layers(*channels, kernels, strides, bias):
     modules = []
     for i, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
-        modules += [nn.Conv2d(channels[i], channels[i + 1], kernel, stride, padding=kernel // 2, bias=bias),
-                    nn.BatchNorm2d(channels[i + 1]), nn.ReLU()]
+        modules += [
+            nn.Conv2d(channels[i], channels[i + 1], kernel, stride, padding=kernel // 2, bias=bias),
+            nn.BatchNorm2d(channels[i + 1]),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*modules)
 
 
@@ -185,13 +240,22 @@ def camera_and_map_network(channels):
     """Make the camera branch without its backbone, with the fusion and the map head."""
     depth = nn.Sequential(*layers(16 + 64, 16, 16, kernels=(3, 3), strides=(1, 1), bias=True), nn.Conv2d(16, 126, 1))
     classifier = nn.Sequential(*layers(32, 32, 32, kernels=(3, 3), strides=(1, 1), bias=False), nn.Conv2d(32, 6, 1))
-    return randomised(named(
-        encoders=named(camera=named(
-            neck=LssFpn(channels, 16), vtransform=named(
-                dtransform=layers(1, 8, 32, 64, kernels=(1, 5, 5), strides=(1, 4, 2), bias=True), depthnet=depth,
-                downsample=layers(8, 8, 8, 8, kernels=(3, 3, 3), strides=(1, 2, 1), bias=False)))),
-        fuser=layers(8 + 16, 16, kernels=(3,), strides=(1,), bias=False),
-        heads=named(map=named(classifier=classifier))))
+    return randomised(
+        named(
+            encoders=named(
+                camera=named(
+                    neck=LssFpn(channels, 16),
+                    vtransform=named(
+                        dtransform=layers(1, 8, 32, 64, kernels=(1, 5, 5), strides=(1, 4, 2), bias=True),
+                        depthnet=depth,
+                        downsample=layers(8, 8, 8, 8, kernels=(3, 3, 3), strides=(1, 2, 1), bias=False),
+                    ),
+                )
+            ),
+            fuser=layers(8 + 16, 16, kernels=(3,), strides=(1,), bias=False),
+            heads=named(map=named(classifier=classifier)),
+        )
+    )
 
 
 @torch.no_grad()
@@ -234,10 +298,13 @@ class PatchMerging(nn.Module):
 
 def swin_block(channels, heads):
     return named(
-        norm1=nn.LayerNorm(channels), norm2=nn.LayerNorm(channels),
+        norm1=nn.LayerNorm(channels),
+        norm2=nn.LayerNorm(channels),
         attn=named(w_msa=named(qkv=nn.Linear(channels, 3 * channels), proj=nn.Linear(channels, channels))),
-        ffn=named(layers=nn.Sequential(nn.Sequential(nn.Linear(channels, 4 * channels)),
-                                       nn.Linear(4 * channels, channels))))
+        ffn=named(
+            layers=nn.Sequential(nn.Sequential(nn.Linear(channels, 4 * channels)), nn.Linear(4 * channels, channels))
+        ),
+    )
 
 
 @torch.no_grad()
@@ -251,9 +318,13 @@ def test_every_tensor_of_mmdetections_swin_finds_its_place_and_patches_merge_ali
         if i < 3:
             stage.downsample = PatchMerging(96 * 2**i)
         stages.append(stage)
-    swin = randomised(named(
-        patch_embed=named(projection=nn.Conv2d(3, 96, 4, 4), norm=nn.LayerNorm(96)), stages=stages,
-        **{f"norm{i}": nn.LayerNorm(96 * 2**i) for i in (1, 2, 3)}))
+    swin = randomised(
+        named(
+            patch_embed=named(projection=nn.Conv2d(3, 96, 4, 4), norm=nn.LayerNorm(96)),
+            stages=stages,
+            **{f"norm{i}": nn.LayerNorm(96 * 2**i) for i in (1, 2, 3)},
+        )
+    )
     tensors = {f"encoders.camera.backbone.{name}": tensor for name, tensor in swin.state_dict().items()}
     model, report = imported(tensors, config, tmp_path / "c.pth")
     assert not report.unexpected and not report.differing
@@ -266,5 +337,6 @@ def test_every_tensor_of_mmdetections_swin_finds_its_place_and_patches_merge_ali
     attention = block.attention
     projected = [attention.q_proj(tokens), attention.k_proj(tokens), attention.v_proj(tokens)]
     assert_near(torch.cat(projected, dim=-1), theirs.attn.w_msa.qkv(tokens))
-    assert torch.equal(attention.relative_position_bias.relative_position_bias_table,
-                       theirs.attn.w_msa.relative_position_bias_table)
+    assert torch.equal(
+        attention.relative_position_bias.relative_position_bias_table, theirs.attn.w_msa.relative_position_bias_table
+    )

@@ -31,8 +31,14 @@ from vexkd_model.model import build_model
 CHANNELS = (8, 8, 16, 16)
 BEV = "bev={kind: second, stage_channels: [16, 32], stage_layers: [3, 2], lateral_channels: 16}"
 HEAD = ("detection.shared_channels=8", "detection.task_channels=8", "segmentation=null")
-VOXEL_MODEL = ("grid={extent: 6.4, cell: 1.6}", "lidar.encoder.voxel=0.2",
-               f"lidar.encoder.stage_channels={list(CHANNELS)}", "lidar.encoder.channels=8", BEV, *HEAD)
+VOXEL_MODEL = (
+    "grid={extent: 6.4, cell: 1.6}",
+    "lidar.encoder.voxel=0.2",
+    f"lidar.encoder.stage_channels={list(CHANNELS)}",
+    "lidar.encoder.channels=8",
+    BEV,
+    *HEAD,
+)
 EXTENT, VOXEL, SHAPE = 6.4, (0.2, 0.2, 0.2), (41, 64, 64)
 NEW, OLD = "1.0.0rc6", "0.17.1"
 
@@ -65,9 +71,14 @@ def mean_voxels(points):
 
 
 def mmdetection3d_network():
-    return randomised(named(
-        pts_middle_encoder=SparseEncoder(CHANNELS, 8), pts_backbone=Second(16, (16, 32), (2, 1), (1, 2)),
-        pts_neck=SecondFpn((16, 32), 16, (1, 2)), pts_bbox_head=CenterHead(32, 8)))
+    return randomised(
+        named(
+            pts_middle_encoder=SparseEncoder(CHANNELS, 8),
+            pts_backbone=Second(16, (16, 32), (2, 1), (1, 2)),
+            pts_neck=SecondFpn((16, 32), 16, (1, 2)),
+            pts_bbox_head=CenterHead(32, 8),
+        )
+    )
 
 
 def spconv_1(tensors):
@@ -76,8 +87,11 @@ def spconv_1(tensors):
 
 
 def save(path, network, version=None, convert=spconv_1):
-    meta = {"CLASSES": ["car"], "arguments": argparse.Namespace(lr=np.float64(0.1)),
-            **({"mmdet3d_version": version} if version else {})}
+    meta = {
+        "CLASSES": ["car"],
+        "arguments": argparse.Namespace(lr=np.float64(0.1)),
+        **({"mmdet3d_version": version} if version else {}),
+    }
     torch.save({"meta": meta, "state_dict": convert(network.state_dict())}, path)
     return path
 
@@ -100,8 +114,9 @@ def assert_same_maps(ours, theirs, old_boxes=False):
             torch.testing.assert_close(field, value, atol=1e-3 * float(value.std()), rtol=0)
 
 
-@pytest.mark.parametrize("version, old_boxes, layout", [
-    (NEW, False, spconv_1), (OLD, True, spconv_1), (None, False, dict)])
+@pytest.mark.parametrize(
+    "version, old_boxes, layout", [(NEW, False, spconv_1), (OLD, True, spconv_1), (None, False, dict)]
+)
 @torch.no_grad()
 def test_mmdetection3d_centerpoint_says_the_same_here(voxel_config, tmp_path, version, old_boxes, layout):
     network, model, points = mmdetection3d_network(), build_model(voxel_config), cloud()
@@ -114,8 +129,13 @@ def test_mmdetection3d_centerpoint_says_the_same_here(voxel_config, tmp_path, ve
 
 @torch.no_grad()
 def test_centerpoints_own_network_with_its_biases_says_the_same_here(voxel_config, tmp_path):
-    network = randomised(named(backbone=CenterPointSparseEncoder(CHANNELS, 8),
-                               neck=CenterPointRpn(16, (16, 32), (2, 1), 16), bbox_head=CenterPointHead(32, 8)))
+    network = randomised(
+        named(
+            backbone=CenterPointSparseEncoder(CHANNELS, 8),
+            neck=CenterPointRpn(16, (16, 32), (2, 1), 16),
+            bbox_head=CenterPointHead(32, 8),
+        )
+    )
     model, points = build_model(voxel_config), cloud()
     report = import_weights(save(tmp_path / "c.pth", network), voxel_config, model)
     assert not report.missing and not report.unexpected and not report.differing
@@ -139,14 +159,29 @@ def published_pillars(point_net, points, pillar, in_channels):
 @pytest.mark.parametrize("in_channels", [11, 10])  # with and without the offset from the pillar's middle in z
 @torch.no_grad()
 def test_published_pillars_give_the_same_map_where_the_stem_steps_as_theirs(config_path, tmp_path, in_channels):
-    config = load_config(config_path.with_name("centerpoint_pillar.yaml"), (
-        "grid={extent: 6.4, cell: 1.6}", "lidar.encoder.pillar=0.8", "lidar.encoder.pillar_channels=8",
-        "lidar.encoder.channels=8", "lidar.encoder.stem_layers=3", *HEAD,
-        "bev={kind: second, stage_channels: [8, 16], stage_layers: [1, 3], lateral_channels: 16}"))
-    network = randomised(named(
-        pts_voxel_encoder=named(pfn_layers=nn.ModuleList([named(
-            linear=nn.Linear(in_channels, 8, bias=False), norm=nn.BatchNorm1d(8, eps=1e-3))])),
-        pts_backbone=Second(8, (8, 16), (2, 2), (2, 2)), pts_neck=SecondFpn((8, 16), 16, (0.5, 1))))
+    config = load_config(
+        config_path.with_name("centerpoint_pillar.yaml"),
+        (
+            "grid={extent: 6.4, cell: 1.6}",
+            "lidar.encoder.pillar=0.8",
+            "lidar.encoder.pillar_channels=8",
+            "lidar.encoder.channels=8",
+            "lidar.encoder.stem_layers=3",
+            *HEAD,
+            "bev={kind: second, stage_channels: [8, 16], stage_layers: [1, 3], lateral_channels: 16}",
+        ),
+    )
+    network = randomised(
+        named(
+            pts_voxel_encoder=named(
+                pfn_layers=nn.ModuleList(
+                    [named(linear=nn.Linear(in_channels, 8, bias=False), norm=nn.BatchNorm1d(8, eps=1e-3))]
+                )
+            ),
+            pts_backbone=Second(8, (8, 16), (2, 2), (2, 2)),
+            pts_neck=SecondFpn((8, 16), 16, (0.5, 1)),
+        )
+    )
     model, points = build_model(config).eval(), cloud()
     report = import_weights(save(tmp_path / "c.pth", network, NEW), config, model)
     pillars = published_pillars(network.pts_voxel_encoder.pfn_layers[0], points, 0.8, in_channels)
@@ -165,8 +200,9 @@ def test_a_stem_of_another_stride_is_told(config_path, tmp_path):
 
 
 def test_the_frame_that_the_weights_know_is_told(voxel_config, tmp_path):
-    report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), voxel_config,
-                            build_model(voxel_config))
+    report = import_weights(
+        save(tmp_path / "c.pth", mmdetection3d_network(), NEW), voxel_config, build_model(voxel_config)
+    )
     assert "LiDAR frame (x right, y forward" in report.text() and "1.84 m higher" in report.text()
 
 
@@ -183,7 +219,9 @@ def test_the_report_names_exactly_what_was_removed_added_and_of_another_shape(vo
     assert set(report.missing) == {"bev.stages.1.0.0.weight", "detection.tasks.2.branches.velocity.1.bias"}
     assert report.unexpected == ("extra.weight",)
     assert {(d.ours, d.their_shape) for d in report.differing} == {
-        ("detection.shared.1.bias", (9,)), ("lidar.stages.0.0.conv.weight", (3, 3, 4, 8))}
+        ("detection.shared.1.bias", (9,)),
+        ("lidar.stages.0.0.conv.weight", (3, 3, 4, 8)),
+    }
     assert torch.equal(model.detection.shared[1].bias, before)
     trained = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     assert len(report.matched) == len(trained) - 4
@@ -204,8 +242,9 @@ def test_a_long_list_is_cut_for_the_terminal_and_whole_on_request(voxel_config, 
 def test_a_task_of_other_classes_gets_no_others_weights(voxel_config, tmp_path):
     tasks = [task.model_dump() for task in voxel_config.detection.tasks]
     tasks[1]["classes"] = tasks[1]["classes"][::-1]
-    config = voxel_config.model_validate({**voxel_config.model_dump(),
-                                          "detection": {**voxel_config.detection.model_dump(), "tasks": tasks}})
+    config = voxel_config.model_validate(
+        {**voxel_config.model_dump(), "detection": {**voxel_config.detection.model_dump(), "tasks": tasks}}
+    )
     report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), config, build_model(config))
     assert {name.rsplit(".branches", 1)[0] for name in report.missing} == {"detection.tasks.1"}
 
@@ -221,18 +260,31 @@ def test_safetensors_and_a_bare_state_dict_and_a_data_parallel_one_are_read_too(
         assert ("yaw −yaw − π/2" in report.text()) == (version == OLD)
 
 
-@pytest.mark.parametrize("content, says", [
-    (None, "no such file"),
-    (b"", "damaged"),
-    (b"<html>not found</html>", "damaged"),
-    ({"state_dict": {}}, "holds no tensors by name"),
-    ([torch.zeros(1)], "holds no tensors by name"),
-    ({"state_dict": {"a": torch.zeros(1)}, "meta": Runs()}, "would run posix.getpid, which no checkpoint needs"),
-    ({"state_dict": {"fc.weight": torch.zeros(2, 2)}}, "of no known family"),
-    ({"state_dict": {"pts_bbox_head.conv_cls.weight": torch.zeros(2, 2)}}, "nothing of mmdetection3d's CenterPoint"),
-    ({"state_dict": {"pts_neck.deblocks.0.1.bias": torch.full((16,), torch.nan), "pts_backbone.a": torch.zeros(1)}},
-     "pts_neck.deblocks.0.1.bias: holds numbers that are not finite"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (None, "no such file"),
+        (b"", "damaged"),
+        (b"<html>not found</html>", "damaged"),
+        ({"state_dict": {}}, "holds no tensors by name"),
+        ([torch.zeros(1)], "holds no tensors by name"),
+        ({"state_dict": {"a": torch.zeros(1)}, "meta": Runs()}, "would run posix.getpid, which no checkpoint needs"),
+        ({"state_dict": {"fc.weight": torch.zeros(2, 2)}}, "of no known family"),
+        (
+            {"state_dict": {"pts_bbox_head.conv_cls.weight": torch.zeros(2, 2)}},
+            "nothing of mmdetection3d's CenterPoint",
+        ),
+        (
+            {
+                "state_dict": {
+                    "pts_neck.deblocks.0.1.bias": torch.full((16,), torch.nan),
+                    "pts_backbone.a": torch.zeros(1),
+                }
+            },
+            "pts_neck.deblocks.0.1.bias: holds numbers that are not finite",
+        ),
+    ],
+)
 def test_a_wrong_file_is_one_line_and_changes_nothing(voxel_config, tmp_path, content, says):
     path = tmp_path / "c.pth"
     if isinstance(content, bytes):

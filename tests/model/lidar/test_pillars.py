@@ -76,10 +76,21 @@ def test_a_batch_equals_its_samples_one_by_one():
         torch.testing.assert_close(together[i], encode(encoder(), alone)[0], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("odd", [
-    [9.0, 0, 0], [0, -4.01, 0], [0, 0, 2.5], [0, 0, -3.5], [np.nan, 0, 0], [0, np.nan, 0], [0, 0, np.nan],
-    [np.inf, 0, 0], [0, -np.inf, 0], [1e30, 0, 0],
-])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [9.0, 0, 0],
+        [0, -4.01, 0],
+        [0, 0, 2.5],
+        [0, 0, -3.5],
+        [np.nan, 0, 0],
+        [0, np.nan, 0],
+        [0, 0, np.nan],
+        [np.inf, 0, 0],
+        [0, -np.inf, 0],
+        [1e30, 0, 0],
+    ],
+)
 def test_points_out_of_range_or_not_finite_change_nothing(odd):
     points, stranger = cloud(100), torch.tensor([[*odd, 10.0, 0.0]], dtype=torch.float32)
     torch.testing.assert_close(encode(encoder(), torch.cat([points, stranger])), encode(encoder(), points))
@@ -128,8 +139,10 @@ def test_the_maximum_has_the_gradient_of_pytorchs_own():
     torch.manual_seed(0)
     features, place = torch.rand(300, 4, dtype=torch.float64), torch.randint(0, 20, (300,))
     weights, gradients = torch.rand(20, 4, dtype=torch.float64), []
-    for pooled in (lambda x: _ScatterMax.apply(x, place, 20),
-                   lambda x: x.new_zeros(20, 4).scatter_reduce(0, place[:, None].expand_as(x), x, "amax")):
+    for pooled in (
+        lambda x: _ScatterMax.apply(x, place, 20),
+        lambda x: x.new_zeros(20, 4).scatter_reduce(0, place[:, None].expand_as(x), x, "amax"),
+    ):
         x = features.clone().requires_grad_()
         (pooled(x) * weights).sum().backward()
         gradients.append(x.grad)

@@ -20,7 +20,9 @@ from vexkd_model.types import BevGrid
 BACKENDS = ("torch", "spconv")
 SUBMANIFOLD = ((3, 3, 3), None, None)
 LAYERS = [  # kernel, stride, padding of all layers of the published encoder
-    SUBMANIFOLD, ((3, 3, 3), (2, 2, 2), (1, 1, 1)), ((3, 3, 3), (2, 2, 2), (0, 1, 1)),
+    SUBMANIFOLD,
+    ((3, 3, 3), (2, 2, 2), (1, 1, 1)),
+    ((3, 3, 3), (2, 2, 2), (0, 1, 1)),
     ((3, 1, 1), (2, 1, 1), (0, 0, 0)),
 ]
 NAMES = ["submanifold", "strided", "strided, no padding in z", "height"]
@@ -45,7 +47,7 @@ def scattered(shape, batch_size, channels, share=0.3, seed=0):
     """Make a map of which this share of the voxels is there, in no order, its borders and corners included."""
     random = np.random.default_rng(seed)
     there = random.random((batch_size, *shape)) < share
-    there[:, ::max(1, shape[0] - 1), ::max(1, shape[1] - 1), ::max(1, shape[2] - 1)] = True
+    there[:, :: max(1, shape[0] - 1), :: max(1, shape[1] - 1), :: max(1, shape[2] - 1)] = True
     coordinates = random.permutation(np.argwhere(there))
     features = random.normal(size=(len(coordinates), channels)).astype(np.float32)
     return SparseMap(torch.from_numpy(features).requires_grad_(), torch.from_numpy(coordinates), shape, batch_size)
@@ -91,8 +93,11 @@ def assert_equals_dense(kind, layer, x):
     at_active = expected.permute(0, 2, 3, 4, 1)[active]
     assert_close(features.double(), at_active, 1e-5)
     wrt = [x.features, layer.weight]
-    for found, truth in zip(torch.autograd.grad(features, wrt, direction.float()),
-                            torch.autograd.grad(at_active, wrt, direction), strict=True):
+    for found, truth in zip(
+        torch.autograd.grad(features, wrt, direction.float()),
+        torch.autograd.grad(at_active, wrt, direction),
+        strict=True,
+    ):
         assert_close(found, truth, 1e-5)
 
 
@@ -103,8 +108,14 @@ def test_a_layer_and_its_gradients_are_the_dense_ones_where_voxels_are(kind, bac
 
 
 @settings(max_examples=30)
-@given(st.tuples(*[st.integers(3, 7)] * 3), st.tuples(*[st.integers(1, 3)] * 3), st.tuples(*[st.integers(1, 3)] * 3),
-       st.tuples(*[st.integers(0, 2)] * 3), st.floats(0, 1), st.integers(0, 100))
+@given(
+    st.tuples(*[st.integers(3, 7)] * 3),
+    st.tuples(*[st.integers(1, 3)] * 3),
+    st.tuples(*[st.integers(1, 3)] * 3),
+    st.tuples(*[st.integers(0, 2)] * 3),
+    st.floats(0, 1),
+    st.integers(0, 100),
+)
 def test_the_fallback_equals_dense_for_any_kernel_stride_and_padding(shape, kernel, stride, padding, share, seed):
     kind = kernel, stride, tuple(min(p, k - 1) for p, k in zip(padding, kernel, strict=True))
     assert_equals_dense(kind, layer_of(kind, 2, 3, "torch"), scattered(shape, 2, 2, share, seed))

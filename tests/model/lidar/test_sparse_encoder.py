@@ -64,14 +64,30 @@ class PublishedEncoder(nn.Module):
                 return out.replace_feature((self.bn2(out.features) + x.features).relu())
 
         self.encoder = spconv.SparseSequential(
-            submanifold(5, 16, "subm1"), norm(16), nn.ReLU(), Block(16, "subm1"), Block(16, "subm1"),
-            spconv.SparseConv3d(16, 32, 3, 2, padding=1, bias=False), norm(32), nn.ReLU(),
-            Block(32, "subm2"), Block(32, "subm2"),
-            spconv.SparseConv3d(32, 64, 3, 2, padding=1, bias=False), norm(64), nn.ReLU(),
-            Block(64, "subm3"), Block(64, "subm3"),
-            spconv.SparseConv3d(64, 128, 3, 2, padding=[0, 1, 1], bias=False), norm(128), nn.ReLU(),
-            Block(128, "subm4"), Block(128, "subm4"),
-            spconv.SparseConv3d(128, 128, (3, 1, 1), (2, 1, 1), bias=False), norm(128), nn.ReLU())
+            submanifold(5, 16, "subm1"),
+            norm(16),
+            nn.ReLU(),
+            Block(16, "subm1"),
+            Block(16, "subm1"),
+            spconv.SparseConv3d(16, 32, 3, 2, padding=1, bias=False),
+            norm(32),
+            nn.ReLU(),
+            Block(32, "subm2"),
+            Block(32, "subm2"),
+            spconv.SparseConv3d(32, 64, 3, 2, padding=1, bias=False),
+            norm(64),
+            nn.ReLU(),
+            Block(64, "subm3"),
+            Block(64, "subm3"),
+            spconv.SparseConv3d(64, 128, 3, 2, padding=[0, 1, 1], bias=False),
+            norm(128),
+            nn.ReLU(),
+            Block(128, "subm4"),
+            Block(128, "subm4"),
+            spconv.SparseConv3d(128, 128, (3, 1, 1), (2, 1, 1), bias=False),
+            norm(128),
+            nn.ReLU(),
+        )
 
     def forward(self, features, coordinates, batch_size):
         out = self.encoder(spconv.SparseConvTensor(features, coordinates.int(), [41, 1440, 1440], batch_size))
@@ -105,9 +121,10 @@ def test_it_is_the_published_encoder_on_a_real_keyframe(backend, keyframe_dataro
         assert (mine - published).abs().max() <= 1e-4 * published.abs().max()
 
 
-@pytest.mark.parametrize("stage_channels, voxel, voxel_z", [
-    ((4, 6, 8), 0.2, 0.4), ((4, 6, 8), 0.2, 0.2), ((4, 6), 0.4, 1.0), ((4,), 0.8, 8.0), ((4, 4, 4, 4), 0.1, 0.4),
-])
+@pytest.mark.parametrize(
+    "stage_channels, voxel, voxel_z",
+    [((4, 6, 8), 0.2, 0.4), ((4, 6, 8), 0.2, 0.2), ((4, 6), 0.4, 1.0), ((4,), 0.8, 8.0), ((4, 4, 4, 4), 0.1, 0.4)],
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_number_of_stages_and_layers_of_height_keeps_every_point(backend, stage_channels, voxel, voxel_z):
     module = encoder(backend, voxel, stage_channels=stage_channels, voxel_z=voxel_z)
@@ -151,8 +168,13 @@ def test_backends_share_their_state_dict_and_their_result_and_its_gradients():
         module.load_state_dict(state)
         out = encode(module, cloud(3000, 1), cloud(2000, 2))
         out.square().mean().backward()
-        results.append([out.detach(), *(value.grad for value in module.parameters()),
-                        *(value for value in module.buffers() if value.ndim)])
+        results.append(
+            [
+                out.detach(),
+                *(value.grad for value in module.parameters()),
+                *(value for value in module.buffers() if value.ndim),
+            ]
+        )
     for ours, theirs in zip(*results, strict=True):
         # Each layer agrees to 1e-5; batch statistics magnify what is left of it.
         assert (ours - theirs).abs().max() <= 2e-3 * theirs.abs().max()
@@ -205,8 +227,9 @@ def test_exported_it_computes_the_same_of_other_clouds_the_empty_one_included():
     module = encoder("spconv", 0.4, stage_channels=(4, 6))
     sample = torch.zeros(500, dtype=torch.long)
     points = torch.export.Dim("points", min=0)
-    exported = torch.export.export(module, (cloud(500), sample, 1), strict=False,
-                                   dynamic_shapes=({0: points}, {0: points}, None)).module()
+    exported = torch.export.export(
+        module, (cloud(500), sample, 1), strict=False, dynamic_shapes=({0: points}, {0: points}, None)
+    ).module()
     with torch.no_grad():
         for other in (cloud(2000, 1), cloud(1, 2), cloud(0), torch.full((3, 5), torch.nan)):
             torch.testing.assert_close(encode(exported, other), encode(module, other), atol=1e-6, rtol=1e-5)

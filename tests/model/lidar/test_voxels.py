@@ -52,11 +52,24 @@ def test_a_point_stands_in_one_voxel_or_out_of_range(x, y, z):
     assert coordinates.tolist() == ([[0, *np.floor(steps).astype(int).tolist()]] if inside else [])
 
 
-@pytest.mark.parametrize("odd", [
-    [4.0, 0, 0, 1, 0], [0, -2.01, 0, 1, 0], [0, 2.0, 0, 1, 0], [0, 0, 1.0, 1, 0], [0, 0, -1.01, 1, 0],
-    [np.nan, 0, 0, 1, 0], [0, np.nan, 0, 1, 0], [0, 0, np.nan, 1, 0], [0, 0, 0, np.nan, 0], [0, 0, 0, 1, np.inf],
-    [np.inf, 0, 0, 1, 0], [0, -np.inf, 0, 1, 0], [1e30, 0, 0, 1, 0],
-])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [4.0, 0, 0, 1, 0],
+        [0, -2.01, 0, 1, 0],
+        [0, 2.0, 0, 1, 0],
+        [0, 0, 1.0, 1, 0],
+        [0, 0, -1.01, 1, 0],
+        [np.nan, 0, 0, 1, 0],
+        [0, np.nan, 0, 1, 0],
+        [0, 0, np.nan, 1, 0],
+        [0, 0, 0, np.nan, 0],
+        [0, 0, 0, 1, np.inf],
+        [np.inf, 0, 0, 1, 0],
+        [0, -np.inf, 0, 1, 0],
+        [1e30, 0, 0, 1, 0],
+    ],
+)
 def test_points_out_of_range_or_not_finite_change_nothing(odd):
     points = cloud(100)
     strangers = torch.cat([points, torch.tensor([odd], dtype=torch.float32)])

@@ -53,7 +53,7 @@ def test_a_cloud_that_has_been_moved_to_base_link_does_not_tell_its_beams():
 def test_ranges_and_intensities_are_those_of_the_points():
     points = plane(columns=3600)
     distance = np.linalg.norm(points[:, :3], axis=1)
-    points[:: 50, 3] = 200
+    points[::50, 3] = 200
     figures = measured(points)
     assert figures.points == len(points) and figures.range_max == pytest.approx(distance.max())
     assert figures.range_p50 == pytest.approx(np.median(distance), rel=0.1)
@@ -72,8 +72,9 @@ def test_half_a_revolution_covers_half_of_the_horizon():
 
 def test_a_street_ahead_is_lengthwise_and_across_when_turned():
     random = np.random.default_rng(1)
-    street = np.column_stack([random.uniform(-80, 80, 5000), random.uniform(-8, 8, 5000), np.zeros(5000),
-                              np.zeros(5000)]).astype(np.float32)
+    street = np.column_stack(
+        [random.uniform(-80, 80, 5000), random.uniform(-8, 8, 5000), np.zeros(5000), np.zeros(5000)]
+    ).astype(np.float32)
     assert measured(street, np.eye(4)).lengthwise > 100
     assert measured(street).lengthwise < 0.01  # the mount turns by 90°
 

@@ -71,28 +71,50 @@ def test_streets_of_the_same_world_fit(student, sweeps):
     assert kinds(student, sweeps, repeat=3) == []
 
 
-@pytest.mark.parametrize(("fault", "kind"), [
-    (with_mount(lambda mount: np.eye(4)), "ground height"),
-    (with_mount(lambda mount: mount @ np.diag([1, -1, -1, 1.0])), "ground height"),  # upside down
-    (brightened(1 / 255), "intensity scale"),
-    (brightened(257), "intensity scale"),
-    (brightened(0), "intensity zero"),
-    (with_points(lambda points: points[::2]), "beams"),  # rings alternate
-    (with_points(lambda points: points[np.random.default_rng(1).random(len(points)) < 0.1]), "points"),
-    (with_points(lambda points: points[points[:, 1] > 0]), "coverage"),
-    (with_points(lambda points: points * [1000, 1000, 1000, 1]), "units"),
-    (with_points(lambda points: points[np.linalg.norm(points[:, :3], axis=1) < 20]), "range"),
-    (with_points(lambda points: points * [0, 0, 0, 1]), "no points"),
-    (with_points(lambda points: points[:0]), "no points"),
-], ids=["no mounting", "upside down", "intensity to 1", "16 bits", "no intensity", "half the beams", "a tenth",
-        "half a turn", "millimetres", "20 m", "no returns", "empty"])
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (with_mount(lambda mount: np.eye(4)), "ground height"),
+        (with_mount(lambda mount: mount @ np.diag([1, -1, -1, 1.0])), "ground height"),  # upside down
+        (brightened(1 / 255), "intensity scale"),
+        (brightened(257), "intensity scale"),
+        (brightened(0), "intensity zero"),
+        (with_points(lambda points: points[::2]), "beams"),  # rings alternate
+        (with_points(lambda points: points[np.random.default_rng(1).random(len(points)) < 0.1]), "points"),
+        (with_points(lambda points: points[points[:, 1] > 0]), "coverage"),
+        (with_points(lambda points: points * [1000, 1000, 1000, 1]), "units"),
+        (with_points(lambda points: points[np.linalg.norm(points[:, :3], axis=1) < 20]), "range"),
+        (with_points(lambda points: points * [0, 0, 0, 1]), "no points"),
+        (with_points(lambda points: points[:0]), "no points"),
+    ],
+    ids=[
+        "no mounting",
+        "upside down",
+        "intensity to 1",
+        "16 bits",
+        "no intensity",
+        "half the beams",
+        "a tenth",
+        "half a turn",
+        "millimetres",
+        "20 m",
+        "no returns",
+        "empty",
+    ],
+)
 def test_a_fault_is_named(student, sweeps, fault, kind):
     assert kinds(student, [fault(sweep) for sweep in sweeps]) == [kind]
 
 
-@pytest.mark.parametrize("fault", [
-    with_mount(lambda mount: turned(np.pi / 2) @ mount), with_mount(lambda mount: turned(-np.pi / 2) @ mount),
-    with_points(lambda points: points[:, [1, 0, 2, 3]])], ids=["left", "right", "x and y exchanged"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        with_mount(lambda mount: turned(np.pi / 2) @ mount),
+        with_mount(lambda mount: turned(-np.pi / 2) @ mount),
+        with_points(lambda points: points[:, [1, 0, 2, 3]]),
+    ],
+    ids=["left", "right", "x and y exchanged"],
+)
 def test_a_street_that_lies_across_is_named_after_ten_looks(student, sweeps, fault):
     across = [fault(sweep) for sweep in sweeps]
     assert kinds(student, across) == [] and kinds(student, across, repeat=3) == ["turned"]
@@ -120,7 +142,7 @@ def test_a_sensor_is_looked_at_once_in_a_while_only(student, sweeps):
 
 
 def test_the_real_lidar_of_the_same_type_fits(student, keyframe_dataroot, tmp_path):
-    folder, = prepare(keyframe_dataroot, "v1.0-mini", tmp_path, ["mini_train"])
+    (folder,) = prepare(keyframe_dataroot, "v1.0-mini", tmp_path, ["mini_train"])
     real = FrameIndex.open(folder.parent, "mini_train")[0].sweeps[0].load()
     assert kinds(student, [real] * 12) == []
     assert kinds(student, [with_points(lambda points: points[::2])(real)] * FEWEST) == ["beams"]
@@ -145,8 +167,10 @@ def image(width=320, height=180, focal=0.79, pixels=None, pose=UNTURNED, name="C
 def seen_cameras():
     """Make statistics of a front camera and of one that looks back, and the model that reads them."""
     back = turned(np.pi) @ UNTURNED
-    cameras = tuple(CameraStatistics.over(name, [measure_image(image(pose=pose, name=name), IMAGES)] * 3)
-                    for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back)))
+    cameras = tuple(
+        CameraStatistics.over(name, [measure_image(image(pose=pose, name=name), IMAGES)] * 3)
+        for name, pose in (("CAM_FRONT", UNTURNED), ("CAM_BACK", back))
+    )
     return InputStatistics(lidar=None, cameras=cameras), CAMERA_MODEL
 
 
@@ -156,25 +180,45 @@ def shifted(z):
     return pose
 
 
-@pytest.mark.parametrize(("received", "kind"), [
-    (image(), None),
-    (image(640, 360), None),  # the same view in more pixels
-    (image(focal=0.79 * 1.05), None),
-    (image(pose=shifted(0.3)), None),
-    (image(pixels=np.zeros((180, 320, 3), np.uint8)), "dark"),
-    (image(pixels=np.full((180, 320, 3), 255, np.uint8)), "overexposed"),
-    (image(pixels=np.full((180, 320, 3), 220, np.uint8)), "bright"),
-    (image(focal=0.79 * 2), "field of view"),
-    (image(focal=0.79 / 2), "field of view"),
-    (image(320, 240), "aspect"),
-    (image(80, 45), "resolution"),
-    (image(pose=turned(np.pi) @ UNTURNED), "direction"),
-    (image(pose=turned(np.pi / 6) @ UNTURNED), "direction"),
-    (image(pose=np.eye(4) + np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1.5], [0, 0, 0, 0]])), "looks up"),
-    (image(pose=UNTURNED @ np.diag([-1, -1, 1, 1.0])), "roll"),
-    (image(pose=shifted(1.0)), "height"),
-], ids=["same", "larger", "5 % longer lens", "0.3 m higher", "black", "white", "bright", "long lens", "wide lens",
-        "4:3", "tiny", "exchanged", "30° off", "body frame", "upside down", "1 m higher"])
+@pytest.mark.parametrize(
+    ("received", "kind"),
+    [
+        (image(), None),
+        (image(640, 360), None),  # the same view in more pixels
+        (image(focal=0.79 * 1.05), None),
+        (image(pose=shifted(0.3)), None),
+        (image(pixels=np.zeros((180, 320, 3), np.uint8)), "dark"),
+        (image(pixels=np.full((180, 320, 3), 255, np.uint8)), "overexposed"),
+        (image(pixels=np.full((180, 320, 3), 220, np.uint8)), "bright"),
+        (image(focal=0.79 * 2), "field of view"),
+        (image(focal=0.79 / 2), "field of view"),
+        (image(320, 240), "aspect"),
+        (image(80, 45), "resolution"),
+        (image(pose=turned(np.pi) @ UNTURNED), "direction"),
+        (image(pose=turned(np.pi / 6) @ UNTURNED), "direction"),
+        (image(pose=np.eye(4) + np.array([[0.0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1.5], [0, 0, 0, 0]])), "looks up"),
+        (image(pose=UNTURNED @ np.diag([-1, -1, 1, 1.0])), "roll"),
+        (image(pose=shifted(1.0)), "height"),
+    ],
+    ids=[
+        "same",
+        "larger",
+        "5 % longer lens",
+        "0.3 m higher",
+        "black",
+        "white",
+        "bright",
+        "long lens",
+        "wide lens",
+        "4:3",
+        "tiny",
+        "exchanged",
+        "30° off",
+        "body frame",
+        "upside down",
+        "1 m higher",
+    ],
+)
 def test_a_camera_fits_or_is_named_with_what_differs(seen_cameras, received, kind):
     monitor = SensorMonitor(*seen_cameras, every_s=0)
     for _ in range(FEWEST):

@@ -40,8 +40,13 @@ def test_every_scene_holds_things_of_the_size_of_pedestrians_cones_and_barriers(
 def test_nothing_unannotated_stands_on_the_road_or_in_an_actor_that_stands(worlds):
     for world in worlds:
         road = unary_union(world.layout.areas["drivable_area"])
-        taken = unary_union([footprint(*a.track.pose(0.0), *a.size[:2], -0.05) for a in world.actors
-                             if a.track.speed == 0 and a.name != "pedestrian"])
+        taken = unary_union(
+            [
+                footprint(*a.track.pose(0.0), *a.size[:2], -0.05)
+                for a in world.actors
+                if a.track.speed == 0 and a.name != "pedestrian"
+            ]
+        )
         centre, half, yaw, _ = _low(world)
         for c, h, turn in zip(centre, half, yaw, strict=True):
             shape = footprint(c[0], c[1], turn, 2 * h[0], 2 * h[1])
@@ -87,8 +92,9 @@ def test_statues_and_pylons_are_pedestrians_and_cones_in_outline_and_of_one_colo
         assert len(np.unique(solids.colour, axis=0)) == 1
         assert STRIPED not in solids.material
         size = 2 * solids.half.max(0) + 0.1  # of the broadest part, with the box's margin
-        shapes = [object_solids(look, variant, np.array(SIZES[look][0]), np.zeros(3))
-                  for variant in range(len(SHAPES[look]))]
+        shapes = [
+            object_solids(look, variant, np.array(SIZES[look][0]), np.zeros(3)) for variant in range(len(SHAPES[look]))
+        ]
         alike = [shape for shape in shapes if np.array_equal(shape.kind, solids.kind)]
         assert alike
         assert size[2] == pytest.approx(2 * alike[0].half.max(0)[2] + 0.1, rel=0.3)

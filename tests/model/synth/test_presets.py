@@ -33,8 +33,9 @@ def _classes_in_range(preset: Preset, seed: int, name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(("name", "split"), [(name, split) for name, preset in PRESETS.items()
-                                             for split in preset.splits])
+@pytest.mark.parametrize(
+    ("name", "split"), [(name, split) for name, preset in PRESETS.items() for split in preset.splits]
+)
 def test_every_split_holds_all_ten_classes_with_points_within_their_evaluation_ranges(name, split):
     preset = PRESETS[name]
     for seed in (1, 2):

@@ -41,16 +41,24 @@ def _turned(yaw: float, roll: float = 0.0) -> np.ndarray:
 def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
     """Mask bool (P, N), in float64, of the points inside each solid, grown by the factor 1 + slack."""
     inside = []
-    for kind, centre, half, yaw in zip(*(t.numpy() for t in (solids.kind, solids.centre, solids.half, solids.yaw)),
-                                       strict=True):
+    for kind, centre, half, yaw in zip(
+        *(t.numpy() for t in (solids.kind, solids.centre, solids.half, solids.yaw)), strict=True
+    ):
         d = points - centre.astype(np.float64)
         c, s = np.cos(np.float64(yaw)), np.sin(np.float64(yaw))
-        x, y, z = (np.stack([c * d[..., 0] + s * d[..., 1], c * d[..., 1] - s * d[..., 0], d[..., 2]], 0)
-                   / half.astype(np.float64)[:, None] / (1 + slack))
-        inside.append({BOX: np.maximum(np.maximum(abs(x), abs(y)), abs(z)) <= 1,
-                       ELLIPSOID: x * x + y * y + z * z <= 1,
-                       CYLINDER: (np.hypot(x, y) <= 1) & (abs(z) <= 1),
-                       CONE: (np.hypot(x, y) <= (1 - z) / 2) & (abs(z) <= 1)}[int(kind)])
+        x, y, z = (
+            np.stack([c * d[..., 0] + s * d[..., 1], c * d[..., 1] - s * d[..., 0], d[..., 2]], 0)
+            / half.astype(np.float64)[:, None]
+            / (1 + slack)
+        )
+        inside.append(
+            {
+                BOX: np.maximum(np.maximum(abs(x), abs(y)), abs(z)) <= 1,
+                ELLIPSOID: x * x + y * y + z * z <= 1,
+                CYLINDER: (np.hypot(x, y) <= 1) & (abs(z) <= 1),
+                CONE: (np.hypot(x, y) <= (1 - z) / 2) & (abs(z) <= 1),
+            }[int(kind)]
+        )
     return np.array(inside)
 
 
@@ -102,8 +110,9 @@ def test_windows_lose_no_hit_against_testing_every_ray(roll):
 
 
 def test_a_box_straight_ahead_is_hit_at_its_front_face():
-    box = Primitives(torch.tensor([BOX]), torch.tensor([[10.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 1.5]]),
-                     torch.tensor([0.0]))
+    box = Primitives(
+        torch.tensor([BOX]), torch.tensor([[10.0, 0.0, 0.0]]), torch.tensor([[1.0, 2.0, 1.5]]), torch.tensor([0.0])
+    )
     forward = torch.tensor([[1.0, 0.0, 0.0]])
     hits = cast(box, torch.zeros(3), forward, torch.tensor([[0, 1, 0, 1]]), (1, 1))
     assert hits.depth.item() == pytest.approx(9.0, abs=1e-4)

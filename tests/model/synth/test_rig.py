@@ -24,8 +24,10 @@ def test_the_designed_rig_is_that_of_nuscenes():
 def test_calibrations_differ_from_scene_to_scene_by_centimetres_and_a_degree():
     design = draw_rig(np.random.default_rng(0), spread=0.0)
     rigs = [draw_rig(np.random.default_rng(i)) for i in range(60)]
-    for pose_of in (lambda rig: rig.base_from_lidar, *(lambda rig, i=i: rig.cameras[i].base_from_camera
-                                                       for i in range(6))):
+    for pose_of in (
+        lambda rig: rig.base_from_lidar,
+        *(lambda rig, i=i: rig.cameras[i].base_from_camera for i in range(6)),
+    ):
         wanted, poses = pose_of(design), np.array([pose_of(rig) for rig in rigs])
         assert poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1) == pytest.approx(np.array([np.eye(3)] * 60))
         shift = np.linalg.norm(poses[:, :3, 3] - wanted[:3, 3], axis=1)
@@ -44,5 +46,11 @@ def test_cameras_fire_in_the_order_in_which_the_lidar_turns_and_at_most_40_ms_be
     for _ in range(50):
         stamps = {camera.channel: camera_stamp_us(camera, STAMP_US, rng) for camera in rig.cameras}
         assert all(-40_000 <= stamp - STAMP_US <= 0 for stamp in stamps.values())
-        assert sorted(stamps, key=stamps.get) == ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT",
-                                                  "CAM_BACK", "CAM_BACK_LEFT"]
+        assert sorted(stamps, key=stamps.get) == [
+            "CAM_FRONT_LEFT",
+            "CAM_FRONT",
+            "CAM_FRONT_RIGHT",
+            "CAM_BACK_RIGHT",
+            "CAM_BACK",
+            "CAM_BACK_LEFT",
+        ]

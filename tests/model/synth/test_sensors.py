@@ -97,8 +97,12 @@ def test_whatever_stands_on_the_road_is_in_the_box_of_an_actor(world):
         points, row, column = points[inside], row[inside], column[inside]
         on_road = world.ground.kinds.numpy()[row, column] < FIRST_RAISED
         area = [polygon.buffer(-0.6) for polygon in world.layout.areas["drivable_area"]]
-        standing = points[on_road & (points[:, 2] > 0.25) & (points[:, 2] < 2.2)
-                          & np.any([contains_xy(a, *points[:, :2].T) for a in area], axis=0)]
+        standing = points[
+            on_road
+            & (points[:, 2] > 0.25)
+            & (points[:, 2] < 2.2)
+            & np.any([contains_xy(a, *points[:, :2].T) for a in area], axis=0)
+        ]
         boxed = sum(points_inside(standing, actor, time_s) for actor in world.actors)
         assert len(standing) > 500
         assert boxed == pytest.approx(len(standing), rel=0.01)
@@ -140,8 +144,9 @@ def test_the_seen_share_of_an_actor_falls_when_something_stands_before_it(world)
     shares = scan(world, TIME_S, random_stream(SEED, SCENE, 1, 0)).visible
     known = shares[np.isfinite(shares)]
     assert ((known >= 0) & (known <= 1)).all()
-    nearest = int(np.argmin([np.hypot(*(np.array(a.track.pose(TIME_S)[:2]) - world.ego.pose(TIME_S)[:2]))
-                             for a in world.actors]))
+    nearest = int(
+        np.argmin([np.hypot(*(np.array(a.track.pose(TIME_S)[:2]) - world.ego.pose(TIME_S)[:2])) for a in world.actors])
+    )
     assert shares[nearest] > 0.7
 
 
@@ -154,7 +159,7 @@ def test_removing_an_actor_changes_only_the_pixels_inside_its_projected_box(worl
         if not projected:
             continue
         i = max(projected, key=lambda i: np.prod(projected[i][1] - projected[i][0]))
-        rest = dataclasses.replace(world, actors=world.actors[:i] + world.actors[i + 1:])
+        rest = dataclasses.replace(world, actors=world.actors[:i] + world.actors[i + 1 :])
         light = LightSource(rest).at(TIME_S)  # without its shadow
         whole, without = (render(w, camera, TIME_S, SIZE, light, np.random.default_rng(0)) for w in (world, rest))
         row, column = np.nonzero((whole != without).any(-1))

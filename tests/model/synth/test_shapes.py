@@ -16,10 +16,17 @@ from vexkd_model.synth.shapes import BOX_MARGIN_M, SHAPES, SIZES, SMALL_BUS, dra
 from vexkd_model.synth.weather import DAY, NIGHT, make_weather
 from vexkd_model.synth.world import World, build_world, random_stream, world_from_ego
 
-HEADED = [(look, variant) for look, variants in SHAPES.items() if look not in ("traffic_cone", "barrier")
-          for variant in range(len(variants))]
-LIT = [(look, variant) for look, variant in HEADED
-       if look not in ("trailer", "construction_vehicle", "pedestrian", "bicycle", "bicycle_with_rider")]
+HEADED = [
+    (look, variant)
+    for look, variants in SHAPES.items()
+    if look not in ("traffic_cone", "barrier")
+    for variant in range(len(variants))
+]
+LIT = [
+    (look, variant)
+    for look, variant in HEADED
+    if look not in ("trailer", "construction_vehicle", "pedestrian", "bicycle", "bicycle_with_rider")
+]
 AHEAD_M, SLICES = 12.0, 12
 IMAGE = (640, 360)
 
@@ -28,10 +35,13 @@ IMAGE = (640, 360)
 def street() -> World:
     """Build a scene without scenery but for one stone far behind."""
     world = build_world(5, 2, 4.0)
-    stone = dataclasses.replace(world.scenery, **{
-        field.name: getattr(world.scenery, field.name)[:1] for field in dataclasses.fields(world.scenery)})
-    return dataclasses.replace(world, scenery=dataclasses.replace(stone, centre=np.array([[-150.0, -150.0, 0.0]])),
-                               lamps=world.lamps[:0])
+    stone = dataclasses.replace(
+        world.scenery,
+        **{field.name: getattr(world.scenery, field.name)[:1] for field in dataclasses.fields(world.scenery)},
+    )
+    return dataclasses.replace(
+        world, scenery=dataclasses.replace(stone, centre=np.array([[-150.0, -150.0, 0.0]])), lamps=world.lamps[:0]
+    )
 
 
 def _object(world: World, look: str, variant: int, turn: float, size: tuple | None = None) -> Actor:
@@ -76,8 +86,11 @@ def test_lidar_and_camera_see_whether_something_faces_them(street, look, variant
         towards = -np.cos(yaw - world.ego.pose(0.0)[2]) * np.cos(yaw) * points[:, 0]
         towards -= np.cos(yaw - world.ego.pose(0.0)[2]) * np.sin(yaw) * points[:, 1]
         seen.append((actor.size[0] / 2 - towards).clip(0))  # how deep behind the near face
-        images.append(render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                             np.random.default_rng(0)).astype(float))
+        images.append(
+            render(
+                world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0), np.random.default_rng(0)
+            ).astype(float)
+        )
     ahead, behind = (np.percentile(depths, np.arange(10, 100, 10)) for depths in seen)
     assert np.abs(ahead - behind).max() > 0.08
     assert (np.abs(images[0] - images[1]).max(-1) > 25).sum() > 40
@@ -89,8 +102,9 @@ def test_vehicles_shine_white_ahead_and_red_behind(street, look, variant):
     white, red = [], []
     for turn in (np.pi, 0.0):
         world = dataclasses.replace(dark, actors=[_object(street, look, variant, turn)])
-        image = render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                       np.random.default_rng(0)).astype(float)
+        image = render(
+            world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0), np.random.default_rng(0)
+        ).astype(float)
         white.append((image.min(-1) > 200).sum())
         red.append(((image[..., 0] > 220) & (image[..., 1:].max(-1) < 60)).sum())
     assert white[0] > white[1] + 5  # paint on the road and number plates are white, too
@@ -104,8 +118,9 @@ def test_trailers_have_red_lamps_behind_and_none_ahead(street):
         red = []
         for turn in (np.pi, 0.0):
             world = dataclasses.replace(dark, actors=[_object(street, "trailer", variant, turn)])
-            image = render(world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0),
-                           np.random.default_rng(0)).astype(float)
+            image = render(
+                world, world.rig.cameras[0], 0.0, IMAGE, LightSource(world).at(0.0), np.random.default_rng(0)
+            ).astype(float)
             red.append(((image[..., 0] > 220) & (image[..., 1:].max(-1) < 60)).sum())
         assert red[0] == 0
         assert red[1] > 5

@@ -20,14 +20,19 @@ from vexkd_model.synth.generate import GENERATOR
 
 def _files(folder: Path) -> dict[str, str]:
     """Digest every file by relative path, without indices that others have made."""
-    return {str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob("*")) if path.is_file() and "vexkd" not in path.relative_to(folder).parts}
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "vexkd" not in path.relative_to(folder).parts
+    }
 
 
 def test_a_killed_run_leaves_no_half_scene_and_two_workers_complete_it_to_the_same_bytes(dataset, tmp_path):
     out = tmp_path / "dataset"
-    code = ("from vexkd_model.synth import synthesise; "
-            f"synthesise({str(out)!r}, {PRESET!r}, {SEED}, scenes=[{TRAIN_SCENE!r}, {VAL_SCENE!r}])")
+    code = (
+        "from vexkd_model.synth import synthesise; "
+        f"synthesise({str(out)!r}, {PRESET!r}, {SEED}, scenes=[{TRAIN_SCENE!r}, {VAL_SCENE!r}])"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     started = out / ".synth" / "partial"
     wait_for(lambda: process.poll() is not None or list(started.glob("*/samples/CAM_FRONT/*.jpg")), "an image")
@@ -100,17 +105,20 @@ def test_a_dataset_of_an_older_generator_is_refused(tmp_path):
         synthesise(tmp_path, PRESET, SEED)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"seed": SEED + 1}, "holds seed 3, not 4"),
-    ({"preset": "demo"}, "holds preset bench-small, not demo"),
-    ({"preset": "huge"}, "--preset huge: choose one of demo, bench-small"),
-    ({"split": "mini_val"}, "--split mini_val: preset bench-small has train, val"),
-    ({"scenes": ["scene-9999"]}, "--scenes scene-9999"),
-    ({"split": "val", "scenes": [TRAIN_SCENE]}, "not a scene of split val"),
-    ({"seed": -1}, "--seed -1"),
-    ({"workers": 0}, "--workers 0"),
-    ({"device": "abacus"}, "--device abacus"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": SEED + 1}, "holds seed 3, not 4"),
+        ({"preset": "demo"}, "holds preset bench-small, not demo"),
+        ({"preset": "huge"}, "--preset huge: choose one of demo, bench-small"),
+        ({"split": "mini_val"}, "--split mini_val: preset bench-small has train, val"),
+        ({"scenes": ["scene-9999"]}, "--scenes scene-9999"),
+        ({"split": "val", "scenes": [TRAIN_SCENE]}, "not a scene of split val"),
+        ({"seed": -1}, "--seed -1"),
+        ({"workers": 0}, "--workers 0"),
+        ({"device": "abacus"}, "--device abacus"),
+    ],
+)
 def test_wrong_use_is_one_line_that_names_the_option(dataset, arguments, message):
     with pytest.raises(UserError, match=message) as error:
         synthesise(dataset, **{"preset": PRESET, "seed": SEED, **arguments})

@@ -92,8 +92,9 @@ def test_lidar_is_the_same_by_day_and_by_night(scene):
 
 
 def test_the_later_the_darker(scene):
-    means = [np.mean([_image(_under(scene, light), camera).mean() for camera in range(6)])
-             for light in (DAY, DUSK, NIGHT)]
+    means = [
+        np.mean([_image(_under(scene, light), camera).mean() for camera in range(6)]) for light in (DAY, DUSK, NIGHT)
+    ]
     assert means[0] > 1.5 * means[1] > 3 * means[2]
 
 
@@ -121,8 +122,14 @@ def _at(x: float, y: float) -> torch.Tensor:
 
 
 def test_the_shadow_of_a_house_lies_away_from_the_sun_and_is_as_long_as_its_height_asks(scene):
-    house = Solids(np.array([BOX]), np.array([FACADE]), np.array([[0.0, 0.0, 5.0]]), np.array([[1.0, 1.0, 5.0]]),
-                   np.zeros(1), np.full((1, 3), 0.5, np.float32))
+    house = Solids(
+        np.array([BOX]),
+        np.array([FACADE]),
+        np.array([[0.0, 0.0, 5.0]]),
+        np.array([[1.0, 1.0, 5.0]]),
+        np.zeros(1),
+        np.full((1, 3), 0.5, np.float32),
+    )
     world = dataclasses.replace(_under(scene, DAY), scenery=house, actors=scene.actors[:1])
     sun, light = np.array(world.weather.sun), LightSource(world).at(TIME_S)
     tip = -10.0 * sun[:2] / sun[2]

@@ -30,15 +30,20 @@ def test_the_ego_vehicle_stays_on_the_road_and_touches_nobody(worlds):
             x, y, yaw = world.ego.pose(time_s)
             body = footprint(x + 1.4 * np.cos(yaw), y + 1.4 * np.sin(yaw), yaw, 4.4, 1.7)
             assert road.contains(body)
-            touched = [a.name for a in world.actors if a.name not in ("pedestrian", "bicycle")
-                       and body.intersects(footprint(*a.track.pose(time_s), *a.size[:2], -0.05))]
+            touched = [
+                a.name
+                for a in world.actors
+                if a.name not in ("pedestrian", "bicycle")
+                and body.intersects(footprint(*a.track.pose(time_s), *a.size[:2], -0.05))
+            ]
             assert not touched
 
 
 def test_cars_drive_and_park_on_drivable_ground_near_the_ego_vehicle(worlds):
     for world in worlds:
-        ground = unary_union(world.layout.areas["drivable_area"] + world.layout.areas["carpark_area"]
-                             + world.layout.areas["stop_line"])
+        ground = unary_union(
+            world.layout.areas["drivable_area"] + world.layout.areas["carpark_area"] + world.layout.areas["stop_line"]
+        )
         centre = world.ego.pose(2.0)[:2]
         for actor in world.actors:
             place = Point(actor.track.pose(2.0)[:2])
@@ -47,8 +52,9 @@ def test_cars_drive_and_park_on_drivable_ground_near_the_ego_vehicle(worlds):
 
 
 def test_lengths_of_cars_and_heights_of_pedestrians_are_those_of_nuscenes(worlds):
-    sizes = {name: np.array([a.size for w in worlds for a in w.actors if a.name == name])
-             for name in ("car", "pedestrian")}
+    sizes = {
+        name: np.array([a.size for w in worlds for a in w.actors if a.name == name]) for name in ("car", "pedestrian")
+    }
     assert sizes["car"].mean(0) == pytest.approx([4.62, 1.95, 1.73], abs=0.12)
     assert sizes["pedestrian"].mean(0)[2] == pytest.approx(1.77, abs=0.05)
 

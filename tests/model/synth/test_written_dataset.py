@@ -130,15 +130,32 @@ def test_perfect_predictions_of_all_ten_classes_score_a_mean_average_precision_o
     results = {}
     for token in _chain(nusc, "sample", scene["first_sample_token"]):
         annotations = [nusc.get("sample_annotation", t) for t in nusc.get("sample", token)["anns"]]
-        results[token] = [{
-            "sample_token": token, "translation": a["translation"], "size": a["size"], "rotation": a["rotation"],
-            "velocity": np.nan_to_num(nusc.box_velocity(a["token"]))[:2].tolist(),
-            "detection_name": category_to_detection_name(a["category_name"]), "detection_score": 0.9,
-            "attribute_name": nusc.get("attribute", a["attribute_tokens"][0])["name"] if a["attribute_tokens"] else "",
-        } for a in annotations if a["num_lidar_pts"]]
+        results[token] = [
+            {
+                "sample_token": token,
+                "translation": a["translation"],
+                "size": a["size"],
+                "rotation": a["rotation"],
+                "velocity": np.nan_to_num(nusc.box_velocity(a["token"]))[:2].tolist(),
+                "detection_name": category_to_detection_name(a["category_name"]),
+                "detection_score": 0.9,
+                "attribute_name": nusc.get("attribute", a["attribute_tokens"][0])["name"]
+                if a["attribute_tokens"]
+                else "",
+            }
+            for a in annotations
+            if a["num_lidar_pts"]
+        ]
     path = tmp_path / "results.json"
-    path.write_text(json.dumps({"meta": dict.fromkeys(("use_camera", "use_radar", "use_map", "use_external"), False)
-                                | {"use_lidar": True}, "results": results}))
+    path.write_text(
+        json.dumps(
+            {
+                "meta": dict.fromkeys(("use_camera", "use_radar", "use_map", "use_external"), False)
+                | {"use_lidar": True},
+                "results": results,
+            }
+        )
+    )
     evaluation = DetectionEval(nusc, config_factory("detection_cvpr_2019"), str(path), "val", str(tmp_path), False)
     metrics, _ = evaluation.evaluate()
     present = {box.detection_name for boxes in evaluation.gt_boxes.boxes.values() for box in boxes}
@@ -168,9 +185,10 @@ def test_the_velocity_that_the_devkit_finds_by_differences_is_the_one_that_objec
             for token, sample in list(zip(tokens, samples, strict=True))[1:-1]:
                 time_s = (sample["timestamp"] - first_us) * 1e-6
                 known = nusc.get("sample_annotation", token)
-                actor = min((a for a in world.actors if CATEGORIES[a.name] == known["category_name"]),
-                            key=lambda a, t=time_s, size=known["size"]: abs(a.size[1] - size[0]) + abs(
-                                a.size[0] - size[1]))
+                actor = min(
+                    (a for a in world.actors if CATEGORIES[a.name] == known["category_name"]),
+                    key=lambda a, t=time_s, size=known["size"]: abs(a.size[1] - size[0]) + abs(a.size[0] - size[1]),
+                )
                 step = 0.01
                 ahead, behind = (np.array(actor.track.pose(time_s + d)[:2]) for d in (step, -step))
                 true = (ahead - behind) / (2 * step)

@@ -96,7 +96,9 @@ def test_a_run_folder_serves_one_training_at_a_time(tiny_config, tiny_index, tmp
 
 def test_a_folder_that_is_no_run_is_left_as_it_was(tiny_config, tiny_index, tmp_path):
     (tmp_path / "letter").write_text("dear")
-    with pytest.raises(UserError, match="neither empty nor a run"), \
-            claimed_run(tmp_path, tiny_config, tiny_index, False, {"processes": 1}):
+    with (
+        pytest.raises(UserError, match="neither empty nor a run"),
+        claimed_run(tmp_path, tiny_config, tiny_index, False, {"processes": 1}),
+    ):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["letter"]

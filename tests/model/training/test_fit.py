@@ -21,8 +21,9 @@ EMA = 0.7
 
 @pytest.fixture(scope="module")
 def averaged_config(config_path, tiny_settings):
-    return load_config(config_path, [*tiny_settings, f"training.ema={EMA}", "training.accumulate=2",
-                                     "training.epochs=3"])
+    return load_config(
+        config_path, [*tiny_settings, f"training.ema={EMA}", "training.accumulate=2", "training.epochs=3"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +68,17 @@ def test_what_is_evaluated_and_exported_is_the_moving_average(averaged, averaged
     for name, tensor in model.named_parameters():
         torch.testing.assert_close(tensor.detach(), expected[name])
         assert not torch.equal(tensor, course[-1][name])
-    torch.testing.assert_close(model.state_dict()["bev.stages.0.0.1.running_var"],
-                               expected["bev.stages.0.0.1.running_var"])
+    torch.testing.assert_close(
+        model.state_dict()["bev.stages.0.0.1.running_var"], expected["bev.stages.0.0.1.running_var"]
+    )
     save_package(tmp_path / "package", model, averaged_config, {}, {}, "test")
     packaged = load_package(tmp_path / "package")[0].state_dict()
     assert all(torch.equal(packaged[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_resumed_training_goes_on_with_the_average_to_the_bit(averaged, averaged_config, tiny_index, tmp_path,
-                                                                 monkeypatch):
+def test_a_resumed_training_goes_on_with_the_average_to_the_bit(
+    averaged, averaged_config, tiny_index, tmp_path, monkeypatch
+):
     run, whole = tmp_path / "run", TrainingModule.training_step
 
     def step_or_stop(self, batch, number):
@@ -94,12 +97,19 @@ def test_a_resumed_training_goes_on_with_the_average_to_the_bit(averaged, averag
         assert [name for name, tensor in straight[key].items() if not torch.equal(resumed[key][name], tensor)] == []
 
 
-def test_dropout_of_a_resumed_training_is_that_of_one_never_stopped(config_path, tiny_settings, tiny_index, tmp_path,
-                                                                    monkeypatch):
+def test_dropout_of_a_resumed_training_is_that_of_one_never_stopped(
+    config_path, tiny_settings, tiny_index, tmp_path, monkeypatch
+):
     kept = [setting for setting in tiny_settings if not setting.startswith("detection")]
-    config = load_config(config_path, [
-        *kept, "training.epochs=2", "detection={kind: transfusion, channels: 16, proposals: 10, heads: 2, "
-        "feedforward: 16, dropout: 0.5, loss_weight: 1.0, score_threshold: 0.0, max_detections: 10}"])
+    config = load_config(
+        config_path,
+        [
+            *kept,
+            "training.epochs=2",
+            "detection={kind: transfusion, channels: 16, proposals: 10, heads: 2, "
+            "feedforward: 16, dropout: 0.5, loss_weight: 1.0, score_threshold: 0.0, max_detections: 10}",
+        ],
+    )
     train(config, tiny_index, tmp_path / "straight", workers=0, resume=False, interactive=False)
     with monkeypatch.context() as patch:
         patch.setattr(TrainingModule, "on_train_epoch_end", out_of_memory_in_the_second_epoch)

@@ -33,9 +33,18 @@ from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
 # What SLURM puts into the script of `sbatch --ntasks=2`, where nobody calls srun; and a rank that a task has passed on.
-ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "study", "SLURM_NTASKS": "2", "SLURM_NPROCS": "2",
-              "SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "node1", "SLURM_PROCID": "1",
-              "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+ALLOCATION = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "study",
+    "SLURM_NTASKS": "2",
+    "SLURM_NPROCS": "2",
+    "SLURM_NNODES": "1",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NODELIST": "node1",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_NODEID": "0",
+}
 SCRIPT = Path(__file__).with_name("train_script.py")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
 FRAMES = 8
@@ -44,9 +53,11 @@ FRAMES = 8
 SLOW = "training.learning_rate=0.0002"
 VOXELS_AND_PROPOSALS = (
     "lidar={sweeps: 2, encoder: {kind: voxel, voxel: 0.45, voxel_z: 0.8, z_min: -5.0, z_max: 3.0, "
-    "stage_channels: [8, 8, 16], channels: 16}}", "training.epochs=1",
+    "stage_channels: [8, 8, 16], channels: 16}}",
+    "training.epochs=1",
     "detection={kind: transfusion, channels: 16, proposals: 20, heads: 2, feedforward: 16, dropout: 0.0, "
-    "loss_weight: 1.0, score_threshold: 0.0, max_detections: 20}")
+    "loss_weight: 1.0, score_threshold: 0.0, max_detections: 20}",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,14 +91,27 @@ def finished(words):
 
 def step_variables(rank):
     """Variables of the tasks of `srun -n 2`, beside those of their job."""
-    return ALLOCATION | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_ID": "0",
-                         "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+    return ALLOCATION | {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_ID": "0",
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+    }
 
 
 def started_by_srun(words):
     """[(exit status, stdout, stderr) of each of two processes], started as srun does."""
-    tasks = [subprocess.Popen(words, env=environment(**step_variables(rank), MASTER_PORT=str(free_port())), text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) for rank in range(2)]
+    tasks = [
+        subprocess.Popen(
+            words,
+            env=environment(**step_variables(rank), MASTER_PORT=str(free_port())),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
     outputs = [task.communicate(timeout=280) for task in tasks]
     return [(task.returncode, *output) for task, output in zip(tasks, outputs, strict=True)]
 
@@ -150,8 +174,11 @@ def test_tasks_of_srun_learn_like_one_process_with_twice_the_batch(config_path, 
     np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-3)
 
     first, second = started_by_srun(words)  # as if it was asked for twice: neither waits for the other
-    assert first == (1, "", f"script: {tmp_path / 'two'}: holds a run already; add --resume to go on, or choose "
-                            "another --out\n") and second == (0, "", "")
+    assert first == (
+        1,
+        "",
+        f"script: {tmp_path / 'two'}: holds a run already; add --resume to go on, or choose another --out\n",
+    ) and second == (0, "", "")
 
 
 @pytest.mark.slow
@@ -160,13 +187,29 @@ def test_two_processes_distil_like_one_with_twice_the_batch(config_path, tiny_se
     config = load_config(config_path.with_name("vexkd_teacher_small.yaml"), tiny_teacher)
     torch.manual_seed(0)
     save_package(tmp_path / "teacher", build_model(config), config, {}, {}, "test")
-    settings = [*tiny_settings, SLOW, "training.epochs=2", "distillation.mask_stop_epoch=1",
-                "distillation.mask_blocks=1", "distillation.mask_heads=2"]
-    done = finished(command(config_path, street, tmp_path / "two", settings, "--devices", "2",
-                            "--teacher", str(tmp_path / "teacher")))
+    settings = [
+        *tiny_settings,
+        SLOW,
+        "training.epochs=2",
+        "distillation.mask_stop_epoch=1",
+        "distillation.mask_blocks=1",
+        "distillation.mask_heads=2",
+    ]
+    done = finished(
+        command(
+            config_path, street, tmp_path / "two", settings, "--devices", "2", "--teacher", str(tmp_path / "teacher")
+        )
+    )
     assert done.returncode == 0, done.stderr
-    distill(load_config(config_path, [*settings, "training.batch_size=2"]), tmp_path / "teacher",
-            FrameIndex.open(street, "mini_train"), tmp_path / "one", 0, False, False)
+    distill(
+        load_config(config_path, [*settings, "training.batch_size=2"]),
+        tmp_path / "teacher",
+        FrameIndex.open(street, "mini_train"),
+        tmp_path / "one",
+        0,
+        False,
+        False,
+    )
     two, one = curves(tmp_path / "two"), curves(tmp_path / "one")
     assert two.keys() == one.keys() and len(one["loss"]) == 8
     assert len(one["loss/distill_low"]) == 8 and len(one["loss/mask_task_high"]) == 4
@@ -177,8 +220,9 @@ def test_two_processes_distil_like_one_with_twice_the_batch(config_path, tiny_se
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path, tiny_settings, street, tmp_path):
     run = tmp_path / "run"
-    done = finished(command(config_path, street, run, [*tiny_settings, "training.learning_rate=1e30"],
-                            "--devices", "2"))
+    done = finished(
+        command(config_path, street, run, [*tiny_settings, "training.learning_rate=1e30"], "--devices", "2")
+    )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith(f"script: {run / NAN_BATCH}: loss (") and done.stderr.count("\n") == 1
     stopped = json.loads((run / NAN_BATCH).read_text())
@@ -186,14 +230,18 @@ def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path,
 
 
 def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed(
-        config_path, tiny_settings, street, tmp_path):
+    config_path, tiny_settings, street, tmp_path
+):
     """Where a process loads the samples ahead; the one that was never killed loads its own.
 
     Within a SLURM job of two tasks, of which nobody has started the other.
     """
     run, settings = tmp_path / "killed", [*tiny_settings, "training.epochs=3"]
-    with subprocess.Popen(command(config_path, street, run, settings, "--workers", "1"),
-                          env=environment(**ALLOCATION), stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command(config_path, street, run, settings, "--workers", "1"),
+        env=environment(**ALLOCATION),
+        stderr=subprocess.DEVNULL,
+    ) as process:
         wait_for(lambda: process.poll() or (run / LAST_CHECKPOINT).is_file(), "the first epoch")
         written = steps_in(run)
         wait_for(lambda: process.poll() or steps_in(run) >= written + 2, "two more steps")
@@ -253,6 +301,8 @@ def test_a_run_is_resumed_by_as_many_processes_as_began_it(tiny_config, tiny_ind
     for resume in (False, True):
         with claimed_run(tmp_path / "run", tiny_config, tiny_index, resume, {"processes": 2}):
             pass
-    with pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"), \
-            claimed_run(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1}):
+    with (
+        pytest.raises(UserError, match=r"run\.json: the run began with 2 processes, not 1"),
+        claimed_run(tmp_path / "run", tiny_config, tiny_index, True, {"processes": 1}),
+    ):
         pass

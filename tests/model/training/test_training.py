@@ -70,7 +70,8 @@ def test_a_run_folder_holds_its_configuration_checkpoint_and_record(finished, ti
 
 
 def test_an_interrupted_and_resumed_training_ends_with_the_same_weights_to_the_bit(
-        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    finished, tiny_config, tiny_index, tmp_path, monkeypatch
+):
     run = tmp_path / "interrupted"
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=13)  # in the middle of the fifth epoch
@@ -92,7 +93,8 @@ def test_a_worker_process_changes_nothing(finished, tiny_config, tiny_index, tmp
 
 
 def test_a_training_interrupted_before_its_first_checkpoint_begins_again(
-        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    finished, tiny_config, tiny_index, tmp_path, monkeypatch
+):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=1)
@@ -190,13 +192,26 @@ def test_an_unknown_map_teaches_no_map(tiny_config, tiny_index):
 
 
 def test_train_evaluate_export_and_the_vehicle_agree(
-        tiny_dataroot, tiny_index_dir, config_path, tiny_settings, tmp_path, capsys):
+    tiny_dataroot, tiny_index_dir, config_path, tiny_settings, tmp_path, capsys
+):
     """The four commands of the README, one after the other, on data nobody trained a good student with."""
     run, package = tmp_path / "run", tmp_path / "student"
     data = ["--dataroot", str(tiny_dataroot), "--version", "v1.0-mini", "--index", str(tiny_index_dir)]
     settings = [word for key in tiny_settings for word in ("--set", key)]
-    main(["train", str(config_path), *data, "--out", str(run), "--workers", "0", *settings,
-          "--set", "detection.score_threshold=0.02"])
+    main(
+        [
+            "train",
+            str(config_path),
+            *data,
+            "--out",
+            str(run),
+            "--workers",
+            "0",
+            *settings,
+            "--set",
+            "detection.score_threshold=0.02",
+        ]
+    )
     main(["evaluate", str(run), *data])
     main(["export", str(run), str(package)])
     submitted = tmp_path / "submission.json"
@@ -219,7 +234,8 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     assert any(len(p.boxes) for p in predictions)
     read_by_devkit, _ = load_prediction(str(submitted), 500, DetectionBox)
     assert {p.token: len(p.boxes) for p in predictions} == {
-        token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens}
+        token: len(read_by_devkit[token]) for token in read_by_devkit.sample_tokens
+    }
     result = score_split(predictions, index)
     assert result.detection.to_dict() == of_run["detection"]
 
@@ -232,7 +248,8 @@ def test_only_figures_of_the_runs_own_dataset_are_kept_for_its_card(finished, ti
 
 
 def test_an_export_where_the_training_data_is_not_says_that_the_card_lacks_its_inputs(
-        finished, tiny_index_dir, tmp_path, capsys):
+    finished, tiny_index_dir, tmp_path, capsys
+):
     run = shutil.copytree(finished, tmp_path / "run")
     record = json.loads((run / RECORD).read_text())
     (run / RECORD).write_text(json.dumps(record | {"index": str(tmp_path / "elsewhere" / "mini_train")}))
@@ -256,7 +273,8 @@ def test_a_card_states_nothing_of_data_that_the_run_was_not_trained_on(finished,
 
 
 def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
-        finished, tiny_config, tiny_index, tmp_path, monkeypatch):
+    finished, tiny_config, tiny_index, tmp_path, monkeypatch
+):
     student, config, _ = load_run(finished)
     save_package(tmp_path / "package", student, config, {}, {}, "test")
     begun = []

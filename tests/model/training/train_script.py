@@ -28,11 +28,20 @@ try:
     index = FrameIndex.open(arguments.index, "mini_train")
     config = load_config(arguments.config, arguments.set)
     if arguments.teacher is None:
-        first = train(config, index, arguments.run, arguments.workers, arguments.resume, False,
-                      devices=arguments.devices)
+        first = train(
+            config, index, arguments.run, arguments.workers, arguments.resume, False, devices=arguments.devices
+        )
     else:
-        first = distill(config, arguments.teacher, index, arguments.run, arguments.workers, arguments.resume, False,
-                        devices=arguments.devices)
+        first = distill(
+            config,
+            arguments.teacher,
+            index,
+            arguments.run,
+            arguments.workers,
+            arguments.resume,
+            False,
+            devices=arguments.devices,
+        )
     if first:
         print("trained")
 except UserError as error:

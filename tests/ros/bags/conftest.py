@@ -37,8 +37,14 @@ SHRUNK = {
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One scene of three keyframes and 9 sweeps at 20 Hz through a curve, with one camera and four objects; no map."""
-    return write_tiny_nuscenes(tmp_path_factory.mktemp("tiny") / "data", {SCENE: 3}, with_map=False,
-                               cameras=("CAM_FRONT",), things=FEW_THINGS, drive=CURVE)
+    return write_tiny_nuscenes(
+        tmp_path_factory.mktemp("tiny") / "data",
+        {SCENE: 3},
+        with_map=False,
+        cameras=("CAM_FRONT",),
+        things=FEW_THINGS,
+        drive=CURVE,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +97,7 @@ def full_messages(full_bags: dict[str, Path]) -> dict[str, list[tuple[int, objec
 @pytest.fixture(scope="session")
 def tiny_index(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> FrameIndex:
     """The tiny dataset's index, with map masks drawn at random in place of a map expansion."""
-    folder, = prepare(tiny_dataset, VERSION, tmp_path_factory.mktemp("index"), [SPLIT])
+    (folder,) = prepare(tiny_dataset, VERSION, tmp_path_factory.mktemp("index"), [SPLIT])
     manifest = json.loads((folder / "index.json").read_text())
     patches = np.random.default_rng(5).random((manifest["frames"], 6, 20, 20)) < 0.3
     masks = patches.repeat(10, axis=2).repeat(10, axis=3)
@@ -106,8 +112,13 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
     processes = []
 
     def start_module(name: str, *arguments: object) -> subprocess.Popen:
-        process = subprocess.Popen([sys.executable, "-m", f"vexkd_ros.{name}", *map(str, arguments)],
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"vexkd_ros.{name}", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         processes.append(process)
         return process
 

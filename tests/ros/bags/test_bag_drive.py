@@ -21,7 +21,8 @@ def test_markers_of_annotations_stand_where_the_things_are_and_point_where_they_
         cubes = [marker for marker in others if marker.ns == "boxes"]
         arrows = [marker for marker in others if marker.ns == "velocity"]
         for (thing, (x, y, z, length, width, height, yaw, vx, vy)), cube, arrow in zip(
-                things, cubes, arrows, strict=True):
+            things, cubes, arrows, strict=True
+        ):
             position, turn = cube.pose.position, cube.pose.orientation
             assert cube.header.frame_id == arrow.header.frame_id == "base_link"
             assert (cube.type, arrow.type) == (1, 0)
@@ -57,11 +58,18 @@ def test_ground_truth_maps_show_the_street_in_base_link(full_messages: Messages)
 
 
 def test_the_map_is_outlined_around_the_drive_once_and_first(full_messages: Messages) -> None:
-    (stamp, array), = full_messages["/map/markers"]
+    ((stamp, array),) = full_messages["/map/markers"]
     assert stamp == min(stamp for messages in full_messages.values() for stamp, _ in messages)
     by_class = {marker.ns: marker for marker in array.markers}
-    assert by_class.keys() == {"drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider",
-                               "centreline"}
+    assert by_class.keys() == {
+        "drivable_area",
+        "ped_crossing",
+        "walkway",
+        "stop_line",
+        "carpark_area",
+        "divider",
+        "centreline",
+    }
     assert all(marker.header.frame_id == "odom" and marker.type == 5 for marker in array.markers)
     crossing = {(round(point.x, 3), round(point.y, 3)) for point in by_class["ped_crossing"].points}
     corners = to_global(np.array([(16, -8), (20, -8), (20, 8), (16, 8)], float)).round(3)

@@ -34,10 +34,17 @@ def profiles(metadata: dict) -> list[dict]:
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize(("distro", "version"), [("humble", 8), ("jazzy", 9), ("kilted", 9)])
-def test_metadata_is_that_of_the_distribution(full_dataset: Path, tmp_path: Path, distro: str, version: int,
-                                              storage: str) -> None:
-    bag, = convert(full_dataset, "v1.0-mini", tmp_path, scenes=["scene-0103"], selection=SMALL,
-                   bag_format=BagFormat(storage, distro))
+def test_metadata_is_that_of_the_distribution(
+    full_dataset: Path, tmp_path: Path, distro: str, version: int, storage: str
+) -> None:
+    (bag,) = convert(
+        full_dataset,
+        "v1.0-mini",
+        tmp_path,
+        scenes=["scene-0103"],
+        selection=SMALL,
+        bag_format=BagFormat(storage, distro),
+    )
     told = information(bag)
     with AnyReader([bag]) as reader:
         messages = [(connection.topic, stamp) for connection, stamp, _ in reader.messages()]
@@ -46,7 +53,7 @@ def test_metadata_is_that_of_the_distribution(full_dataset: Path, tmp_path: Path
     assert (told["version"], told["storage_identifier"], told["message_count"]) == (version, storage, len(messages))
     assert told["starting_time"] == {"nanoseconds_since_epoch": min(stamps)}
     assert told["duration"] == {"nanoseconds": max(stamps) - min(stamps)}
-    file, = told["files"]
+    (file,) = told["files"]
     assert told["relative_file_paths"] == [file["path"]] and (bag / file["path"]).is_file()
     assert file["message_count"] == len(messages)
     assert (told["compression_format"], told["compression_mode"]) == ("", "")
@@ -59,10 +66,14 @@ def test_metadata_is_that_of_the_distribution(full_dataset: Path, tmp_path: Path
 
 
 def check_quality_of_service(metadata: dict, in_words: bool) -> None:
-    profile, = profiles(metadata)
+    (profile,) = profiles(metadata)
     latched = metadata["name"] in LATCHED
-    words = {"history": "keep_last", "reliability": "reliable", "liveliness": "automatic",
-             "durability": "transient_local" if latched else "volatile"}
+    words = {
+        "history": "keep_last",
+        "reliability": "reliable",
+        "liveliness": "automatic",
+        "durability": "transient_local" if latched else "volatile",
+    }
     numbers = {"history": 1, "reliability": 1, "liveliness": 1, "durability": 1 if latched else 2}
     assert {key: profile[key] for key in words} == (words if in_words else numbers)
     assert profile["depth"] == (1 if latched else 100 if metadata["name"] == "/tf" else 10)
@@ -79,7 +90,9 @@ def test_type_hashes_are_those_of_the_installed_ros(full_bags: dict[str, Path]) 
             described = share / "msg" / f"{name}.json"
             if described.is_file():
                 rows = json.loads(described.read_text())["type_hashes"]
-                expected, = (row["hash_string"] for row in rows if row["type_name"] == entry["topic_metadata"]["type"])
+                (expected,) = (
+                    row["hash_string"] for row in rows if row["type_name"] == entry["topic_metadata"]["type"]
+                )
                 assert entry["topic_metadata"]["type_description_hash"] == expected
                 checked += 1
                 break
@@ -97,12 +110,15 @@ def test_nothing_is_lost_where_ros_itself_reads_and_writes_the_messages(full_bag
             assert reader.typestore.serialize_cdr(again, connection.msgtype) == data, connection.topic
 
 
-def test_types_of_installed_packages_are_learnt_with_all_that_they_name(tmp_path: Path,
-                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_of_installed_packages_are_learnt_with_all_that_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for package, name, definition in (
-            ("plant_msgs", "Tree", "std_msgs/Header header\nLeaf[] leaves\nbark_msgs/Bark[2] bark\n"),
-            ("plant_msgs", "Leaf", "float32 area\n"), ("bark_msgs", "Bark", "string<=5 kind\n"),
-            ("plant_msgs", "Root", "soil_msgs/Soil soil\n")):
+        ("plant_msgs", "Tree", "std_msgs/Header header\nLeaf[] leaves\nbark_msgs/Bark[2] bark\n"),
+        ("plant_msgs", "Leaf", "float32 area\n"),
+        ("bark_msgs", "Bark", "string<=5 kind\n"),
+        ("plant_msgs", "Root", "soil_msgs/Soil soil\n"),
+    ):
         (tmp_path / "share" / package / "msg").mkdir(parents=True, exist_ok=True)
         (tmp_path / "share" / package / "msg" / f"{name}.msg").write_text(definition)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path), prepend=os.pathsep)
@@ -110,8 +126,9 @@ def test_types_of_installed_packages_are_learnt_with_all_that_they_name(tmp_path
     assert learn_type("plant_msgs/msg/Tree", store)
     leaf, bark = store.types["plant_msgs/msg/Leaf"], store.types["bark_msgs/msg/Bark"]
     stamp = store.types["builtin_interfaces/msg/Time"](1, 2)
-    tree = store.types["plant_msgs/msg/Tree"](store.types["std_msgs/msg/Header"](stamp, "wood"), [leaf(1.5)],
-                                              [bark("oak"), bark("elm")])
+    tree = store.types["plant_msgs/msg/Tree"](
+        store.types["std_msgs/msg/Header"](stamp, "wood"), [leaf(1.5)], [bark("oak"), bark("elm")]
+    )
     data = store.serialize_cdr(tree, "plant_msgs/msg/Tree")
     assert store.deserialize_cdr(data, "plant_msgs/msg/Tree") == tree
     assert "string<=5 kind" in store.generate_msgdef("plant_msgs/msg/Tree", ros_version=2)[0]

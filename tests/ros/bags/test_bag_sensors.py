@@ -25,8 +25,12 @@ def full(full_dataset: Path) -> NuScenes:
 
 def captures(nusc: NuScenes, channel: str, scene: str = "scene-0061") -> list[dict]:
     """sample_data of a sensor in a scene, by time."""
-    found = [record for record in nusc.sample_data if record["channel"] == channel
-             and nusc.get("scene", nusc.get("sample", record["sample_token"])["scene_token"])["name"] == scene]
+    found = [
+        record
+        for record in nusc.sample_data
+        if record["channel"] == channel
+        and nusc.get("scene", nusc.get("sample", record["sample_token"])["scene_token"])["name"] == scene
+    ]
     return sorted(found, key=lambda record: record["timestamp"])
 
 
@@ -58,13 +62,12 @@ def test_images_and_calibration_are_bit_for_bit_those_of_the_dataset(full: NuSce
 
 
 def test_a_real_keyframes_images_are_bit_for_bit_those_of_the_dataset(keyframe_dataroot: Path, tmp_path: Path) -> None:
-    bag, = convert(keyframe_dataroot, "v1.0-mini", tmp_path)
-    assert check_cameras(NuScenes("v1.0-mini", str(keyframe_dataroot), verbose=False), messages_of(bag),
-                         bag.name) == 6
+    (bag,) = convert(keyframe_dataroot, "v1.0-mini", tmp_path)
+    assert check_cameras(NuScenes("v1.0-mini", str(keyframe_dataroot), verbose=False), messages_of(bag), bag.name) == 6
 
 
 def test_transforms_are_the_very_numbers_of_the_tables(full: NuScenes, full_messages: Messages) -> None:
-    (_, static), = full_messages["/tf_static"]
+    ((_, static),) = full_messages["/tf_static"]
     told = {transform.child_frame_id: transform.transform for transform in static.transforms}
     assert {"lidar_top", "radar_front", "cam_front", "cam_back_left"} < told.keys()
     for sensor in full.calibrated_sensor:
@@ -84,13 +87,15 @@ def test_transforms_are_the_very_numbers_of_the_tables(full: NuScenes, full_mess
 def test_radar_returns_keep_all_fields_and_their_datatypes(full: NuScenes, full_messages: Messages) -> None:
     RadarPointCloud.disable_filters()
     try:
-        for k, (record, (log_time, cloud)) in enumerate(zip(
-                captures(full, "RADAR_FRONT"), full_messages["/radar_front/points"], strict=True)):
+        for k, (record, (log_time, cloud)) in enumerate(
+            zip(captures(full, "RADAR_FRONT"), full_messages["/radar_front/points"], strict=True)
+        ):
             assert log_time == stamp_of(cloud.header) == 1000 * record["timestamp"]
             assert (cloud.header.frame_id, cloud.height, cloud.width) == ("radar_front", 1, 7 + k)
             assert (cloud.point_step, cloud.row_step) == (43, 43 * (7 + k))
             assert [(field.name, field.offset, field.datatype, field.count) for field in cloud.fields] == [
-                (name, offset, DATATYPE[dtype.str], 1) for name, (dtype, offset) in RADAR_FIELDS.fields.items()]
+                (name, offset, DATATYPE[dtype.str], 1) for name, (dtype, offset) in RADAR_FIELDS.fields.items()
+            ]
             returns = np.frombuffer(cloud.data.tobytes(), RADAR_FIELDS)
             assert returns.tobytes() == radar_returns(7 + k).tobytes()
             devkit = RadarPointCloud.from_file(str(Path(full.dataroot) / record["filename"])).points
@@ -98,8 +103,8 @@ def test_radar_returns_keep_all_fields_and_their_datatypes(full: NuScenes, full_
                 np.testing.assert_array_equal(returns[name], row.astype(returns[name].dtype))
     finally:
         RadarPointCloud.default_filters()
-    (_, static), = full_messages["/tf_static"]
-    mount, = (t.transform.translation for t in static.transforms if t.child_frame_id == "radar_front")
+    ((_, static),) = full_messages["/tf_static"]
+    (mount,) = (t.transform.translation for t in static.transforms if t.child_frame_id == "radar_front")
     assert [mount.x, mount.y, mount.z] == RADAR_XYZ
 
 
@@ -111,9 +116,15 @@ def test_a_radar_file_whose_first_return_has_no_position_is_an_empty_cloud(tmp_p
     assert (cloud.width, len(cloud.data), cloud.point_step) == (0, 0, 43)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "not a binary PCD file"), (b"\xff\xd8\xff", "not a binary PCD file"), (None, "truncated radar file"),
-    (b"VERSION 0.7\nFIELDS x\nSIZE 4\nTYPE F\nCOUNT 1\nPOINTS 2\nDATA ascii\n1\n2\n", "not a binary PCD file")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a binary PCD file"),
+        (b"\xff\xd8\xff", "not a binary PCD file"),
+        (None, "truncated radar file"),
+        (b"VERSION 0.7\nFIELDS x\nSIZE 4\nTYPE F\nCOUNT 1\nPOINTS 2\nDATA ascii\n1\n2\n", "not a binary PCD file"),
+    ],
+)
 def test_a_damaged_radar_file_is_one_line_that_names_it(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "radar.pcd"
     write_radar(path, radar_returns(9))
@@ -123,8 +134,9 @@ def test_a_damaged_radar_file_is_one_line_that_names_it(tmp_path: Path, content:
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_camera_is_left_out_of_some_samples_only(full_dataset: Path, tmp_path: Path,
-                                                           capsys: pytest.CaptureFixture) -> None:
+def test_a_missing_camera_is_left_out_of_some_samples_only(
+    full_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Half of the archives unpacked: one image of three is there."""
     root = tmp_path / "data"
     root.mkdir()
@@ -135,8 +147,9 @@ def test_a_missing_camera_is_left_out_of_some_samples_only(full_dataset: Path, t
         if file.parent.name != "CAM_BACK" or file.stem == "scene-0061-1":
             (root / "samples" / file.parent.name).mkdir(parents=True, exist_ok=True)
             (root / "samples" / file.parent.name / file.name).symlink_to(file)
-    bag, = convert(root, "v1.0-mini", tmp_path / "bags", scenes=["scene-0061"],
-                   selection=Selection(topics=("/cam_*",)))
+    (bag,) = convert(
+        root, "v1.0-mini", tmp_path / "bags", scenes=["scene-0061"], selection=Selection(topics=("/cam_*",))
+    )
     assert "scene-0061 (1/1): CAM_BACK: 2 of 3 files are not there" in capsys.readouterr().err
     messages = messages_of(bag)
     assert len(messages["/cam_back/image/compressed"]) == len(messages["/cam_back/camera_info"]) == 1

@@ -17,32 +17,57 @@ from vexkd_ros.bags.published import Published, read_published
 
 NODE = "/student_node"
 OUTPUTS = [f"{NODE}/{name}" for name in ("detections", "markers", "map/divider", "debug/latency")]
-INPUTS = {"lidar": ["-r", "points:=/lidar/points"],
-          "camera": ["-p", "image_transport:=compressed", "-p", "use_reference:=true", "-p", "camera_deadline:=0.5",
-                     "-r", "reference:=/keyframe"]}
+INPUTS = {
+    "lidar": ["-r", "points:=/lidar/points"],
+    "camera": [
+        "-p",
+        "image_transport:=compressed",
+        "-p",
+        "use_reference:=true",
+        "-p",
+        "camera_deadline:=0.5",
+        "-r",
+        "reference:=/keyframe",
+    ],
+}
 FIRST = {"lidar": "/lidar/points", "camera": "/keyframe"}
 
 
 @pytest.fixture(scope="module")
-def indices(index_dir: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-            ) -> Iterator[dict[Path, FrameIndex]]:
+def indices(
+    index_dir: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, FrameIndex]]:
     """Bags, synthetic and real, and the frames that are in them."""
     bags = request.getfixturevalue("full_bags")
     found = {bags["scene-0061"]: FrameIndex.open(index_dir, "mini_train")}
     real = Path(__file__).parents[4] / "shared" / "nuscenes_keyframe"
     if real.is_dir():
         folder = tmp_path_factory.mktemp("real")
-        bag, = convert(real, "v1.0-mini", folder)
+        (bag,) = convert(real, "v1.0-mini", folder)
         prepare(real, "v1.0-mini", folder / "index", ["mini_train"])
         found[bag] = FrameIndex.open(folder / "index", "mini_train")
     return found
 
 
-def published(start: Callable[..., subprocess.Popen], student: Path, sensor: str, bags: list[Path], stamps: list[int],
-              out: Path) -> Published:
+def published(
+    start: Callable[..., subprocess.Popen], student: Path, sensor: str, bags: list[Path], stamps: list[int], out: Path
+) -> Published:
     """What a node publishes when the bags are played to it."""
-    node = start("student_node", "--ros-args", "-p", f"model:={student}", "-p", "precision:=float32",
-                 "-p", "threads:=1", "-p", "tf_timeout:=1.0", "-p", "input_reliability:=reliable", *INPUTS[sensor])
+    node = start(
+        "student_node",
+        "--ros-args",
+        "-p",
+        f"model:={student}",
+        "-p",
+        "precision:=float32",
+        "-p",
+        "threads:=1",
+        "-p",
+        "tf_timeout:=1.0",
+        "-p",
+        "input_reliability:=reliable",
+        *INPUTS[sensor],
+    )
     recorder = start("bags.recorder", *OUTPUTS, "--namespace", f"{NODE}/map", "--out", out)
     for bag in bags:  # one by one: the last moment of one waits for images that the next must not send
         player = start("bags.player", bag, "--rate", 0.25, "--wait-for-subscribers", FIRST[sensor], *OUTPUTS)
@@ -57,12 +82,17 @@ def published(start: Callable[..., subprocess.Popen], student: Path, sensor: str
 
 @pytest.mark.parametrize("sensor", ["lidar", "camera"])
 def test_what_a_node_publishes_about_bags_is_what_offline_evaluation_finds(
-        start: Callable[..., subprocess.Popen], students: dict[str, Path], indices: dict[Path, FrameIndex], sensor: str,
-        tmp_path: Path) -> None:
+    start: Callable[..., subprocess.Popen],
+    students: dict[str, Path],
+    indices: dict[Path, FrameIndex],
+    sensor: str,
+    tmp_path: Path,
+) -> None:
     predictor = Predictor.load(students[sensor])
     expected = [prediction for index in indices.values() for prediction in predict_split(predictor, index)]
-    found = published(start, students[sensor], sensor, list(indices), [p.stamp_ns for p in expected],
-                      tmp_path / "published")
+    found = published(
+        start, students[sensor], sensor, list(indices), [p.stamp_ns for p in expected], tmp_path / "published"
+    )
     assert len(found.predictions) == len(expected)
     for prediction in expected:
         there = found.predictions[prediction.stamp_ns]

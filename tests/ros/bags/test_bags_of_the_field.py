@@ -39,13 +39,20 @@ def content(path: Path) -> list[tuple[str, int, bytes]]:
         return [(connection.topic, stamp, bytes(data)) for connection, stamp, data in reader.messages()]
 
 
-def rewritten(bag: Path, out: Path, log_time: Callable[[int, int], int] = lambda i, stamp: stamp,
-              storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+def rewritten(
+    bag: Path,
+    out: Path,
+    log_time: Callable[[int, int], int] = lambda i, stamp: stamp,
+    storage: StoragePlugin = StoragePlugin.MCAP,
+) -> Path:
     """Copy a bag with other log times."""
     with Reader(bag) as reader, Writer(out, version=8, storage_plugin=storage) as writer:
-        connections = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=bag_typestore(),
-                                                      offered_qos_profiles=c.ext.offered_qos_profiles)
-                       for c in reader.connections}
+        connections = {
+            c.topic: writer.add_connection(
+                c.topic, c.msgtype, typestore=bag_typestore(), offered_qos_profiles=c.ext.offered_qos_profiles
+            )
+            for c in reader.connections
+        }
         for i, (connection, stamp, data) in enumerate(reader.messages()):
             writer.write(connections[connection.topic], log_time(i, stamp), data)
     return out
@@ -54,7 +61,7 @@ def rewritten(bag: Path, out: Path, log_time: Callable[[int, int], int] = lambda
 @pytest.mark.parametrize("storage", list(StoragePlugin))
 def test_a_file_alone_and_a_folder_without_metadata_are_the_whole_bag(bag, tmp_path, storage, capsys):
     copy = rewritten(bag, tmp_path / "copy", storage=storage)
-    file, = (path for path in copy.iterdir() if path.name != "metadata.yaml")
+    (file,) = (path for path in copy.iterdir() if path.name != "metadata.yaml")
     assert content(file) == content(bag)
     assert capsys.readouterr().err == ""
     (copy / "metadata.yaml").unlink()
@@ -69,8 +76,9 @@ def long_drive(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six rounds, in several chunks of a megabyte."""
     out = tmp_path_factory.mktemp("long") / "drive"
     with Reader(bag) as reader, Writer(out, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections = {c.topic: writer.add_connection(c.topic, c.msgtype, typestore=bag_typestore())
-                       for c in reader.connections}
+        connections = {
+            c.topic: writer.add_connection(c.topic, c.msgtype, typestore=bag_typestore()) for c in reader.connections
+        }
         for turn in range(6):
             for connection, stamp, data in reader.messages():
                 writer.write(connections[connection.topic], stamp + turn * 10**9, data)
@@ -82,7 +90,7 @@ def test_of_a_killed_recording_what_is_whole_is_read_and_what_is_lost_is_said(lo
     everything, killed = content(long_drive), tmp_path / "killed"
     shutil.copytree(long_drive, killed)
     (killed / "metadata.yaml").unlink()
-    file, = killed.iterdir()
+    (file,) = killed.iterdir()
     data = file.read_bytes()[: int(share * file.stat().st_size)]
     file.write_bytes(data)
     read = content(killed)
@@ -90,7 +98,7 @@ def test_of_a_killed_recording_what_is_whole_is_read_and_what_is_lost_is_said(lo
     assert read == everything[: len(read)]
     assert share < 0.5 or read, "at least the first chunk is whole"
     assert share < 0.99 or read == everything, "only the index is lost"
-    lost, = (int(line.split("last ")[1].split()[0]) for line in said if "ends within a record" in line)
+    (lost,) = (int(line.split("last ")[1].split()[0]) for line in said if "ends within a record" in line)
     assert 0 < lost < len(data) and sum(len(message) for _, _, message in read) <= len(data) - lost
     file.write_bytes(data + bytes(4096))  # space that a file system had reserved
     assert content(killed) == read
@@ -115,19 +123,25 @@ def test_a_bag_of_ros_1_reads_as_one_of_ros_2(tmp_path):
     header = types["std_msgs/msg/Header"](7, types["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "lidar_top")
     field = types["sensor_msgs/msg/PointField"]
     points = np.arange(12, dtype=np.float32)
-    cloud = types["sensor_msgs/msg/PointCloud2"](header, 1, 3, [field(n, 4 * i, 7, 1) for i, n in enumerate("xyz")],
-                                                 False, 16, 48, points.view(np.uint8), True)
+    cloud = types["sensor_msgs/msg/PointCloud2"](
+        header, 1, 3, [field(n, 4 * i, 7, 1) for i, n in enumerate("xyz")], False, 16, 48, points.view(np.uint8), True
+    )
     region = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     intrinsics = np.array([100.0, 0, 50, 0, 110, 40, 0, 0, 1])
-    info = types["sensor_msgs/msg/CameraInfo"](header, 80, 100, "plumb_bob", np.full(5, 0.1), intrinsics,
-                                               np.eye(3).ravel(), np.arange(12.0), 0, 0, region)
-    transform = types["geometry_msgs/msg/Transform"](types["geometry_msgs/msg/Vector3"](1.0, 2.0, 3.0),
-                                                     types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0))
+    info = types["sensor_msgs/msg/CameraInfo"](
+        header, 80, 100, "plumb_bob", np.full(5, 0.1), intrinsics, np.eye(3).ravel(), np.arange(12.0), 0, 0, region
+    )
+    transform = types["geometry_msgs/msg/Transform"](
+        types["geometry_msgs/msg/Vector3"](1.0, 2.0, 3.0), types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+    )
     static = types[TF]([types["geometry_msgs/msg/TransformStamped"](header, "roof", transform)])
     with Ros1Writer(path) as writer:
         for topic, msgtype, message, latching in (
-                ("/points", "sensor_msgs/msg/PointCloud2", cloud, 0), ("/info", "sensor_msgs/msg/CameraInfo", info, 0),
-                ("/tf_static", TF, static, 1), ("/state", "acme_msgs/msg/State", types["acme_msgs/msg/State"](3), 0)):
+            ("/points", "sensor_msgs/msg/PointCloud2", cloud, 0),
+            ("/info", "sensor_msgs/msg/CameraInfo", info, 0),
+            ("/tf_static", TF, static, 1),
+            ("/state", "acme_msgs/msg/State", types["acme_msgs/msg/State"](3), 0),
+        ):
             connection = writer.add_connection(topic, msgtype, typestore=old, latching=latching)
             writer.write(connection, stamp, old.serialize_ros1(message, msgtype))
     with open_bag(path) as reader:
@@ -142,10 +156,13 @@ def test_a_bag_of_ros_1_reads_as_one_of_ros_2(tmp_path):
     assert read["/tf_static"][0].ext.offered_qos_profiles == [LATCHED]
 
 
-@pytest.mark.parametrize("log_time", [
-    lambda i, stamp: 0 if i < 3 else stamp,  # received before /clock, with use_sim_time
-    lambda i, stamp: stamp if i < 20 else stamp + 3 * 365 * 86400 * 10**9,  # a clock that was set right
-])
+@pytest.mark.parametrize(
+    "log_time",
+    [
+        lambda i, stamp: 0 if i < 3 else stamp,  # received before /clock, with use_sim_time
+        lambda i, stamp: stamp if i < 20 else stamp + 3 * 365 * 86400 * 10**9,  # a clock that was set right
+    ],
+)
 def test_log_times_that_jump_cost_a_second_and_are_said(bag, tmp_path, log_time, capsys):
     copy = rewritten(bag, tmp_path / "copy", log_time)
     with open_bag(copy) as reader:
@@ -206,8 +223,17 @@ def listener() -> Iterator[Listener]:
 
 
 def test_who_comes_late_gets_the_static_transforms_of_all_broadcasters_at_once(broadcasters, start: Start, listener):
-    player = start("bags.player", broadcasters, "--rate", "0.02", "--topics", "/tf*,/lidar/points,/state",
-                   "--ros-args", "-r", "/tf_static:=/robot1/tf_static")
+    player = start(
+        "bags.player",
+        broadcasters,
+        "--rate",
+        "0.02",
+        "--topics",
+        "/tf*,/lidar/points,/state",
+        "--ros-args",
+        "-r",
+        "/tf_static:=/robot1/tf_static",
+    )
     for line in player.stderr:
         if line.startswith("start"):
             break
@@ -221,17 +247,22 @@ def test_patterns_that_match_nothing_are_one_line(bag, start: Start):
     player = start("bags.player", bag, "--topics", "/robot1/*")
     _, said = player.communicate(timeout=60)
     assert player.returncode == 1
-    assert said.splitlines()[-1] == (f"vexkd-bag-player: --topics /robot1/*: matches none of {bag}, which has "
-                                     "/lidar/points, /odom, /tf, /tf_static")
+    assert said.splitlines()[-1] == (
+        f"vexkd-bag-player: --topics /robot1/*: matches none of {bag}, which has /lidar/points, /odom, /tf, /tf_static"
+    )
 
 
 def test_what_is_no_bag_is_said_to_be_none(tmp_path):
     (tmp_path / "notes.txt").write_text("a drive")
-    with pytest.raises(UserError, match="not a bag; give its folder, or a file that ends in"), \
-            open_bag(tmp_path / "notes.txt"):
+    with (
+        pytest.raises(UserError, match="not a bag; give its folder, or a file that ends in"),
+        open_bag(tmp_path / "notes.txt"),
+    ):
         pass
     shutil.rmtree(tmp_path / "none", ignore_errors=True)
     (tmp_path / "none").mkdir()
-    with pytest.raises(UserError, match=r"incomplete bag, it holds no .mcap and no .db3 file"), \
-            open_bag(tmp_path / "none"):
+    with (
+        pytest.raises(UserError, match=r"incomplete bag, it holds no .mcap and no .db3 file"),
+        open_bag(tmp_path / "none"),
+    ):
         pass

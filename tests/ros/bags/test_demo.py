@@ -49,9 +49,25 @@ def start_demo(tiny_dataset: Path, student: Path) -> Iterator[Start]:
 
     def start(out: Path, rate: float) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "vexkd_ros.demo", "--out", str(out), "--dataroot", str(tiny_dataset), "--version",
-             "v1.0-mini", "--student", str(student), "--rate", str(rate)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            [
+                sys.executable,
+                "-m",
+                "vexkd_ros.demo",
+                "--out",
+                str(out),
+                "--dataroot",
+                str(tiny_dataset),
+                "--version",
+                "v1.0-mini",
+                "--student",
+                str(student),
+                "--rate",
+                str(rate),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         processes.append(process)
         return process
 
@@ -85,7 +101,8 @@ def wait_until_it_plays(demo: subprocess.Popen) -> None:
 
 
 def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_offline_ones(
-        start_demo: Start, tmp_path: Path, student: Path) -> None:
+    start_demo: Start, tmp_path: Path, student: Path
+) -> None:
     out = tmp_path / "out"
     too_fast = start_demo(out, rate=100)
     _, said = too_fast.communicate(timeout=140)
@@ -118,7 +135,8 @@ def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_
 
 
 def test_students_are_compared_on_the_keyframes_and_one_whose_images_are_missing_is_left_out(
-        tiny_dataset: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    tiny_dataset: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     config = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
     save_package(tmp_path / "camera", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     shutil.copytree(tiny_dataset, tmp_path / "data")
@@ -153,7 +171,7 @@ def test_a_node_that_dies_ends_the_demo_in_one_line(start_demo: Start, tmp_path:
     out = tmp_path / "out"
     demo = start_demo(out, rate=0.01)
     wait_until_it_plays(demo)
-    node, = (pid for pid, command in processes_of(out).items() if "student_node --ros-args" in command)
+    (node,) = (pid for pid, command in processes_of(out).items() if "student_node --ros-args" in command)
     os.kill(node, signal.SIGKILL)
     died = time.monotonic()
     _, said = demo.communicate(timeout=60)

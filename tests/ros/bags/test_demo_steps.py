@@ -33,7 +33,7 @@ def test_a_damaged_index_is_made_anew_and_a_whole_one_kept(dataset: Dataset, tmp
 
 
 def test_a_damaged_bag_is_written_anew_and_a_whole_one_kept(dataset: Dataset, tmp_path: Path) -> None:
-    bag, = scene_bags(dataset, "mini_val", tmp_path / "bags")
+    (bag,) = scene_bags(dataset, "mini_val", tmp_path / "bags")
     written = (bag / "metadata.yaml").stat().st_mtime_ns
     scene_bags(dataset, "mini_val", tmp_path / "bags")
     assert (bag / "metadata.yaml").stat().st_mtime_ns == written
@@ -49,7 +49,7 @@ def test_what_was_made_from_other_tables_is_forgotten(dataset: Dataset, tmp_path
     out.mkdir()
     forget_other_data(out, dataset)
     frame_index(dataset, "mini_val", out / "index")
-    bag, = scene_bags(dataset, "mini_val", out / "bags")
+    (bag,) = scene_bags(dataset, "mini_val", out / "bags")
     forget_other_data(out, dataset)
     assert bag.is_dir()
     with (dataset.dataroot / "v1.0-mini" / "log.json").open("a") as table:
@@ -87,17 +87,27 @@ def test_a_second_demo_in_the_same_folder_says_so(tmp_path: Path, monkeypatch: p
     out = tmp_path / "out"
     with demo.sole_user(out), pytest.raises(SystemExit) as error:
         demo.main(["--out", str(out)])
-    assert error.value.code == ("python -m vexkd_ros.demo: "
-                                f"{out}: another demo is running in it; wait for it or choose another --out")
+    assert error.value.code == (
+        f"python -m vexkd_ros.demo: {out}: another demo is running in it; wait for it or choose another --out"
+    )
 
 
-@pytest.mark.parametrize(("arguments", "code", "message"), [
-    (["--dataroot", "nowhere"], 2, "--dataroot and --version go together"),
-    (["--rate", "0"], 2, "0 is not a positive number"),
-    (["--student", "nowhere"], 1, "nowhere: no such student package"),
-])
-def test_wrong_use_is_one_line(arguments: list[str], code: int, message: str, tmp_path: Path,
-                               capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--dataroot", "nowhere"], 2, "--dataroot and --version go together"),
+        (["--rate", "0"], 2, "0 is not a positive number"),
+        (["--student", "nowhere"], 1, "nowhere: no such student package"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(demo.signal, "signal", lambda *_: None)  # pytest keeps its own
     with pytest.raises(SystemExit) as left:
         demo.main([*arguments, "--out", str(tmp_path / "out")])

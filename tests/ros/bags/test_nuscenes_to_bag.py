@@ -26,8 +26,10 @@ STORAGES = ("mcap", "sqlite3")
 
 
 def lidar_chain(nusc: NuScenes) -> list[dict]:
-    return sorted((record for record in nusc.sample_data if record["channel"] == "LIDAR_TOP"),
-                  key=lambda record: record["timestamp"])
+    return sorted(
+        (record for record in nusc.sample_data if record["channel"] == "LIDAR_TOP"),
+        key=lambda record: record["timestamp"],
+    )
 
 
 def matrix_of(rotation: object, translation: object) -> np.ndarray:
@@ -43,13 +45,16 @@ def pose_matrix(record: dict) -> np.ndarray:
     return matrix
 
 
-@pytest.fixture(scope="module", params=[(data, storage) for data in ("tiny", "real") for storage in STORAGES],
-                ids=lambda pair: "-".join(pair))
+@pytest.fixture(
+    scope="module",
+    params=[(data, storage) for data in ("tiny", "real") for storage in STORAGES],
+    ids=lambda pair: "-".join(pair),
+)
 def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[NuScenes, dict]:
     data, storage = request.param
     root = request.getfixturevalue("tiny_dataset" if data == "tiny" else "keyframe_dataroot")
     nusc = NuScenes("v1.0-mini", str(root), verbose=False)
-    bag, = convert(root, "v1.0-mini", tmp_path_factory.mktemp("bags"), bag_format=BagFormat(storage))
+    (bag,) = convert(root, "v1.0-mini", tmp_path_factory.mktemp("bags"), bag_format=BagFormat(storage))
     assert len(list(bag.glob("*.mcap" if storage == "mcap" else "*.db3"))) == 1
     return nusc, messages_of(bag)
 
@@ -65,7 +70,12 @@ def test_every_sweep_is_there_at_its_stamp_with_its_exact_points(converted: tupl
         assert (cloud.header.frame_id, cloud.height, cloud.width) == ("lidar_top", 1, len(file))
         assert (cloud.point_step, cloud.row_step) == (18, 18 * len(file))
         assert [(field.name, field.offset, field.datatype, field.count) for field in cloud.fields] == [
-            ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("intensity", 12, 7, 1), ("ring", 16, 4, 1)]
+            ("x", 0, 7, 1),
+            ("y", 4, 7, 1),
+            ("z", 8, 7, 1),
+            ("intensity", 12, 7, 1),
+            ("ring", 16, 4, 1),
+        ]
         np.testing.assert_array_equal(read["xyzi"], file[:, :4])
         np.testing.assert_array_equal(read["ring"], file[:, 4])
 
@@ -87,18 +97,22 @@ def test_the_ego_poses_of_all_sensors_are_on_tf(converted: tuple[NuScenes, dict]
 
 def test_the_mounts_of_the_sensors_are_on_tf_static_before_anything_else(converted: tuple[NuScenes, dict]) -> None:
     nusc, messages = converted
-    (log_time, message), = messages["/tf_static"]
+    ((log_time, message),) = messages["/tf_static"]
     assert log_time == min(stamp for topic in messages.values() for stamp, _ in topic)
     mounts = {}
     for record in nusc.sample_data:
         if record["channel"].startswith(("LIDAR", "CAM")):
             mounts[record["channel"].lower()] = pose_matrix(
-                nusc.get("calibrated_sensor", record["calibrated_sensor_token"]))
+                nusc.get("calibrated_sensor", record["calibrated_sensor_token"])
+            )
     assert {transform.child_frame_id for transform in message.transforms} == mounts.keys()
     for transform in message.transforms:
         assert transform.header.frame_id == "base_link"
-        np.testing.assert_allclose(matrix_of(transform.transform.rotation, transform.transform.translation),
-                                   mounts[transform.child_frame_id], atol=1e-9)
+        np.testing.assert_allclose(
+            matrix_of(transform.transform.rotation, transform.transform.translation),
+            mounts[transform.child_frame_id],
+            atol=1e-9,
+        )
 
 
 def test_ground_truth_in_base_link_is_where_the_devkit_puts_it_in_the_world(converted: tuple[NuScenes, dict]) -> None:
@@ -126,21 +140,22 @@ def test_ground_truth_in_base_link_is_where_the_devkit_puts_it_in_the_world(conv
 
 def test_odometry_speed_is_the_distance_driven_between_sweeps(tiny_dataset: Path, tmp_path: Path) -> None:
     nusc = NuScenes("v1.0-mini", str(tiny_dataset), verbose=False)
-    bag, = convert(tiny_dataset, "v1.0-mini", tmp_path)
+    (bag,) = convert(tiny_dataset, "v1.0-mini", tmp_path)
     odometry = [message for _, message in messages_of(bag)["/odom"]]
-    positions = np.array([nusc.get("ego_pose", record["ego_pose_token"])["translation"]
-                          for record in lidar_chain(nusc)])
+    positions = np.array(
+        [nusc.get("ego_pose", record["ego_pose_token"])["translation"] for record in lidar_chain(nusc)]
+    )
     driven = np.linalg.norm(positions[2:] - positions[:-2], axis=1) / 0.1
-    speeds = [np.linalg.norm([m.twist.twist.linear.x, m.twist.twist.linear.y, m.twist.twist.linear.z])
-              for m in odometry[1:-1]]
+    speeds = [
+        np.linalg.norm([m.twist.twist.linear.x, m.twist.twist.linear.y, m.twist.twist.linear.z]) for m in odometry[1:-1]
+    ]
     np.testing.assert_allclose(speeds, driven, rtol=1e-9)
     turns = [message.twist.twist.angular.z for message in odometry]
     np.testing.assert_allclose(turns, 0.3, rtol=1e-3)  # the tiny world's curve
 
 
-def test_messages_are_in_the_order_of_time_and_transforms_before_their_data(tiny_dataset: Path,
-                                                                            tmp_path: Path) -> None:
-    bag, = convert(tiny_dataset, "v1.0-mini", tmp_path)
+def test_messages_are_in_the_order_of_time_and_transforms_before_their_data(tiny_dataset: Path, tmp_path: Path) -> None:
+    (bag,) = convert(tiny_dataset, "v1.0-mini", tmp_path)
     with AnyReader([bag]) as reader:
         order = [(stamp, connection.topic) for connection, stamp, _ in reader.messages()]
     assert [stamp for stamp, _ in order] == sorted(stamp for stamp, _ in order)
@@ -149,8 +164,9 @@ def test_messages_are_in_the_order_of_time_and_transforms_before_their_data(tiny
         assert topics.index("/tf") < topics.index("/lidar/points")
 
 
-def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_completes(tiny_dataset: Path,
-                                                                                   tmp_path: Path) -> None:
+def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_completes(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
     # The first sweep becomes a pipe that nobody writes to, so that the kill surely comes in the middle of the bag.
     root = tmp_path / "data"
     subprocess.run(["cp", "-r", str(tiny_dataset), str(root)], check=True)
@@ -158,8 +174,18 @@ def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_comple
     content = last.read_bytes()
     last.unlink()
     os.mkfifo(last)
-    process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.bags.nuscenes_to_bag", str(root), "--version",
-                                "v1.0-mini", "--out", str(tmp_path / "bags")])
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vexkd_ros.bags.nuscenes_to_bag",
+            str(root),
+            "--version",
+            "v1.0-mini",
+            "--out",
+            str(tmp_path / "bags"),
+        ]
+    )
     partial = tmp_path / "bags" / "scene-0103.partial"
     wait_for(lambda: any(partial.rglob("*.mcap")), "the beginning of a bag")
     process.send_signal(signal.SIGKILL)
@@ -168,13 +194,13 @@ def test_a_killed_conversion_leaves_nothing_half_written_and_the_next_one_comple
 
     last.unlink()
     last.write_bytes(content)
-    bag, = convert(root, "v1.0-mini", tmp_path / "bags")
+    (bag,) = convert(root, "v1.0-mini", tmp_path / "bags")
     assert len(messages_of(bag)["/lidar/points"]) == 9
     assert sorted(entry.name for entry in (tmp_path / "bags").iterdir()) == [".lock", "manifest.json", "scene-0103"]
 
 
 def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_dataset: Path, tmp_path: Path) -> None:
-    bag, = convert(tiny_dataset, "v1.0-mini", tmp_path / "bags")
+    (bag,) = convert(tiny_dataset, "v1.0-mini", tmp_path / "bags")
     written = (bag / "metadata.yaml").stat().st_mtime_ns
     convert(tiny_dataset, "v1.0-mini", tmp_path / "bags")
     assert (bag / "metadata.yaml").stat().st_mtime_ns == written
@@ -187,13 +213,17 @@ def test_a_complete_bag_is_kept_and_one_of_another_dataset_is_refused(tiny_datas
         convert(tiny_dataset, "v1.0-mini", tmp_path / "bags", selection=Selection(keyframes_only=True))
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--scenes", "scene-9999"], "--scenes scene-9999: not in"),
-    (["--split", "mini_train"], "holds no scene of it; it has scene-0103"),
-    (["--split", "nonsense"], "no split of that name"),
-])
-def test_a_choice_that_holds_nothing_is_one_line(tiny_dataset: Path, tmp_path: Path, options: list[str],
-                                                 message: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scenes", "scene-9999"], "--scenes scene-9999: not in"),
+        (["--split", "mini_train"], "holds no scene of it; it has scene-0103"),
+        (["--split", "nonsense"], "no split of that name"),
+    ],
+)
+def test_a_choice_that_holds_nothing_is_one_line(
+    tiny_dataset: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
     with pytest.raises(SystemExit) as error:
         main([str(tiny_dataset), "--version", "v1.0-mini", "--out", str(tmp_path), *options])
     assert message in error.value.code and "\n" not in error.value.code
@@ -209,8 +239,9 @@ def test_a_truncated_lidar_file_is_one_line_that_names_it_and_no_bag(tiny_datase
     assert sorted(entry.name for entry in (tmp_path / "bags").iterdir()) == [".lock", "manifest.json"]
 
 
-def test_a_dataset_of_another_maker_with_clouds_of_four_columns_is_converted(tmp_path: Path,
-                                                                             capsys: pytest.CaptureFixture) -> None:
+def test_a_dataset_of_another_maker_with_clouds_of_four_columns_is_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     scene = next(iter(SCENES))
     root = write_other_dataset(tmp_path / "data", splits={"all": [scene]}, names=NAMES)
     clouds = {}
@@ -218,7 +249,7 @@ def test_a_dataset_of_another_maker_with_clouds_of_four_columns_is_converted(tmp
         cloud = np.fromfile(path, np.float32).reshape(-1, 5)[:, :4]
         clouds[len(clouds)] = cloud
         cloud.tofile(path)
-    bag, = convert(root, VERSION, tmp_path / "bags", split="all")
+    (bag,) = convert(root, VERSION, tmp_path / "bags", split="all")
     messages = messages_of(bag)
     assert bag.name == scene and "LIDAR_FRONT_LEFT: left out; " in capsys.readouterr().err
     assert len(messages["/lidar/points"]) == 6 and len(messages["/cam_front/image/compressed"]) == 2
@@ -234,8 +265,9 @@ def test_a_scene_without_samples_is_one_line(tmp_path: Path) -> None:
         main([str(root), "--version", VERSION, "--out", str(tmp_path / "bags")])
 
 
-def test_files_that_are_not_there_are_left_out_and_said(tiny_dataset: Path, tmp_path: Path,
-                                                        capsys: pytest.CaptureFixture) -> None:
+def test_files_that_are_not_there_are_left_out_and_said(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     root = tmp_path / "data"
     subprocess.run(["cp", "-r", str(tiny_dataset), str(root)], check=True)
     sweeps = lidar_chain(NuScenes("v1.0-mini", str(root), verbose=False))
@@ -243,12 +275,13 @@ def test_files_that_are_not_there_are_left_out_and_said(tiny_dataset: Path, tmp_
     for sweep in gone:
         (root / sweep["filename"]).unlink()
     line = f"LIDAR_TOP: 2 of 9 files are not there (the first is {root / gone[0]['filename']}); left out"
-    bag, = convert(root, "v1.0-mini", tmp_path / "bags")
+    (bag,) = convert(root, "v1.0-mini", tmp_path / "bags")
     assert line in capsys.readouterr().err
     assert json.loads((tmp_path / "bags" / "manifest.json").read_text())["bags"]["scene-0103"]["left_out"] == [line]
     messages = messages_of(bag)
     assert [stamp for stamp, _ in messages["/lidar/points"]] == [
-        1000 * sweep["timestamp"] for sweep in sweeps if sweep not in gone]
+        1000 * sweep["timestamp"] for sweep in sweeps if sweep not in gone
+    ]
     assert len(messages["/tf"]) == len(messages_of(bag)["/odom"]) + 3 == 12, "poses are known all the same"
 
     subprocess.run(["rm", "-r", str(root / "sweeps"), str(root / "samples")], check=True)

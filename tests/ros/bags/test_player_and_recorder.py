@@ -45,8 +45,9 @@ def stop(process: subprocess.Popen, number: int = signal.SIGINT) -> tuple[str, s
 
 
 @pytest.mark.parametrize(("end", "rate"), [("Ctrl-C", 0.5), ("--idle-timeout", 2.0)])
-def test_what_is_played_is_recorded_byte_for_byte_and_at_its_rate(bag: Path, tmp_path: Path, start: Start, end: str,
-                                                                  rate: float) -> None:
+def test_what_is_played_is_recorded_byte_for_byte_and_at_its_rate(
+    bag: Path, tmp_path: Path, start: Start, end: str, rate: float
+) -> None:
     others = ["--idle-timeout", 4, "--storage", "sqlite3", "--distro", "jazzy"] if end == "--idle-timeout" else []
     recorder = start("bags.recorder", *TOPICS, "--out", tmp_path / "recorded", *others)
     player = start("bags.player", bag, "--rate", rate, "--wait-for-subscribers", *TOPICS)
@@ -136,14 +137,21 @@ def test_a_rate_that_is_no_speed_is_wrong_use(bag: Path, start: Start, rate: str
     assert player.returncode == 2
 
 
-@pytest.mark.parametrize(("file", "keep", "message"), [
-    ("metadata.yaml", None, "incomplete bag"), ("*.mcap", 0.5, "damaged bag"), ("*.mcap", None, "damaged bag"),
-    ("metadata.yaml", 0.5, "damaged bag")])
-def test_a_bag_of_ours_that_is_damaged_is_one_line_that_names_it(bag: Path, tmp_path: Path, file: str,
-                                                                 keep: float | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "keep", "message"),
+    [
+        ("metadata.yaml", None, "incomplete bag"),
+        ("*.mcap", 0.5, "damaged bag"),
+        ("*.mcap", None, "damaged bag"),
+        ("metadata.yaml", 0.5, "damaged bag"),
+    ],
+)
+def test_a_bag_of_ours_that_is_damaged_is_one_line_that_names_it(
+    bag: Path, tmp_path: Path, file: str, keep: float | None, message: str
+) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(bag), str(copy)], check=True)
-    damaged, = copy.glob(file)
+    (damaged,) = copy.glob(file)
     if keep is None:
         damaged.unlink()
     else:

@@ -22,7 +22,8 @@ def stamps(bag: Path, topic: str) -> list[int]:
 
 
 def test_from_the_middle_static_transforms_still_come_and_nothing_else_that_is_earlier(
-        tiny_dataset: Path, tmp_path: Path, start: Callable[..., subprocess.Popen]) -> None:
+    tiny_dataset: Path, tmp_path: Path, start: Callable[..., subprocess.Popen]
+) -> None:
     bag = convert(tiny_dataset, "v1.0-mini", tmp_path / "bags")[0]
     recorder = start("bags.recorder", "/lidar/points", "/tf_static", "--out", tmp_path / "recorded")
     player = start("bags.player", bag, "--start-offset", 0.18, "--wait-for-subscribers", "/lidar/points", "/tf_static")

@@ -23,17 +23,22 @@ REPOSITORY = Path(__file__).parents[3]
 SCENES = {"mini_train": "scene-0061", "mini_val": "scene-0103"}
 
 
-def replay(bags: Sequence[Path], student: Predictor, index: FrameIndex,
-           record: ReplayRecord | None = None) -> dict[int, object]:
+def replay(
+    bags: Sequence[Path], student: Predictor, index: FrameIndex, record: ReplayRecord | None = None
+) -> dict[int, object]:
     stamps, record = index.column("stamp_ns"), record or ReplayRecord()
-    return {prediction.stamp_ns: prediction for bag in bags
-            for prediction in predict_bag(bag, student, stamps, TopicNames(), record)}
+    return {
+        prediction.stamp_ns: prediction
+        for bag in bags
+        for prediction in predict_bag(bag, student, stamps, TopicNames(), record)
+    }
 
 
 @pytest.mark.parametrize("split", SCENES)
 @pytest.mark.parametrize("sensor", ["lidar", "camera"])
-def test_predictions_from_a_bag_are_those_from_the_files(students: dict[str, Path], full_bags: dict[str, Path],
-                                                         index_dir: Path, sensor: str, split: str) -> None:
+def test_predictions_from_a_bag_are_those_from_the_files(
+    students: dict[str, Path], full_bags: dict[str, Path], index_dir: Path, sensor: str, split: str
+) -> None:
     index, student = FrameIndex.open(index_dir, split), Predictor.load(students[sensor])
     record = ReplayRecord()
     found = replay([full_bags[SCENES[split]]], student, index, record)
@@ -49,8 +54,9 @@ def test_predictions_from_a_bag_are_those_from_the_files(students: dict[str, Pat
     assert not found
 
 
-def test_the_score_of_a_bag_is_that_of_the_files(students: dict[str, Path], full_bags: dict[str, Path],
-                                                 index_dir: Path) -> None:
+def test_the_score_of_a_bag_is_that_of_the_files(
+    students: dict[str, Path], full_bags: dict[str, Path], index_dir: Path
+) -> None:
     index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(students["lidar"])
     evaluation = evaluate_student([full_bags["scene-0061"]], index, student)
     offline = score_split(predict_split(student, index), index)
@@ -60,39 +66,49 @@ def test_the_score_of_a_bag_is_that_of_the_files(students: dict[str, Path], full
     assert evaluation.notes[-1].endswith(" times real time")
 
 
-def test_a_keyframe_that_no_bag_holds_is_no_score(students: dict[str, Path], full_dataset: Path, index_dir: Path,
-                                                  tmp_path: Path) -> None:
-    bag, = convert(full_dataset, "v1.0-mini", tmp_path, ["scene-0061"], selection=Selection(start_s=0.3))
+def test_a_keyframe_that_no_bag_holds_is_no_score(
+    students: dict[str, Path], full_dataset: Path, index_dir: Path, tmp_path: Path
+) -> None:
+    (bag,) = convert(full_dataset, "v1.0-mini", tmp_path, ["scene-0061"], selection=Selection(start_s=0.3))
     index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(students["lidar"])
     with pytest.raises(KeyframesMissing) as error:
         evaluate_student([bag], index, student)
     assert "scene-0061: hold the input of 2 of 3 keyframes of mini_train (the first that is missing: scene-0061-0)" in (
-        str(error.value))
+        str(error.value)
+    )
     assert str(error.value).endswith("; give all bags of the split, or --scenes")
 
 
-def test_missing_transforms_are_said_and_missing_sweeps_counted(students: dict[str, Path], full_dataset: Path,
-                                                                index_dir: Path, tmp_path: Path) -> None:
+def test_missing_transforms_are_said_and_missing_sweeps_counted(
+    students: dict[str, Path], full_dataset: Path, index_dir: Path, tmp_path: Path
+) -> None:
     index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(students["lidar"])
-    nowhere, = convert(full_dataset, "v1.0-mini", tmp_path / "nowhere", ["scene-0061"],
-                       selection=Selection(topics=("/lidar/points",)))
+    (nowhere,) = convert(
+        full_dataset, "v1.0-mini", tmp_path / "nowhere", ["scene-0061"], selection=Selection(topics=("/lidar/points",))
+    )
     with pytest.raises(KeyframesMissing, match=r"hold the input of 0 of 3 .*; no transform base_link → lidar_top: "):
         evaluate_student([nowhere], index, student)
-    standing, = convert(full_dataset, "v1.0-mini", tmp_path / "standing", ["scene-0061"],
-                        selection=Selection(topics=("/lidar/points", "/tf_static")))
+    (standing,) = convert(
+        full_dataset,
+        "v1.0-mini",
+        tmp_path / "standing",
+        ["scene-0061"],
+        selection=Selection(topics=("/lidar/points", "/tf_static")),
+    )
     notes = evaluate_student([standing], index, student).notes
     assert any(note.startswith("3 times: only the newest sweep used: ") for note in notes)
 
 
-def test_a_bag_without_the_students_topics_is_one_line(students: dict[str, Path], full_bags: dict[str, Path],
-                                                       index_dir: Path) -> None:
+def test_a_bag_without_the_students_topics_is_one_line(
+    students: dict[str, Path], full_bags: dict[str, Path], index_dir: Path
+) -> None:
     index, student = FrameIndex.open(index_dir, "mini_train"), Predictor.load(students["lidar"])
     with pytest.raises(UserError, match="scene-0061: holds no /velodyne; name the topics of this bag"):
         evaluate_student([full_bags["scene-0061"]], index, student, TopicNames(points="/velodyne"))
 
 
 def test_the_replays_settings_are_the_nodes_defaults() -> None:
-    section, = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text()).values()
+    (section,) = yaml.safe_load((REPOSITORY / "config" / "node" / "student_node.yaml").read_text()).values()
     defaults = section["ros__parameters"]
     assert {name: defaults[name] for name in asdict(SETTINGS)} == asdict(SETTINGS)
     assert defaults["score_threshold"] == 0, "all detections are scored"
@@ -117,11 +133,25 @@ def two_scenes(full_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_some_scenes_of_a_split_are_scored_alone_and_said_to_be_a_part(
-        two_scenes: Path, students: dict[str, Path], full_bags: dict[str, Path], tmp_path: Path,
-        capsys: pytest.CaptureFixture) -> None:
+    two_scenes: Path,
+    students: dict[str, Path],
+    full_bags: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
     """Scene-0061's bag holds the very keyframes of what is called scene-0916 here."""
-    options = ["--student", str(students["lidar"]), "--dataroot", str(two_scenes / "data"), "--version", "v1.0-mini",
-               "--index", str(two_scenes / "index"), "--json", str(tmp_path / "figures.json")]
+    options = [
+        "--student",
+        str(students["lidar"]),
+        "--dataroot",
+        str(two_scenes / "data"),
+        "--version",
+        "v1.0-mini",
+        "--index",
+        str(two_scenes / "index"),
+        "--json",
+        str(tmp_path / "figures.json"),
+    ]
     with pytest.raises(SystemExit, match=r"hold the input of 3 of 5 keyframes .* whole are --scenes scene-0916$"):
         main([str(full_bags["scene-0061"]), *options])
     assert not (tmp_path / "figures.json").exists()
@@ -157,11 +187,12 @@ def test_a_part_of_an_index_holds_the_frames_and_maps_of_its_scenes(two_scenes: 
 
 @pytest.mark.parametrize("sensor", ["lidar", "camera"])
 def test_predictions_on_the_real_keyframes_bag_are_those_from_its_files(
-        students: dict[str, Path], keyframe_dataroot: Path, tmp_path: Path, sensor: str) -> None:
-    bag, = convert(keyframe_dataroot, "v1.0-mini", tmp_path / "bags")
+    students: dict[str, Path], keyframe_dataroot: Path, tmp_path: Path, sensor: str
+) -> None:
+    (bag,) = convert(keyframe_dataroot, "v1.0-mini", tmp_path / "bags")
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
     index, student = FrameIndex.open(tmp_path / "index", "mini_train"), Predictor.load(students[sensor])
-    expected, = predict_split(student, index)
+    (expected,) = predict_split(student, index)
     found = replay([bag], student, index)[expected.stamp_ns]
     assert len(expected.boxes) > 10
     np.testing.assert_allclose(found.boxes.values, expected.boxes.values, atol=1e-2)

@@ -37,14 +37,18 @@ def header(stamp_ns: int, frame: str) -> object:
 def detection(stamp_ns: int, values: np.ndarray, label: int, score: float) -> object:
     t = bag_typestore().types
     x, y, z, length, width, height, yaw = map(float, values[:7])
-    pose = t["geometry_msgs/msg/Pose"](t["geometry_msgs/msg/Point"](x, y, z), t["geometry_msgs/msg/Quaternion"](
-        0.0, 0.0, float(np.sin(yaw / 2)), float(np.cos(yaw / 2))))
+    pose = t["geometry_msgs/msg/Pose"](
+        t["geometry_msgs/msg/Point"](x, y, z),
+        t["geometry_msgs/msg/Quaternion"](0.0, 0.0, float(np.sin(yaw / 2)), float(np.cos(yaw / 2))),
+    )
     result = t["vision_msgs/msg/ObjectHypothesisWithPose"](
         t["vision_msgs/msg/ObjectHypothesis"](DETECTION_CLASSES[label], score),
-        t["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)))
+        t["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
+    )
     size = t["geometry_msgs/msg/Vector3"](length, width, height)
-    return t["vision_msgs/msg/Detection3D"](header(stamp_ns, "base_link"), [result],
-                                            t["vision_msgs/msg/BoundingBox3D"](pose, size), "")
+    return t["vision_msgs/msg/Detection3D"](
+        header(stamp_ns, "base_link"), [result], t["vision_msgs/msg/BoundingBox3D"](pose, size), ""
+    )
 
 
 def camera_info(stamp_ns: int) -> object:
@@ -52,8 +56,19 @@ def camera_info(stamp_ns: int) -> object:
     width, height = SIZE
     k = np.array([FOCAL, 0, width / 2, 0, FOCAL, height / 2, 0, 0, 1])
     region = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    return t["sensor_msgs/msg/CameraInfo"](header(stamp_ns, "cam_front"), height, width, "plumb_bob", np.zeros(5), k,
-                                           np.eye(3).ravel(), np.zeros(12), 0, 0, region)
+    return t["sensor_msgs/msg/CameraInfo"](
+        header(stamp_ns, "cam_front"),
+        height,
+        width,
+        "plumb_bob",
+        np.zeros(5),
+        k,
+        np.eye(3).ravel(),
+        np.zeros(12),
+        0,
+        0,
+        region,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +80,11 @@ def bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.Te
     jpeg = io.BytesIO()
     Image.new("RGB", SIZE, (200, 30, 30)).save(jpeg, "JPEG")
     store = bag_typestore()
-    kinds = {"/student_node/detections": "vision_msgs/msg/Detection3DArray",
-             "/eye/image/compressed": "sensor_msgs/msg/CompressedImage",
-             "/eye/camera_info": "sensor_msgs/msg/CameraInfo"}
+    kinds = {
+        "/student_node/detections": "vision_msgs/msg/Detection3DArray",
+        "/eye/image/compressed": "sensor_msgs/msg/CompressedImage",
+        "/eye/camera_info": "sensor_msgs/msg/CameraInfo",
+    }
     with Writer(folder / "published", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in kinds.items()}
         for i in range(len(tiny_index)):
@@ -75,12 +92,18 @@ def bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.Te
             stamp, taken = record.stamp_ns, record.stamp_ns + LATER_NS
             invented = np.array([-20, 30, 1, 4, 2, 1.5, 0])
             messages = {
-                "/student_node/detections": store.types[kinds["/student_node/detections"]](header(stamp, "base_link"), [
-                    detection(stamp, record.boxes.values[0], int(record.boxes.labels[0]), 0.8),
-                    detection(stamp, invented, 0, 0.4)]),
+                "/student_node/detections": store.types[kinds["/student_node/detections"]](
+                    header(stamp, "base_link"),
+                    [
+                        detection(stamp, record.boxes.values[0], int(record.boxes.labels[0]), 0.8),
+                        detection(stamp, invented, 0, 0.4),
+                    ],
+                ),
                 "/eye/image/compressed": store.types[kinds["/eye/image/compressed"]](
-                    header(taken, "cam_front"), "jpeg", np.frombuffer(jpeg.getvalue(), np.uint8)),
-                "/eye/camera_info": camera_info(taken)}
+                    header(taken, "cam_front"), "jpeg", np.frombuffer(jpeg.getvalue(), np.uint8)
+                ),
+                "/eye/camera_info": camera_info(taken),
+            }
             for topic, message in messages.items():
                 writer.write(topics[topic], stamp, store.serialize_cdr(message, kinds[topic]))
     return [scene, folder / "published"]
@@ -94,8 +117,9 @@ def page(bags: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(page: Path) -> dict:
-    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(),
-                                re.DOTALL).group(1))
+    return json.loads(
+        re.search(r'<script id="data" type="application/json">(.*?)</script>', page.read_text(), re.DOTALL).group(1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +155,11 @@ def test_a_detection_on_an_object_hits_it_and_one_beside_everything_does_not(dat
         assert [round(box["hit_score"], 6) for box in frame["truth"]] == [0.8, -1, -1]
 
 
-def test_what_was_ahead_of_the_camera_when_it_looked_is_in_the_middle_of_its_picture(
-        data, tiny_dataset, tiny_index):
+def test_what_was_ahead_of_the_camera_when_it_looked_is_in_the_middle_of_its_picture(data, tiny_dataset, tiny_index):
     """Though the vehicle has driven on between the LiDAR's stamp and the camera's."""
     poses = {pose["timestamp"]: pose for pose in json.loads((tiny_dataset / "v1.0-mini/ego_pose.json").read_text())}
     for i, frame in enumerate(data["frames"][:2]):  # no sweep follows the last keyframe
-        camera, = (camera for camera in frame["cameras"] if camera["name"] == "eye")
+        (camera,) = (camera for camera in frame["cameras"] if camera["name"] == "eye")
         assert (camera["width"], camera["height"]) == (640, 360)
         stamp_us = tiny_index[i].stamp_ns // 1000
         then, now = poses[stamp_us + LATER_NS // 1000], poses[stamp_us]
@@ -157,14 +180,21 @@ def test_large_pictures_become_small_ones_and_stay_what_they_are(data):
 def test_the_transforms_of_one_robot_of_several_are_found_by_name(bags, data, tmp_path):
     robots = tmp_path / "robots"
     with Reader(bags[0]) as reader, BagFormat().writer(robots) as writer:
-        connections = {c.id: BagFormat().add_topic(
-            writer, f"/robot1{c.topic}" if c.topic.startswith("/tf") else c.topic, c.msgtype,
-            c.ext.offered_qos_profiles[0]) for c in reader.connections}
+        connections = {
+            c.id: BagFormat().add_topic(
+                writer,
+                f"/robot1{c.topic}" if c.topic.startswith("/tf") else c.topic,
+                c.msgtype,
+                c.ext.offered_qos_profiles[0],
+            )
+            for c in reader.connections
+        }
         for connection, stamp, content in reader.messages():
             writer.write(connections[connection.id], stamp, content)
     assert main([str(robots), str(bags[1]), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
     assert [frame["points"] for frame in shown(tmp_path / "view.html")["frames"]] == [
-        frame["points"] for frame in data["frames"]]
+        frame["points"] for frame in data["frames"]
+    ]
 
 
 def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
@@ -180,8 +210,20 @@ def test_bags_without_anything_to_see_are_refused_and_leave_no_page(bags, tmp_pa
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
 def test_a_browser_shows_it(page):
-    done = subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
-                           "--dump-dom", f"{page.as_uri()}#1"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            f"{page.as_uri()}#1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     text = re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
     assert "2 detections, 3 annotated in range, 1 hits, 1 false alarms, 2 misses" in text
     assert "2 of 3, 0.15 s scene-0103-1" in text and 'id="camera-eye"' in text

@@ -34,8 +34,13 @@ from vexkd_model.types import MAP_CLASSES, CameraImage, Frame
 
 REPOSITORY = Path(__file__).parents[3]
 TIMEOUT_S = 120.0  # a loaded machine is slow; nothing here waits that long where all is well
-OUTPUTS = {"detections": Detection3DArray, "markers": MarkerArray, "map_image": Image,
-           "debug/latency": DiagnosticArray, **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES}}
+OUTPUTS = {
+    "detections": Detection3DArray,
+    "markers": MarkerArray,
+    "map_image": Image,
+    "debug/latency": DiagnosticArray,
+    **{f"map/{name}": OccupancyGrid for name in MAP_CLASSES},
+}
 LIDAR_MOUNT = ((0.94, 0.0, 1.84), (0.7, 0.0, 0.0, -0.7))
 NOWHERE = ((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0))
 
@@ -55,11 +60,15 @@ def camera_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `package`, of a student with three cameras and a memory of one moment, that is quick on two cores."""
     torch.manual_seed(7)
     config = load_config(REPOSITORY / "config" / "model" / "bevdet4d_depth_small.yaml")
-    images = config.camera.images.model_copy(update={
-        "width": 128, "height": 48, "cameras": ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")})
-    config = config.model_copy(update={
-        "camera": config.camera.model_copy(update={"images": images, "past_frames": 1}),
-        "detection": config.detection.model_copy(update={"score_threshold": 1e-6})})
+    images = config.camera.images.model_copy(
+        update={"width": 128, "height": 48, "cameras": ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")}
+    )
+    config = config.model_copy(
+        update={
+            "camera": config.camera.model_copy(update={"images": images, "past_frames": 1}),
+            "detection": config.detection.model_copy(update={"score_threshold": 1e-6}),
+        }
+    )
     folder = tmp_path_factory.mktemp("packages") / "cameras"
     save_package(folder, lively(build_model(config), config), config, trained_on={}, metrics={}, source_revision="test")
     return folder
@@ -72,7 +81,8 @@ def lively(model: BevModel, config: ModelConfig) -> BevModel:
     blocks = random.integers(0, 256, (len(images.cameras), images.height // 8, images.width // 8, 3), np.uint8)
     cameras = tuple(
         CameraImage(name, np.kron(block, np.ones((8, 8, 1), np.uint8)), 0, intrinsics, np.eye(3), AHEAD)
-        for name, block in zip(images.cameras, blocks, strict=True))
+        for name, block in zip(images.cameras, blocks, strict=True)
+    )
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d):
             layer.momentum = None  # the mean of what was seen
@@ -87,8 +97,11 @@ class NodeProcess:
     def __init__(self, log: Path, arguments: Sequence[str]) -> None:
         self._log = log
         with log.open("wb") as written:
-            self.process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", *arguments],
-                                            stdout=written, stderr=written)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vexkd_ros.student_node", "--ros-args", *arguments],
+                stdout=written,
+                stderr=written,
+            )
 
     @property
     def log(self) -> str:
@@ -179,8 +192,13 @@ class Vehicle:
     def wait_until_node_listens(self, *inputs: Publisher) -> None:
         """To clouds, or else to all of `inputs`."""
         listening = (*(inputs or [self._points]), self._tf, self._tf_static)
-        self.wait_for(lambda: all(publisher.get_subscription_count() for publisher in listening)
-                      and self.node.count_publishers("student_node/debug/latency"), "an active student_node")
+        self.wait_for(
+            lambda: (
+                all(publisher.get_subscription_count() for publisher in listening)
+                and self.node.count_publishers("student_node/debug/latency")
+            ),
+            "an active student_node",
+        )
         time.sleep(0.3)  # the node's side of the discovery
 
     def send_static(self, parent: str, **poses: tuple) -> None:
@@ -225,8 +243,9 @@ class Vehicle:
     def status_that_says(self, text: str) -> DiagnosticStatus:
         """The newest status on /diagnostics since the last cloud whose message has the text in it."""
         found = self.wait_for(
-            lambda: [s for s in self.statuses[self._statuses_before_last_cloud:] if text in s.message],
-            f"'{text}' in /diagnostics, which said: {[s.message for s in self.statuses[-2:]]}")
+            lambda: [s for s in self.statuses[self._statuses_before_last_cloud :] if text in s.message],
+            f"'{text}' in /diagnostics, which said: {[s.message for s in self.statuses[-2:]]}",
+        )
         return found[-1]
 
     def _keep(self, topic: str) -> Callable:
@@ -237,6 +256,7 @@ class Vehicle:
                 self.outputs[topic][stamp] = message
                 self.published_at[topic][stamp] = source_timestamp(info)
                 self._changed.notify_all()
+
         return keep
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

@@ -29,8 +29,14 @@ def picture() -> np.ndarray:
 def message_of(pixels: np.ndarray, encoding: str, padding: int = 0, big_endian: bool = False) -> Image:
     rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
     padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAB)
-    return Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=padded.shape[1],
-                 is_bigendian=big_endian, data=array("B", padded.tobytes()))
+    return Image(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        step=padded.shape[1],
+        is_bigendian=big_endian,
+        data=array("B", padded.tobytes()),
+    )
 
 
 def bayer(rgb: np.ndarray, pattern: str) -> np.ndarray:
@@ -43,14 +49,17 @@ def bayer(rgb: np.ndarray, pattern: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("padding", [0, 7])
-@pytest.mark.parametrize(("encoding", "channels"), [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 0]),
-                                                    ("bgra8", [2, 1, 0, 0])])
+@pytest.mark.parametrize(
+    ("encoding", "channels"),
+    [("rgb8", [0, 1, 2]), ("bgr8", [2, 1, 0]), ("rgba8", [0, 1, 2, 0]), ("bgra8", [2, 1, 0, 0])],
+)
 def test_colours_are_read_in_any_order_and_with_rows_of_any_length(picture, encoding, channels, padding):
     np.testing.assert_array_equal(read_image(message_of(picture[:, :, channels], encoding, padding)), picture)
 
 
-@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8",
-                                      "bayer_gbrg8"])
+@pytest.mark.parametrize(
+    "encoding", ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8"]
+)
 def test_what_cv_bridge_knows_is_read_as_cv_bridge_does(encoding):
     channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4}.get(encoding, 1)
     noise = np.random.default_rng(1).integers(0, 256, (24, 32, channels), np.uint8)
@@ -88,10 +97,17 @@ def test_bayer_patterns_give_the_colours_back_away_from_edges(picture, pattern):
         assert np.abs(read[rows, columns].astype(int) - picture[rows, columns]).max() <= 2
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    ({"encoding": "32FC1"}, "32FC1"), ({"encoding": "plaid"}, "'plaid' cannot be made RGB"),
-    ({"height": 400}, "less data"), ({"step": 10}, "less data"), ({"width": 0}, "no pixels"),
-], ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"encoding": "32FC1"}, "32FC1"),
+        ({"encoding": "plaid"}, "'plaid' cannot be made RGB"),
+        ({"height": 400}, "less data"),
+        ({"step": 10}, "less data"),
+        ({"width": 0}, "no pixels"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
 def test_an_image_that_cannot_be_read_says_why(picture, change, named):
     message = message_of(picture, "rgb8")
     for name, value in change.items():
@@ -112,8 +128,11 @@ def test_a_compressed_image_is_read_and_its_size_known_before_it_is_decoded(pict
     assert np.abs(read_compressed(message)[20:140, 20:220].astype(int) - RED).max() <= 6
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: b"hello", lambda data: data[: len(data) // 2]],
-                         ids=["empty", "no image", "truncated"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: b"hello", lambda data: data[: len(data) // 2]],
+    ids=["empty", "no image", "truncated"],
+)
 def test_a_damaged_compressed_image_says_so(picture, damage):
     message = CompressedImage(format="jpeg", data=array("B", damage(jpeg(picture))))
     with pytest.raises(ImageError, match=r"corrupt|truncated"):
@@ -124,11 +143,11 @@ def info(**fields: object) -> CameraInfo:
     return CameraInfo(width=1600, height=900, k=[1260.0, 0, 800, 0, 1270, 450, 0, 0, 1], **fields)
 
 
-@pytest.mark.parametrize(("message", "size", "left_top"), [
-    (info(), (1600, 900), (0, 0)),
-    (info(), (400, 225), (0, 0)),
-    (info(binning_x=2, binning_y=2), (800, 450), (0, 0)),
-], ids=["as calibrated", "scaled", "binned"])
+@pytest.mark.parametrize(
+    ("message", "size", "left_top"),
+    [(info(), (1600, 900), (0, 0)), (info(), (400, 225), (0, 0)), (info(binning_x=2, binning_y=2), (800, 450), (0, 0))],
+    ids=["as calibrated", "scaled", "binned"],
+)
 def test_a_scaled_image_sees_the_same_ray_at_the_scaled_pixel(message, size, left_top):
     whole, scaled = np.array(message.k).reshape(3, 3), read_calibration(message, size).intrinsics
     ray = np.array([0.3, -0.1, 1.0])
@@ -159,32 +178,45 @@ def test_bytes_after_the_end_of_a_jpeg_are_no_fault_and_a_thumbnails_end_is_not_
     with_thumbnail = data[:2] + thumbnail + data[2:]
     for whole in (data + b"\0" * 7, data + data, with_thumbnail + b"\n"):
         message = CompressedImage(format="jpeg", data=array("B", whole))
-        np.testing.assert_array_equal(read_compressed(message),
-                                      read_compressed(CompressedImage(format="jpeg", data=array("B", data))))
+        np.testing.assert_array_equal(
+            read_compressed(message), read_compressed(CompressedImage(format="jpeg", data=array("B", data)))
+        )
     with pytest.raises(ImageError, match="truncated"):
         read_compressed(CompressedImage(format="jpeg", data=array("B", with_thumbnail[: len(thumbnail) + 200])))
 
 
-@pytest.mark.parametrize(("suffix", "form", "tolerance"), [(".jpg", "bayer_rggb8; jpeg compressed ", 12),
-                                                           (".png", "bayer_rggb8; png compressed ", 1)])
+@pytest.mark.parametrize(
+    ("suffix", "form", "tolerance"),
+    [(".jpg", "bayer_rggb8; jpeg compressed ", 12), (".png", "bayer_rggb8; png compressed ", 1)],
+)
 def test_a_compressed_mosaic_is_given_its_colours(picture, suffix, form, tolerance):
     big = np.kron(picture, np.ones((4, 4, 1), np.uint8))
     data = cv2.imencode(suffix, bayer(big, "rggb"), [cv2.IMWRITE_JPEG_QUALITY, 98])[1]
     read = stored_image(CompressedImage(format=form, data=array("B", data.tobytes()))).read(2)
-    for rows, columns, colour in ((slice(4, 36), slice(4, 56), RED), (slice(4, 36), slice(64, 116), GREEN),
-                                  (slice(44, 76), slice(4, 56), BLUE)):
+    for rows, columns, colour in (
+        (slice(4, 36), slice(4, 56), RED),
+        (slice(4, 36), slice(64, 116), GREEN),
+        (slice(44, 76), slice(4, 56), BLUE),
+    ):
         assert np.abs(read[rows, columns].mean((0, 1)) - colour).max() <= tolerance
 
 
 def test_an_image_that_was_a_mosaic_before_it_was_compressed_in_colour_stays_as_it_is(picture):
-    plain, once_bayer = (CompressedImage(format=form, data=array("B", jpeg(picture)))
-                         for form in ("jpeg", "bayer_rggb8; jpeg compressed bgr8"))
+    plain, once_bayer = (
+        CompressedImage(format=form, data=array("B", jpeg(picture)))
+        for form in ("jpeg", "bayer_rggb8; jpeg compressed bgr8")
+    )
     np.testing.assert_array_equal(read_compressed(once_bayer), read_compressed(plain))
 
 
-@pytest.mark.parametrize(("form", "named"), [
-    ("16UC1; compressedDepth png", "compressedDepth, no picture"), ("h264", "packet of video, format 'h264'"),
-    ("rgb8; hevc", "packet of video")])
+@pytest.mark.parametrize(
+    ("form", "named"),
+    [
+        ("16UC1; compressedDepth png", "compressedDepth, no picture"),
+        ("h264", "packet of video, format 'h264'"),
+        ("rgb8; hevc", "packet of video"),
+    ],
+)
 def test_what_is_no_picture_is_refused_by_name(form, named):
     with pytest.raises(ImageError, match=named):
         stored_image(CompressedImage(format=form, data=array("B", bytes(100))))
@@ -209,8 +241,13 @@ def test_planar_yuv_is_read_by_the_equations_of_bt_601(encoding, padding, declar
         chroma = np.concatenate([np.full(height * step // 4, value, np.uint8) for value in (u, v)])
     else:
         chroma = np.tile(np.array([u, v] if encoding == "nv12" else [v, u], np.uint8), height * step // 4)
-    message = Image(height=height * 3 // 2 if declares_all else height, width=width, encoding=encoding, step=step,
-                    data=array("B", luma.tobytes() + chroma.tobytes()))
+    message = Image(
+        height=height * 3 // 2 if declares_all else height,
+        width=width,
+        encoding=encoding,
+        step=step,
+        data=array("B", luma.tobytes() + chroma.tobytes()),
+    )
     light = 1.164 * (y - 16)
     expected = [light + 1.596 * (v - 128), light - 0.813 * (v - 128) - 0.391 * (u - 128), light + 2.018 * (u - 128)]
     assert stored_image(message).size == (width, height)
@@ -229,14 +266,18 @@ def test_fewer_bits_in_sixteen_are_recognised_by_their_maximum(picture, bits):
 
 
 WIDE = ImageConfig(width=256, height=96, zoom=1.0, augment={"zoom": (1.0, 1.0), "rotation": 0.0, "flip": False})
-DISTORTIONS = {"equidistant": [0.108, -0.065, 0.028, -0.041], "plumb_bob": [-0.3, 0.1, 0.002, -0.001, 0.0],
-               "rational_polynomial": [0.78, -2.98, 7e-4, 5e-5, 1.7, 0.657, -2.81, 1.63]}
+DISTORTIONS = {
+    "equidistant": [0.108, -0.065, 0.028, -0.041],
+    "plumb_bob": [-0.3, 0.1, 0.002, -0.001, 0.0],
+    "rational_polynomial": [0.78, -2.98, 7e-4, 5e-5, 1.7, 0.657, -2.81, 1.63],
+}
 RAW = np.array([[300.0, 0, 320], [0, 300, 120], [0, 0, 1]])
 
 
 def distorted_info(model: str, **fields: object) -> CameraInfo:
-    return CameraInfo(width=640, height=240, distortion_model=model, d=DISTORTIONS[model], k=RAW.ravel().tolist(),
-                      **fields)
+    return CameraInfo(
+        width=640, height=240, distortion_model=model, d=DISTORTIONS[model], k=RAW.ravel().tolist(), **fields
+    )
 
 
 def distorted_dots(model: str, rays: np.ndarray) -> np.ndarray:

@@ -21,8 +21,13 @@ def grey_picture(seed: int) -> np.ndarray:
 def image(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
     rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAB)
-    return Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=rows.shape[1],
-                 data=array("B", rows.tobytes()))
+    return Image(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        step=rows.shape[1],
+        data=array("B", rows.tobytes()),
+    )
 
 
 def grey(seed: int) -> Image:
@@ -71,8 +76,15 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(start_node, camera_package, vehicle):
-    node = start_node(model=camera_package, threads=1, input_reliability="reliable", tf_timeout=1.0,
-                      cameras="[left, front, right]", use_reference="true", camera_deadline=1.0)
+    node = start_node(
+        model=camera_package,
+        threads=1,
+        input_reliability="reliable",
+        tf_timeout=1.0,
+        cameras="[left, front, right]",
+        use_reference="true",
+        camera_deadline=1.0,
+    )
     rig = Rig(vehicle)
     vehicle.wait_until_node_listens(*rig.images, *rig.infos, rig.reference)
     rig.send_infos()
@@ -95,11 +107,15 @@ def without_front(rig, whole):
     return answer
 
 
-@pytest.mark.parametrize(("make", "tolerance"), [
-    (lambda pixels: image(np.repeat(pixels[:, :, None], 3, axis=2), "bgr8", padding=5), 1e-6),
-    (lambda pixels: image(pixels, "bayer_rggb8"), 0.05),  # the edges of bars are guessed
-    (lambda pixels: image(pixels.astype(np.uint16) * 257, "mono16", padding=2), 1e-6),
-], ids=["bgr with padded rows", "bayer", "sixteen bits"])
+@pytest.mark.parametrize(
+    ("make", "tolerance"),
+    [
+        (lambda pixels: image(np.repeat(pixels[:, :, None], 3, axis=2), "bgr8", padding=5), 1e-6),
+        (lambda pixels: image(pixels, "bayer_rggb8"), 0.05),  # the edges of bars are guessed
+        (lambda pixels: image(pixels.astype(np.uint16) * 257, "mono16", padding=2), 1e-6),
+    ],
+    ids=["bgr with padded rows", "bayer", "sixteen bits"],
+)
 def test_an_image_of_another_encoding_gives_the_same_answer(rig, whole, make, tolerance):
     np.testing.assert_allclose(rig.answer(grey(1), make(grey_picture(2)), grey(3)), whole, atol=tolerance)
 

@@ -19,16 +19,31 @@ TOPICS = ("left", "front", "right")
 SIZE = (320, 120)
 INTRINSICS = np.array([[250.0, 0, 160], [0, 250, 60], [0, 0, 1]])
 LOOKING_FORWARD = (0.5, -0.5, 0.5, -0.5)
-MOUNTS = {"left": ((1.5, 0.5, 1.5), (0.653, -0.271, 0.271, -0.653)), "front": ((1.7, 0.0, 1.5), LOOKING_FORWARD),
-          "right": ((1.5, -0.5, 1.5), (0.271, -0.653, 0.653, -0.271))}
+MOUNTS = {
+    "left": ((1.5, 0.5, 1.5), (0.653, -0.271, 0.271, -0.653)),
+    "front": ((1.7, 0.0, 1.5), LOOKING_FORWARD),
+    "right": ((1.5, -0.5, 1.5), (0.271, -0.653, 0.653, -0.271)),
+}
 OFFSETS = (-12 * MS, 0, 12 * MS)
 
 
 def table(detections) -> np.ndarray:
     """(M, 8) x, y, z, length, width, height, class, score."""
-    return np.array([[d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.center.position.z, d.bbox.size.x,
-                      d.bbox.size.y, d.bbox.size.z, DETECTION_CLASSES.index(d.results[0].hypothesis.class_id),
-                      d.results[0].hypothesis.score] for d in detections.detections])
+    return np.array(
+        [
+            [
+                d.bbox.center.position.x,
+                d.bbox.center.position.y,
+                d.bbox.center.position.z,
+                d.bbox.size.x,
+                d.bbox.size.y,
+                d.bbox.size.z,
+                DETECTION_CLASSES.index(d.results[0].hypothesis.class_id),
+                d.results[0].hypothesis.score,
+            ]
+            for d in detections.detections
+        ]
+    )
 
 
 def expected_table(prediction) -> np.ndarray:
@@ -42,8 +57,9 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
 def jpegs(seed: int) -> list[bytes]:
     """Three pictures of blots."""
     random = np.random.default_rng(seed)
-    blots = [cv2.resize(random.integers(0, 256, (6, 16, 3), np.uint8), SIZE, interpolation=cv2.INTER_CUBIC)
-             for _ in TOPICS]
+    blots = [
+        cv2.resize(random.integers(0, 256, (6, 16, 3), np.uint8), SIZE, interpolation=cv2.INTER_CUBIC) for _ in TOPICS
+    ]
     return [cv2.imencode(".jpg", picture)[1].tobytes() for picture in blots]
 
 
@@ -87,9 +103,11 @@ class Rig:
 
 def driving(i: int) -> list[tuple]:
     """Ego poses at the three images and at the moment, somewhere in a city; every i is half a second later."""
+
     def pose(seconds: float) -> tuple:
         turn = 0.05 * seconds
         return (600.0 + 8 * seconds, 1600.0 - 2 * seconds, 0.02), (np.cos(turn), 0.0, 0.0, np.sin(turn))
+
     return [pose(0.5 * i + offset * 1e-9) for offset in (*OFFSETS, 0)]
 
 
@@ -121,8 +139,16 @@ def predictor(camera_package):
 
 @pytest.fixture(scope="module", autouse=True)
 def node(start_node, camera_package):
-    node = start_node(model=camera_package, precision="float32", threads=1, input_reliability="reliable",
-                      tf_timeout=1.0, cameras="[left, front, right]", image_transport="compressed", camera_deadline=1.0)
+    node = start_node(
+        model=camera_package,
+        precision="float32",
+        threads=1,
+        input_reliability="reliable",
+        tf_timeout=1.0,
+        cameras="[left, front, right]",
+        image_transport="compressed",
+        camera_deadline=1.0,
+    )
     yield node
     assert node.process.poll() is None, node.log
     assert node.stop() == 0, node.log
@@ -144,7 +170,8 @@ def test_images_before_any_camera_info_are_dropped_and_said_so_and_answered_once
 
 
 def test_a_moment_gives_what_offline_prediction_gives_with_the_vehicle_moving_between_the_images(
-        vehicle, rig, predictor):
+    vehicle, rig, predictor
+):
     stamp = rig.send(jpegs(2), poses=driving(3))
     assert_same(table(vehicle.result(stamp)), offline(predictor, jpegs(2), driving(3)))
 

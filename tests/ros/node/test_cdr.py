@@ -26,13 +26,15 @@ def predictions(draw):
     boxes = draw(arrays(np.float32, (count, 9), elements=st.floats(-1e6, 1e6, width=32)))
     boxes[:, 7:9] = draw(arrays(np.float32, (count, 2), elements=numbers))
     labels = draw(arrays(np.int64, count, elements=st.integers(0, 9)))
-    return Prediction(Boxes(boxes, labels), draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32))), None,
-                      None, 0)
+    return Prediction(
+        Boxes(boxes, labels), draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32))), None, None, 0
+    )
 
 
-stamps = st.builds(Time, sec=st.integers(-2**31, 2**31 - 1), nanosec=st.integers(0, 10**9 - 1))
-headers = st.builds(Header, stamp=stamps,
-                    frame_id=st.sampled_from(["", "b", "ba", "bas", "base_link", "fahrzeug/größe"]))
+stamps = st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 10**9 - 1))
+headers = st.builds(
+    Header, stamp=stamps, frame_id=st.sampled_from(["", "b", "ba", "bas", "base_link", "fahrzeug/größe"])
+)
 
 
 @pytest.mark.parametrize(("serialise", "message"), PAIRS)
@@ -52,8 +54,13 @@ def test_other_messages_than_the_known_ones_are_noticed():
 
 
 def test_the_bytes_are_read_as_a_message():
-    prediction = Prediction(Boxes(np.arange(18, dtype=np.float32).reshape(2, 9), np.array([0, 9])),
-                            np.array([0.75, 0.25], np.float32), None, None, 0)
+    prediction = Prediction(
+        Boxes(np.arange(18, dtype=np.float32).reshape(2, 9), np.array([0, 9])),
+        np.array([0.75, 0.25], np.float32),
+        None,
+        None,
+        0,
+    )
     header = Header(frame_id="base_link")
     found = deserialize_message(detections_cdr(prediction, header), Detection3DArray)
     assert [one.results[0].hypothesis.class_id for one in found.detections] == ["car", "traffic_cone"]

@@ -29,8 +29,13 @@ CAR, PEDESTRIAN = DETECTION_CLASSES.index("car"), DETECTION_CLASSES.index("pedes
 def message(second: float, *objects: tuple[int, float, float, float]) -> Detection3DArray:
     """(class, x, y, score) each, at a time."""
     values = np.array([[x, y, 0.5, 4, 2, 1.5, 0, 0, 0] for _, x, y, _ in objects], np.float32).reshape(-1, 9)
-    prediction = Prediction(Boxes(values, np.array([label for label, *_ in objects], int)),
-                            np.array([score for *_, score in objects], np.float32), None, None, 0)
+    prediction = Prediction(
+        Boxes(values, np.array([label for label, *_ in objects], int)),
+        np.array([score for *_, score in objects], np.float32),
+        None,
+        None,
+        0,
+    )
     stamp = Time(sec=int(second), nanosec=round(second % 1 * 1e9))
     return detections_message(prediction, Header(stamp=stamp, frame_id="base_link"))
 
@@ -71,8 +76,11 @@ class Surroundings:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args",
-                                "-p", "stamp_tolerance:=0.1"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args", "-p", "stamp_tolerance:=0.1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     yield process
     process.kill()
     process.communicate()
@@ -81,8 +89,13 @@ def process() -> Iterator[subprocess.Popen]:
 @pytest.fixture(scope="module")
 def around(process: subprocess.Popen) -> Iterator[Surroundings]:
     around = Surroundings()
-    around.wait_for(lambda: around.truth.get_subscription_count() and around.found.get_subscription_count()
-                    and around.node.count_publishers("comparison_node/markers"))
+    around.wait_for(
+        lambda: (
+            around.truth.get_subscription_count()
+            and around.found.get_subscription_count()
+            and around.node.count_publishers("comparison_node/markers")
+        )
+    )
     time.sleep(0.3)  # the node's side of the discovery
     yield around
     around.close()
@@ -103,11 +116,18 @@ def test_a_hit_a_false_alarm_and_a_miss_stand_side_by_side(around):
     assert markers[0].action == Marker.DELETEALL
     cubes = by_namespace(markers, Marker.CUBE)
     assert {name: [(m.pose.position.x, m.pose.position.y) for m in found] for name, found in cubes.items()} == {
-        "hits": [(20.5, 0)], "false_alarms": [(5, 5)], "misses": [(8, -3)]}
+        "hits": [(20.5, 0)],
+        "false_alarms": [(5, 5)],
+        "misses": [(8, -3)],
+    }
     assert len({(m.color.r, m.color.g, m.color.b) for found in cubes.values() for m in found}) == 3
     texts = {name: [m.text for m in found] for name, found in by_namespace(markers, Marker.TEXT_VIEW_FACING).items()}
-    assert texts == {"hits": ["car 0.90, 0.5 m off"], "false_alarms": ["no car 0.60"], "misses": ["missed pedestrian"],
-                     "summary": ["1 hits, 1 false alarms, 1 misses"]}
+    assert texts == {
+        "hits": ["car 0.90, 0.5 m off"],
+        "false_alarms": ["no car 0.60"],
+        "misses": ["missed pedestrian"],
+        "summary": ["1 hits, 1 false alarms, 1 misses"],
+    }
     assert len({(m.ns, m.id) for m in markers[1:]}) == len(markers) - 1
 
 
@@ -145,8 +165,11 @@ def test_ctrl_c_ends_it_well(process, around):
 
 
 def test_wrong_use_is_said_in_one_line():
-    done = subprocess.run([sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args", "-p", "distance:=2"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args", "-p", "distance:=2"],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "distance" in done.stderr
 
 

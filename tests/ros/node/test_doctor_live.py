@@ -30,9 +30,21 @@ def street() -> np.ndarray:
 @pytest.fixture
 def doctor(tmp_path: Path) -> Iterator[Callable[..., Diagnosis]]:
     def run(*options: str) -> Diagnosis:
-        done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor.command", "--seconds", "3", "--json",
-                               str(tmp_path / "findings.json"), *options], capture_output=True, text=True,
-                              timeout=120)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "vexkd_ros.doctor.command",
+                "--seconds",
+                "3",
+                "--json",
+                str(tmp_path / "findings.json"),
+                *options,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
         found = json.loads((tmp_path / "findings.json").read_text())["findings"]
         assert len(done.stdout.splitlines()) == len(found)
@@ -76,22 +88,26 @@ def test_a_sick_lidar_is_told_everything_at_once(vehicle, make_cloud, street, do
     """Best effort where reliable is asked, on another topic, an hour ahead, without odometry, intensity to 1."""
     cloud = make_cloud(street * np.float32([1, 1, 1, 1 / 255]))
     publisher = vehicle.node.create_publisher(
-        PointCloud2, "/velodyne_points", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+        PointCloud2, "/velodyne_points", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
 
     def send(now: int) -> None:
         cloud.header.stamp.sec, cloud.header.stamp.nanosec = divmod(now + 3600 * 10**9, 10**9)
         publisher.publish(cloud)
 
     with Stream(send):
-        code, findings = doctor("--student", str(SHIPPED), "--points", "/velodyne_points", "--input-reliability",
-                                "reliable")
+        code, findings = doctor(
+            "--student", str(SHIPPED), "--points", "/velodyne_points", "--input-reliability", "reliable"
+        )
     vehicle.node.destroy_publisher(publisher)
     assert code == 1
-    expected = {("fail", "/velodyne_points", "/vehicle offers /velodyne_points best effort"),
-                ("warn", "/velodyne_points", "stamps are 3600.0 s ahead of this machine's clock"),
-                ("warn", "odom → base_link", "only the newest sweep is used"),
-                ("fail", "sensor fit, lidar", "let the driver publish 0 … 255"),
-                ("ok", "base_link → lidar_top", "known at all")}
+    expected = {
+        ("fail", "/velodyne_points", "/vehicle offers /velodyne_points best effort"),
+        ("warn", "/velodyne_points", "stamps are 3600.0 s ahead of this machine's clock"),
+        ("warn", "odom → base_link", "only the newest sweep is used"),
+        ("fail", "sensor fit, lidar", "let the driver publish 0 … 255"),
+        ("ok", "base_link → lidar_top", "known at all"),
+    }
     for level, about, said in expected:
         assert any((level, about) == found[:2] and said in found[2] for found in findings), (said, findings)
 
@@ -100,8 +116,10 @@ def test_a_topic_that_nobody_publishes_is_said_to_be_so_and_a_camera_beside_it_i
     """Without a student; the vehicle of these tests advertises /points, and is silent."""
     image = Image(height=36, width=64, encoding="rgb8", step=192, data=bytes(36 * 192))
     info = CameraInfo(height=36, width=64, k=[50.0, 0.0, 32.0, 0.0, 50.0, 18.0, 0.0, 0.0, 1.0])
-    publishers = [(vehicle.node.create_publisher(type(message), topic, 5), message)
-                  for topic, message in (("/front/image_raw", image), ("/front/camera_info", info))]
+    publishers = [
+        (vehicle.node.create_publisher(type(message), topic, 5), message)
+        for topic, message in (("/front/image_raw", image), ("/front/camera_info", info))
+    ]
 
     def send(now: int) -> None:
         for publisher, message in publishers:
@@ -115,11 +133,17 @@ def test_a_topic_that_nobody_publishes_is_said_to_be_so_and_a_camera_beside_it_i
     assert ("fail", "/lidar/points", "nobody publishes /lidar/points: remap to one of /points") in findings
     assert ("ok", "/front/image_raw", "64×36 px, 65° wide by its CameraInfo") in findings
     assert [found[:2] for found in findings if found[0] != "ok"] == [
-        ("fail", "/lidar/points"), ("warn", "odom → base_link")]
+        ("fail", "/lidar/points"),
+        ("warn", "odom → base_link"),
+    ]
 
 
 def test_wrong_ros_arguments_end_in_one_line():
-    done = subprocess.run([sys.executable, "-m", "vexkd_ros.doctor.command", "--ros-args", "-r", "nonsense"],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "vexkd_ros.doctor.command", "--ros-args", "-r", "nonsense"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("vexkd-doctor: ROS: ")  # before it rcl's own

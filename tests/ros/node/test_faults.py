@@ -28,8 +28,10 @@ def points() -> np.ndarray:
 @pytest.fixture
 def answers(vehicle, make_cloud, points):
     """Whether the node answers an ordinary cloud, as it did before."""
+
     def check() -> bool:
         return bool(vehicle.result(vehicle.send(make_cloud(points[:3000]))).detections)
+
     assert check()
     return check
 
@@ -42,8 +44,9 @@ def test_a_million_points_are_answered(vehicle, make_cloud, points, answers):
 
 def test_fields_that_nobody_knows_are_passed_over(vehicle, make_cloud, points, answers):
     more, names = np.insert(points[:3000], [0, 4], 7.0, axis=1), ("colour", "x", "y", "z", "intensity", "mood")
-    plain, strange = (vehicle.result(vehicle.send(cloud))
-                      for cloud in (make_cloud(points[:3000]), make_cloud(more, names)))
+    plain, strange = (
+        vehicle.result(vehicle.send(cloud)) for cloud in (make_cloud(points[:3000]), make_cloud(more, names))
+    )
     assert [d.bbox for d in strange.detections] == [d.bbox for d in plain.detections]
 
 
@@ -79,7 +82,8 @@ def test_a_subscriber_that_never_reads_does_not_hold_it_up(vehicle, make_cloud, 
 
 
 def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(
-        lidar_node, vehicle, make_cloud, points, answers):
+    lidar_node, vehicle, make_cloud, points, answers
+):
     pid, cloud = lidar_node.process.pid, make_cloud(points)
     start = vehicle.stamp_ns + 3600 * 10**9
     for i in range(4):
@@ -98,8 +102,7 @@ def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(
     assert answers()
 
 
-def test_sigint_in_the_middle_of_an_inference_ends_it_cleanly(
-        lidar_node, vehicle, make_cloud, points, answers):
+def test_sigint_in_the_middle_of_an_inference_ends_it_cleanly(lidar_node, vehicle, make_cloud, points, answers):
     vehicle.send(make_cloud(np.tile(points, (4, 1))[:1_000_000]))
     time.sleep(0.2)
     assert lidar_node.stop(signal.SIGINT) == 0, lidar_node.log

@@ -10,10 +10,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.hostile import HEAD, KINDS, Vehicle, mutated
 
-EDITS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, HEAD) | st.integers(0, 10**6),
-                           st.integers(0, 2**31)), min_size=1, max_size=6)
-INPUTS = ("cloud", "image", "image 16 bits", "image planar", "jpeg", "png", "camera_info", "reference", "tf",
-          "tf_static", "detections", "ground_truth")
+EDITS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, HEAD) | st.integers(0, 10**6), st.integers(0, 2**31)),
+    min_size=1,
+    max_size=6,
+)
+INPUTS = (
+    "cloud",
+    "image",
+    "image 16 bits",
+    "image planar",
+    "jpeg",
+    "png",
+    "camera_info",
+    "reference",
+    "tf",
+    "tf_static",
+    "detections",
+    "ground_truth",
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +44,11 @@ def test_every_input_is_tried_and_its_seed_is_used(receiver: Vehicle) -> None:
         before = len(receiver.refused)
         receiver.take(name, seed)
         # The receiver's images are newer than the stamp that it is asked about: said, and no fault of the message.
-        refused = [reason for reason in receiver.refused[before:]
-                   if "front: no " not in reason and reason != "no camera has a usable image"]
+        refused = [
+            reason
+            for reason in receiver.refused[before:]
+            if "front: no " not in reason and reason != "no camera has a usable image"
+        ]
         assert not refused, name
 
 

@@ -53,8 +53,9 @@ def other(context: Context) -> Iterator[Node]:
 
 
 @pytest.mark.parametrize("kind", ["message on", "request to"])
-def test_what_cannot_be_converted_leaves_the_other_inputs_of_the_node_alone(node: Node, other: Node, kind: str,
-                                                                            capfd: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_converted_leaves_the_other_inputs_of_the_node_alone(
+    node: Node, other: Node, kind: str, capfd: pytest.CaptureFixture
+) -> None:
     heard: list[str] = []
     node.create_subscription(String, "heard", lambda message: heard.append(message.data), 10)
     talk = other.create_publisher(String, "heard", 10)

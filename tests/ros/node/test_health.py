@@ -21,6 +21,7 @@ def clock():
 @pytest.fixture
 def health_of(clock):
     """Function of the names of inputs and of limits: the health of a node that was just activated with them."""
+
     def make(*inputs, **limits):
         health = NodeHealth(clock)
         health.activated(inputs, Limits(**limits))

@@ -21,12 +21,14 @@ def points() -> np.ndarray:
 @pytest.fixture
 def is_dropped(vehicle, make_cloud, points):
     """Function of a message and a text: it is dropped with that text in /diagnostics, and the next cloud answered."""
+
     def check(message: PointCloud2 | bytes, text: str, publisher=None) -> None:
         vehicle.now_follows_an_input()
         (publisher or vehicle._points).publish(message)
         vehicle.send(make_cloud(points[:0, :2], names=("x", "y")))  # itself dropped: no output may hide the reason
         vehicle.status_that_says(text)
         assert vehicle.result(vehicle.send(make_cloud(points))).detections
+
     return check
 
 
@@ -73,9 +75,11 @@ def test_a_clock_before_1970_does_not_end_a_node_that_takes_its_time_from_it(veh
     vehicle.wait_for(clock.get_subscription_count, "the node to listen to /clock")
     message = Clock()
     message.clock.sec = -5
+
     def is_said() -> bool:
         clock.publish(message)
         return "a callback failed, the node goes on; ValueError" in simulated.log
+
     vehicle.wait_for(is_said, "the reason in the log")
     message.clock.sec = 5
     clock.publish(message)

@@ -7,7 +7,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 
 def test_a_node_without_subscribers_computes_nothing_and_says_so_until_one_comes(
-        start_node, package, silent_vehicle, make_cloud):
+    start_node, package, silent_vehicle, make_cloud
+):
     node = start_node(model=package, threads=1, input_reliability="reliable")
     silent_vehicle.wait_until_node_listens()
     cloud = make_cloud(np.random.default_rng(2).uniform(-20, 20, (2000, 4)))

@@ -30,8 +30,11 @@ def frame() -> Frame:
     return Frame(np.array([[1, 0, 0, 9, 0], [2, 0, 0, 9, 0], [3, 0, 0, 9, 0.05]], np.float32), 0)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU),
-                                   RuntimeError("std::bad_alloc")], ids=str)
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU), RuntimeError("std::bad_alloc")],
+    ids=str,
+)
 def test_out_of_memory_the_newest_sweep_alone_is_predicted(frame: Frame, error: BaseException) -> None:
     assert predict(FailingPredictor(error, enough=2), frame) == (2, LESS)
     with pytest.raises(OutOfMemory, match="the frame cannot be predicted"):

@@ -9,21 +9,35 @@ import pytest
 
 import vexkd_ros
 
-ONLY_FOR_TRAINING = {"nuscenes", "pyarrow", "lightning", "transformers", "matplotlib", "shapely", "tensorboard",
-                     "torchmetrics", "rosbags"}
+ONLY_FOR_TRAINING = {
+    "nuscenes",
+    "pyarrow",
+    "lightning",
+    "transformers",
+    "matplotlib",
+    "shapely",
+    "tensorboard",
+    "torchmetrics",
+    "rosbags",
+}
 
 
 def test_the_node_imports_nothing_that_only_training_needs():
-    done = subprocess.run([sys.executable, "-c", "import sys, vexkd_ros.student_node; print(*sys.modules)"],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, vexkd_ros.student_node; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert {"torch", "rclpy"} <= loaded
     assert not loaded & ONLY_FOR_TRAINING
 
 
-@pytest.mark.parametrize(("folder", "below"), [
-    ("health", set()), ("inputs", {"health", "student_parameters"}), ("outputs", {"health", "student_parameters"})])
+@pytest.mark.parametrize(
+    ("folder", "below"),
+    [("health", set()), ("inputs", {"health", "student_parameters"}), ("outputs", {"health", "student_parameters"})],
+)
 def test_inputs_and_outputs_know_of_health_but_neither_of_each_other_nor_of_the_node(folder, below):
     modules = sorted((Path(vexkd_ros.__file__).parent / folder).glob("*.py"))
     imported = {name for module in modules for name in re.findall(r"vexkd_ros\.(\w+)", module.read_text())}

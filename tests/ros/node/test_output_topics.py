@@ -39,8 +39,13 @@ def config() -> ModelConfig:
 
 
 def prediction(boxes: tuple = ((10, 1, 0.5, 4, 2, 1.5, math.pi / 2, 0, 3),), labels: tuple = (0,)) -> Prediction:
-    return Prediction(Boxes(np.array(boxes, np.float32), np.array(labels)), np.full(len(boxes), 0.5, np.float32),
-                      np.zeros((len(MAP_CLASSES), *GRID.shape), np.float32), GRID, 0)
+    return Prediction(
+        Boxes(np.array(boxes, np.float32), np.array(labels)),
+        np.full(len(boxes), 0.5, np.float32),
+        np.zeros((len(MAP_CLASSES), *GRID.shape), np.float32),
+        GRID,
+        0,
+    )
 
 
 class Side:
@@ -87,8 +92,14 @@ def wait_for(condition: Callable[[], object], listener: Side) -> None:
 
 def wait_until_they_meet(listener: Side, node: LifecycleNode, *topics: str) -> None:
     """Until both sides know of each other's ends of the topics."""
-    wait_for(lambda: all(side.count_publishers(topic) and side.count_subscribers(topic)
-                         for side in (listener.node, node) for topic in topics), listener)
+    wait_for(
+        lambda: all(
+            side.count_publishers(topic) and side.count_subscribers(topic)
+            for side in (listener.node, node)
+            for topic in topics
+        ),
+        listener,
+    )
     time.sleep(0.5)  # an entry in the graph comes a little before the connection
 
 
@@ -112,7 +123,8 @@ def test_only_outputs_that_are_named_are_published_and_names_may_change_between_
     activate(node)
     got: list[int] = []
     listener.node.create_subscription(
-        Detection3DArray, "student_node/detections", lambda message: got.append(message.header.stamp.sec), 10)
+        Detection3DArray, "student_node/detections", lambda message: got.append(message.header.stamp.sec), 10
+    )
     wait_until_they_meet(listener, node, "/student_node/detections")
     for second, names in enumerate((["detections"], ["markers", "map"], ["detections", "map"])):
         publishers.publish(prediction(), Header(stamp=Time(sec=second)), names)
@@ -124,8 +136,12 @@ def test_what_labels_mean_is_there_for_who_comes_late(side, student, config):
     publishers = Publishers(student(), config, print)
     listener = side(rclpy.create_node, "listener")
     got: list[LabelInfo] = []
-    listener.node.create_subscription(LabelInfo, "student_node/label_info", got.append,
-                                      QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    listener.node.create_subscription(
+        LabelInfo,
+        "student_node/label_info",
+        got.append,
+        QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+    )
     wait_for(lambda: got, listener)
     assert got[0].threshold == 0.5
     assert {c.class_id: c.class_name for c in got[0].class_map} == dict(enumerate(["background", *MAP_CLASSES]))
@@ -135,16 +151,21 @@ def test_what_labels_mean_is_there_for_who_comes_late(side, student, config):
 def test_the_reliability_of_one_topic_is_a_parameter(student, config):
     node = student("-p", "qos_overrides./student_node/markers.publisher.reliability:=best_effort")
     Publishers(node, config, print)
-    reliability = {topic: node.get_publishers_info_by_topic(f"/student_node/{topic}")[0].qos_profile.reliability
-                   for topic in ("markers", "detections")}
+    reliability = {
+        topic: node.get_publishers_info_by_topic(f"/student_node/{topic}")[0].qos_profile.reliability
+        for topic in ("markers", "detections")
+    }
     assert reliability == {"markers": ReliabilityPolicy.BEST_EFFORT, "detections": ReliabilityPolicy.RELIABLE}
 
 
 def test_publishers_can_be_made_again_after_they_were_destroyed(student, config):
     node = student()
     Publishers(node, config, print).destroy()
-    assert not [topic for topic, _ in node.get_publisher_names_and_types_by_node("student_node", "/")
-                if topic.startswith("/student_node/") and "transition" not in topic]
+    assert not [
+        topic
+        for topic, _ in node.get_publisher_names_and_types_by_node("student_node", "/")
+        if topic.startswith("/student_node/") and "transition" not in topic
+    ]
     Publishers(node, config, print)
     assert len(node.get_publishers_info_by_topic("/student_node/detections")) == 1
 
@@ -172,23 +193,28 @@ def test_autowares_times_are_those_of_the_frame(side, student):
     times = DebugTimes(node, clock)
     activate(node)
     stages = {"preprocess": 2, "inference": 4, "postprocess": 8, "total": 14}
-    topics = [f"/student_node/debug/{name}_ms" for name in (
-        "cyclic_time", "pipeline_latency", *(f"processing_time/{stage}" for stage in stages))]
+    topics = [
+        f"/student_node/debug/{name}_ms"
+        for name in ("cyclic_time", "pipeline_latency", *(f"processing_time/{stage}" for stage in stages))
+    ]
     stamped = find_spec("autoware_internal_debug_msgs")
     kind = import_module("autoware_internal_debug_msgs.msg").Float64Stamped if stamped else Float64
     got: dict[str, list[float]] = {}
     for topic in topics:
         listener.node.create_subscription(
-            kind, topic, lambda message, topic=topic: got.setdefault(topic, []).append(message.data), 10)
+            kind, topic, lambda message, topic=topic: got.setdefault(topic, []).append(message.data), 10
+        )
     wait_until_they_meet(listener, node, *topics)
     for _ in range(2):
         times.publish(Latency(wait=1.0, convert=2.0, infer=4.0, publish=8.0), 16.0, Time(sec=3))
         clock.advance(0.05)
     wait_for(lambda: sum(map(len, got.values())) >= 11, listener)
-    cyclic, = got.pop("/student_node/debug/cyclic_time_ms")
+    (cyclic,) = got.pop("/student_node/debug/cyclic_time_ms")
     assert cyclic == pytest.approx(50)
-    assert got == {"/student_node/debug/pipeline_latency_ms": [16.0, 16.0],
-                   **{f"/student_node/debug/processing_time/{stage}_ms": [ms, ms] for stage, ms in stages.items()}}
+    assert got == {
+        "/student_node/debug/pipeline_latency_ms": [16.0, 16.0],
+        **{f"/student_node/debug/processing_time/{stage}_ms": [ms, ms] for stage, ms in stages.items()},
+    }
 
 
 def test_every_class_has_a_word_in_autoware():
@@ -200,8 +226,9 @@ def test_an_object_for_autoware_moves_along_its_own_heading():
     msg = import_module("autoware_perception_msgs.msg")
     car = (10, 1, 0.5, 4, 2, 1.5, math.pi / 2, 0, 3)  # looks to the left and drives that way
     barrier = (5, 0, 0.5, 0.5, 2, 1, 0, math.nan, math.nan)
-    message = detected_objects_message(prediction((car, barrier), (0, DETECTION_CLASSES.index("barrier"))),
-                                       Header(frame_id="base_link"))
+    message = detected_objects_message(
+        prediction((car, barrier), (0, DETECTION_CLASSES.index("barrier"))), Header(frame_id="base_link")
+    )
     assert message.header.frame_id == "base_link"
     first, second = message.objects
     assert first.existence_probability == 0.5

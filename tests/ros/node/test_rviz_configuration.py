@@ -14,8 +14,10 @@ from vexkd_ros.outputs.publishers import Publishers
 from vexkd_ros.share import REPOSITORY
 
 TYPE_OF_DISPLAY = {
-    "PointCloud2": "sensor_msgs/msg/PointCloud2", "MarkerArray": "visualization_msgs/msg/MarkerArray",
-    "Map": "nav_msgs/msg/OccupancyGrid", "Image": "sensor_msgs/msg/Image",
+    "PointCloud2": "sensor_msgs/msg/PointCloud2",
+    "MarkerArray": "visualization_msgs/msg/MarkerArray",
+    "Map": "nav_msgs/msg/OccupancyGrid",
+    "Image": "sensor_msgs/msg/Image",
 }
 RADARS = ("radar_front", "radar_front_left", "radar_front_right", "radar_back_left", "radar_back_right")
 # Of docs/bags.md: what nuscenes_to_bag writes.
@@ -40,8 +42,11 @@ def published() -> Iterator[dict[str, str]]:
     rclpy.init(args=["test", "--ros-args", "-r", "__ns:=/"])
     student, comparison = LifecycleNode("student_node"), ComparisonNode()
     Publishers(student, load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml"), print)
-    yield {topic: types[0] for node in (student, comparison)
-           for topic, types in node.get_publisher_names_and_types_by_node(node.get_name(), "/")}
+    yield {
+        topic: types[0]
+        for node in (student, comparison)
+        for topic, types in node.get_publisher_names_and_types_by_node(node.get_name(), "/")
+    }
     student.destroy_node()
     comparison.destroy_node()
     rclpy.shutdown()
@@ -58,8 +63,10 @@ def shown(manager: dict) -> dict[str, str]:
     topics = {}
     for display in displays(manager["Displays"]):
         if "Topic" in display:
-            topic, kind = display["Topic"]["Value"], TYPE_OF_DISPLAY[display["Class"].removeprefix(
-                "rviz_default_plugins/")]
+            topic, kind = (
+                display["Topic"]["Value"],
+                TYPE_OF_DISPLAY[display["Class"].removeprefix("rviz_default_plugins/")],
+            )
             # RViz's image display hands a topic that ends like this to image_transport's plugin for it.
             topics[topic] = "sensor_msgs/msg/CompressedImage" if topic.endswith("/image/compressed") else kind
     return topics
@@ -71,22 +78,30 @@ def test_every_topic_that_it_shows_is_published_in_that_type(manager, published)
 
 def test_it_shows_clouds_images_detections_truth_comparison_maps_and_transforms(manager):
     assert shown(manager).keys() == {
-        *BAG_TOPICS, "/student_node/markers", "/comparison_node/markers", "/student_node/map_image",
-        *(f"/student_node/map/{name}" for name in MAP_CLASSES)}
+        *BAG_TOPICS,
+        "/student_node/markers",
+        "/comparison_node/markers",
+        "/student_node/map_image",
+        *(f"/student_node/map/{name}" for name in MAP_CLASSES),
+    }
     assert "rviz_default_plugins/TF" in {display["Class"] for display in displays(manager["Displays"])}
     assert manager["Global Options"]["Fixed Frame"] == "base_link"
 
 
 def test_latched_topics_are_asked_for_as_latched_and_sensors_as_best_effort(manager):
-    asked = {display["Topic"]["Value"]: display["Topic"] for display in displays(manager["Displays"])
-             if "Topic" in display}
+    asked = {
+        display["Topic"]["Value"]: display["Topic"] for display in displays(manager["Displays"]) if "Topic" in display
+    }
     assert {topic for topic, qos in asked.items() if qos["Durability Policy"] == "Transient Local"} == {"/map/markers"}
     best_effort = {topic for topic, qos in asked.items() if qos["Reliability Policy"] == "Best Effort"}
     assert best_effort == {topic for topic in asked if topic.endswith(("/points", "/image/compressed"))}
 
 
 def test_markers_that_are_switched_on_or_off_bear_names_that_exist(manager):
-    namespaces = {display["Topic"]["Value"]: set(display["Namespaces"]) for display in displays(manager["Displays"])
-                  if "Namespaces" in display}
+    namespaces = {
+        display["Topic"]["Value"]: set(display["Namespaces"])
+        for display in displays(manager["Displays"])
+        if "Namespaces" in display
+    }
     assert namespaces["/student_node/markers"] == {"boxes", "velocity"}
     assert namespaces["/comparison_node/markers"] == {"hits", "false_alarms", "misses", "summary"}

@@ -45,6 +45,7 @@ def drive(vehicle, cloud, until, seconds=60.0):
 
 def told_again(vehicle):
     """Return a function that says whether two more messages of the sensor check have come."""
+
     def told():
         return sum(status.name.endswith("sensor fit") for status in vehicle.statuses)
 
@@ -53,9 +54,13 @@ def told_again(vehicle):
 
 
 def test_a_lidar_whose_intensity_ends_at_one_is_named_with_its_cure_and_in_the_log_once(
-        vehicle, make_cloud, street, node):
-    drive(vehicle, make_cloud(street * np.float32([1, 1, 1, 1 / 255])),
-          lambda: "let the driver publish 0 … 255" in getattr(newest(vehicle, "sensor fit"), "message", ""))
+    vehicle, make_cloud, street, node
+):
+    drive(
+        vehicle,
+        make_cloud(street * np.float32([1, 1, 1, 1 / 255])),
+        lambda: "let the driver publish 0 … 255" in getattr(newest(vehicle, "sensor fit"), "message", ""),
+    )
     assert newest(vehicle, "sensor fit").level == DiagnosticStatus.WARN
     drive(vehicle, make_cloud(street * np.float32([1, 1, 1, 1 / 255])), told_again(vehicle))
     assert node.log.count("lidar: 99 % of the intensities") == 1
@@ -67,14 +72,24 @@ def test_an_input_that_stops_is_stale_with_who_publishes_it_and_recovers(vehicle
     vehicle.wait_for(lambda: newest(vehicle, ": student").level == DiagnosticStatus.STALE, "STALE")
     assert newest(vehicle, "input points").level == DiagnosticStatus.STALE
     assert "/vehicle publishes /points, but nothing comes" in newest(vehicle, ": student").message
-    drive(vehicle, make_cloud(street), lambda: newest(vehicle, "input points").level == DiagnosticStatus.OK
-          and newest(vehicle, ": student").level != DiagnosticStatus.STALE)
+    drive(
+        vehicle,
+        make_cloud(street),
+        lambda: (
+            newest(vehicle, "input points").level == DiagnosticStatus.OK
+            and newest(vehicle, ": student").level != DiagnosticStatus.STALE
+        ),
+    )
 
 
 def test_a_publisher_that_cannot_be_heard_is_named_with_its_cure(vehicle, node):
     """The node asks for reliable here, and the vehicle's own publisher is."""
-    vehicle.node.create_publisher(
-        PointCloud2, "points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
-    vehicle.wait_for(lambda: "a publisher of /points is not heard, its reliability does not suffice: set "
-                     "input_reliability:=best_effort" in node.log, "the quality of service in the log")
+    vehicle.node.create_publisher(PointCloud2, "points", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    vehicle.wait_for(
+        lambda: (
+            "a publisher of /points is not heard, its reliability does not suffice: set "
+            "input_reliability:=best_effort" in node.log
+        ),
+        "the quality of service in the log",
+    )
     time.sleep(0.3)  # for the vehicle to be told of it, too, before it ends

@@ -21,16 +21,30 @@ SWEEP_NS = 100_000_000
 
 def table(detections) -> np.ndarray:
     """(M, 10) x, y, z, length, width, height, sin and cos of yaw / 2, class, score."""
-    return np.array([[d.bbox.center.position.x, d.bbox.center.position.y, d.bbox.center.position.z, d.bbox.size.x,
-                      d.bbox.size.y, d.bbox.size.z, d.bbox.center.orientation.z, d.bbox.center.orientation.w,
-                      DETECTION_CLASSES.index(d.results[0].hypothesis.class_id), d.results[0].hypothesis.score]
-                     for d in detections.detections])
+    return np.array(
+        [
+            [
+                d.bbox.center.position.x,
+                d.bbox.center.position.y,
+                d.bbox.center.position.z,
+                d.bbox.size.x,
+                d.bbox.size.y,
+                d.bbox.size.z,
+                d.bbox.center.orientation.z,
+                d.bbox.center.orientation.w,
+                DETECTION_CLASSES.index(d.results[0].hypothesis.class_id),
+                d.results[0].hypothesis.score,
+            ]
+            for d in detections.detections
+        ]
+    )
 
 
 def expected_table(prediction) -> np.ndarray:
     boxes = prediction.boxes.values.astype(np.float64)
-    return np.column_stack([boxes[:, :6], np.sin(boxes[:, 6] / 2), np.cos(boxes[:, 6] / 2), prediction.boxes.labels,
-                            prediction.scores])
+    return np.column_stack(
+        [boxes[:, :6], np.sin(boxes[:, 6] / 2), np.cos(boxes[:, 6] / 2), prediction.boxes.labels, prediction.scores]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +64,25 @@ def predictor(package) -> Iterator[Predictor]:
 def offline(predictor, *sweeps: tuple[np.ndarray, int, tuple]):
     """What offline evaluation predicts from (points, stamp, odometry), newest first."""
     mount = matrix_from_pose(*LIDAR_MOUNT)
-    accumulated = accumulate_sweeps([Sweep(points, stamp, mount, matrix_from_pose(*pose))
-                                     for points, stamp, pose in sweeps])
+    accumulated = accumulate_sweeps(
+        [Sweep(points, stamp, mount, matrix_from_pose(*pose)) for points, stamp, pose in sweeps]
+    )
     return predictor.predict(Frame(accumulated, sweeps[0][1]))
 
 
 def test_every_output_of_a_frame_carries_its_stamp_and_the_latency_comes_last(vehicle, make_cloud, points):
     stamp = vehicle.send(make_cloud(points))
-    outputs = {topic: vehicle.result(stamp, topic) for topic in
-               ("detections", "markers", "map_image", "debug/latency", *(f"map/{name}" for name in MAP_CLASSES))}
+    outputs = {
+        topic: vehicle.result(stamp, topic)
+        for topic in ("detections", "markers", "map_image", "debug/latency", *(f"map/{name}" for name in MAP_CLASSES))
+    }
     assert outputs["detections"].header.frame_id == outputs["map/divider"].header.frame_id == "base_link"
     last = vehicle.published_at["debug/latency"][stamp]
     assert all(vehicle.published_at[topic][stamp] < last for topic in outputs if topic != "debug/latency")
     stages = {key: float(value) for key, value in values(outputs["debug/latency"].status[0]).items()}
     assert stages["total_ms"] == pytest.approx(
-        sum(stages[f"{name}_ms"] for name in ("wait", "convert", "infer", "publish")), abs=0.01)
+        sum(stages[f"{name}_ms"] for name in ("wait", "convert", "infer", "publish")), abs=0.01
+    )
 
 
 def test_five_sweeps_are_accumulated_and_give_what_offline_evaluation_gives(vehicle, make_cloud, points, predictor):
@@ -75,7 +93,7 @@ def test_five_sweeps_are_accumulated_and_give_what_offline_evaluation_gives(vehi
         # Somewhere in a city, driving and turning: ego motion must be undone, numbers are as large as nuScenes'.
         turn = 0.01 * i
         pose = ((600.0 + 0.4 * i, 1600.0 - 0.1 * i, 0.02 * i), (np.cos(turn), 0.0, 0.0, np.sin(turn)))
-        swept = points[i * 500:] + np.float32(0.01 * i)
+        swept = points[i * 500 :] + np.float32(0.01 * i)
         stamp = start + 90 * 10**9 + i * SWEEP_NS
         vehicle.send(make_cloud(swept), stamp, pose)
         vehicle.result(stamp)
@@ -98,17 +116,21 @@ def test_detections_are_numbered_and_markers_show_the_same_boxes(vehicle, make_c
     assert markers[0].action == markers[0].DELETEALL
     boxes = [m for m in markers if m.ns == "boxes"]
     assert [(m.id, m.pose, m.scale) for m in boxes] == [
-        (i, d.bbox.center, d.bbox.size) for i, d in enumerate(detections)]
+        (i, d.bbox.center, d.bbox.size) for i, d in enumerate(detections)
+    ]
     assert sorted(m.id for m in markers if m.ns == "velocity") == list(range(len(detections)))
 
 
-@pytest.mark.parametrize("form", [
-    {"kind": ">f4"}, {"kind": "<f8"}, {"kind": ">f8", "offset": 3}, {"rows": 40}, {"rows": 8, "row_padding": 13},
-], ids=["big-endian", "float64", "big-endian float64 at odd offsets", "organised", "padded rows"])
+@pytest.mark.parametrize(
+    "form",
+    [{"kind": ">f4"}, {"kind": "<f8"}, {"kind": ">f8", "offset": 3}, {"rows": 40}, {"rows": 8, "row_padding": 13}],
+    ids=["big-endian", "float64", "big-endian float64 at odd offsets", "organised", "padded rows"],
+)
 def test_a_cloud_of_any_layout_gives_the_same_detections(vehicle, make_cloud, points, predictor, form):
     stamp = vehicle.send(make_cloud(points, **form))
-    np.testing.assert_array_equal(table(vehicle.result(stamp)),
-                                  expected_table(offline(predictor, (points, stamp, vehicle_at_rest()))))
+    np.testing.assert_array_equal(
+        table(vehicle.result(stamp)), expected_table(offline(predictor, (points, stamp, vehicle_at_rest())))
+    )
 
 
 def vehicle_at_rest() -> tuple:
@@ -127,8 +149,9 @@ def test_points_that_are_not_finite_are_left_out_and_counted(vehicle, make_cloud
     spoilt[::4, 0], spoilt[1::4, 2] = np.nan, np.inf
     stamp = vehicle.send(make_cloud(spoilt))
     kept = np.ascontiguousarray(points.reshape(-1, 4, 4)[:, 2:].reshape(-1, 4))
-    np.testing.assert_array_equal(table(vehicle.result(stamp)),
-                                  expected_table(offline(predictor, (kept, stamp, vehicle_at_rest()))))
+    np.testing.assert_array_equal(
+        table(vehicle.result(stamp)), expected_table(offline(predictor, (kept, stamp, vehicle_at_rest())))
+    )
     seen = len(vehicle.statuses)
     status = vehicle.wait_for(lambda: vehicle.statuses[seen:], "/diagnostics")[0]
     assert values(status)["points removed, last cloud"] == "2000"
@@ -143,13 +166,15 @@ def test_a_cloud_of_nothing_but_nan_is_answered_and_said_to_be_so(vehicle, make_
 def test_a_cloud_without_intensity_is_answered_with_zero_in_its_place(vehicle, make_cloud, points, predictor):
     stamp = vehicle.send(make_cloud(points[:, :3], names=("x", "y", "z")))
     dark = points * np.array([1, 1, 1, 0], np.float32)
-    np.testing.assert_array_equal(table(vehicle.result(stamp)),
-                                  expected_table(offline(predictor, (dark, stamp, vehicle_at_rest()))))
+    np.testing.assert_array_equal(
+        table(vehicle.result(stamp)), expected_table(offline(predictor, (dark, stamp, vehicle_at_rest())))
+    )
     vehicle.status_that_says("no field intensity")
 
 
 def test_clouds_that_cannot_be_read_are_dropped_with_the_reason_and_the_next_one_is_answered(
-        vehicle, make_cloud, points):
+    vehicle, make_cloud, points
+):
     truncated = make_cloud(points)
     truncated.data = truncated.data[:1000]
     vehicle.send(make_cloud(points[:, :2], names=("x", "y")))
@@ -175,8 +200,9 @@ def test_without_odometry_the_newest_sweep_alone_is_used(vehicle, make_cloud, po
     vehicle.stamp_ns = second = first + 2 * SWEEP_NS
     vehicle.send(make_cloud(points), second, pose=None)
     assert vehicle.sweeps_used(second) == 1
-    np.testing.assert_array_equal(table(vehicle.result(second)),
-                                  expected_table(offline(predictor, (points, second, vehicle_at_rest()))))
+    np.testing.assert_array_equal(
+        table(vehicle.result(second)), expected_table(offline(predictor, (points, second, vehicle_at_rest())))
+    )
     vehicle.status_that_says("only the newest sweep used: no transform odom → base_link")
 
 

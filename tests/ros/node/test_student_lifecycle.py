@@ -35,8 +35,10 @@ class Manager:
         return future.result()
 
     def change(self, *transitions: int) -> bool:
-        return all(self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
-                   for transition in transitions)
+        return all(
+            self.call(ChangeState, "change_state", transition=Transition(id=transition)).success
+            for transition in transitions
+        )
 
     @property
     def state(self) -> str:
@@ -69,17 +71,32 @@ def manager(node, vehicle):
 def test_the_parameter_file_names_every_parameter_with_its_default(manager):
     names = manager.call(ListParameters, "list_parameters").result.names
     names = [name for name in names if name not in OF_EVERY_NODE and not name.startswith("qos_overrides")]
-    declared = dict(zip(names, map(parameter_value_to_python,
-                                   manager.call(GetParameters, "get_parameters", names=names).values), strict=True))
+    declared = dict(
+        zip(
+            names,
+            map(parameter_value_to_python, manager.call(GetParameters, "get_parameters", names=names).values),
+            strict=True,
+        )
+    )
     written = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
     started_with = {"autostart": False, "threads": 1, "input_reliability": "reliable", "model": declared["model"]}
     assert declared == written | started_with
     described = manager.call(DescribeParameters, "describe_parameters", names=names).descriptors
     assert all(descriptor.description for descriptor in described)
     limited = {d.name for d in described if d.floating_point_range or d.integer_range}
-    assert limited == {"score_threshold", "tf_timeout", "max_sweep_gap", "permitted_latency", "threads",
-                       "camera_tolerance", "camera_deadline", "permitted_age", "permitted_sync_error", "stale_after",
-                       "intensity_scale"}
+    assert limited == {
+        "score_threshold",
+        "tf_timeout",
+        "max_sweep_gap",
+        "permitted_latency",
+        "threads",
+        "camera_tolerance",
+        "camera_deadline",
+        "permitted_age",
+        "permitted_sync_error",
+        "stale_after",
+        "intensity_scale",
+    }
 
 
 def test_a_value_beyond_its_limits_is_refused(manager):
@@ -104,18 +121,30 @@ def add_key(path: Path) -> None:
     card.write_text(json.dumps(content | {"config_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
 
 
-@pytest.mark.parametrize(("file", "damage", "named"), [
-    ("weights.safetensors", truncate, "weights_sha256"),
-    ("weights.safetensors", corrupt, "weights_sha256"),
-    ("weights.safetensors", Path.unlink, "cannot be read"),
-    ("model.yaml", corrupt, "config_sha256"),
-    ("model.yaml", add_key, "colour"),
-    ("card.json", truncate, "JSON"),
-    ("", shutil.rmtree, "no such student package"),
-], ids=["truncated weights", "corrupted weights", "missing weights", "tampered configuration", "unknown key",
-        "truncated card", "no folder"])
+@pytest.mark.parametrize(
+    ("file", "damage", "named"),
+    [
+        ("weights.safetensors", truncate, "weights_sha256"),
+        ("weights.safetensors", corrupt, "weights_sha256"),
+        ("weights.safetensors", Path.unlink, "cannot be read"),
+        ("model.yaml", corrupt, "config_sha256"),
+        ("model.yaml", add_key, "colour"),
+        ("card.json", truncate, "JSON"),
+        ("", shutil.rmtree, "no such student package"),
+    ],
+    ids=[
+        "truncated weights",
+        "corrupted weights",
+        "missing weights",
+        "tampered configuration",
+        "unknown key",
+        "truncated card",
+        "no folder",
+    ],
+)
 def test_a_bad_package_leaves_the_node_unconfigured_and_named_in_diagnostics(
-        manager, vehicle, package, tmp_path, file, damage, named):
+    manager, vehicle, package, tmp_path, file, damage, named
+):
     shutil.copytree(package, tmp_path / "student")
     damage(tmp_path / "student" / file)
     assert manager.set(model=str(tmp_path / "student")) == [""]

@@ -16,8 +16,9 @@ GRID = BevGrid(-3.0, 3.0, -2.0, 2.0, 1.0)  # 4 rows along y, 6 columns along x
 
 def prediction() -> Prediction:
     """A car 10 m ahead that drives to the left, a pedestrian of unknown velocity; drivable at the far left corner."""
-    boxes = np.array([[10, 1, 0.5, 4, 2, 1.5, np.pi / 2, 0, 3],
-                      [2, 2, 1, 0.5, 0.5, 1.8, 0, np.nan, np.nan]], np.float32)
+    boxes = np.array(
+        [[10, 1, 0.5, 4, 2, 1.5, np.pi / 2, 0, 3], [2, 2, 1, 0.5, 0.5, 1.8, 0, np.nan, np.nan]], np.float32
+    )
     probabilities = np.zeros((len(MAP_CLASSES), *GRID.shape), np.float32)
     probabilities[0, 3, 5] = 0.876
     return Prediction(Boxes(boxes, np.array([0, 8])), np.array([0.9, 0.2], np.float32), probabilities, GRID, 0)

@@ -21,8 +21,12 @@ def message_of(data: bytes, fields: list[PointField], **layout: object) -> Point
 
 def test_fields_of_any_type_and_offset_are_read():
     # y as float64 first, then a byte of intensity, two bytes nobody knows, z as int16, x as float32.
-    fields = [field("y", 0, PointField.FLOAT64), field("intensity", 8, PointField.UINT8),
-              field("z", 11, PointField.INT16), field("x", 13, PointField.FLOAT32)]
+    fields = [
+        field("y", 0, PointField.FLOAT64),
+        field("intensity", 8, PointField.UINT8),
+        field("z", 11, PointField.INT16),
+        field("x", 13, PointField.FLOAT32),
+    ]
     data = b"".join(struct.pack("<dBxxhf", *row) for row in [(2.5, 200, -3, 1.25), (-7.0, 0, 4, 0.5)])
     cloud = read_cloud(message_of(data, fields, height=1, width=2, point_step=17, row_step=34))
     np.testing.assert_array_equal(cloud.points, [[1.25, 2.5, -3, 200], [0.5, -7, 4, 0]])
@@ -95,14 +99,17 @@ def test_a_cloud_without_points_is_no_error(make_cloud):
     assert read_cloud(message_of(b"", [field(name, 0, 7) for name in "xyz"])).points.shape == (0, 4)
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"data": array("B", bytes(100))}, "less data than it declares"),
-    ({"point_step": 8}, "beyond its point_step"),
-    ({"fields": []}, "no field x, y, z"),
-    ({"height": 2, "width": 4, "row_step": 10}, "longer than its row_step"),
-    ({"fields": [field("x", 0, 42), field("y", 4, 7), field("z", 8, 7)]}, "field x has no known datatype"),
-    ({"height": 2**31, "width": 2**31, "row_step": 2**32 - 1}, "longer than its row_step"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"data": array("B", bytes(100))}, "less data than it declares"),
+        ({"point_step": 8}, "beyond its point_step"),
+        ({"fields": []}, "no field x, y, z"),
+        ({"height": 2, "width": 4, "row_step": 10}, "longer than its row_step"),
+        ({"fields": [field("x", 0, 42), field("y", 4, 7), field("z", 8, 7)]}, "field x has no known datatype"),
+        ({"height": 2**31, "width": 2**31, "row_step": 2**32 - 1}, "longer than its row_step"),
+    ],
+)
 def test_a_cloud_that_contradicts_itself_is_refused_with_the_reason(make_cloud, change, reason):
     message = make_cloud(np.ones((10, 4)))
     for name, value in change.items():

@@ -36,8 +36,10 @@ for arguments in {{cases}}:
     rclpy.try_shutdown()
 """
 REFUSED = {
-    "transport": (["-p", "image_transport:=pigeon"],
-                  ("parameter image_transport: 'pigeon' is neither raw nor compressed",)),
+    "transport": (
+        ["-p", "image_transport:=pigeon"],
+        ("parameter image_transport: 'pigeon' is neither raw nor compressed",),
+    ),
     "out of range": (["-p", "score_threshold:=1.5"], ("score_threshold", "1.5")),
     "wrong type": (["-p", "threads:=many"], ("threads", "INTEGER")),
     "no file": (["--params-file", "/no/such.yaml"], ("/no/such.yaml",)),
@@ -78,10 +80,17 @@ def parameters(**changed: object) -> StudentParameters:
     return StudentParameters(**{field.name: values[field.name] for field in fields(StudentParameters)})
 
 
-@pytest.mark.parametrize(("model", "cameras", "named"), [
-    ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of"),
-    ("bevdet_small", ["front", "back"], "parameter cameras: names 2 cameras, students/mine reads 6: CAM_FRONT_LEFT"),
-])
+@pytest.mark.parametrize(
+    ("model", "cameras", "named"),
+    [
+        ("bevfusion_teacher_small", [""], "students/mine: fuses LiDAR and cameras; this node takes students of one of"),
+        (
+            "bevdet_small",
+            ["front", "back"],
+            "parameter cameras: names 2 cameras, students/mine reads 6: CAM_FRONT_LEFT",
+        ),
+    ],
+)
 def test_a_student_that_does_not_fit_the_node_or_its_parameters_is_refused(model, cameras, named):
     student = load_config(REPOSITORY / "config" / "model" / f"{model}.yaml")
     with pytest.raises(UserError, match=named):

@@ -101,12 +101,15 @@ def rigid(position: Sequence[float], rotation: Rotation) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize(("target", "source", "stamp", "reason"), [
-    ("base_link", "radar", 0, "names radar"),
-    ("odom", "base_link", 3 * SECOND, "beyond the newest"),
-    ("odom", "base_link", -3 * SECOND, "beyond the oldest"),
-    ("odom", "island", 0, "not connected"),
-])
+@pytest.mark.parametrize(
+    ("target", "source", "stamp", "reason"),
+    [
+        ("base_link", "radar", 0, "names radar"),
+        ("odom", "base_link", 3 * SECOND, "beyond the newest"),
+        ("odom", "base_link", -3 * SECOND, "beyond the oldest"),
+        ("odom", "island", 0, "not connected"),
+    ],
+)
 def test_where_there_is_no_transform_there_is_a_reason_and_no_guess(driving, target, source, stamp, reason):
     driving.insert("sea", "island", NOON, (0, 0, 0), REST, static=True)
     with pytest.raises(TransformUnavailable, match=reason):
@@ -154,9 +157,11 @@ def test_two_parents_at_one_time_are_named_and_the_first_one_stays(driving):
         driving.insert("odom", "base_link", stamp, (10 + i, 0, 0), REST)
         driving.insert("map", "base_link", stamp + SECOND // 100, (500, 0, 0), REST)
         assert driving.lookup("odom", "base_link", stamp)[0, 3] == pytest.approx(10 + i)
-    conflict, = driving.conflicts()
-    assert conflict.text == ("base_link has two parents on /tf, odom and map; odom is used: let only one node publish "
-                             "base_link (0.010 s between their stamps)")
+    (conflict,) = driving.conflicts()
+    assert conflict.text == (
+        "base_link has two parents on /tf, odom and map; odom is used: let only one node publish "
+        "base_link (0.010 s between their stamps)"
+    )
 
 
 def test_time_that_jumps_back_forgets_the_future_and_keeps_what_is_static(driving):
@@ -198,7 +203,7 @@ def test_static_broadcasters_that_disagree_are_named_with_amounts_where_the_fram
     driving.lookup("base_link", "lidar", NOON)
     assert not driving.conflicts()
     np.testing.assert_allclose(driving.lookup("base_link", "camera", NOON)[:3, 3], [1.3, 0, 0], atol=1e-9)
-    conflict, = driving.conflicts()
+    (conflict,) = driving.conflicts()
     assert conflict.text.startswith("two transforms base_link → camera on /tf_static differ by 0.300 m and 2.00°")
     driving.insert("chassis", "camera", NOON, (0, 0, 0), REST, static=True)
     assert driving.conflicts()[0].text.startswith("camera has two parents on /tf_static, base_link and chassis")
@@ -279,8 +284,10 @@ def test_placed_sweeps_are_what_offline_evaluation_accumulates(buffer, request):
     """To the last bit by our own poses; tf2 rounds otherwise."""
     within = 0.0 if request.node.callspec.params["buffer"] == "our own" else 1e-5
     random = np.random.default_rng(4)
-    mount = ((0.943713, 0.0, 1.84023), (0.7077955119163518, -0.006492242056004365, 0.010646214713995808,
-                                        -0.7063073142877817))  # a real calibration: not quite of length one
+    mount = (
+        (0.943713, 0.0, 1.84023),
+        (0.7077955119163518, -0.006492242056004365, 0.010646214713995808, -0.7063073142877817),
+    )  # a real calibration: not quite of length one
     sweeps, expected = SweepBuffer(5, SECOND), []
     buffer.insert("base_link", "lidar_top", NOON, *mount, static=True)
     for i in range(5):

@@ -38,8 +38,10 @@ def annotation_messages(keyframes: tuple[Keyframe, ...]) -> Iterator[Due]:
 def detections(keyframe: Keyframe) -> object:
     """Make a Detection3DArray of the ten detection classes, in base_link; id is the instance token."""
     at, base_from_odom = header(keyframe.stamp_ns, "base_link"), keyframe.odom_from_base.inverse
-    return message_type(GROUND_TRUTH.msgtype)(at, [
-        _detection(at, base_from_odom @ annotation.odom_from_box, annotation) for annotation in keyframe.annotations])
+    return message_type(GROUND_TRUTH.msgtype)(
+        at,
+        [_detection(at, base_from_odom @ annotation.odom_from_box, annotation) for annotation in keyframe.annotations],
+    )
 
 
 def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> object:
@@ -47,7 +49,8 @@ def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> objec
     centre = pose(base_from_box)
     result = message_type("vision_msgs/msg/ObjectHypothesisWithPose")(
         message_type("vision_msgs/msg/ObjectHypothesis")(annotation.name, 1.0),
-        message_type("geometry_msgs/msg/PoseWithCovariance")(centre, UNKNOWN_COVARIANCE))
+        message_type("geometry_msgs/msg/PoseWithCovariance")(centre, UNKNOWN_COVARIANCE),
+    )
     box = message_type("vision_msgs/msg/BoundingBox3D")(centre, vector(annotation.size))
     return message_type("vision_msgs/msg/Detection3D")(at, [result], box, annotation.instance)
 

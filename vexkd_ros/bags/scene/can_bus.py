@@ -32,8 +32,9 @@ def can_bus_messages(scene: SceneRecord) -> Iterator[Due]:
     yield from (Due(stamp, CAN_ODOMETRY, partial(_pose, record, stamp)) for stamp, record in _records(scene, "pose"))
     for name in CAN_MESSAGES:
         topic = can_topic(name)
-        yield from (Due(stamp, topic, partial(_numbers, name, record, stamp))
-                    for stamp, record in _records(scene, name))
+        yield from (
+            Due(stamp, topic, partial(_numbers, name, record, stamp)) for stamp, record in _records(scene, name)
+        )
 
 
 def _records(scene: SceneRecord, name: str) -> list[tuple[int, dict]]:
@@ -51,8 +52,15 @@ def _imu(record: dict, stamp_ns: int) -> object:
     """Make an Imu in the IMU's own frame, to which no transform leads: nuScenes does not tell its mounting."""
     w, x, y, z = map(float, record["q"])
     orientation = message_type("geometry_msgs/msg/Quaternion")(x, y, z, w)
-    return message_type(IMU.msgtype)(header(stamp_ns, "imu"), orientation, UNKNOWN, vector(record["rotation_rate"]),
-                                     UNKNOWN, vector(record["linear_accel"]), UNKNOWN)
+    return message_type(IMU.msgtype)(
+        header(stamp_ns, "imu"),
+        orientation,
+        UNKNOWN,
+        vector(record["rotation_rate"]),
+        UNKNOWN,
+        vector(record["linear_accel"]),
+        UNKNOWN,
+    )
 
 
 def _pose(record: dict, stamp_ns: int) -> object:

@@ -62,7 +62,18 @@ def _map_markers(scene: SceneRecord, stamp_ns: int) -> object:
     lines = {name: rasteriser.outlines(name, area) for name in MAP_CLASSES}
     lines["centreline"] = rasteriser.centrelines(area)
     colours, at = {**MAP_COLOURS, "centreline": CENTRELINE_COLOUR}, header(stamp_ns, "odom")
-    return message_type(MAP_MARKERS.msgtype)([
-        marker(at, name, 0, LINE_LIST, (LINE_WIDTH_M, 0.0, 0.0), colours[name], 1.0, [
-            point((*corner, way[0, 2])) for line in found for edge in pairwise(line.tolist()) for corner in edge])
-        for name, found in lines.items()])
+    return message_type(MAP_MARKERS.msgtype)(
+        [
+            marker(
+                at,
+                name,
+                0,
+                LINE_LIST,
+                (LINE_WIDTH_M, 0.0, 0.0),
+                colours[name],
+                1.0,
+                [point((*corner, way[0, 2])) for line in found for edge in pairwise(line.tolist()) for corner in edge],
+            )
+            for name, found in lines.items()
+        ]
+    )

@@ -17,20 +17,26 @@ UNKNOWN_COVARIANCE = np.zeros(36)
 def header(stamp_ns: int, frame_id: str) -> Any:
     """Make a std_msgs/Header."""
     return message_type("std_msgs/msg/Header")(
-        message_type("builtin_interfaces/msg/Time")(*divmod(stamp_ns, 10**9)), frame_id)
+        message_type("builtin_interfaces/msg/Time")(*divmod(stamp_ns, 10**9)), frame_id
+    )
 
 
 def pose(parent_from_child: Pose) -> object:
     """Make a geometry_msgs/Pose, the very numbers of the tables."""
     return message_type("geometry_msgs/msg/Pose")(
-        point(parent_from_child.translation), _quaternion(parent_from_child.rotation))
+        point(parent_from_child.translation), _quaternion(parent_from_child.rotation)
+    )
 
 
 def transform(stamp_ns: int, parent: str, child: str, parent_from_child: Pose) -> object:
     """Make a geometry_msgs/TransformStamped, the very numbers of the tables."""
     return message_type("geometry_msgs/msg/TransformStamped")(
-        header(stamp_ns, parent), child, message_type("geometry_msgs/msg/Transform")(
-            vector(parent_from_child.translation), _quaternion(parent_from_child.rotation)))
+        header(stamp_ns, parent),
+        child,
+        message_type("geometry_msgs/msg/Transform")(
+            vector(parent_from_child.translation), _quaternion(parent_from_child.rotation)
+        ),
+    )
 
 
 def vector(xyz: Sequence[float] | np.ndarray) -> object:
@@ -68,19 +74,51 @@ def delete_all(at: object) -> object:
     return _marker(at, "", 0, ARROW, DELETE_ALL, HERE, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0), [])
 
 
-def marker(at: object, namespace: str, number: int, kind: int, scale: Sequence[float], colour: Rgb, alpha: float,
-           points: Sequence[object] = (), base_from: Pose = HERE) -> object:
+def marker(
+    at: object,
+    namespace: str,
+    number: int,
+    kind: int,
+    scale: Sequence[float],
+    colour: Rgb,
+    alpha: float,
+    points: Sequence[object] = (),
+    base_from: Pose = HERE,
+) -> object:
     """Make a marker at `base_from` in the frame of `at`; scale and points [m] mean what the kind makes of them."""
     rgba = (*(channel / 255 for channel in colour), alpha)
     return _marker(at, namespace, number, kind, ADD, base_from, scale, rgba, list(points))
 
 
-def _marker(at: object, namespace: str, number: int, kind: int, action: int, place: Pose, scale: Sequence[float],
-            rgba: Sequence[float], points: list) -> object:
+def _marker(
+    at: object,
+    namespace: str,
+    number: int,
+    kind: int,
+    action: int,
+    place: Pose,
+    scale: Sequence[float],
+    rgba: Sequence[float],
+    points: list,
+) -> object:
     return message_type("visualization_msgs/msg/Marker")(
-        header=at, ns=namespace, id=number, type=kind, action=action, pose=pose(place), scale=vector(scale),
+        header=at,
+        ns=namespace,
+        id=number,
+        type=kind,
+        action=action,
+        pose=pose(place),
+        scale=vector(scale),
         color=message_type("std_msgs/msg/ColorRGBA")(*map(float, rgba)),
-        lifetime=message_type("builtin_interfaces/msg/Duration")(0, 0), frame_locked=False, points=points, colors=[],
-        texture_resource="", texture=message_type("sensor_msgs/msg/CompressedImage")(at, "", NOTHING),
-        uv_coordinates=[], text="", mesh_resource="",
-        mesh_file=message_type("visualization_msgs/msg/MeshFile")("", NOTHING), mesh_use_embedded_materials=False)
+        lifetime=message_type("builtin_interfaces/msg/Duration")(0, 0),
+        frame_locked=False,
+        points=points,
+        colors=[],
+        texture_resource="",
+        texture=message_type("sensor_msgs/msg/CompressedImage")(at, "", NOTHING),
+        uv_coordinates=[],
+        text="",
+        mesh_resource="",
+        mesh_file=message_type("visualization_msgs/msg/MeshFile")("", NOTHING),
+        mesh_use_embedded_materials=False,
+    )

@@ -17,8 +17,13 @@ from vexkd_ros.bags.typestore import message_type
 def static_transforms(scene: SceneRecord, stamp_ns: int) -> Iterator[Due]:
     """Yield base_link → every sensor, once, latched."""
     mounts = {channel.lower(): captures[0].base_from_sensor for channel, captures in scene.sensors.items()}
-    yield Due(stamp_ns, TF_STATIC, lambda: message_type(TF_STATIC.msgtype)(
-        [transform(stamp_ns, "base_link", frame, mount) for frame, mount in mounts.items()]))
+    yield Due(
+        stamp_ns,
+        TF_STATIC,
+        lambda: message_type(TF_STATIC.msgtype)(
+            [transform(stamp_ns, "base_link", frame, mount) for frame, mount in mounts.items()]
+        ),
+    )
 
 
 def ego_transforms(scene: SceneRecord) -> Iterator[Due]:
@@ -68,9 +73,11 @@ def odometry_message(stamp_ns: int, odom_from_base: Pose, linear: np.ndarray, an
     """Make a nav_msgs/Odometry; linear [m/s] and angular [rad/s] velocity in base_link."""
     twist = message_type("geometry_msgs/msg/Twist")(vector(linear), vector(angular))
     return message_type(ODOMETRY.msgtype)(
-        header(stamp_ns, "odom"), "base_link",
+        header(stamp_ns, "odom"),
+        "base_link",
         message_type("geometry_msgs/msg/PoseWithCovariance")(pose(odom_from_base), UNKNOWN_COVARIANCE),
-        message_type("geometry_msgs/msg/TwistWithCovariance")(twist, UNKNOWN_COVARIANCE))
+        message_type("geometry_msgs/msg/TwistWithCovariance")(twist, UNKNOWN_COVARIANCE),
+    )
 
 
 def _position(location: str, capture: Capture) -> object:
@@ -78,5 +85,6 @@ def _position(location: str, capture: Capture) -> object:
     origin_latitude, origin_longitude = REFERENCE_COORDINATES[location]
     latitude, longitude = get_coordinate(origin_latitude, origin_longitude, math.atan2(x, y), math.hypot(x, y))
     status = message_type("sensor_msgs/msg/NavSatStatus")(0, 1)  # STATUS_FIX, SERVICE_GPS
-    return message_type(GPS.msgtype)(header(capture.stamp_ns, "base_link"), status, latitude, longitude, math.nan,
-                                     np.zeros(9), 0)  # COVARIANCE_TYPE_UNKNOWN
+    return message_type(GPS.msgtype)(
+        header(capture.stamp_ns, "base_link"), status, latitude, longitude, math.nan, np.zeros(9), 0
+    )  # COVARIANCE_TYPE_UNKNOWN

@@ -30,8 +30,18 @@ from vexkd_ros.bags.scene.topics import (
 
 CAN_MESSAGES = ("steeranglefeedback", "vehicle_monitor", "zoesensors", "zoe_veh_info")
 CAN_TOPICS = (IMU, CAN_ODOMETRY, *map(can_topic, CAN_MESSAGES))
-GENERAL = (TF_STATIC, MAP_MARKERS, TF, ODOMETRY, GPS, *CAN_TOPICS, KEYFRAME, GROUND_TRUTH, GROUND_TRUTH_MARKERS,
-           *GROUND_TRUTH_MAPS)
+GENERAL = (
+    TF_STATIC,
+    MAP_MARKERS,
+    TF,
+    ODOMETRY,
+    GPS,
+    *CAN_TOPICS,
+    KEYFRAME,
+    GROUND_TRUTH,
+    GROUND_TRUTH_MARKERS,
+    *GROUND_TRUTH_MAPS,
+)
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,13 @@ class Selection:
 
     def to_dict(self) -> dict:
         """Return the values for JSON, which knows no infinity."""
-        return {"topics": list(self.topics), "sensors": self.sensors and list(self.sensors),
-                "keyframes_only": self.keyframes_only, "start_s": self.start_s,
-                "end_s": None if math.isinf(self.end_s) else self.end_s}
+        return {
+            "topics": list(self.topics),
+            "sensors": self.sensors and list(self.sensors),
+            "keyframes_only": self.keyframes_only,
+            "start_s": self.start_s,
+            "end_s": None if math.isinf(self.end_s) else self.end_s,
+        }
 
 
 def sensor_topics(channel: str) -> list[Topic]:

@@ -18,8 +18,13 @@ from vexkd_ros.bags.typestore import message_type
 # --- LiDAR ------------------------------------------------------------------------------------------------
 
 FLOAT32, UINT16 = 7, 4  # sensor_msgs/PointField
-POINT_FIELDS = (("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("intensity", 12, FLOAT32),
-                ("ring", 16, UINT16))
+POINT_FIELDS = (
+    ("x", 0, FLOAT32),
+    ("y", 4, FLOAT32),
+    ("z", 8, FLOAT32),
+    ("intensity", 12, FLOAT32),
+    ("ring", 16, UINT16),
+)
 STORED, SENT = (np.dtype([("xyzi", "V16"), ("ring", ring)]) for ring in ("<f4", "<u2"))  # x, y, z, intensity as one
 
 
@@ -36,23 +41,40 @@ def point_cloud(path: Path, stamp_ns: int) -> object:
     field = message_type("sensor_msgs/msg/PointField")
     fields = [field(name, offset, datatype, 1) for name, offset, datatype in POINT_FIELDS]
     return message_type(POINTS.msgtype)(
-        header=header(stamp_ns, "lidar_top"), height=1, width=len(records), fields=fields, is_bigendian=False,
-        point_step=SENT.itemsize, row_step=SENT.itemsize * len(records), data=records.view(np.uint8),
-        is_dense=bool(np.isfinite(values).all()))
+        header=header(stamp_ns, "lidar_top"),
+        height=1,
+        width=len(records),
+        fields=fields,
+        is_bigendian=False,
+        point_step=SENT.itemsize,
+        row_step=SENT.itemsize * len(records),
+        data=records.view(np.uint8),
+        is_dense=bool(np.isfinite(values).all()),
+    )
 
 
 # --- Radar ------------------------------------------------------------------------------------------------
 
 # (TYPE, SIZE) of the Point Cloud Library's files → sensor_msgs/PointField's datatype
-PCD_FIELD_TYPE = {("I", 1): 1, ("U", 1): 2, ("I", 2): 3, ("U", 2): 4, ("I", 4): 5, ("U", 4): 6, ("F", 4): 7,
-                  ("F", 8): 8}
+PCD_FIELD_TYPE = {
+    ("I", 1): 1,
+    ("U", 1): 2,
+    ("I", 2): 3,
+    ("U", 2): 4,
+    ("I", 4): 5,
+    ("U", 4): 6,
+    ("F", 4): 7,
+    ("F", 8): 8,
+}
 
 
 def radar_messages(channel: str, captures: tuple[Capture, ...]) -> Iterator[Due]:
     """Yield the returns of RADAR_FRONT on /radar_front/points, none filtered out."""
     topic, frame = radar_topic(channel), channel.lower()
-    return (Due(capture.stamp_ns, topic, partial(radar_cloud, capture.path, capture.stamp_ns, frame))
-            for capture in captures)
+    return (
+        Due(capture.stamp_ns, topic, partial(radar_cloud, capture.path, capture.stamp_ns, frame))
+        for capture in captures
+    )
 
 
 def radar_cloud(path: Path, stamp_ns: int, frame: str) -> object:
@@ -79,16 +101,25 @@ def radar_cloud(path: Path, stamp_ns: int, frame: str) -> object:
     if count and fields[0].datatype == 7 and math.isnan(struct.unpack_from("<f", data)[0]):
         count = 0
     return message_type("sensor_msgs/msg/PointCloud2")(
-        header=header(stamp_ns, frame), height=1, width=count, fields=fields, is_bigendian=False, point_step=step,
-        row_step=count * step, data=np.frombuffer(data, np.uint8, count * step), is_dense=True)
+        header=header(stamp_ns, frame),
+        height=1,
+        width=count,
+        fields=fields,
+        is_bigendian=False,
+        point_step=step,
+        row_step=count * step,
+        data=np.frombuffer(data, np.uint8, count * step),
+        is_dense=True,
+    )
 
 
 def _fields(columns: list[tuple[str, str, str, str]]) -> tuple[list, int]:
     """Make PointFields of a file's columns (name, type, size, count), without gaps; return them and bytes a return."""
     fields, offset = [], 0
     for name, kind, size, count in columns:
-        fields.append(message_type("sensor_msgs/msg/PointField")(
-            name, offset, PCD_FIELD_TYPE[kind, int(size)], int(count)))
+        fields.append(
+            message_type("sensor_msgs/msg/PointField")(name, offset, PCD_FIELD_TYPE[kind, int(size)], int(count))
+        )
         offset += int(size) * int(count)
     return fields, offset
 
@@ -116,7 +147,8 @@ def compressed_image(capture: Capture, frame: str) -> object:
         raise UserError(f"{capture.path}: empty image; download it again")
     suffix = capture.path.suffix.lower().lstrip(".")
     return message_type("sensor_msgs/msg/CompressedImage")(
-        header(capture.stamp_ns, frame), "jpeg" if suffix == "jpg" else suffix, data)
+        header(capture.stamp_ns, frame), "jpeg" if suffix == "jpg" else suffix, data
+    )
 
 
 def camera_info(capture: Capture, frame: str) -> object:
@@ -125,5 +157,15 @@ def camera_info(capture: Capture, frame: str) -> object:
     projection = np.column_stack([intrinsics.reshape(3, 3), np.zeros(3)])
     width, height = capture.size
     return message_type("sensor_msgs/msg/CameraInfo")(
-        header(capture.stamp_ns, frame), height, width, "plumb_bob", NO_DISTORTION, intrinsics, np.eye(3).ravel(),
-        projection.ravel(), 0, 0, message_type("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False))
+        header(capture.stamp_ns, frame),
+        height,
+        width,
+        "plumb_bob",
+        NO_DISTORTION,
+        intrinsics,
+        np.eye(3).ravel(),
+        projection.ravel(),
+        0,
+        0,
+        message_type("sensor_msgs/msg/RegionOfInterest")(0, 0, 0, 0, False),
+    )

@@ -37,8 +37,15 @@ class Pose(NamedTuple):
         """Join two poses: `a_from_b @ b_from_c` is `a_from_c`."""
         (w, x, y, z), (a, b, c, d) = self.rotation, other.rotation
         moved = self.matrix @ (*other.translation, 1.0)
-        return Pose(tuple(moved[:3].tolist()), (w * a - x * b - y * c - z * d, w * b + x * a + y * d - z * c,
-                                                w * c - x * d + y * a + z * b, w * d + x * c - y * b + z * a))
+        return Pose(
+            tuple(moved[:3].tolist()),
+            (
+                w * a - x * b - y * c - z * d,
+                w * b + x * a + y * d - z * c,
+                w * c - x * d + y * a + z * b,
+                w * d + x * c - y * b + z * a,
+            ),
+        )
 
 
 @lru_cache(maxsize=64)
@@ -109,14 +116,23 @@ def read_scene(nusc: NuScenes, scene: dict) -> SceneRecord:
     try:
         samples = list(_samples(nusc, scene))
         if not samples:
-            raise UserError(f"{nusc.dataroot}/{nusc.version}/scene.json: {scene['name']} has no sample; leave it out, "
-                            "with --scenes or --split")
+            raise UserError(
+                f"{nusc.dataroot}/{nusc.version}/scene.json: {scene['name']} has no sample; leave it out, "
+                "with --scenes or --split"
+            )
         keyframes = tuple(_keyframe(nusc, sample) for sample in samples if LIDAR in sample["data"])
-        return SceneRecord(scene["name"], nusc.get("log", scene["log_token"])["location"], Path(nusc.dataroot),
-                     _sensors(nusc, samples), keyframes)
+        return SceneRecord(
+            scene["name"],
+            nusc.get("log", scene["log_token"])["location"],
+            Path(nusc.dataroot),
+            _sensors(nusc, samples),
+            keyframes,
+        )
     except KeyError as error:
-        raise UserError(f"{nusc.dataroot}/{nusc.version}: tables refer to a record that is not there ({error}); "
-                        "complete the download") from None
+        raise UserError(
+            f"{nusc.dataroot}/{nusc.version}: tables refer to a record that is not there ({error}); "
+            "complete the download"
+        ) from None
 
 
 def _samples(nusc: NuScenes, scene: dict) -> Iterator[dict]:
@@ -135,8 +151,10 @@ def _sensors(nusc: NuScenes, samples: list[dict]) -> dict[str, tuple[Capture, ..
             known = records.setdefault(channel, {})
             if token not in known:
                 known |= {record["token"]: record for record in _chain(nusc, token)}
-    sensors = {channel: sorted(found.values(), key=lambda record: record["timestamp"])
-               for channel, found in sorted(records.items())}
+    sensors = {
+        channel: sorted(found.values(), key=lambda record: record["timestamp"])
+        for channel, found in sorted(records.items())
+    }
     mounts: dict[str, Pose] = {}
     return {channel: tuple(_capture(nusc, record, mounts) for record in found) for channel, found in sensors.items()}
 
@@ -157,8 +175,15 @@ def _capture(nusc: NuScenes, record: dict, mounts: dict[str, Pose]) -> Capture:
     mount = mounts.setdefault(sensor["token"], _pose(sensor))  # one object for all captures of a sensor
     ego = nusc.get("ego_pose", record["ego_pose_token"])
     intrinsics = tuple(float(value) for row in sensor["camera_intrinsic"] for value in row)
-    return Capture(Path(nusc.dataroot) / record["filename"], record["timestamp"] * 1000, record["is_key_frame"], mount,
-                   _pose(ego), intrinsics, (record["width"], record["height"]))
+    return Capture(
+        Path(nusc.dataroot) / record["filename"],
+        record["timestamp"] * 1000,
+        record["is_key_frame"],
+        mount,
+        _pose(ego),
+        intrinsics,
+        (record["width"], record["height"]),
+    )
 
 
 def _keyframe(nusc: NuScenes, sample: dict) -> Keyframe:
@@ -166,8 +191,9 @@ def _keyframe(nusc: NuScenes, sample: dict) -> Keyframe:
     found = (nusc.get("sample_annotation", token) for token in sample["anns"])
     named = [(category_to_detection_name(annotation["category_name"]), annotation) for annotation in found]
     annotations = tuple(_annotation(nusc, name, annotation) for name, annotation in named if name is not None)
-    return Keyframe(sample["token"], lidar["timestamp"] * 1000,
-                    _pose(nusc.get("ego_pose", lidar["ego_pose_token"])), annotations)
+    return Keyframe(
+        sample["token"], lidar["timestamp"] * 1000, _pose(nusc.get("ego_pose", lidar["ego_pose_token"])), annotations
+    )
 
 
 def _annotation(nusc: NuScenes, name: str, annotation: dict) -> Annotation:

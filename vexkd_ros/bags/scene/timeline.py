@@ -22,8 +22,11 @@ def timeline(scene: SceneRecord, selection: Selection) -> tuple[list[Due], list[
     files, missing = _present_files(scene, selection)
     everything, start_ns = [*_about_the_drive(scene), *_of_sensors(files)], scene.start_ns
     wanted = {topic for topic in {message.topic for message in everything} if selection.wants(topic)}
-    due = [message for message in everything
-           if message.topic in wanted and selection.includes((message.stamp_ns - start_ns) * 1e-9)]
+    due = [
+        message
+        for message in everything
+        if message.topic in wanted and selection.includes((message.stamp_ns - start_ns) * 1e-9)
+    ]
     if not due:
         raise UserError(f"{scene.name}: nothing of the selected topics, sensors and time is there")
     due.sort(key=lambda message: message.stamp_ns)
@@ -56,16 +59,21 @@ def _present_files(scene: SceneRecord, selection: Selection) -> tuple[dict[str, 
 
     A dataset of which only some archives were unpacked is a dataset, too.
     """
-    wanted = {channel: [capture for capture in captures if selection.takes(channel, capture)]
-              for channel, captures in scene.sensors.items() if any(map(selection.wants, sensor_topics(channel)))}
+    wanted = {
+        channel: [capture for capture in captures if selection.takes(channel, capture)]
+        for channel, captures in scene.sensors.items()
+        if any(map(selection.wants, sensor_topics(channel)))
+    }
     present, lines = {}, []
     for channel, captures in wanted.items():
         found = [(capture.path.exists(), capture) for capture in captures]
         present[channel] = tuple(capture for is_there, capture in found if is_there)
         missing = [capture for is_there, capture in found if not is_there]
         if missing:
-            lines.append(f"{channel}: {len(missing)} of {len(captures)} files are not there (the first is "
-                         f"{missing[0].path}); left out")
+            lines.append(
+                f"{channel}: {len(missing)} of {len(captures)} files are not there (the first is "
+                f"{missing[0].path}); left out"
+            )
     if any(wanted.values()) and not any(present.values()):
         raise UserError(f"{scene.dataroot}: holds not one of {scene.name}'s sensor files; complete the download")
     return present, lines
