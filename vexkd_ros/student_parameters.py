@@ -181,8 +181,9 @@ def declare_parameters(node: Node) -> None:
         "cameras",
         OWN_NAMES,
         _about(
-            "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an empty "
-            "name for one that the vehicle lacks. [''] stands for the student's own names in lower case, cam_front_left …"
+            "Namespace of each camera of the student, in the student's order: NAME/image, NAME/camera_info; an "
+            "empty name for one that the vehicle lacks. [''] stands for the student's own names in lower case, "
+            "cam_front_left …"
         ),
     )
     node.declare_parameter(

@@ -146,9 +146,9 @@ class SwinBody(nn.Module):
                 num_heads=SWIN_HEADS[: stages[-1]],
                 window_size=SWIN_WINDOW,
                 drop_path_rate=drop_path,
-                out_indices=list(stages),
+                out_indices=list(stages),  # pyright: ignore[reportCallIssue]
             )
-        )  # pyright: ignore[reportCallIssue]
+        )
         self.swin, self.hidden_states_norms = net.swin, net.hidden_states_norms
         self.swin.add_module("layernorm", nn.Identity())  # a classifier's
         self.channels = [SWIN_CHANNELS * 2 ** (stage - 1) for stage in stages]
