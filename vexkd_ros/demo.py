@@ -255,7 +255,7 @@ def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> None:
     results, answers, fullest = {}, [], fullest_keyframe(index)
     for package in packages:
         say(f"evaluate {package.name} for comparison, without ROS")
-        predictor = Predictor.load(package, precision="auto")
+        predictor = Predictor.load(package, precision="auto", runtime="auto")
         try:
             results[package.name] = score_split(predict_split(predictor, index), index)
         except UserError as error:  # a dataset without cameras is good for the LiDAR students

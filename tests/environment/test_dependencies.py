@@ -22,6 +22,7 @@ ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 # For use without an import: tools, and what a ROS installation needs for launch files, the node's lifecycle services,
 # and the checks and tools around its topics.
 REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff", "basedpyright"}
+REQUIRED_BY_TORCH = {"onnxscript"}  # for its ONNX exporter
 REQUIRED_BY_LIGHTNING = {"tensorboard"}  # for its TensorBoardLogger
 REPLACEABLE = {"spconv"}  # its CUDA builds have other names, and plain PyTorch does its work without any
 DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "launch", "launch_ros", "lifecycle_msgs"}
@@ -69,6 +70,7 @@ def is_ros(module: str) -> bool:
         "cv_bridge",
         "sensor_msgs_py",
         "tf2_py",
+        "bondpy",
     }
 
 
@@ -91,7 +93,7 @@ def test_nothing_is_required_that_nobody_uses():
         pip_name(REQUIREMENT_OF.get(module, module))
         for module in imports("vexkd_model", "vexkd_ros", "benchmarks", "tests")
     }
-    assert {pip_name(line) for line in listed("requirements.txt")} - used == REQUIRED_AS_TOOLS
+    assert {pip_name(line) for line in listed("requirements.txt")} - used == REQUIRED_AS_TOOLS | REQUIRED_BY_TORCH
     imported = imports("vexkd_model", "vexkd_ros", "launch")
     keys = imported | {ROSDEP_KEY_OF[module] for module in imported & ROSDEP_KEY_OF.keys()}
     assert depends("exec_depend", "depend") - keys <= DEPENDED_ON_WITHOUT_IMPORT
@@ -167,8 +169,8 @@ def test_a_wheel_requires_what_its_modules_import():
     project = read_project()
     required = {pip_name(line) for line in project["dependencies"]}
     by_bags = {pip_name(line) for line in project["optional-dependencies"]["bags"]}
-    by_slurm = {pip_name(line) for line in project["optional-dependencies"]["slurm"]}
-    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")} - by_slurm
+    optional = {pip_name(line) for extra in ("slurm", "onnx") for line in project["optional-dependencies"][extra]}
+    training = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_model")} - optional
     vehicle = {pip_name(REQUIREMENT_OF.get(module, module)) for module in imports("vexkd_ros") if not is_ros(module)}
     assert required == training - REPLACEABLE | REQUIRED_BY_LIGHTNING
     assert by_bags == vehicle - required
@@ -177,7 +179,8 @@ def test_a_wheel_requires_what_its_modules_import():
 def test_a_wheel_with_its_extras_requires_what_setup_sh_installs():
     project = read_project()
     extras = project["optional-dependencies"]
-    required = {pip_name(line) for line in project["dependencies"] + extras["bags"] + extras["slurm"] + extras["dev"]}
+    chosen = [extras[name] for name in ("bags", "onnx", "slurm", "dev")]
+    required = {pip_name(line) for lines in (project["dependencies"], *chosen) for line in lines}
     assert required | {"setuptools"} == {pip_name(line) for line in listed("requirements.txt")}
 
 
