@@ -70,9 +70,11 @@ class RunProcess:
 def _end_with_parent() -> None:
     """Let the kernel end this child process with its parent, so that the next ablation resumes the run alone.
 
-    Of SIGUSR2, which SLURM sends to all processes of a job before it ends it, only the parent makes use.
+    Of SIGUSR2, which SLURM sends to all processes of a job before it ends it, only the parent makes use. SIGINT,
+    by which the parent ends it, may be ignored where the parent was begun in the background of a shell.
     """
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 

@@ -75,5 +75,6 @@ def quiet_lightning() -> None:
         ".*lr_scheduler.step.*",
         ".*Checkpoint directory.*exists.*",
         ".*smaller than the logging interval.*",
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", message)

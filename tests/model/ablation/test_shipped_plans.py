@@ -25,6 +25,7 @@ def shipped(config_path, monkeypatch, tmp_path):
     """Read a shipped plan by its bare name from any folder, as who has no checkout does."""
     plans = config_path.parents[1] / "ablation"
     assert sorted(path.stem for path in plans.glob("*.yaml")) == sorted(PLANS)
+    (tmp_path / "models").symlink_to(config_path.parents[2] / "models")  # the teacher that ships with a checkout
     monkeypatch.chdir(tmp_path)
     return lambda name: load_plan(find_plan(name))
 

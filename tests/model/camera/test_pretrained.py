@@ -367,7 +367,7 @@ def test_files_that_hold_no_weights_are_refused_in_one_line(file, content, messa
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_would_run_code_or_holds_a_list_or_is_not_there_is_refused(tmp_path):
+def test_a_file_that_would_run_code_or_holds_a_list_or_is_not_there_is_refused(tmp_path, capfd):
     class Trap:
         def __reduce__(self):
             return print, ("run",)
@@ -375,9 +375,14 @@ def test_a_file_that_would_run_code_or_holds_a_list_or_is_not_there_is_refused(t
     torch.save({"conv1.weight": Trap()}, tmp_path / "trap.pth")
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
     backbone = ImageBackbone("resnet18", [1])
-    for file, message in (("trap", "cannot be read"), ("list", "holds no tensors by name"), ("none", "no such file")):
+    for file, message in (
+        ("trap", ".*: no such tensor"),
+        ("list", "holds no tensors by name"),
+        ("none", "no such file"),
+    ):
         with pytest.raises(UserError, match=rf"{file}\.pth: {message}") as error:
             load_backbone_weights(backbone, str(tmp_path / f"{file}.pth"))
         assert "\n" not in str(error.value)
+    assert capfd.readouterr().out == ""
     with pytest.raises(UserError, match=r"model\.safetensors: cannot be read"):
         load_backbone_weights(backbone, str(tmp_path))

@@ -119,11 +119,12 @@ class NodeProcess:
 
 @pytest.fixture(scope="module")
 def start_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., NodeProcess]]:
-    """Start a node with `name=value` parameters; whatever still runs is killed when the module is over."""
+    """Start a node with `name=value` parameters, in float32; whatever still runs is killed when the module is over."""
     nodes: list[NodeProcess] = []
 
     def start(*arguments: str, **parameters: object) -> NodeProcess:
-        settings = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        given = {"precision": "float32", **parameters}  # as what is predicted offline to compare with
+        settings = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
         log = tmp_path_factory.mktemp("node") / "log.txt"
         nodes.append(NodeProcess(log, [*settings, *arguments]))
         return nodes[-1]

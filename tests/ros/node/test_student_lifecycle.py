@@ -52,7 +52,7 @@ class Manager:
 
 @pytest.fixture(scope="module")
 def node(start_node):
-    node = start_node(autostart="false", threads=1, input_reliability="reliable")
+    node = start_node(autostart="false", precision="auto", threads=1, input_reliability="reliable")
     yield node
     assert node.stop(signal.SIGTERM) == 0, node.log
 
