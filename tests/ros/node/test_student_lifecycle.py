@@ -52,7 +52,7 @@ class Manager:
 
 @pytest.fixture(scope="module")
 def node(start_node):
-    node = start_node(autostart="false", precision="auto", threads=1, input_reliability="reliable")
+    node = start_node(autostart="false", threads=1, input_reliability="reliable")
     yield node
     assert node.stop(signal.SIGTERM) == 0, node.log
 
@@ -79,7 +79,8 @@ def test_the_parameter_file_names_every_parameter_with_its_default(manager):
         )
     )
     written = yaml.safe_load(CONFIG.read_text())["/**"]["ros__parameters"]
-    started_with = {"autostart": False, "threads": 1, "input_reliability": "reliable", "model": declared["model"]}
+    started_with = {"autostart": False, "threads": 1, "input_reliability": "reliable", "precision": "float32"}
+    started_with["model"] = declared["model"]
     assert declared == written | started_with
     described = manager.call(DescribeParameters, "describe_parameters", names=names).descriptors
     assert all(descriptor.description for descriptor in described)
