@@ -23,7 +23,7 @@ from vexkd_model.data.splits import split_names
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import save_png
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.progress import progress
 from vexkd_model.training.run import describe_data
@@ -241,7 +241,7 @@ def main() -> int:
     page, holds = report(real, synthetic, data, " ".join(["python", *sys.argv]))
     print(page)
     if arguments.out:
-        with whole_file(arguments.out) as partial:
+        with atomic_file(arguments.out) as partial:
             partial.write_text(page)
     if arguments.figure:
         draw(arguments.figure, real, synthetic)

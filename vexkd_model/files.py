@@ -16,7 +16,7 @@ PARTIAL = ".partial"  # suffix of what is not finished; a killed process leaves 
 
 
 @contextmanager
-def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
+def atomic_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path; the file written there becomes `path` in one step when the block ends without error.
 
     The folder is made where absent. A reader sees the old file or the whole new one. durable: after a power failure,
@@ -70,7 +70,7 @@ def write_json(path: Path, document: object, indent: int | None = 1) -> None:
     Not-a-number is refused (ValueError), because JSON has no word for it.
     """
     separators = (",", ": ") if indent else (",", ":")
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(document, indent=indent, separators=separators, allow_nan=False) + "\n")
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 import pytest
 
 from vexkd_model.errors import UserError
-from vexkd_model.files import locked, replace_folder, whole_file, write_json
+from vexkd_model.files import atomic_file, locked, replace_folder, write_json
 
 
 def names(folder):
@@ -31,7 +31,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, indent):
 def test_a_file_whose_writer_fails_half_way_keeps_its_old_content(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as partial:
         partial.write_text("half of the n")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and names(tmp_path) == ["file"]

@@ -13,7 +13,7 @@ from vexkd_model.config import ModelConfig, parse_config
 from vexkd_model.config.reading import parse_section
 from vexkd_model.config.section import Section
 from vexkd_model.errors import UserError
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 
 FORMAT = 1
 # A list of plain values, as json.dumps spreads it over lines; JSON allows no line break within a string.
@@ -122,7 +122,7 @@ def write_record(path: Path, record: RunRecord) -> None:
     """Write a record; equal records give equal bytes: sorted keys, lists of plain values in one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     text = SPREAD_LIST.sub(lambda match: "[" + re.sub(r",\n\s+", ", ", match[1]) + "]", text)
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text + "\n")
 
 

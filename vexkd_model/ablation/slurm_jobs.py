@@ -136,7 +136,7 @@ class SlurmJobs:
         return f"job {number}: {reason or 'ended without figures'} ({log})"
 
     def state(self, run: Run) -> str:
-        """Return the last line of the run's log, or for what its job waits."""
+        """Describe a run now: the last line of its log while it runs, or else its job's number and state."""
         number, state = self._queue.get(_job_name(run), ("", "has ended"))
         said = last_line(run.log) if state.startswith("RUNNING") else ""
         return said or f"job {number}: {state}"

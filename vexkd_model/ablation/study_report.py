@@ -9,7 +9,7 @@ from vexkd_model.ablation.run_record import Figures
 from vexkd_model.ablation.study import Comparison, Study, StudyRow, compare
 from vexkd_model.ablation.study_figure import plot_study
 from vexkd_model.ablation.table import ABSENT, METRICS, Difference, format_difference, format_spread, spread
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 
 ERRORS = {"mATE": "m", "mASE": "1 − IoU", "mAOE": "rad", "mAVE": "m/s", "mAAE": "1 − accuracy"}
 PER_CLASS = {"AP": "mAP", "IoU": "mIoU"}  # with their means
@@ -21,7 +21,7 @@ def write_study(out: Path, study: Study) -> list[Path]:
     pictures = plot_study(out, study)
     table, report = out / f"{study.name}.csv", out / f"{study.name}.md"
     for path, text in ((table, comma_separated(study)), (report, markdown(study, [path.name for path in pictures]))):
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text(text)
     return [report, table, *pictures]
 

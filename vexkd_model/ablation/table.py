@@ -14,7 +14,7 @@ from vexkd_model.ablation.make_record import figures_of
 from vexkd_model.ablation.plan import Plan
 from vexkd_model.ablation.records import Records
 from vexkd_model.ablation.run_record import Figures
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 
 MARKDOWN, CSV = "table.md", "table.csv"
 METRICS = ("mAP", "NDS", "mIoU")
@@ -71,7 +71,7 @@ def write_tables(plan: Plan, out: Path, records: Records | None = None) -> None:
     """Write table.md and table.csv of the runs finished so far; records: of runs whose folders are not in `out`."""
     rows = collect(plan, out, records)
     for name, text in ((MARKDOWN, markdown(rows, plan.baseline)), (CSV, comma_separated(rows, plan.baseline))):
-        with whole_file(out / name) as partial:
+        with atomic_file(out / name) as partial:
             partial.write_text(text)
 
 

@@ -39,5 +39,5 @@ def inverse_3x3(matrix: Tensor) -> Tensor:
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Multiply matrices (..., I, J) · (..., J, K), always in the operands' precision."""
+    """Multiply small matrices (..., I, J) · (..., J, K), whatever autocast would round them to."""
     return (left[..., :, :, None] * right[..., None, :, :]).sum(dim=-2)

@@ -96,17 +96,17 @@ class DistillationConfig(Section):
 
     @model_validator(mode="after")
     def _something_is_taught(self) -> "DistillationConfig":
-        if not (self.asks_teacher or self.inherit):
+        if not (self.needs_teacher or self.inherit):
             raise ValueError("levels is empty and no other key teaches; write [low, high]")
         return self
 
     @property
-    def asks_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:
         """True if a training step needs the teacher's output; inherited weights do not."""
-        return bool(self.levels or self.asks_heads or self.relation or self.depth)
+        return bool(self.levels or self.needs_heads or self.relation or self.depth)
 
     @property
-    def asks_heads(self) -> bool:
+    def needs_heads(self) -> bool:
         """True if a training step needs the teacher's heads."""
         return self.response is not None or self.teacher_labels is not None
 

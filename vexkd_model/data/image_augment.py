@@ -32,9 +32,9 @@ class ImageAugmentation:
         )
 
     def image_from_stored(self, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-        """Map float64 (3, 3) from pixel coordinates of an image of size `stored` to those of the crop of size `size`.
+        """Affine map float64 (3, 3) of this draw, stored image to crop: resize, crop, flip and rotation together.
 
-        Sizes are (width, height) [px]. Source of the scheme: BEVDet's and lift-splat-shoot's data pipelines.
+        stored, size: (width, height) [px]. Source of the scheme: BEVDet's and lift-splat-shoot's data pipelines.
         """
         (width, height), (stored_width, stored_height) = size, stored
         scale = self.zoom * width / stored_width

@@ -166,7 +166,7 @@ class FrameIndex:
     def open(
         cls, index_dir: Path, split: str, dataroot: Path | None = None, version: str | None = None
     ) -> "FrameIndex":
-        """Open `index_dir/split`.
+        """Open the index of a split; refuse one that was not made of this `dataroot` and `version`.
 
         dataroot, version: what the index must have been made of, where the caller knows. UserError names the file where
         the index is absent, incomplete, of another format, version or place, or where its data has moved.

@@ -93,7 +93,7 @@ def crops(points: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _CropJob:
     index: FrameIndex
     sweeps: int
     interval: float | None
@@ -126,12 +126,12 @@ def _write(index: FrameIndex, sweeps: int, interval: float | None, folder: Path,
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _jobs(index: FrameIndex, sweeps: int, interval: float | None) -> Iterator[_Job]:
+def _jobs(index: FrameIndex, sweeps: int, interval: float | None) -> Iterator[_CropJob]:
     for start in range(0, len(index), FRAMES_PER_JOB):
-        yield _Job(index, sweeps, interval, range(start, min(start + FRAMES_PER_JOB, len(index))))
+        yield _CropJob(index, sweeps, interval, range(start, min(start + FRAMES_PER_JOB, len(index))))
 
 
-def _objects(job: _Job) -> list[tuple[np.ndarray, int, np.ndarray]]:
+def _objects(job: _CropJob) -> list[tuple[np.ndarray, int, np.ndarray]]:
     """Box (9,), label and points (n, 5) of every object that holds a point, frame by frame."""
     objects = []
     for i in job.frames:

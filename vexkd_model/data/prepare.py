@@ -19,7 +19,7 @@ from vexkd_model.data.splits import LIDAR, split_names
 from vexkd_model.data.survey import take_inventory
 from vexkd_model.data.tables import check_lidar_is_known, scene_rows, tables_digest
 from vexkd_model.errors import UserError
-from vexkd_model.files import locked, replace_folder, whole_file, write_json
+from vexkd_model.files import atomic_file, locked, replace_folder, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID
@@ -185,7 +185,7 @@ def _begin_or_resume(partial: Path, wanted: dict) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _SceneJob:
     """Input of a worker for one scene's part of an index, without the tables."""
 
     part: Path
@@ -199,14 +199,14 @@ class _Job:
 
 def _jobs(
     nusc: SchemaTables, scenes: list[dict], partial: Path, has_maps: bool, absent: list[str]
-) -> Iterator[_Job | None]:
+) -> Iterator[_SceneJob | None]:
     """Jobs of the scenes, in order; None for one that an interrupted run has finished without problems."""
     for scene in scenes:
         if _part_path(partial, scene["name"]).is_file() and not _part(partial, scene["name"])[1]:
             yield None
             continue
         rows, problems = scene_rows(nusc, scene)
-        yield _Job(
+        yield _SceneJob(
             _part_path(partial, scene["name"]),
             [without_sensors(row, absent) for row in rows],
             problems,
@@ -221,7 +221,7 @@ def _part_path(partial: Path, scene: str) -> Path:
     return partial / f"{scene}.arrow"
 
 
-def _write_part(job: _Job | None) -> None:
+def _write_part(job: _SceneJob | None) -> None:
     """Check a scene's files, draw its map masks, write both; the Arrow file comes last, with the problems."""
     if job is None:
         return
@@ -235,7 +235,7 @@ def _write_part(job: _Job | None) -> None:
         np.save(job.part.with_suffix(".npy"), _packed_masks(town, rows))
     schema = SCHEMA.with_metadata({"problems": json.dumps([asdict(problem) for problem in problems])})
     rows = [row | {"map_damaged": isinstance(town, Problem)} for row in rows]
-    with whole_file(job.part) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with atomic_file(job.part) as path, pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
 
 
@@ -270,7 +270,7 @@ def _report(problems: list[Problem], path: Path) -> None:
     if not problems:
         path.unlink(missing_ok=True)
         return
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text("".join(f"{problem}\n" for problem in problems))
 
 

@@ -55,9 +55,9 @@ class Distiller(nn.Module):
         student: maps (B, C, Y, X) of both levels. output: for terms on more than the maps. progress: share of the
         training that is done, as the criterion takes it.
         """
-        if not self.config.asks_teacher:
+        if not self.config.needs_teacher:
             return {}
-        target = self.teacher(batch, self.config.asks_heads)
+        target = self.teacher(batch, self.config.needs_heads)
         terms: dict[str, Tensor] = {}
         for level in self.config.levels:
             teacher_map = getattr(target.features, level)
@@ -76,7 +76,7 @@ class Distiller(nn.Module):
     ) -> dict[str, Tensor]:
         """Compute the terms of other methods than VeXKD, each with a key of its own."""
         config, grid = self.config, self.teacher.grid
-        if not (config.relation or config.asks_heads or config.depth):
+        if not (config.relation or config.needs_heads or config.depth):
             return {}
         assert output is not None, "these terms need the student's whole output"
         terms: dict[str, Tensor] = {}

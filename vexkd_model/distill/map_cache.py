@@ -19,7 +19,7 @@ from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
-from vexkd_model.files import locked, whole_file
+from vexkd_model.files import atomic_file, locked
 from vexkd_model.model import BevFeatures, BevModel
 from vexkd_model.progress import progress
 
@@ -51,7 +51,7 @@ class MapCache:
                 frame = load_frame(index, i, config)
                 with torch.no_grad(), precision:
                     features = model(sensors_for(config, [frame]).to(device)).features
-                with whole_file(self._path(frame.token)) as partial:
+                with atomic_file(self._path(frame.token)) as partial:
                     save_file(
                         {level: maps[0].cpu().contiguous() for level, maps in features._asdict().items()}, partial
                     )

@@ -26,7 +26,7 @@ from nuscenes.nuscenes import NuScenes
 from vexkd_model.data.schema import open_nuscenes, scenes_of_split
 from vexkd_model.data.splits import SPLITS, SPLITS_OF_VERSION, own_splits
 from vexkd_model.errors import UserError
-from vexkd_model.files import whole_file, write_json
+from vexkd_model.files import atomic_file, write_json
 from vexkd_model.geometry.boxes import nuscenes_from_values
 from vexkd_model.types import DETECTION_CLASSES, Prediction
 
@@ -143,7 +143,7 @@ def score_submission(
     write_json(path, document)
     _check_official(path, config)
     if kept is not None:
-        with whole_file(kept) as partial:
+        with atomic_file(kept) as partial:
             shutil.copyfile(path, partial)
     if not nusc.sample_annotation:
         return None

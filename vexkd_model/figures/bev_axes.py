@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes
 
@@ -165,5 +165,5 @@ def hexadecimal(colour: Rgb) -> str:
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically; the same figure gives the same bytes, without the software's version."""
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=130, facecolor="white", metadata={"Software": None})

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 from vexkd_model.synth.presets import PATCH_EDGE_M
 
 CELL_M = 0.1  # nuScenes' own resolution, which the devkit takes for granted
@@ -26,7 +26,7 @@ def write_mask(path: Path, scenes: dict[str, dict[str, list]], canvas_edge: tupl
     instead of 4 GB, and a second where few scenes are written.
     """
     width, height = (round(edge / CELL_M) for edge in canvas_edge)
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         file.write(_SIGNATURE)
         _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))  # 8 bits of grey
         _chunk(file, b"IDAT", _ZLIB_HEADER)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 
 
 class CheckpointFile(TorchCheckpointIO):
@@ -22,5 +22,5 @@ class CheckpointFile(TorchCheckpointIO):
         # Into memory first: where the disk is full, PyTorch's own writer hides the reason.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with whole_file(Path(path), durable=True) as partial:
+        with atomic_file(Path(path), durable=True) as partial:
             partial.write_bytes(content.getbuffer())

@@ -13,7 +13,7 @@ from vexkd_model.config import ModelConfig, dump_config, load_config
 from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
-from vexkd_model.files import PARTIAL, locked, whole_file, write_json
+from vexkd_model.files import PARTIAL, atomic_file, locked, write_json
 from vexkd_model.machine import machine_kind
 from vexkd_model.training.run import CONFIG, RECORD, describe_data, source_revision
 
@@ -73,7 +73,7 @@ def _make_or_check(
             **circumstances,
         },
     )
-    with whole_file(stored) as partial:
+    with atomic_file(stored) as partial:
         partial.write_text(dump_config(config))
 
 

@@ -42,7 +42,7 @@ def distill(
     check_evaluable(teacher_config, index, predictions_alone=True)  # its sensors; targets are the student's
     settings, identity = check_pairing(config, teacher_config), fingerprint(model)
     maps = None
-    if cache is not None and settings.asks_teacher:
+    if cache is not None and settings.needs_teacher:
         check_cacheable(config.training, settings)
         maps = MapCache(cache / f"{identity[:16]}-{data_identity(index).files[:16]}-{config.training.precision}")
         maps.fill(model, teacher_config, config.training, index)
@@ -51,7 +51,7 @@ def distill(
     trainer = build_trainer(
         config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks)
     )
-    reads_sensors = settings.asks_teacher and maps is None
+    reads_sensors = settings.needs_teacher and maps is None
     record = {"teacher": {"name": teacher_config.name, "from": str(teacher_from), "fingerprint": identity}}
     with started_run(trainer, config, index, resume, record) as start:
         data = TrainingDataModule(

@@ -18,7 +18,7 @@ from vexkd_model.command import make_parser, positive_int, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.matching import match_by_centre, within_range
 from vexkd_model.figures.palette import DETECTION_COLOURS, MAP_COLOURS, Rgb
-from vexkd_model.files import whole_file
+from vexkd_model.files import atomic_file
 from vexkd_model.geometry.transforms import apply, inverse
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, Boxes
 from vexkd_ros.bags.reading import bag_paths
@@ -72,7 +72,7 @@ def write_view(
     # A "</script>" in a name would end the data.
     text = json.dumps(document, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     template = files("vexkd_ros.bags").joinpath("view.html").read_text(encoding="utf-8")
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(template.replace("@DATA@", text), encoding="utf-8")
     return len(frames)
 

@@ -56,7 +56,7 @@ def observe_bag(bag: Path, seconds: float, tf: str) -> Observation:
                 seen.take_transforms(message, static=connection.topic == static)
                 static_messages += [message] if connection.topic == static else []
             else:
-                seen.heard[connection.topic].take(stamp * 1e-9, data)
+                seen.heard[connection.topic].note(stamp * 1e-9, data)
         seen.static_lost = [
             frame
             for connection in wanted

@@ -64,7 +64,7 @@ def _listen(node: Node, executor: SingleThreadedExecutor, seconds: float, tf: st
 
 
 def _hear(heard: Heard, data: bytes) -> None:
-    heard.take(time.time(), data)
+    heard.note(time.time(), data)
 
 
 def _subscribe_new(node: Node, seen: Observation) -> None:

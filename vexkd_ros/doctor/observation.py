@@ -39,8 +39,8 @@ class Heard:
     damaged: Counter[str] = field(default_factory=Counter)
     _kept: list[tuple[float, bytes]] = field(default_factory=list)
 
-    def take(self, arrival_s: float, data: bytes) -> None:
-        """Add a message, serialised as CDR."""
+    def note(self, arrival_s: float, data: bytes) -> None:
+        """Note arrival, stamp and frame of a message in CDR, or that it is damaged; keep one now and then."""
         if len(data) < 4 + HEADER.size:
             self.damaged["shorter than its header"] += 1
             return

@@ -82,7 +82,7 @@ class CameraSource:
         return self._assembler.frame(pending.payload, time.monotonic() + self._parameters.tf_timeout)
 
     def stop(self) -> None:
-        """End the input: `get` returns."""
+        """End the subscription; a waiting `get` returns None."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._assembler.stop()

@@ -73,7 +73,7 @@ class CameraSync:
         self._first_news: float | None = None
 
     def put(self, camera: int, image: ReceivedImage) -> str:
-        """Take in an image; return why it, or what was here already, had to be dropped, or ''."""
+        """Take in an image; return LATE if it is refused, JUMPED if it made all earlier ones void, or ''."""
         with self._changed:
             reason = self._make_room(self._recent[camera], image)
             if reason == LATE:

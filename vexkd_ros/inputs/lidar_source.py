@@ -65,7 +65,7 @@ class LidarSource:
         return self._assembler.frame(pending.payload, time.monotonic() + self._tf_timeout)
 
     def stop(self) -> None:
-        """End the input: `get` returns."""
+        """End the subscription; a waiting `get` returns None."""
         self._node.destroy_subscription(self._subscription)
         self._slot.close()
 

@@ -202,6 +202,6 @@ def test_narrower_and_equal_students_are_accepted(load, teacher_config):
 def test_a_configuration_that_teaches_nothing_and_a_part_named_twice_are_errors(load):
     with pytest.raises(UserError, match="no other key teaches"):
         load("distillation.levels=[]")
-    assert not load("distillation.levels=[]", "distillation.inherit=[bev]").distillation.asks_teacher
+    assert not load("distillation.levels=[]", "distillation.inherit=[bev]").distillation.needs_teacher
     with pytest.raises(UserError, match="inherit names a part twice"):
         load("distillation.inherit=[bev, bev]")
