@@ -22,7 +22,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.types import MAP_CLASSES, POINT_FIELDS, SEGMENTATION_GRID, Boxes
 
-FORMAT = 4
+FORMAT = 1
 FRAMES, MASKS, MANIFEST = "frames.arrow", "map_masks.npy", "index.json"
 MATRIX = pa.list_(pa.float64(), 16)
 SCHEMA = pa.schema(

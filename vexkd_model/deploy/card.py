@@ -14,7 +14,7 @@ from vexkd_model.sensor_check.statistics import InputStatistics
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
 
 CONFIG, CARD = "model.yaml", "card.json"
-FORMAT = 3
+FORMAT = 1
 
 
 class StudentCard(BaseModel):
