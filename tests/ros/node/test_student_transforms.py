@@ -11,8 +11,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
 from vexkd_model.geometry.transforms import matrix_from_pose, yaw_of
 from vexkd_ros.inputs.errors import TransformUnavailable
+from vexkd_ros.inputs.lidar_assembler import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.poses import Poses
-from vexkd_ros.inputs.sweeps import RawSweep, SweepBuffer, place_sweeps
 from vexkd_ros.inputs.transforms import STRAYS, TransformBuffer
 
 SECOND = 10**9
