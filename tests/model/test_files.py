@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from support.clock import wait_for
 
 from vexkd_model.errors import UserError
 from vexkd_model.files import atomic_file, locked, replace_folder, write_json
@@ -82,6 +83,12 @@ def test_a_lock_is_free_again_when_its_holder_was_killed_though_a_forked_process
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+
+    def is_free():
+        with suppress(UserError), locked(path, "somebody is here"):
+            return True
+
+    wait_for(is_free, "the child to let go of what it was forked with")
     with locked(path, "somebody is here"), pytest.raises(UserError, match="busy"), locked(path, "busy"):
         pass
     os.kill(child, signal.SIGKILL)

@@ -96,7 +96,13 @@ def around(process: subprocess.Popen) -> Iterator[Surroundings]:
             and around.node.count_publishers("comparison_node/markers")
         )
     )
-    time.sleep(0.3)  # the node's side of the discovery
+
+    def is_answered() -> bool:  # the node's side of the discovery may still be on its way
+        around.truth.publish(message(1))
+        around.found.publish(message(1))
+        return 1 in around.markers
+
+    around.wait_for(is_answered)
     yield around
     around.close()
 
