@@ -24,7 +24,7 @@ from vexkd_model.process import set_up_process
 from vexkd_model.types import Frame
 
 WANTED = {"lidar": 2.5, "camera": 2.0}  # times as fast as eager float32, the convolutions
-VARIANTS: tuple[tuple[Precision, Runtime], ...] = (("float32", "torch"), ("bfloat16", "torch"), ("float32", "onnx"))
+VARIANTS: tuple[tuple[Precision, Runtime], ...] = (("float32", "torch"), ("bfloat16", "torch"), ("bfloat16", "onnx"))
 
 
 def main() -> int:
