@@ -66,7 +66,7 @@ def main() -> int:
 def _dense_ms(predictor: Predictor, frame: Frame) -> float:
     """Time the trunk, and a camera student's image network."""
     sensors = sensors_for(predictor.config, [frame])
-    geometry = predictor._kept_geometry(sensors)
+    geometry = predictor.geometry(sensors)
     model, graphs = predictor.model, predictor.graphs
     with torch.autocast("cpu", torch.bfloat16, enabled=predictor.bfloat16):
         canvas = canvas_of(model, sensors, geometry)

@@ -127,7 +127,7 @@ def _say(run: Run, text: str) -> None:
 
 
 class _Progress:
-    """How far each run is, printed now and then where that has changed."""
+    """Print how far each run is, now and then, where that has changed."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs

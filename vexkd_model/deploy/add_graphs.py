@@ -73,7 +73,7 @@ def _parts(
 ) -> Iterable[tuple[str, nn.Module, list[Tensor]]]:
     """List the parts of a student that become a graph, each with its inputs in the chosen frames.
 
-    Image networks stay in PyTorch where graphs have eight bits, which cost ResNet-18 0.05 mIoU.
+    Image networks stay in PyTorch where graphs have eight bits: what eight bits cost them is not measured.
     """
     canvases, images = [], []
     with torch.inference_mode():

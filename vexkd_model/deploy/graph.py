@@ -102,14 +102,14 @@ def export_graph(module: nn.Module, example: Tensor, path: Path) -> None:
 
 
 class Graph(nn.Module):
-    """ONNX graph as a module, for the CPU: contiguous tensor → list of tensors. threads: 0 as PyTorch has them."""
+    """ONNX graph as a module, for the CPU: contiguous tensor → list of tensors, on as many threads as PyTorch has."""
 
-    def __init__(self, content: bytes, threads: int = 0) -> None:
+    def __init__(self, content: bytes) -> None:
         super().__init__()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         # A thread that spins between frames takes the time of whoever works then.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -105,7 +105,7 @@ class Predictor:
     def predict(self, frame: Frame) -> Prediction:
         """Predict boxes and map of one frame, in base_link; the frame's stamp and token stay."""
         sensors = sensors_for(self.config, [frame]).to(self.device)
-        geometry = self._kept_geometry(sensors)
+        geometry = self.geometry(sensors)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             if self.graphs is not None:
                 detection, segmentation = self.graphs(sensors, geometry)
@@ -125,7 +125,7 @@ class Predictor:
                 return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
         return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
-    def _kept_geometry(self, sensors: SensorBatch) -> ViewGeometry | None:
+    def geometry(self, sensors: SensorBatch) -> ViewGeometry | None:
         """Geometry of the camera pixels in the BEV map, computed anew only if the calibration has changed."""
         cameras, encoder = sensors.cameras, self.model.camera
         if cameras is None or encoder is None:

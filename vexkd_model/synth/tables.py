@@ -8,6 +8,7 @@ import numpy as np
 from vexkd_model.geometry.transforms import quaternion_from_matrix
 from vexkd_model.synth.actors import CATEGORIES, Actor
 from vexkd_model.synth.rig import CHANNELS, Rig
+from vexkd_model.types import ATTRIBUTE_NAMES
 
 TABLES = (
     "category",
@@ -49,16 +50,6 @@ OFFICIAL_CATEGORIES = (
     "movable_object.debris",
     "static_object.bicycle_rack",
 )
-ATTRIBUTES = (
-    "vehicle.moving",
-    "vehicle.stopped",
-    "vehicle.parked",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.sitting_lying_down",
-    "pedestrian.standing",
-    "pedestrian.moving",
-)
 VISIBILITIES = {"1": "v0-40", "2": "v40-60", "3": "v60-80", "4": "v80-100"}
 VISIBILITY_EDGES = (0.4, 0.6, 0.8)
 LIDAR = "LIDAR_TOP"
@@ -75,7 +66,7 @@ def shared_tables() -> dict[str, list[dict]]:
         "category": [
             {"token": token("category", name), "name": name, "description": ""} for name in OFFICIAL_CATEGORIES
         ],
-        "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTES],
+        "attribute": [{"token": token("attribute", name), "name": name, "description": ""} for name in ATTRIBUTE_NAMES],
         "visibility": [{"token": key, "level": level, "description": ""} for key, level in VISIBILITIES.items()],
         "sensor": [
             {

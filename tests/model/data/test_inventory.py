@@ -1,4 +1,4 @@
-"""What a dataset holds is counted and said, and a model that it does not suit is refused before its first step."""
+"""Inventory of a dataset, and the refusal of a model that it does not suit, before its first step."""
 
 import json
 import shutil

@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path,
 def test_a_killed_and_resumed_training_ends_with_the_weights_of_one_never_killed(
     config_path, tiny_settings, street, tmp_path
 ):
-    """Where a process loads the samples ahead; the one that was never killed loads its own.
+    """Kill and resume a training whose samples a process loads ahead; the undisturbed one loads its own.
 
     Within a SLURM job of two tasks, of which nobody has started the other.
     """

@@ -241,10 +241,17 @@ class Vehicle:
     def sweeps_used(self, stamp_ns: int) -> int:
         return int(values(self.result(stamp_ns, "debug/latency").status[0])["sweeps"])
 
-    def status_that_says(self, text: str) -> DiagnosticStatus:
-        """The newest status on /diagnostics since the last cloud whose message has the text in it."""
+    def status_that_says(self, text: str, level: bytes | None = None) -> DiagnosticStatus:
+        """The newest status on /diagnostics since the last cloud whose message has the text in it, of a level if given.
+
+        On a loaded machine a status may be an error first, because the answer is still to come.
+        """
         found = self.wait_for(
-            lambda: [s for s in self.statuses[self._statuses_before_last_cloud :] if text in s.message],
+            lambda: [
+                s
+                for s in self.statuses[self._statuses_before_last_cloud :]
+                if text in s.message and level in (None, s.level)
+            ],
             f"'{text}' in /diagnostics, which said: {[s.message for s in self.statuses[-2:]]}",
         )
         return found[-1]

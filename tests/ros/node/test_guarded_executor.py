@@ -76,7 +76,7 @@ def test_what_cannot_be_converted_leaves_the_other_inputs_of_the_node_alone(
 
 
 def test_an_executor_of_rclpy_would_leave_the_node_deaf(context: Context) -> None:
-    """Where this fails, rclpy has mended it, and the guard can go."""
+    """State the fault of rclpy that the guard is for; the guard can go when this fails."""
     node, executor = rclpy.create_node("unguarded", context=context), SingleThreadedExecutor(context=context)
     executor.add_node(node)
     node.create_subscription(Empty, "unreadable", print, 10).msg_type = Unreadable

@@ -217,7 +217,7 @@ def test_a_frame_that_another_static_parent_took_away_is_said_to_have_two(drivin
 
 
 def test_with_a_clock_that_stands_contradictions_far_apart_are_kept():
-    """As the doctor reads a bag: what is of one bag is of one drive."""
+    """Insert with a clock that stands, as the doctor reads a bag: one bag is one drive."""
     now = [0.0]
     for clock, found in ((lambda: now[0], 0), (lambda: 0.0, 2)):
         buffer = TransformBuffer(Poses, clock=clock)
