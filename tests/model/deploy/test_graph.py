@@ -82,6 +82,20 @@ def test_a_float32_graph_predicts_what_pytorch_predicts(packages, with_graphs, t
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lidar_voxel_small", "bevdet4d_depth_small", "bevformer_small"])
+def test_every_kind_of_student_has_a_graph_that_predicts_the_same(config_path, tiny_index, tmp_path, name):
+    torch.manual_seed(3)
+    config = load_config(config_path.with_name(f"{name}.yaml"))
+    save_package(tmp_path / name, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    exact = Predictor.load(tmp_path / name)
+    add_graphs(tmp_path / name, tiny_index, "float32", frames=1)
+    frame = load_frame(tiny_index, 0, config)
+    expected, found = exact.predict(frame), Predictor.load(tmp_path / name, runtime="onnx").predict(frame)
+    np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-4)
+    assert expected.map_probabilities.std() > 0
+
+
 def test_eight_bits_round_and_no_more(packages, with_graphs, tiny_index):
     folder = with_graphs("lidar", "int8")
     exact, graph = Predictor.load(packages["lidar"]), Predictor.load(folder, runtime="onnx")
