@@ -64,3 +64,9 @@ def broadcast_error(error: UserError | None, device: torch.device) -> UserError 
         if wrong:
             return next(filter(None, all_gather(error)))
     return error
+
+
+def leave_group() -> None:
+    """End this process's part in the process group: threads of it that outlive the interpreter would abort it."""
+    if processes() > 1:
+        dist.destroy_process_group()

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.distributed import Shard, broadcast_error
+from vexkd_model.distributed import Shard, broadcast_error, leave_group
 from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.files import full_disk_named
 from vexkd_model.training.checkpoint_file import CheckpointFile
@@ -126,11 +126,13 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingDataMo
         _end(trainer, Interrupted(f"{trainer.default_root_dir}: interrupted; go on with the same command and --resume"))
     except UserError as error:
         _end(trainer, error)
+    leave_group()
     return trainer.is_global_zero
 
 
 def _end(trainer: lightning.Trainer, error: UserError) -> None:
     """Raise the error on rank 0; end the other ranks without one, so that it is reported once."""
+    leave_group()
     if trainer.is_global_zero:
         raise error from None
     sys.exit(0)

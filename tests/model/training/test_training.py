@@ -312,8 +312,11 @@ def test_a_real_keyframe_can_be_trained_on(keyframe_dataroot, tiny_config, tmp_p
 
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
     index = FrameIndex.open(tmp_path / "index", "mini_train")
-    train(tiny_config, index, tmp_path / "run", workers=0, resume=False, interactive=False)
+    with pytest.raises(UserError, match="no map expansion .*--set segmentation=null"):
+        train(tiny_config, index, tmp_path / "run", workers=0, resume=False, interactive=False)
+    detector = tiny_config.model_copy(update={"segmentation": None})
+    train(detector, index, tmp_path / "run", workers=0, resume=False, interactive=False)
     student, config, epochs = load_run(tmp_path / "run")
     prediction = Predictor(student, config, None, "cpu").predict(load_frame(index, 0, config))
-    assert epochs == EPOCHS and np.isfinite(prediction.map_probabilities).all()
+    assert epochs == EPOCHS and np.isfinite(prediction.scores).all()
     assert score_split([prediction], index).maps is None
