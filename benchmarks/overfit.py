@@ -32,6 +32,7 @@ from vexkd_model.data.prepare import prepare
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.split import SplitResult, predict_split, score_split
 from vexkd_model.files import write_json
+from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
@@ -65,7 +66,7 @@ def learn(config: ModelConfig, batch: Batch, steps: int, rate: float, device: st
     optimiser, schedule = optimiser_and_schedule(settings, model, None, steps)
     criterion = build_criterion(config)
     for _ in progress(range(steps), f"learn {config.name}", unit="steps"):
-        with torch.autocast(device, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
+        with torch.autocast(device, torch.bfloat16, enabled=in_bfloat16(settings.precision, torch.device(device))):
             output = model(batch.sensors)
         loss = cast(torch.Tensor, sum(criterion(output, batch).values()))
         optimiser.zero_grad()

@@ -19,9 +19,9 @@ from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.deploy.graph import Trunk, canvas_of
-from vexkd_model.deploy.predictor import EXACT, Precision, Predictor, Runtime
+from vexkd_model.deploy.predictor import EXACT, Predictor, Runtime
 from vexkd_model.process import set_up_process
-from vexkd_model.types import Frame
+from vexkd_model.types import Frame, Precision
 
 WANTED = {"lidar": 2.5, "camera": 2.0}  # times as fast as eager float32, the convolutions
 VARIANTS: tuple[tuple[Precision, Runtime], ...] = (("float32", "torch"), ("bfloat16", "torch"), ("bfloat16", "onnx"))

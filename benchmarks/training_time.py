@@ -23,6 +23,7 @@ from vexkd_model.criterion import Criterion, build_criterion
 from vexkd_model.data.batch import Batch
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.loader import training_loader
+from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
@@ -55,7 +56,7 @@ def _step(
     optimiser: torch.optim.Optimizer,
     schedule: LRScheduler,
 ) -> None:
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16-mixed"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16(config.training.precision, torch.device("cpu"))):
         loss = cast(torch.Tensor, sum(criterion(model(batch.sensors), batch).values()))
     optimiser.zero_grad()
     loss.backward()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from vexkd_model.types import Precision
+
 GIBIBYTE = 2**30
 
 
@@ -43,3 +45,11 @@ def has_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def in_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """True if a precision means bfloat16 on the device; for `auto`, if the device has instructions for it.
+
+    Without them, it is many times slower than float32.
+    """
+    return has_bfloat16(device) if precision == "auto" else precision == "bfloat16"

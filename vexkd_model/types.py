@@ -6,8 +6,12 @@ seconds. Stamps are integer nanoseconds. BEV arrays are (C, Y, X): index 0 at th
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
+
+Precision = Literal["auto", "float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 DETECTION_CLASSES = (
     "car",

@@ -6,8 +6,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from vexkd_model.config import ModelConfig
-from vexkd_model.deploy.predictor import PRECISIONS, RUNTIMES, Precision, Runtime
+from vexkd_model.deploy.predictor import RUNTIMES, Runtime
 from vexkd_model.errors import UserError
+from vexkd_model.types import PRECISIONS, Precision
 from vexkd_ros.health.node_health import Limits
 from vexkd_ros.inputs.assembly import InputSettings
 

@@ -31,7 +31,7 @@ TINY_MODEL = (
     "segmentation.channels=8",
     "training.epochs=5",
     "training.batch_size=1",
-    "training.precision=32-true",
+    "training.precision=float32",
     "training.sensor_variety=null",
     "training.augment={rotation: 0.785, scale: 0.1, translation: 0.5, flip: true}",
 )
@@ -52,7 +52,7 @@ TINY_TEACHER = (
     "segmentation.channels=8",
     "training.epochs=2",
     "training.batch_size=1",
-    "training.precision=32-true",
+    "training.precision=float32",
     "training.sensor_dropout=0.0",
 )
 

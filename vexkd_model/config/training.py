@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from vexkd_model.config.section import Count, Positive, Section, Share
-from vexkd_model.types import DETECTION_CLASSES
+from vexkd_model.types import DETECTION_CLASSES, Precision
 
 
 class AugmentConfig(Section):
@@ -58,7 +58,9 @@ class TrainingConfig(Section):
         description="share that a moving average of the weights keeps at each step; the "
         "average is what is evaluated and exported",
     )
-    precision: Literal["32-true", "bf16-mixed"]
+    precision: Precision = Field(
+        "auto", description="of convolutions and linear layers; auto: bfloat16 where the device has instructions for it"
+    )
     seed: Annotated[int, Field(ge=0, lt=1 << 32, description="of 32 bits")]
     augment: AugmentConfig
     class_balanced: bool = Field(False, description="CBGS: frames drawn so that every class has an equal share")

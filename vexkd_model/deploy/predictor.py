@@ -18,13 +18,11 @@ from vexkd_model.errors import UserError
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
-from vexkd_model.machine import has_bfloat16
+from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevModel
-from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Prediction
+from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Precision, Prediction
 
-Precision = Literal["auto", "float32", "bfloat16"]
 Runtime = Literal["auto", "torch", "onnx"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 EXACT = "PyTorch, float32"
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
@@ -53,7 +51,7 @@ class Predictor:
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
         self.config, self.card = config, card
-        self.bfloat16 = has_bfloat16(self.device) if precision == "auto" else precision == "bfloat16"
+        self.bfloat16 = in_bfloat16(precision, self.device)
         self.graphs: GraphStudent | None = None
         self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None

@@ -5,7 +5,6 @@ as it is, and both describe the same BEV map.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.errors import UserError
 from vexkd_model.files import atomic_file, locked
+from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevFeatures, BevModel
 from vexkd_model.progress import progress
 
@@ -44,7 +44,7 @@ class MapCache:
         """
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.eval().to(device)
-        precision = torch.autocast(device.type, torch.bfloat16) if settings.precision == "bf16-mixed" else nullcontext()
+        precision = torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(settings.precision, device))
         with locked(self.folder / ".lock"):
             missing = [i for i, token in enumerate(index.column("token")) if not self._path(token).is_file()]
             for i in progress(missing, f"teacher maps of {index.split}", unit="frames"):

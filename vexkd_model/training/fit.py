@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -17,6 +18,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.distributed import Shard, broadcast_error, leave_group
 from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.files import full_disk_named
+from vexkd_model.machine import in_bfloat16
 from vexkd_model.training.checkpoint_file import CheckpointFile
 from vexkd_model.training.claim_run import claimed_run
 from vexkd_model.training.data_module import TrainingDataModule
@@ -42,13 +44,15 @@ def build_trainer(
 ) -> lightning.Trainer:
     """Build the trainer, with a checkpoint after each epoch.
 
-    interactive: show a bar instead of plain lines. processes: of `trainer_arguments`.
+    interactive: show a bar instead of plain lines. processes: of `trainer_arguments`, whose kind of device decides what
+    settings.precision means.
     """
+    device = torch.device("cuda" if processes["accelerator"] == "gpu" else "cpu")
     arguments = {**processes, "plugins": [CheckpointFile(), *processes.get("plugins", ())]}
     table = CSVLogger(run, name="log", flush_logs_every_n_steps=1)  # a killed run keeps its curve
     return lightning.Trainer(
         max_epochs=settings.epochs,
-        precision=settings.precision,
+        precision="bf16-mixed" if in_bfloat16(settings.precision, device) else "32-true",
         gradient_clip_val=settings.gradient_clip,
         accumulate_grad_batches=settings.accumulate,
         **arguments,
@@ -86,7 +90,7 @@ def started_run(
     `claimed_run`.
     """
     run = Path(trainer.default_root_dir)
-    entries = {**(record or {}), "processes": trainer.world_size}
+    entries = {**(record or {}), "processes": trainer.world_size, "precision": trainer.precision}
     with ExitStack() as held:
         _on_rank_0(trainer, lambda: held.enter_context(claimed_run(run, config, index, resume, entries)))
         lightning.seed_everything(config.training.seed, workers=True, verbose=False)

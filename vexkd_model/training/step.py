@@ -42,5 +42,5 @@ def _stopped(module: lightning.LightningModule, losses: dict[str, float], batch:
     wrong = ", ".join(name for name, value in losses.items() if not math.isfinite(value)) or "sum"
     return UserError(
         f"{path}: loss ({wrong}) is not finite at step {module.global_step}, on the samples named there; "
-        "lower training.learning_rate or set training.precision=32-true"
+        "lower training.learning_rate or set training.precision=float32"
     )

@@ -27,7 +27,7 @@ TINY_CAMERA = (
     "detection.shared_channels=16",
     "detection.task_channels=16",
     "segmentation.channels=8",
-    "training.precision=32-true",
+    "training.precision=float32",
     "distillation.masks=ones",
 )
 RESPONSE, LABELS = ResponseConfig(heatmap=7.0, map=1.0), TeacherLabelsConfig(score=0.1, weight=0.5)

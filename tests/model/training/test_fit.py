@@ -154,3 +154,13 @@ def test_each_process_loads_its_part_of_an_epoch(config_path, tiny_settings, tin
     tokens = [batch.tokens[0] for loader in loaders for batch in loader]
     whole = [batch.tokens[0] for batch in training_loader(config, index, 0)]
     assert tokens == whole[:2]
+
+
+@pytest.mark.parametrize(("instructions", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_trains_in_bfloat16_where_the_processor_has_it(
+    config_path, tiny_settings, tmp_path, monkeypatch, instructions, precision
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": instructions})
+    config = load_config(config_path, [*tiny_settings, "training.precision=auto"])
+    trainer = fit.build_trainer(config.training, tmp_path, False, {"accelerator": "cpu", "devices": 1})
+    assert trainer.precision == precision

@@ -312,7 +312,7 @@ def test_a_real_keyframe_can_be_trained_on(keyframe_dataroot, tiny_config, tmp_p
 
     prepare(keyframe_dataroot, "v1.0-mini", tmp_path / "index")
     index = FrameIndex.open(tmp_path / "index", "mini_train")
-    with pytest.raises(UserError, match="no map expansion .*--set segmentation=null"):
+    with pytest.raises(UserError, match=r"no map expansion .*--set segmentation=null"):
         train(tiny_config, index, tmp_path / "run", workers=0, resume=False, interactive=False)
     detector = tiny_config.model_copy(update={"segmentation": None})
     train(detector, index, tmp_path / "run", workers=0, resume=False, interactive=False)
