@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_group, index_dir
+from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_group, index_dir, open_index
 
 
 def frame(arguments: argparse.Namespace) -> None:
@@ -42,6 +42,16 @@ def students(arguments: argparse.Namespace) -> None:
     index, i = _chosen_frame(arguments)
     plot_students(arguments.out, arguments.plain, arguments.taught, index, i, arguments.teacher)
     print(_drawn(arguments.out, index, i))
+
+
+def drive(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.drive_figure import plot_drive
+    from vexkd_model.process import set_up_process
+
+    set_up_process()
+    index = open_index(arguments, default=-1)
+    frames = plot_drive(arguments.out, arguments.students, index, arguments.scene)
+    print(f"{arguments.out}: {frames} frames of {arguments.scene}")
 
 
 def losses(arguments: argparse.Namespace) -> None:
@@ -147,6 +157,19 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a row for the teacher, too")
     _add_dataroot_argument(command)
     _add_frame_arguments(command)
+
+    command = add_command(
+        kinds,
+        drive,
+        "draw a moving picture of a scene: cameras, and boxes and maps of students",
+        "vexkd plot drive models/lidar_plain models/lidar_distilled --dataroot data --version v1.0-mini "
+        "--split mini_val --scene scene-0103 --out drive.gif",
+    )
+    command.add_argument("students", type=Path, nargs="+", metavar="RUN_OR_PACKAGE", help="two in a row")
+    _add_dataroot_argument(command)
+    add_dataset_arguments(command)
+    command.add_argument("--scene", required=True, metavar="NAME", help="for example scene-0103")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE.gif", help="picture to write")
 
     command = add_command(
         kinds,

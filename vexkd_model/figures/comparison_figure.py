@@ -41,7 +41,7 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel])
     figure.suptitle(f"{scene.name}; arrows: the way of 1 s", color=INK, fontsize=12, parse_math=False)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
     for panel, answer in zip(panels, answers, strict=False):
-        _draw_answer(panel, scene, answer)
+        draw_answer(panel, scene, answer)
     for unused in list(panels)[len(answers) :]:
         unused.set_axis_off()
     labels = np.concatenate([answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers])
@@ -57,7 +57,8 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel])
     save_png(figure, path)
 
 
-def _draw_answer(panel: Axes, scene: Scene, answer: StudentPanel) -> None:
+def draw_answer(panel: Axes, scene: Scene, answer: StudentPanel) -> None:
+    """Draw boxes, velocities and map of one student over points and true boxes, on the range of its map."""
     grid, probabilities = answer.prediction.map_grid, answer.prediction.map_probabilities
     assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
     found = boxes_inside(answer.prediction.scoring(SHOWN_SCORE).boxes, grid)
