@@ -106,9 +106,9 @@ def _open(path: Path, opened: ExitStack, whole: bool) -> Bag:
         files = _files(path)
         notes = [f"{path}: {METADATA} and the files beside it do not agree; read file by file"]
     elif path.is_dir():
+        files = _files(path)
         if whole:
             raise UserError(f"{path}: incomplete bag, {METADATA} is missing; its writing was interrupted, do it again")
-        files = _files(path)
         notes = [f"{path}: {METADATA} is missing, the recording was interrupted or the file is lost"]
     elif path.suffix in STORAGES:
         files, notes = [path], []
@@ -145,6 +145,9 @@ def _enter(kind: Callable[[Path], AbstractContextManager[Part]], path: Path, ope
 
 def _files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.suffix in STORAGES)
+    bags = [path.name for path in sorted(folder.iterdir()) if is_complete(path)]
+    if not files and bags:
+        raise UserError(f"{folder}: a folder of {len(bags)} bags; give {folder / bags[0]}, or {folder}/*")
     if not files:
         raise UserError(f"{folder}: incomplete bag, it holds no {' and no '.join(STORAGES)} file; copy it again")
     return files

@@ -1,5 +1,6 @@
 """Bags as people have them: one file, no metadata, killed, of ROS 1, with a clock that jumps, of several robots."""
 
+import re
 import shutil
 import subprocess
 import time
@@ -265,4 +266,13 @@ def test_what_is_no_bag_is_said_to_be_none(tmp_path):
         pytest.raises(UserError, match=r"incomplete bag, it holds no .mcap and no .db3 file"),
         open_bag(tmp_path / "none"),
     ):
+        pass
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_folder_of_bags_is_none_itself(tmp_path, whole):
+    (tmp_path / "scene-0061").mkdir()
+    (tmp_path / "scene-0061" / "metadata.yaml").touch()
+    first = re.escape(str(tmp_path / "scene-0061"))
+    with pytest.raises(UserError, match=rf"a folder of 1 bags; give {first}, or .*\*$"), open_bag(tmp_path, whole):
         pass
