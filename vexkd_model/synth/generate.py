@@ -8,15 +8,16 @@ from pathlib import Path
 
 import torch
 
+from vexkd_model.data.scene_tables import TABLES, shared_tables, token, write_tables
 from vexkd_model.errors import UserError
-from vexkd_model.files import locked, replace_folder, write_json
+from vexkd_model.files import locked, write_json
 from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_model.synth.map_mask_image import write_mask
 from vexkd_model.synth.maps import canvas_of, map_expansion
 from vexkd_model.synth.presets import PRESETS, Preset
 from vexkd_model.synth.scene import PARTIAL, WORK, record_path, write_scene
-from vexkd_model.synth.tables import TABLES, shared_tables, token
+from vexkd_model.synth.tables import SENSORS
 
 GENERATOR = 3  # grows whenever the same preset and seed give other files
 MANIFEST = "synth.json"
@@ -108,7 +109,7 @@ def _write_scenes(out: Path, preset: str, seed: int, names: list[str], device: s
 def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
     """Write tables and maps of every finished scene, in official order."""
     names = [name for name in preset.scene_names if record_path(out, name).is_file()]
-    tables = {name: [] for name in TABLES} | shared_tables()
+    tables = {name: [] for name in TABLES} | shared_tables(SENSORS)
     towns: dict[str, dict[str, dict]] = {}
     slots: dict[str, list[int]] = {}
     for name in names:
@@ -126,9 +127,5 @@ def _write_dataset(out: Path, preset: Preset, made_of: dict) -> None:
         canvas = canvas_of(slots[town])
         write_json(out / "maps" / "expansion" / f"{town}.json", map_expansion(town, scenes, canvas), indent=None)
         write_mask(out / filename, scenes, canvas)
-    unfinished = out / WORK / "tables"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for table, rows in tables.items():
-        write_json(unfinished / f"{table}.json", rows, indent=None)
-    replace_folder(unfinished, out / preset.version)
+    write_tables(tables, out / preset.version, out / WORK / "tables", {})
     write_json(out / MANIFEST, {**made_of, "scenes": names}, indent=None)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from shapely.geometry import LineString, Polygon
 
+from vexkd_model.data.scene_tables import token
 from vexkd_model.synth.layout import CROSSING_WIDTH_M, REACH_M, Layout, main_square, polygons_of
 from vexkd_model.synth.presets import PATCH_EDGE_M
-from vexkd_model.synth.tables import token
 
 POLYGON_LAYERS = (
     "drivable_area",

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import torch
 
+from vexkd_model.data.scene_tables import Drive, SceneTables, SensorFile
+from vexkd_model.data.splits import LIDAR
 from vexkd_model.files import write_json
-from vexkd_model.geometry.transforms import apply
+from vexkd_model.geometry.transforms import apply, quaternion_from_matrix
 from vexkd_model.synth.actors import Actor
 from vexkd_model.synth.cameras import render
 from vexkd_model.synth.lidar import scan
@@ -18,7 +20,7 @@ from vexkd_model.synth.lighting import LightSource
 from vexkd_model.synth.maps import scene_geometry
 from vexkd_model.synth.presets import KEYFRAME_INTERVAL_US, MAP_NAMES, SWEEP_INTERVAL_US, Preset
 from vexkd_model.synth.rig import camera_stamp_us
-from vexkd_model.synth.tables import LIDAR, SceneTables
+from vexkd_model.synth.tables import add_annotations, calibrate
 from vexkd_model.synth.world import (
     CAMERA_STREAM,
     LIDAR_STREAM,
@@ -46,12 +48,15 @@ def record_path(out: Path, name: str) -> Path:
 class _Drive:
     """Drive through one scene: files go to `folder`, rows to `tables`; time 0 is at start_us.
 
-    number: the scene's own, see `Preset.scene_number`.
+    number: the scene's own, see `Preset.scene_number`. calibrations: tokens of its sensors'. offset: (2,) [m], the
+    scene's origin on its map.
     """
 
     folder: Path
     world: World
     tables: SceneTables
+    calibrations: dict[str, str]
+    offset: np.ndarray
     preset: Preset
     seed: int
     number: int
@@ -66,16 +71,40 @@ class _Drive:
         """Stamps of the keyframes [µs]."""
         return [self.start_us + k * KEYFRAME_INTERVAL_US for k in range(self.preset.keyframes)]
 
+    @property
+    def logfile(self) -> str:
+        """Name of the drive that the scene was recorded on; every file name starts with it."""
+        return f"synth-{self.seed}-{self.tables.name}"
+
     def seconds(self, stamp_us: int) -> float:
         return (stamp_us - self.start_us) * 1e-6
 
     def file(self, channel: str, stamp_us: int, is_keyframe: bool, ending: str) -> tuple[str, Path]:
         """Name of a file inside the dataset, and the path where it is written."""
         kind = "samples" if is_keyframe else "sweeps"
-        name = f"{kind}/{channel}/{self.tables.logfile}__{channel}__{stamp_us}.{ending}"
+        name = f"{kind}/{channel}/{self.logfile}__{channel}__{stamp_us}.{ending}"
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return name, path
+
+    def add_file(self, channel: str, stamp_us: int, keyframe_us: int, filename: str, size: tuple[int, int]) -> None:
+        """Add the row of a file, with the vehicle's pose at its time."""
+        world_from_base = world_from_ego(self.world.ego, self.seconds(stamp_us))
+        x, y = world_from_base[:2, 3] + self.offset
+        self.tables.add_file(
+            SensorFile(
+                channel,
+                stamp_us,
+                keyframe_us,
+                channel != LIDAR or stamp_us == keyframe_us,
+                filename,
+                "pcd" if channel == LIDAR else "jpg",
+                self.calibrations[channel],
+                [x, y, 0.0],
+                quaternion_from_matrix(world_from_base).tolist(),
+                size,
+            )
+        )
 
 
 def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> str:
@@ -85,20 +114,24 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     slot, town = divmod(preset.scene_names.index(name), len(MAP_NAMES))
     partial = out / WORK / PARTIAL / name
     shutil.rmtree(partial, ignore_errors=True)
+    world, tables = build_world(seed, number, preset.duration_s, device), SceneTables(name, seed)
     drive = _Drive(
         partial,
-        build_world(seed, number, preset.duration_s, device),
-        SceneTables(name, seed, MAP_NAMES[town], patch_origin(slot)),
+        world,
+        tables,
+        calibrate(tables, world.rig, preset.image_width, preset.image_height),
+        patch_origin(slot),
         preset,
         seed,
         number,
         device,
     )
-    drive.tables.add_calibration(drive.world.rig, preset.image_width, preset.image_height)
-    drive.tables.add_scene(drive.keyframes, _describe(drive.world))
+    tables.add_scene(
+        Drive(drive.logfile, "synth", "2018-07-01", MAP_NAMES[town]), drive.keyframes, _describe(drive.world)
+    )
     _write_lidar(drive)
     _write_images(drive)
-    drive.tables.link_sample_data()
+    tables.link_files()
     for source in sorted(path for path in partial.rglob("*") if path.is_file()):
         target = out / source.relative_to(partial)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,10 +140,10 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     write_json(
         record_path(out, name),
         {
-            "tables": drive.tables.rows,
-            "location": drive.tables.location,
+            "tables": tables.rows,
+            "location": MAP_NAMES[town],
             "slot": slot,
-            "map": scene_geometry(drive.world.layout, drive.tables.offset),
+            "map": scene_geometry(drive.world.layout, drive.offset),
         },
         indent=None,
     )
@@ -136,13 +169,15 @@ def _write_lidar(drive: _Drive) -> None:
         world_from_base = world_from_ego(world.ego, time_s)
         name, path = drive.file(LIDAR, stamp, stamp == keyframe, "pcd.bin")
         revolution.points.tofile(path)
-        drive.tables.add_sample_data(LIDAR, stamp, keyframe, name, world_from_base)
+        drive.add_file(LIDAR, stamp, keyframe, name, (0, 0))
         if stamp == keyframe:
             points = apply(world_from_base @ world.rig.base_from_lidar, revolution.points[:, :3].astype(np.float64))
             counts.append([points_inside(points, actor, time_s) for actor in world.actors])
             visible.append(revolution.visible)
     times = [drive.seconds(stamp) for stamp in drive.keyframes]
-    drive.tables.add_annotations(world.actors, drive.keyframes, times, np.array(counts), np.array(visible))
+    add_annotations(
+        drive.tables, world.actors, drive.keyframes, times, drive.offset, np.array(counts), np.array(visible)
+    )
 
 
 def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
@@ -171,9 +206,7 @@ def _write_images(drive: _Drive) -> None:
             image = render(drive.world, camera, time_s, size, light, rng, drive.device)
             name, path = drive.file(camera.channel, stamp, True, "jpg")
             path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], quality)[1].tobytes())
-            drive.tables.add_sample_data(
-                camera.channel, stamp, keyframe, name, world_from_ego(drive.world.ego, time_s), size
-            )
+            drive.add_file(camera.channel, stamp, keyframe, name, size)
 
 
 def _describe(world: World) -> str:

@@ -73,6 +73,14 @@ def undistorted_view(
     return cv2.remap(stored.read(reduction), *maps, cv2.INTER_LINEAR), image_from_stored
 
 
+def undistorted(stored: StoredImage, calibration: Calibration) -> np.ndarray:
+    """Read the whole image, uint8 (H, W, 3) RGB, undistorted: a pinhole's of `calibration.intrinsics`."""
+    pixels = stored.read(1)
+    if not len(calibration.distortion):
+        return pixels
+    return cv2.remap(pixels, *_MAPS(calibration, np.eye(3), stored.size, 1), cv2.INTER_LINEAR)
+
+
 class _Maps:
     """Cache of the maps for cv2.remap, which cost more than a remap."""
 

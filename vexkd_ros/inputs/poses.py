@@ -19,6 +19,7 @@ class _Edge:
 
     parent: str
     static: bool
+    history_ns: float = HISTORY_NS
     stamps: list[int] = field(default_factory=list)
     poses: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
@@ -26,14 +27,18 @@ class _Edge:
         if stamp_ns not in self.poses:
             insort(self.stamps, stamp_ns)
         self.poses[stamp_ns] = (translation, quaternion)
-        while self.stamps[0] < self.stamps[-1] - HISTORY_NS:
+        while self.stamps[0] < self.stamps[-1] - self.history_ns:
             del self.poses[self.stamps.pop(0)]
 
 
 class Poses:
-    """Store of the poses of each child frame in its parent, the newest parent that was published."""
+    """Store of the poses of each child frame in its parent, the newest parent that was published.
 
-    def __init__(self) -> None:
+    history_ns: how far they reach back from the newest.
+    """
+
+    def __init__(self, history_ns: float = HISTORY_NS) -> None:
+        self._history_ns = history_ns
         self._edges: dict[str, _Edge] = {}
 
     def insert(
@@ -42,7 +47,7 @@ class Poses:
         """Take in `parent_from_child`: translation [m], quaternion w, x, y, z of any non-zero length."""
         edge = self._edges.get(child)
         if edge is None or static or edge.static or edge.parent != parent:
-            edge = self._edges[child] = _Edge(parent, static)
+            edge = self._edges[child] = _Edge(parent, static, self._history_ns)
         edge.insert(stamp_ns, translation, quaternion)  # as told: normalising twice would move points by a rounding
 
     def forget(self, child: str) -> None:
