@@ -21,6 +21,11 @@ def nuscenes_to_bag() -> int:
     return run_program("vexkd_ros.bags.nuscenes_to_bag")
 
 
+def bag_to_nuscenes() -> int:
+    """Convert bags to a dataset in the nuScenes schema."""
+    return run_program("vexkd_ros.bags.bag_to_nuscenes")
+
+
 def bag_player() -> int:
     """Play bags in real time."""
     return run_program("vexkd_ros.bags.player")

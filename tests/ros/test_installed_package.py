@@ -21,6 +21,7 @@ PROGRAMS = {
     "student_node",
     "comparison_node",
     "nuscenes_to_bag",
+    "bag_to_nuscenes",
     "bag_player",
     "bag_recorder",
     "bag_evaluator",

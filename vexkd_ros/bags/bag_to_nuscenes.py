@@ -74,7 +74,11 @@ def convert(
             ]
             missing = [job for job in todo if not _is_kept(job)]
             results = in_parallel(_write_or_say_why_not, missing, min(jobs, max(len(missing), 1)), option="--jobs")
-            problems = list(filter(None, progress(results, "convert", len(missing), "bags") if jobs > 1 else results))
+            problems = []
+            for problem in progress(results, "convert", len(missing), "bags") if jobs > 1 else results:
+                problems += [problem] if problem else []
+                if problem and len(missing) > 1:
+                    print(problem, file=sys.stderr, flush=True)
             if not any((work / "bags").glob("*.json")):
                 raise UserError(problems[0])
             splits = assemble(out, version, work, wiring, val)
@@ -138,7 +142,6 @@ def _write_or_say_why_not(job: BagJob) -> str:
     try:
         write_bag(job)
     except UserError as error:
-        print(f"{job.name}: {error}", file=sys.stderr, flush=True)
         return str(error)
     return ""
 

@@ -9,7 +9,7 @@ from vexkd_ros.bags.dataset.recording import Recording
 from vexkd_ros.doctor.cameras import check_camera
 from vexkd_ros.doctor.clouds import check_clouds
 from vexkd_ros.doctor.frames import check_conflicts, check_mounting, check_odometry, check_transform_topics
-from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, FAIL, IMAGE, INFO, WARN, Finding
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, FAIL, IMAGE, INFO, OK, Finding
 from vexkd_ros.doctor.streams import check_stream
 
 JUMP_NS = 10**9  # further back than a late message
@@ -17,26 +17,27 @@ JUMP_NS = 10**9  # further back than a late message
 
 def check_recording(recording: Recording) -> None:
     """Print what is poorer than it should be; raise UserError for the first thing that keeps a sensor out."""
-    findings = check_transform_topics(recording.seen, recording.wiring.tf)
-    for name, lidar in recording.wiring.lidars.items():
+    seen, wiring = recording.seen, recording.wiring
+    findings = check_transform_topics(seen, wiring.tf)
+    _raise_first(recording, findings)
+    for name, lidar in wiring.lidars.items():
         for topic in lidar.points:
             findings += _check_sensor(recording, name, topic, (CLOUD,))
-            findings += check_clouds(recording.seen, recording.heard(topic), recording.wiring.base_frame, None)
-    for name, camera in recording.wiring.cameras.items():
+            findings += _content(recording, check_clouds(seen, recording.heard(topic), wiring.base_frame, None))
+    for name, camera in wiring.cameras.items():
         findings += _check_sensor(recording, name, camera.image, (IMAGE, COMPRESSED))
-        info = _info_topic(recording, name, camera.info)
-        findings += check_camera(
-            recording.seen,
-            recording.heard(camera.image),
-            recording.heard(info),
-            name,
-            recording.wiring.base_frame,
-            None,
-        )
-    findings += check_conflicts(recording.seen, recording.wiring.tf)
-    _raise_first(recording, findings)
-    for line in dict.fromkeys(f"{found.about}: {found.text}" for found in findings if found.level == WARN):
+        images, infos = recording.heard(camera.image), recording.heard(_info_topic(recording, name, camera.info))
+        findings += _content(recording, check_camera(seen, images, infos, name, wiring.base_frame, None))
+    findings += check_conflicts(seen, wiring.tf)
+    for line in dict.fromkeys(f"{found.about}: {found.text}" for found in findings if found.level != OK):
         print(f"{recording.bag}: {line}", file=sys.stderr)
+
+
+def _content(recording: Recording, findings: list[Finding]) -> list[Finding]:
+    """Return what was found in some messages of a topic; UserError where not one of them is as it should be."""
+    if not any(found.level == OK for found in findings):
+        _raise_first(recording, findings)
+    return findings
 
 
 def _check_sensor(recording: Recording, name: str, topic: str, types: tuple[str, ...]) -> list[Finding]:

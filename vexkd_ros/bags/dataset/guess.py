@@ -63,7 +63,7 @@ def completed(wiring: Wiring, bag: Path) -> Wiring:
     for name, sensor in wiring.sensors.items():
         if isinstance(sensor, CameraWiring):
             sensors[name] = sensor if sensor.info else sensor.model_copy(update={"info": info_of(sensor.image, seen)})
-        elif sensor.intensity_scale is None and sensor.points[0] in seen.heard:
+        elif sensor.intensity_scale is None and seen.types.get(sensor.points[0]) == CLOUD:
             heard = seen.heard[sensor.points[0]]
             scale = guessed_intensity(heard, sensor.intensity_field)[1]
             sensors[name] = sensor.model_copy(update={"intensity_scale": scale})

@@ -36,7 +36,10 @@ def annotation_messages(keyframes: tuple[Keyframe, ...]) -> Iterator[Due]:
 
 
 def detections(keyframe: Keyframe) -> object:
-    """Make a Detection3DArray of the ten detection classes, in base_link; id is the instance token."""
+    """Make a Detection3DArray of the ten detection classes, in base_link; id is the instance token.
+
+    An annotation's attribute has no field of its own: it is a second hypothesis, of score 0.
+    """
     at, base_from_odom = header(keyframe.stamp_ns, "base_link"), keyframe.odom_from_base.inverse
     return message_type(GROUND_TRUTH.msgtype)(
         at,
@@ -47,12 +50,16 @@ def detections(keyframe: Keyframe) -> object:
 def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> object:
     """Make a vision_msgs/Detection3D."""
     centre = pose(base_from_box)
-    result = message_type("vision_msgs/msg/ObjectHypothesisWithPose")(
-        message_type("vision_msgs/msg/ObjectHypothesis")(annotation.name, 1.0),
-        message_type("geometry_msgs/msg/PoseWithCovariance")(centre, UNKNOWN_COVARIANCE),
-    )
+    hypotheses = [(annotation.name, 1.0), *([(annotation.attribute, 0.0)] if annotation.attribute else [])]
+    results = [
+        message_type("vision_msgs/msg/ObjectHypothesisWithPose")(
+            message_type("vision_msgs/msg/ObjectHypothesis")(name, score),
+            message_type("geometry_msgs/msg/PoseWithCovariance")(centre, UNKNOWN_COVARIANCE),
+        )
+        for name, score in hypotheses
+    ]
     box = message_type("vision_msgs/msg/BoundingBox3D")(centre, vector(annotation.size))
-    return message_type("vision_msgs/msg/Detection3D")(at, [result], box, annotation.instance)
+    return message_type("vision_msgs/msg/Detection3D")(at, results, box, annotation.instance)
 
 
 def ground_truth_markers(keyframe: Keyframe) -> object:

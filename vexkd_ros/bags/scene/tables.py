@@ -72,13 +72,14 @@ class Capture:
 @dataclass(frozen=True)
 class Annotation:
     """Box of one of the ten detection classes in odom. size: (length, width, height) [m]; velocity: (vx, vy, vz)
-    [m/s], NaN where it is unknown."""
+    [m/s], NaN where it is unknown. attribute: nuScenes', vehicle.parked, or ''."""
 
     name: str
     instance: str
     odom_from_box: Pose
     size: tuple[float, float, float]
     velocity: tuple[float, float, float]
+    attribute: str
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,15 @@ def _keyframe(nusc: NuScenes, sample: dict) -> Keyframe:
 def _annotation(nusc: NuScenes, name: str, annotation: dict) -> Annotation:
     width, length, height = map(float, annotation["size"])
     velocity = tuple(nusc.box_velocity(annotation["token"]).tolist())
-    return Annotation(name, annotation["instance_token"], _pose(annotation), (length, width, height), velocity)
+    attributes = [nusc.get("attribute", token)["name"] for token in annotation["attribute_tokens"][:1]]
+    return Annotation(
+        name,
+        annotation["instance_token"],
+        _pose(annotation),
+        (length, width, height),
+        velocity,
+        attributes[0] if attributes else "",
+    )
 
 
 def _pose(record: dict) -> Pose:
