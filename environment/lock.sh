@@ -15,7 +15,7 @@ for version in 3.10 3.11 3.12; do
   constraints=constraints-$version.txt
   requirements=(requirements.txt)
   [[ $version == 3.11 ]] && requirements+=(requirements-ros.txt requirements-no-deps.txt)
-  extras=(--extra cu126 --extra onnx)
+  extras=(--extra cu126 --extra onnx --extra openvino)
   [[ $version != 3.12 ]] && extras+=(--extra cu120)  # has no wheels for it
   cp "$constraints" "$work/lock"  # uv keeps the versions that it finds in the file that it writes
   uv pip compile "${requirements[@]}" ../pyproject.toml "${extras[@]}" --override "$work/override" \

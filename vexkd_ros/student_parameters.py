@@ -97,7 +97,8 @@ def declare_parameters(node: Node) -> None:
         "runtime",
         RUNTIMES[0],
         _about(
-            "What runs the student's convolutions; auto: ONNX Runtime on a CPU, if the package has graphs, or PyTorch.",
+            "What runs the student's convolutions; auto: the fastest that is installed: on a CPU a graph, if the "
+            "package has one, or PyTorch.",
             constraints=" or ".join(RUNTIMES),
         ),
     )

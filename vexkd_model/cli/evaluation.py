@@ -148,9 +148,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--runtime",
-        choices=("auto", "torch", "onnx"),
+        choices=("auto", "torch", "onnx", "openvino", "tensorrt"),
         default="torch",
-        help="of a package with graphs: onnx; auto: onnx on a CPU (default: torch)",
+        help="torch; of a package with graphs, another; auto: the fastest that is installed (default: torch)",
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument(

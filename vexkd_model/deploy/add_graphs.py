@@ -19,8 +19,9 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.card import CARD
 from vexkd_model.deploy.equalise import equalise
 from vexkd_model.deploy.fold import fold_batch_norms
-from vexkd_model.deploy.graph import IMAGES, TRUNK, Graph, ImageNetwork, Trunk, canvas_of, export_graph, has_graph
+from vexkd_model.deploy.graph import IMAGES, TRUNK, ImageNetwork, Trunk, canvas_of, export_graph, has_graph
 from vexkd_model.deploy.package import load_package
+from vexkd_model.deploy.runtimes import OnnxGraph
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
 from vexkd_model.model import BevModel
@@ -109,7 +110,7 @@ def _quantised(trunk: nn.Module, examples: Sequence[Tensor], path: Path) -> byte
         for trial in progress(trials, f"eight bits, the first {first_exact} layers exact", len(trials), "trials"):
             export_graph(trial, examples[0], path)
             quantise(path, examples, first_exact)
-            error = _error(Graph(path.read_bytes()), examples, expected)
+            error = _error(OnnxGraph(path.read_bytes()), examples, expected)
             if error < least:
                 best, least = path.read_bytes(), error
         if least <= TOLERANCE:
@@ -118,7 +119,7 @@ def _quantised(trunk: nn.Module, examples: Sequence[Tensor], path: Path) -> byte
     return best
 
 
-def _error(graph: Graph, examples: Sequence[Tensor], expected: Sequence[tuple[Tensor, ...]]) -> float:
+def _error(graph: OnnxGraph, examples: Sequence[Tensor], expected: Sequence[tuple[Tensor, ...]]) -> float:
     """Mean absolute error of the outputs, each in units of its standard deviation."""
     return float(
         np.mean(

@@ -1,4 +1,4 @@
-"""A student's convolutions as ONNX graphs of standard operators: exported, and run by ONNX Runtime.
+"""A student's convolutions as ONNX graphs of standard operators: what becomes a graph, and its export.
 
 What scatters points or pixels into the BEV map stays in PyTorch. Two graphs: the trunk, from the BEV map to the heads'
 outputs, of every student; and the image network, backbone and neck, of camera students.
@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from vexkd_model.camera.encoder import ViewGeometry
 from vexkd_model.data.batch import SensorBatch
+from vexkd_model.deploy.runtimes import GraphRuntime, load_graph
 from vexkd_model.errors import UserError
 from vexkd_model.heads.center import CenterHead, TaskMaps
 from vexkd_model.lidar.pillars import PillarEncoder
@@ -54,11 +54,6 @@ class ImageNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.neck(self.backbone(images)))
-
-
-def has_onnx() -> bool:
-    """True where ONNX Runtime is installed."""
-    return find_spec("onnxruntime") is not None
 
 
 def check_exporter() -> None:
@@ -101,33 +96,15 @@ def export_graph(module: nn.Module, example: Tensor, path: Path) -> None:
     program.save(path)
 
 
-class Graph(nn.Module):
-    """ONNX graph as a module, for the CPU: contiguous tensor → list of tensors, on as many threads as PyTorch has."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        # A thread that spins between frames takes the time of whoever works then.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def forward(self, tensor: Tensor) -> list[Tensor]:
-        made = cast("list[Any]", self._session.run(None, {"input": tensor.contiguous().numpy()}))
-        return [torch.from_numpy(array) for array in made]
-
-
 class GraphStudent(nn.Module):
     """Student whose convolutions run as graphs. model: the rest of it, whose image network is exchanged."""
 
-    def __init__(self, model: BevModel, graphs: Mapping[str, bytes]) -> None:
+    def __init__(self, model: BevModel, graphs: Mapping[str, bytes], runtime: GraphRuntime) -> None:
         super().__init__()
-        self.model, self.trunk = model, Graph(graphs[TRUNK])
+        self.model, self.trunk = model, load_graph(graphs[TRUNK], runtime)
         if model.camera is not None and IMAGES in graphs:
-            model.camera.backbone, model.camera.neck = Graph(graphs[IMAGES]), nn.Identity()  # pyright: ignore
+            model.camera.backbone = load_graph(graphs[IMAGES], runtime)  # pyright: ignore[reportAttributeAccessIssue]
+            model.camera.neck = nn.Identity()
 
     def forward(
         self, sensors: SensorBatch, geometry: ViewGeometry | None = None

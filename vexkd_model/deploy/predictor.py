@@ -12,8 +12,9 @@ from vexkd_model.camera.encoder import ViewGeometry
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
-from vexkd_model.deploy.graph import GraphStudent, has_onnx
+from vexkd_model.deploy.graph import GraphStudent
 from vexkd_model.deploy.package import StudentCard, load_graphs, load_package
+from vexkd_model.deploy.runtimes import RUNTIME_NAMES, GraphRuntime, check_installed, is_installed
 from vexkd_model.errors import UserError
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
@@ -22,7 +23,7 @@ from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevModel
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Precision, Prediction
 
-Runtime = Literal["auto", "torch", "onnx"]
+Runtime = Literal["auto", "torch", "onnx", "openvino", "tensorrt"]
 EXACT = "PyTorch, float32"
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 
@@ -53,6 +54,7 @@ class Predictor:
         self.config, self.card = config, card
         self.bfloat16 = in_bfloat16(precision, self.device)
         self.graphs: GraphStudent | None = None
+        self._graph_runtime: GraphRuntime | None = None
         self.decoder = build_decoder(config)
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
@@ -64,29 +66,40 @@ class Predictor:
     ) -> "Predictor":
         """Load a student package; UserError names the file and key that are wrong.
 
-        runtime: of its convolutions; auto is onnx on a CPU, where the package has graphs and ONNX Runtime is installed.
+        runtime: of its convolutions; auto is the fastest by `fastest_runtime`.
         """
         package = Path(package)
         model, config, card = load_package(package)
         predictor = cls(model, config, card, device, precision)
-        if runtime == "onnx" or (runtime == "auto" and predictor.device.type == "cpu" and card.graphs and has_onnx()):
-            predictor._use_graphs(package, card)
+        if runtime == "auto":
+            runtime = fastest_runtime(card, predictor.device, predictor.bfloat16)
+        if runtime != "torch":
+            predictor._use_graphs(package, card, runtime)
         return predictor
 
-    def _use_graphs(self, package: Path, card: StudentCard) -> None:
-        if not has_onnx():
-            raise UserError("runtime onnx: ONNX Runtime is not installed; pip install onnxruntime, or choose torch")
+    def _use_graphs(self, package: Path, card: StudentCard, runtime: GraphRuntime) -> None:
+        check_installed(runtime)
         if not card.graphs:
             raise UserError(
-                f"{package}: runtime onnx: the package has no graph; `vexkd graph {package} …` adds it, or choose torch"
+                f"{package}: runtime {runtime}: the package has no graph; `vexkd graph {package} …` adds it, or choose "
+                "torch"
             )
-        self.graphs = GraphStudent(self.model, load_graphs(package, card))
+        if runtime == "tensorrt" and card.graph_precision != "float32":
+            raise UserError(
+                f"{package}: runtime tensorrt: takes no unsigned int8; `vexkd graph {package} … --precision float32` "
+                "makes the graph, which it computes in float16"
+            )
+        if runtime == "openvino" and self.device.type != "cpu":
+            raise UserError(f"runtime openvino: runs on the CPU, not on {self.device}; choose torch, or device cpu")
+        self.graphs = GraphStudent(self.model, load_graphs(package, card), runtime)
+        self._graph_runtime = runtime
 
     @property
     def runtime(self) -> str:
         """Runtime and precision in words, for logs."""
-        if self.graphs is not None:
-            return f"ONNX Runtime, {self.card and self.card.graph_precision}"
+        if self._graph_runtime is not None:
+            precision = "float16" if self._graph_runtime == "tensorrt" else self.card and self.card.graph_precision
+            return f"{RUNTIME_NAMES[self._graph_runtime]}, {precision}"
         return "PyTorch, bfloat16" if self.bfloat16 else EXACT
 
     @property
@@ -147,6 +160,19 @@ class Predictor:
         intrinsics = np.array([[images.width, 0, images.width / 2], [0, images.width, images.height / 2], [0, 0, 1]])
         forwards = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
         return tuple(CameraImage(name, grey, 0, intrinsics, np.eye(3), forwards) for name in images.cameras)
+
+
+def fastest_runtime(card: StudentCard, device: torch.device, bfloat16: bool) -> Literal["torch", "onnx", "openvino"]:
+    """Choose by what was measured on processors with and without bfloat16 and int8 instructions (docs: speed.md).
+
+    int8 is the fastest with AVX2 alone, too. A float32 graph is 1.2 times as fast as PyTorch in float32, and slower
+    than PyTorch in bfloat16. ONNX Runtime and OpenVINO are equally fast.
+    """
+    if device.type == "cpu" and card.graphs and (card.graph_precision == "int8" or not bfloat16):
+        for runtime in ("onnx", "openvino"):
+            if is_installed(runtime):
+                return runtime
+    return "torch"
 
 
 def _calibration(cameras: CameraBatch) -> tuple[torch.Tensor, ...]:

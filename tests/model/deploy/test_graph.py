@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,8 @@ from vexkd_model.deploy.equalise import equalise
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.graph import IMAGES, TRUNK, Trunk, has_graph
 from vexkd_model.deploy.package import load_package, save_package
-from vexkd_model.deploy.predictor import EXACT, Predictor
+from vexkd_model.deploy.predictor import EXACT, Predictor, fastest_runtime
+from vexkd_model.deploy.runtimes import TENSORRT, load_graph
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
 
@@ -135,6 +138,77 @@ def test_the_card_names_every_graph_and_a_damaged_one_is_refused(with_graphs, tm
     with pytest.raises(UserError, match=r"images\.onnx: .* do not match graphs\.images\.onnx"):
         Predictor.load(folder, runtime="onnx")
     assert Predictor.load(folder).runtime == EXACT
+
+
+@pytest.mark.parametrize(("sensor", "precision"), [("lidar", "float32"), ("lidar", "int8"), ("camera", "int8")])
+def test_openvino_computes_what_onnx_runtime_computes(with_graphs, tiny_index, sensor, precision):
+    pytest.importorskip("openvino")
+    folder = with_graphs(sensor, precision)
+    one, other = Predictor.load(folder, runtime="onnx"), Predictor.load(folder, runtime="openvino")
+    assert other.runtime == f"OpenVINO, {precision}"
+    tolerance = 1e-4 if precision == "float32" else 0.03  # a step or two of eight bits, rounded the other way
+    for i in range(2):  # the second frame must not change what the first returned
+        frame = load_frame(tiny_index, i, one.config)
+        expected, found = one.predict(frame), other.predict(frame)
+        np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=tolerance)
+    assert len(one.predict(frame).boxes) > 10
+
+
+def test_outputs_of_one_frame_survive_the_next(with_graphs):
+    pytest.importorskip("openvino")
+    graph = load_graph((with_graphs("lidar", "float32") / TRUNK).read_bytes(), "openvino")
+    shape = list(graph._request.get_input_tensor().shape)
+    first = graph(torch.zeros(shape))[0]
+    kept = first.clone()
+    assert not torch.equal(graph(torch.rand(shape))[0], kept)
+    assert torch.equal(first, kept)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "tensorrt"])
+def test_a_runtime_that_is_not_installed_is_refused_with_the_cure(with_graphs, monkeypatch, runtime):
+    monkeypatch.setattr("vexkd_model.deploy.runtimes.is_installed", lambda name: name != runtime)
+    with pytest.raises(UserError, match=f"runtime {runtime}: .* is not installed; pip install "):
+        Predictor.load(with_graphs("lidar", "float32"), runtime=runtime)
+
+
+def test_tensorrt_keeps_its_engine_by_graph_and_takes_no_int8(with_graphs, monkeypatch, tmp_path):
+    asked = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, content, options, providers):
+            asked.append(providers)
+            super().__init__(content, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [TENSORRT, "CPUExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert Predictor.load(with_graphs("lidar", "float32"), runtime="tensorrt").runtime == "TensorRT, float16"
+    (name, settings), *others = asked[0]
+    assert (name, others) == (TENSORRT, ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert Path(settings["trt_engine_cache_path"]).parent == tmp_path / "vexkd" / "tensorrt"
+    assert settings["trt_engine_cache_enable"] and Path(settings["trt_engine_cache_path"]).is_dir()
+    with pytest.raises(UserError, match=r"takes no unsigned int8; .*--precision float32"):
+        Predictor.load(with_graphs("lidar", "int8"), runtime="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("precision", "bfloat16", "device", "installed", "expected"),
+    [
+        ("int8", False, "cpu", {"onnx", "openvino"}, "onnx"),
+        ("int8", True, "cpu", {"onnx"}, "onnx"),
+        ("int8", True, "cpu", {"openvino"}, "openvino"),
+        ("int8", False, "cpu", set(), "torch"),
+        ("int8", False, "cuda", {"onnx", "tensorrt"}, "torch"),
+        ("float32", False, "cpu", {"onnx"}, "onnx"),
+        ("float32", True, "cpu", {"onnx"}, "torch"),
+    ],
+)
+def test_auto_is_the_fastest_on_the_processor(
+    with_graphs, monkeypatch, precision, bfloat16, device, installed, expected
+):
+    monkeypatch.setattr("vexkd_model.deploy.predictor.is_installed", lambda name: name in installed)
+    _, card = read_card(with_graphs("lidar", precision))
+    assert fastest_runtime(card, torch.device(device), bfloat16) == expected
 
 
 def test_auto_takes_the_graph_where_there_is_one(packages, with_graphs):
