@@ -49,10 +49,10 @@ def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int
     fold_batch_norms(model)
     chosen = np.unique(np.linspace(0, len(index) - 1, frames).round().astype(int)).tolist()
     with tempfile.TemporaryDirectory() as place:
-        made = _quantised if precision == "int8" else _exported
+        make = _quantised if precision == "int8" else _exported
         contents = {
-            name: made(module, examples, Path(place) / name)
-            for name, module, examples in _parts(model, config, index, chosen, precision)
+            name: make(module, examples, Path(place) / name)
+            for name, module, examples in _parts(model, config, index, chosen)
         }
     card = card.model_copy(
         update={
@@ -70,12 +70,9 @@ def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int
 
 
 def _parts(
-    model: BevModel, config: ModelConfig, index: FrameIndex, chosen: Sequence[int], precision: GraphPrecision
+    model: BevModel, config: ModelConfig, index: FrameIndex, chosen: Sequence[int]
 ) -> Iterable[tuple[str, nn.Module, list[Tensor]]]:
-    """List the parts of a student that become a graph, each with its inputs in the chosen frames.
-
-    Image networks stay in PyTorch where graphs have eight bits: what eight bits cost them is not measured.
-    """
+    """List the parts of a student that become a graph, each with its inputs in the chosen frames."""
     canvases, images = [], []
     with torch.inference_mode():
         for i in progress(chosen, "calibration", len(chosen), "frames"):
@@ -84,7 +81,7 @@ def _parts(
             if sensors.cameras is not None:
                 images.append(sensors.cameras.images.flatten(0, 1).contiguous())
     yield TRUNK, Trunk(model), canvases
-    if images and precision == "float32":
+    if images:
         yield IMAGES, ImageNetwork(model), images
 
 
@@ -93,11 +90,20 @@ def _exported(module: nn.Module, examples: Sequence[Tensor], path: Path) -> byte
     return path.read_bytes()
 
 
-def _quantised(trunk: nn.Module, examples: Sequence[Tensor], path: Path) -> bytes:
+def _quantised(module: nn.Module, examples: Sequence[Tensor], path: Path) -> bytes:
+    from vexkd_model.deploy.quantise import quantise
+
+    if isinstance(module, Trunk):
+        return _quantised_trunk(module, examples, path)
+    export_graph(module, examples[0], path)
+    quantise(path, examples)
+    return path.read_bytes()
+
+
+def _quantised_trunk(trunk: Trunk, examples: Sequence[Tensor], path: Path) -> bytes:
     """Export in eight bits, with as few layers in float32 and equalised as strongly as keeps the error smallest."""
     from vexkd_model.deploy.quantise import quantise
 
-    assert isinstance(trunk, Trunk)
     with torch.no_grad():
         expected = [trunk(example) for example in examples[:COMPARED]]
     trials = []

@@ -99,13 +99,16 @@ def test_every_kind_of_student_has_a_graph_that_predicts_the_same(config_path, t
     assert expected.map_probabilities.std() > 0
 
 
-def test_eight_bits_round_and_no_more(packages, with_graphs, tiny_index):
-    folder = with_graphs("lidar", "int8")
-    exact, graph = Predictor.load(packages["lidar"]), Predictor.load(folder, runtime="onnx")
+@pytest.mark.parametrize(("sensor", "graphs"), [("lidar", {TRUNK}), ("camera", {TRUNK, IMAGES})])
+def test_eight_bits_round_and_no_more(packages, with_graphs, tiny_index, sensor, graphs):
+    folder = with_graphs(sensor, "int8")
+    exact, graph = Predictor.load(packages[sensor]), Predictor.load(folder, runtime="onnx")
     frame = load_frame(tiny_index, 0, exact.config)
     difference = np.abs(graph.predict(frame).map_probabilities - exact.predict(frame).map_probabilities)
     assert 0 < difference.mean() < 0.02
-    assert (folder / TRUNK).stat().st_size < (with_graphs("lidar", "float32") / TRUNK).stat().st_size
+    assert set(read_card(folder)[1].graphs) == graphs
+    for name in graphs:
+        assert (folder / name).stat().st_size < (with_graphs(sensor, "float32") / name).stat().st_size
 
 
 @pytest.mark.parametrize("sensor", ["lidar", "camera"])
