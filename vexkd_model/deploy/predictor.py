@@ -19,6 +19,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
+from vexkd_model.lidar.pillars import PillarEncoder
 from vexkd_model.machine import in_bfloat16
 from vexkd_model.model import BevModel
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Precision, Prediction
@@ -51,6 +52,8 @@ class Predictor:
                     layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+        if isinstance(self.model.lidar, PillarEncoder) and self.device.type == "cpu":
+            self.model.lidar.pool_fast()
         self.config, self.card = config, card
         self.bfloat16 = in_bfloat16(precision, self.device)
         self.graphs: GraphStudent | None = None

@@ -1,5 +1,7 @@
 """Overlap of rotated rectangles seen from above, and non-maximum suppression. PyTorch, on CPU and CUDA alike."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,18 +43,34 @@ def rotated_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_keep: i
 
     A box goes when its BEV IoU with a kept, better one exceeds `iou_threshold`. Equal scores keep their order.
     """
-    order = torch.argsort(scores, descending=True, stable=True)
-    kept = order[:0]
+    return rotated_nms_by_group([boxes], [scores], [iou_threshold], max_keep)[0]
+
+
+def rotated_nms_by_group(
+    boxes: Sequence[Tensor], scores: Sequence[Tensor], iou_thresholds: Sequence[float], max_keep: int
+) -> list[Tensor]:
+    """Suppress as `rotated_nms` does, each group by itself; pairs of all groups are compared in one go.
+
+    Most of the time of a few boxes is that of calling a hundred operations, however many groups share them.
+    """
     # In blocks, because most of a block falls to what is kept already: far fewer pairs than all with all.
-    for block in order.split(NMS_BLOCK):
-        if len(kept):
-            near = _circles_meet(boxes[kept], boxes[block])
-            block = block[~_exceeds(boxes[kept], boxes[block], near, iou_threshold).any(dim=0)]
-        ranked = boxes[block]
-        excludes = _exceeds(ranked, ranked, _circles_meet(ranked, ranked).triu(1), iou_threshold)
-        kept = torch.cat([kept, block[_greedy(excludes, max_keep - len(kept))]])
-        if len(kept) == max_keep:
+    blocks = [torch.argsort(group, descending=True, stable=True).split(NMS_BLOCK) for group in scores]
+    kept = [order[0][:0] for order in blocks]
+    for turn in range(max(map(len, blocks), default=0)):
+        groups = [i for i, order in enumerate(blocks) if turn < len(order) and len(kept[i]) < max_keep]
+        if not groups:
             break
+        thresholds = [iou_thresholds[i] for i in groups]
+        block = [blocks[i][turn] for i in groups]
+        if turn:
+            pairs = [(boxes[i][kept[i]], boxes[i][ranks]) for i, ranks in zip(groups, block, strict=True)]
+            tables = _exceed(pairs, [_circles_meet(*pair) for pair in pairs], thresholds)
+            block = [ranks[~table.any(dim=0)] for ranks, table in zip(block, tables, strict=True)]
+        ranked = [boxes[i][ranks] for i, ranks in zip(groups, block, strict=True)]
+        candidates = [_circles_meet(group, group).triu(1) for group in ranked]
+        tables = _exceed([(group, group) for group in ranked], candidates, thresholds)
+        for i, ranks, table in zip(groups, block, tables, strict=True):
+            kept[i] = torch.cat([kept[i], ranks[_greedy(table, max_keep - len(kept[i]))]])
     return kept
 
 
@@ -71,16 +89,12 @@ def circle_nms(centres: Tensor, scores: Tensor, radius: float, max_keep: int) ->
 def _greedy(excludes: Tensor, max_keep: int) -> Tensor:
     """Select ranks greedily, best first; `excludes` (N, N) bool: row i, if kept, removes column j > i."""
     # The loop is sequential by nature: on a GPU one copy to the host is faster than N kernel launches.
-    table = excludes.cpu().numpy()
+    table = np.triu(excludes.cpu().numpy(), 1)
     removed = np.zeros(len(table), dtype=bool)
-    kept = []
-    for rank in range(len(table)):
-        if len(kept) == max_keep:
-            break
+    for rank in np.flatnonzero(table.any(axis=1)).tolist():
         if not removed[rank]:
-            kept.append(rank)
             removed |= table[rank]
-    return torch.tensor(kept, dtype=torch.long, device=excludes.device)
+    return torch.from_numpy(np.flatnonzero(~removed)[:max_keep]).to(excludes.device)
 
 
 def _circles_meet(a: Tensor, b: Tensor) -> Tensor:
@@ -95,12 +109,21 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _exceeds(a: Tensor, b: Tensor, candidates: Tensor, iou_threshold: float) -> Tensor:
-    """Mask, bool (N, M), of those `candidates` (N, M) among pairs of boxes whose BEV IoU is above the threshold."""
-    rows, columns = torch.nonzero(candidates, as_tuple=True)
-    table = torch.zeros_like(candidates)
-    table[rows, columns] = _pair_iou(a[rows], b[columns]) > iou_threshold
-    return table
+def _exceed(
+    pairs: Sequence[tuple[Tensor, Tensor]], candidates: Sequence[Tensor], iou_thresholds: Sequence[float]
+) -> list[Tensor]:
+    """Masks, bool (N, M) of each group, of those pairs of boxes whose BEV IoU is above the group's threshold.
+
+    pairs: boxes (N, ≥ 7) and (M, ≥ 7) of each group. candidates: bool (N, M), the pairs to look at.
+    """
+    found = [torch.nonzero(mask, as_tuple=True) for mask in candidates]
+    a = torch.cat([first[rows] for (first, _), (rows, _) in zip(pairs, found, strict=True)])
+    b = torch.cat([second[columns] for (_, second), (_, columns) in zip(pairs, found, strict=True)])
+    ious = _pair_iou(a, b).split([len(rows) for rows, _ in found])
+    tables = [torch.zeros_like(mask) for mask in candidates]
+    for table, index, iou, threshold in zip(tables, found, ious, iou_thresholds, strict=True):
+        table[index] = iou > threshold
+    return tables
 
 
 def _pair_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing_extensions import assert_never
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.heads import CenterHeadConfig, CircleNmsConfig, RotatedNmsConfig, TransFusionConfig
 from vexkd_model.geometry.bev_grid import cell_of_index, metres_from_cells
-from vexkd_model.geometry.nms import circle_nms, rotated_nms
+from vexkd_model.geometry.nms import circle_nms, rotated_nms_by_group
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.types import BevGrid
@@ -42,12 +42,13 @@ class RotatedNms:
     iou: float
     scale: tuple[float, ...] | None = None
 
-    def keep(self, boxes: Tensor, scores: Tensor, channel: Tensor, max_keep: int) -> Tensor:
-        """Select the boxes (M, 9) to keep: int64 (K,) indices, best first; channel (M,): class index in the task."""
-        if self.scale is not None:
-            boxes = boxes.clone()
-            boxes[:, 3:5] *= boxes.new_tensor(self.scale)[channel, None]
-        return rotated_nms(boxes, scores, self.iou, max_keep)
+    def scaled(self, boxes: Tensor, channel: Tensor) -> Tensor:
+        """Scale the boxes (M, 9) for the comparison; channel (M,): class index in the task."""
+        if self.scale is None:
+            return boxes
+        boxes = boxes.clone()
+        boxes[:, 3:5] *= boxes.new_tensor(self.scale)[channel, None]
+        return boxes
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class CircleNms:
 
     radius: float
 
-    def keep(self, boxes: Tensor, scores: Tensor, channel: Tensor, max_keep: int) -> Tensor:
-        """Select boxes like RotatedNms.keep; all classes of the task have the same radius."""
-        return circle_nms(boxes, scores, self.radius, max_keep)
+
+class Peaks(NamedTuple):
+    """Boxes float32 (M, 9) in base_link at a task's best cells, scores (M,), channels of its heatmap int64 (M,)."""
+
+    boxes: Tensor
+    scores: Tensor
+    channel: Tensor
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,34 @@ class CenterDecoder:
     max_per_task: int | None = None
 
     def __call__(self, tasks: Sequence[TaskMaps]) -> Detections:
-        parts = []
-        for maps, ids, task_nms in zip(tasks, self.class_ids, self.nms, strict=True):
-            boxes, scores, channel = best_cells(maps, self.grid, self.score_threshold, self.candidates)
-            kept = task_nms.keep(boxes, scores, channel, self.max_per_task or self.max_detections)
-            parts.append((boxes[kept], scores[kept], torch.as_tensor(ids, device=boxes.device)[channel[kept]]))
-        boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        found = best_cells(tasks, self.grid, self.score_threshold, self.candidates)
+        kept = suppress(found, self.nms, self.max_per_task or self.max_detections)
+        boxes = torch.cat([task.boxes[chosen] for task, chosen in zip(found, kept, strict=True)])
+        scores = torch.cat([task.scores[chosen] for task, chosen in zip(found, kept, strict=True)])
+        labels = torch.cat(
+            [
+                torch.as_tensor(ids, device=boxes.device)[task.channel[chosen]]
+                for task, ids, chosen in zip(found, self.class_ids, kept, strict=True)
+            ]
+        )
         best = scores.argsort(descending=True, stable=True)[: self.max_detections]
         return Detections(boxes[best], scores[best], labels[best])
+
+
+def suppress(found: Sequence[Peaks], nms: Sequence[RotatedNms | CircleNms], max_keep: int) -> list[Tensor]:
+    """Select what each task keeps after its own suppression: int64 (K,) indices, best first."""
+    rotated = [(i, one) for i, one in enumerate(nms) if isinstance(one, RotatedNms)]
+    kept = rotated_nms_by_group(
+        [one.scaled(found[i].boxes, found[i].channel) for i, one in rotated],
+        [found[i].scores for i, _ in rotated],
+        [one.iou for _, one in rotated],
+        max_keep,
+    )
+    of_task = {i: chosen for (i, _), chosen in zip(rotated, kept, strict=True)}
+    for i, one in enumerate(nms):
+        if isinstance(one, CircleNms):
+            of_task[i] = circle_nms(found[i].boxes, found[i].scores, one.radius, max_keep)
+    return [of_task[i] for i in range(len(nms))]
 
 
 def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
@@ -96,25 +121,33 @@ def near_grid(boxes: Tensor, grid: BevGrid) -> Tensor:
     return ((boxes[:, :3] >= low) & (boxes[:, :3] <= high)).all(dim=1)
 
 
-def best_cells(maps: TaskMaps, grid: BevGrid, score_threshold: float, candidates: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the boxes at a task's best cells in a batch of one, best first, duplicates included.
+def best_cells(tasks: Sequence[TaskMaps], grid: BevGrid, score_threshold: float, candidates: int) -> list[Peaks]:
+    """Read the boxes at each task's best cells in a batch of one, best first, duplicates included.
 
-    Returns boxes (M, 9) in base_link, scores (M,) and channels of the heatmap (M,).
+    What follows the selection is computed for all tasks in one go: of so few boxes, calling is most of the time.
     """
-    cells = grid.shape[0] * grid.shape[1]
-    scores = maps.heatmap[0].float().sigmoid().flatten()
-    above = (scores >= score_threshold).nonzero()[:, 0]
-    best = above[scores[above].topk(min(candidates, len(above))).indices]
-    channel, cell = best // cells, best % cells
-    fields = (field for field in maps[1:] if field is not None)
-    offset, height, size, heading, velocity, *axis = (field[0].float().flatten(1)[:, cell].T for field in fields)
-    centre = metres_from_cells(cell_of_index(cell, grid.shape) + offset, grid)
+    cells, scores, channels, fields = grid.shape[0] * grid.shape[1], [], [], []
+    for maps in tasks:
+        of_cell = maps.heatmap[0].float().sigmoid().flatten()
+        above = (of_cell >= score_threshold).nonzero()[:, 0]
+        best = above[of_cell[above].topk(min(candidates, len(above))).indices]
+        scores.append(of_cell[best])
+        channels.append(best // cells)
+        cell = best % cells
+        read = [field[0].flatten(1)[:, cell].float() for field in maps[1:] if field is not None]
+        fields.append(torch.cat([cell_of_index(cell, grid.shape).T.float(), *read]))
+    column_row, offset, height, size, heading, velocity, *axis = torch.cat(fields, dim=1).T.split(
+        [2, *(field.shape[1] for field in tasks[0][1:] if field is not None)], dim=1
+    )
     yaw = torch.atan2(heading[:, :1], heading[:, 1:])
     if axis:
         yaw = along_axis(yaw, axis[0])
-    boxes = torch.cat([centre, height, size.exp(), yaw, velocity], dim=1)
-    near = near_grid(boxes, grid)
-    return boxes[near], scores[best][near], channel[near]
+    boxes = torch.cat([metres_from_cells(column_row + offset, grid), height, size.exp(), yaw, velocity], dim=1)
+    counts, near = [len(task) for task in scores], near_grid(boxes, grid)
+    peaks = map(Peaks, boxes.split(counts), scores, channels)
+    if bool(near.all()):
+        return list(peaks)
+    return [Peaks(*(part[inside] for part in task)) for task, inside in zip(peaks, near.split(counts), strict=True)]
 
 
 def along_axis(yaw: Tensor, axis: Tensor) -> Tensor:

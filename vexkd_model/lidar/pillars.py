@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
 from vexkd_model.layers import BatchNorm1d, conv_bn_relu
+from vexkd_model.lidar.pillar_pooling import PillarPooling
 from vexkd_model.types import BevGrid
 
 # x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.
@@ -63,6 +64,15 @@ class PillarEncoder(nn.Module):
             *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)),
         )
         self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
+        self._pooling: PillarPooling | None = None
+
+    def pool_fast(self) -> None:
+        """Pool by PillarPooling from now on: on a CPU, of one cloud, with folded batch norm, for inference alone."""
+        linear = self.point_net[0]
+        assert isinstance(linear, nn.Linear) and linear.bias is not None
+        self._pooling = PillarPooling(
+            linear, POINT_SCALE, self.pillars, self.z_min, self.z_max, self.age_groups, self.max_age
+        )
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
         """Encode points (N, 5) of base_link in the order of POINT_FIELDS; sample: int64 (N,), each point's frame."""
@@ -70,6 +80,8 @@ class PillarEncoder(nn.Module):
 
     def canvas(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
         """Pool the pillars to the input of the stem, (B, age groups · pillar channels, Y, X) of pillars."""
+        if self._pooling is not None and batch_size == 1:
+            return self._pooling(points)
         points, cell = self._inside(points, sample, batch_size)
         features = self.point_net(self._decorate(points, cell, batch_size))
         return self._pooled(features, self._by_age(cell, points[:, 4]), batch_size)

@@ -5,12 +5,13 @@ Sweeps are kept as they come, in the sensor's frame, and placed in the vehicle's
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from vexkd_model.config.lidar import LidarConfig
-from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced
+from vexkd_model.data.sweeps import Sweep, accumulate_sweeps, spaced, without_own_roof
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import Frame
 from vexkd_ros.inputs.assembly import AssembledFrame, InputSettings
@@ -26,6 +27,11 @@ class RawSweep:
     points: np.ndarray
     stamp_ns: int
     frame_id: str
+
+    @cached_property
+    def older(self) -> np.ndarray:
+        """Points as the frames after this one read them, without the own roof; computed once."""
+        return without_own_roof(self.points)
 
 
 class SweepBuffer:
@@ -153,6 +159,7 @@ def place_sweeps(
                     sweep.stamp_ns,
                     transforms.lookup(base_frame, sweep.frame_id, sweep.stamp_ns),
                     transforms.lookup(odom_frame, base_frame, sweep.stamp_ns),
+                    sweep.older,
                 )
             )
         except TransformUnavailable as error:

@@ -80,7 +80,7 @@ def test_targets_decode_back_to_the_boxes_they_were_made_from(pairs):
     found, found_labels = [], []
     for ids in TASKS:
         maps = ideal_maps(center_targets([boxes], [labels], ids, GRID))
-        decoded, scores, channel = best_cells(maps, GRID, 0.5, 100)
+        decoded, scores, channel = best_cells([maps], GRID, 0.5, 100)[0]
         assert (scores > 0.999).all()
         found.append(decoded)
         found_labels.append(torch.tensor(ids)[channel])
@@ -257,9 +257,9 @@ def test_decoding_keeps_the_best_candidates_best_first_and_nothing_below_the_thr
         logits.view(-1)[cell] = logit
     fields = {name: torch.zeros(1, channels, *GRID.shape) for name, channels in REGRESSION_CHANNELS.items()}
     maps = TaskMaps(logits, **fields)
-    _, scores, _ = best_cells(maps, GRID, 0.5, 100)
+    _, scores, _ = best_cells([maps], GRID, 0.5, 100)[0]
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-np.array([2.0, 1.0, 0.5]))), rtol=1e-6)
-    boxes, scores, _ = best_cells(maps, GRID, 0.1, 2)
+    boxes, scores, _ = best_cells([maps], GRID, 0.1, 2)[0]
     np.testing.assert_allclose(boxes[:, 0], [-18 + 5 * 0.9, -18 + 20 * 0.9], atol=1e-5)
     assert len(scores) == 2
 
