@@ -1,9 +1,15 @@
-"""Layers that several networks share: batch norm, convolution with it, residual block, feed-forward.
+"""Layers that several networks share: convolution, batch norm, both, residual block, feed-forward.
 
 The order of the layers is part of their names in saved weights.
 """
 
+from functools import cache
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -30,6 +36,72 @@ class BatchNorm2d(_TakesOneValue, nn.BatchNorm2d):
     """Batch norm (B, C, Y, X) → (B, C, Y, X), also of a single cell in training."""
 
 
+class Conv2d(nn.Conv2d):
+    """Convolution (B, C, Y, X) → (B, C', Y', X') whose gradients are fast on every CPU; otherwise nn.Conv2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and self.weight.requires_grad and _slow_weight_gradient(input, self.kernel_size):
+            assert not isinstance(self.padding, str)
+            layout = self.stride, self.padding, self.dilation, self.groups
+            return _Convolution.apply(input, self.weight, self.bias, *layout)
+        return super().forward(input)
+
+
+def _slow_weight_gradient(x: Tensor, kernel: tuple[int, ...]) -> bool:
+    """Tell if oneDNN has no fast gradient to a weight for a map x in channels-last memory, NHWC.
+
+    Without AVX-512, the gradient takes four times as long as from NCHW; everything else is faster in NHWC.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and max(kernel) > 1
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not x.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not _has_avx512()
+    )
+
+
+@cache
+def _has_avx512() -> bool:
+    return bool(torch.cpu.get_capabilities().get("avx512_f"))
+
+
+class _Convolution(Function):
+    """Convolution in NHWC whose gradient to the weight is computed in NCHW."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+        dilation: tuple[int, ...],
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.biased, ctx.geometry = bias is not None, (stride, padding, dilation, False, (0, 0), groups)
+        return functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        gradients = torch.ops.aten.convolution_backward
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x, _, _ = gradients(grad, x, weight, None, *ctx.geometry, (True, False, False))
+        biases = [len(weight)] if ctx.biased else None
+        _, of_weight, of_bias = gradients(
+            grad.contiguous(), x.contiguous(), weight, biases, *ctx.geometry, (False, True, ctx.biased)
+        )
+        return of_x, of_weight, of_bias, None, None, None, None
+
+
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, eps: float = BEV_EPS
 ) -> nn.Sequential:
@@ -38,7 +110,7 @@ def conv_bn_relu(
     kernel: odd.
     """
     return nn.Sequential(
-        nn.Conv2d(
+        Conv2d(
             in_channels, out_channels, kernel, stride, padding=dilation * (kernel // 2), dilation=dilation, bias=False
         ),
         BatchNorm2d(out_channels, eps=eps),
@@ -57,10 +129,10 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             conv_bn_relu(in_channels, out_channels, stride=stride, eps=eps),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels, eps=eps),
         )
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1) if stride > 1 else nn.Identity()
+        self.shortcut = Conv2d(in_channels, out_channels, 3, stride, padding=1) if stride > 1 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return (self.layers(x) + self.shortcut(x)).relu()

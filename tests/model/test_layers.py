@@ -10,6 +10,7 @@ from vexkd_model.layers import (
     BasicBlock,
     BatchNorm1d,
     BatchNorm2d,
+    Conv2d,
     FeedForward,
     conv_bn_relu,
     feed_forward_layers,
@@ -88,3 +89,48 @@ def test_names_of_weights_are_those_of_packages_that_exist():
         "norm.weight",
         "norm.bias",
     ]
+
+
+def nhwc(*shape):
+    return torch.randn(*shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "groups", "bias"), [(3, 1, 1, 1, False), (3, 2, 2, 2, True), (1, 1, 1, 1, True)]
+)
+def test_a_convolution_and_its_gradients_are_those_of_pytorch_in_either_memory(
+    kernel, stride, dilation, groups, bias, monkeypatch
+):
+    monkeypatch.setattr("vexkd_model.layers._has_avx512", lambda: False)
+    torch.manual_seed(0)
+    ours = Conv2d(4, 6, kernel, stride, dilation * (kernel // 2), dilation, groups, bias)
+    theirs = nn.Conv2d(4, 6, kernel, stride, dilation * (kernel // 2), dilation, groups, bias)
+    theirs.load_state_dict(ours.state_dict())
+    for x in (nhwc(3, 4, 11, 9), torch.randn(3, 4, 11, 9, requires_grad=True)):
+        results = []
+        for layer in (ours, theirs):
+            out = layer(x)
+            gradients = torch.autograd.grad(out, [x, *layer.parameters()], torch.ones_like(out).cumsum(dim=2))
+            results.append([out, *gradients])
+        for our, their in zip(*results, strict=True):
+            torch.testing.assert_close(our, their, atol=1e-4, rtol=1e-5)
+
+
+def test_the_gradient_to_a_weight_is_made_from_nchw_where_that_is_faster(monkeypatch):
+    def made_of(x, without_avx512=True):
+        monkeypatch.setattr("vexkd_model.layers._has_avx512", lambda: not without_avx512)
+        return type(Conv2d(4, 6, 3)(x).grad_fn).__name__
+
+    assert made_of(nhwc(3, 4, 11, 9)) == "_ConvolutionBackward"
+    assert (
+        made_of(torch.randn(3, 4, 11, 9)) == made_of(nhwc(3, 4, 11, 9), without_avx512=False) == "ConvolutionBackward0"
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made_of(nhwc(3, 4, 11, 9)) == "ConvolutionBackward0"
+
+
+def test_a_frozen_convolution_still_hands_its_gradient_on(monkeypatch):
+    monkeypatch.setattr("vexkd_model.layers._has_avx512", lambda: False)
+    x, layer = nhwc(2, 4, 5, 6), Conv2d(4, 6, 3).requires_grad_(False)
+    layer(x).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0

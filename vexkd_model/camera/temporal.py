@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vexkd_model.geometry.bev_grid import centres_in_cells, metres_from_cells, sample_from_metres
+from vexkd_model.layers import Conv2d
 from vexkd_model.types import BevGrid
 
 
@@ -22,13 +23,13 @@ class FrameEncoder(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            Conv2d(channels, channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        self.shortcut = nn.Conv2d(channels, channels, 3, padding=1)
+        self.shortcut = Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, bev: Tensor) -> Tensor:
         return (self.layers(bev) + self.shortcut(bev)).relu()

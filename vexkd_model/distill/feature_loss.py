@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vexkd_model.layers import Conv2d
+
 LEAST_NORM = 1e-12
 LEAST_VARIANCE = 1e-3  # of a channel, in shares of the mean over channels
 
@@ -66,7 +68,7 @@ class FeatureLoss(nn.Module):
         super().__init__()
         self.name = name
         comparable = name == "attention_transfer" or (name == "normalised_l2" and student_channels == teacher_channels)
-        self.adapter = nn.Identity() if comparable else nn.Conv2d(student_channels, teacher_channels, 3, padding=1)
+        self.adapter = nn.Identity() if comparable else Conv2d(student_channels, teacher_channels, 3, padding=1)
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Compute one distance twice: with gradient to the student alone, and with gradient to the mask alone."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vexkd_model.layers import conv_bn_relu
+from vexkd_model.layers import Conv2d, conv_bn_relu
 
 HEATMAP_BIAS = -math.log((1 - 0.1) / 0.1)  # −2.19: every cell starts at probability 0.1 (RetinaNet's prior)
 REGRESSION_CHANNELS = {"offset": 2, "height": 1, "size": 3, "heading": 2, "velocity": 2}
@@ -88,9 +88,7 @@ class _SeparateTaskHead(nn.Module):
         super().__init__()
         self.branches = nn.ModuleDict(
             {
-                name: nn.Sequential(
-                    conv_bn_relu(in_channels, channels), nn.Conv2d(channels, out_channels, 3, padding=1)
-                )
+                name: nn.Sequential(conv_bn_relu(in_channels, channels), Conv2d(channels, out_channels, 3, padding=1))
                 for name, out_channels in fields.items()
             }
         )

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vexkd_model.geometry.bev_grid import centres_in_cells
 from vexkd_model.heads.center import HEATMAP_BIAS, REGRESSION_CHANNELS
-from vexkd_model.layers import BatchNorm1d, conv_bn_relu, feed_forward_layers
+from vexkd_model.layers import BatchNorm1d, Conv2d, conv_bn_relu, feed_forward_layers
 from vexkd_model.types import DETECTION_CLASSES
 
 CLASSES = len(DETECTION_CLASSES)
@@ -54,8 +54,8 @@ class TransFusionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.proposals = proposals
-        self.shared = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.heatmap = nn.Sequential(conv_bn_relu(channels, channels), nn.Conv2d(channels, CLASSES, 3, padding=1))
+        self.shared = Conv2d(in_channels, channels, 3, padding=1)
+        self.heatmap = nn.Sequential(conv_bn_relu(channels, channels), Conv2d(channels, CLASSES, 3, padding=1))
         self.class_encoding = nn.Linear(CLASSES, channels)
         self.query_position = PositionEmbedding(channels)
         self.key_position = PositionEmbedding(channels)

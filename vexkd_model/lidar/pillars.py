@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from vexkd_model.geometry.bev_grid import cell_of_index, cells_from_metres, flat_index, in_map, metres_from_cells
-from vexkd_model.layers import BatchNorm1d, conv_bn_relu
+from vexkd_model.layers import BatchNorm1d, Conv2d, conv_bn_relu
 from vexkd_model.lidar.pillar_pooling import PillarPooling
 from vexkd_model.types import BevGrid
 
@@ -56,7 +56,7 @@ class PillarEncoder(nn.Module):
         stride = round(grid.cell / pillar)
         self.stem = nn.Sequential(
             # Three pillars a cell are just the kernel: padding would shift what it sees by a pillar.
-            nn.Conv2d(
+            Conv2d(
                 age_groups * pillar_channels, channels, 3, stride=stride, padding=0 if stride == 3 else 1, bias=False
             ),
             nn.BatchNorm2d(channels, eps=1e-3),
