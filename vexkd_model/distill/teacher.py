@@ -72,9 +72,6 @@ class Teacher:
         features: (B, C, Y, X), in place of its own map of this level; the gradient flows through its later layers into
         them.
         """
-        if features.device.type == "cpu":
-            # Maps of a cache are NCHW, in which the gradient to the input of a convolution takes up to twice as long.
-            features = features.contiguous(memory_format=torch.channels_last)
         high = self.model.bev(features) if level == "low" else features
         return cast(Tensor, sum(self.criterion.heads(*self.model.heads(high), batch).values()))
 

@@ -17,6 +17,11 @@ def drawn(batch=2, heads=3, channels=4, size=(5, 7), queries=11, points=2, dtype
     return [part.requires_grad_() for part in (value, positions, weights)]
 
 
+def reached(node):
+    """Names of all functions behind a gradient."""
+    return node.name() + "".join(reached(other) for other, _ in node.next_functions if other is not None)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_agree_with_finite_differences(way):
     assert torch.autograd.gradcheck(way, drawn(2, 2, 3, (4, 5), 6, 3, dtype=torch.float64))
@@ -36,9 +41,11 @@ def test_sums_of_rows_and_their_gradients_are_those_of_grid_sample(heads_first):
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_a_cpu_sums_rows_and_an_exported_program_calls_grid_sample():
+def test_a_cpu_sums_rows_unless_narrow_heads_are_trained_and_an_exported_program_calls_grid_sample():
     value, positions, weights = (part.detach() for part in drawn())
     assert torch.equal(sample_heads(value, positions, weights), sample_by_rows(value, positions, weights))
+    assert "RowSums" in reached(sample_heads(*drawn(channels=32)).grad_fn)
+    assert "RowSums" not in reached(sample_heads(*drawn()).grad_fn)
 
     class Sampling(torch.nn.Module):
         def forward(self, *args):
