@@ -93,6 +93,10 @@ def export_graph(module: nn.Module, example: Tensor, path: Path) -> None:
             optimize=True,
         )
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter notes source files of this machine there
+        for value in node.outputs:
+            value.metadata_props.clear()
     program.save(path)
 
 

@@ -85,6 +85,21 @@ def test_a_float32_graph_predicts_what_pytorch_predicts(packages, with_graphs, t
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
+def names_a_source_file(graph):
+    return any(part in graph.read_bytes() for part in (b"site-packages/", b"vexkd_model/"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_graph_names_no_file_of_the_machine_that_made_it(with_graphs, precision):
+    assert not [path.name for path in with_graphs("camera", precision).glob("*.onnx") if names_a_source_file(path)]
+
+
+def test_the_graphs_that_ship_name_no_file_of_a_machine():
+    shipped = list((Path(__file__).parents[3] / "models").glob("*/*.onnx"))
+    assert len(shipped) == 6
+    assert [str(path) for path in shipped if names_a_source_file(path)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lidar_voxel_small", "bevdet4d_depth_small", "bevformer_small"])
 def test_every_kind_of_student_has_a_graph_that_predicts_the_same(config_path, tiny_index, tmp_path, name):
@@ -175,6 +190,7 @@ def test_a_runtime_that_is_not_installed_is_refused_with_the_cure(with_graphs, m
 
 
 def test_tensorrt_keeps_its_engine_by_graph_and_takes_no_int8(with_graphs, monkeypatch, tmp_path):
+    exact, int8 = (with_graphs("lidar", precision) for precision in ("float32", "int8"))  # made by the real session
     asked = []
 
     class Session(onnxruntime.InferenceSession):
@@ -185,13 +201,13 @@ def test_tensorrt_keeps_its_engine_by_graph_and_takes_no_int8(with_graphs, monke
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [TENSORRT, "CPUExecutionProvider"])
     monkeypatch.setattr("onnxruntime.InferenceSession", Session)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Predictor.load(with_graphs("lidar", "float32"), runtime="tensorrt").runtime == "TensorRT, float16"
+    assert Predictor.load(exact, runtime="tensorrt").runtime == "TensorRT, float16"
     (name, settings), *others = asked[0]
     assert (name, others) == (TENSORRT, ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert Path(settings["trt_engine_cache_path"]).parent == tmp_path / "vexkd" / "tensorrt"
     assert settings["trt_engine_cache_enable"] and Path(settings["trt_engine_cache_path"]).is_dir()
     with pytest.raises(UserError, match=r"takes no unsigned int8; .*--precision float32"):
-        Predictor.load(with_graphs("lidar", "int8"), runtime="tensorrt")
+        Predictor.load(int8, runtime="tensorrt")
 
 
 @pytest.mark.parametrize(
