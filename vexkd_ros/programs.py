@@ -43,7 +43,7 @@ def bag_evaluator() -> int:
 
 def bag_view() -> int:
     """Show bags in a browser."""
-    return run_program("vexkd_ros.bags.view")
+    return run_program("vexkd_ros.bags.view.command")
 
 
 def doctor() -> int:

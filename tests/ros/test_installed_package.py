@@ -139,7 +139,7 @@ def test_the_installed_modules_are_found_before_the_repository(workspace):
 
 
 def test_the_page_of_bag_view_is_installed_with_its_module(prefix):
-    assert [path.name for path in prefix.rglob("vexkd_ros/bags/view.html")] == ["view.html"]
+    assert [path.name for path in prefix.rglob("vexkd_ros/bags/view/view.html")] == ["view.html"]
 
 
 def test_the_installed_node_becomes_active_and_ends_well_on_ctrl_c(workspace, prefix, untrained_package):

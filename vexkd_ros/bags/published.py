@@ -1,7 +1,7 @@
 """Outputs of a student node, read back from a bag as the Predictions they were made from. Needs no ROS."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,26 +89,29 @@ def _add_latency(latency: dict[str, list[float]], message: Any) -> None:
 
 
 def _prediction(stamp: int, detections: Any, markers: Any, grids: list[Any]) -> Prediction:
-    boxes, scores = _boxes(detections, markers.markers if markers else []) if detections else NOTHING
-    return Prediction(
-        boxes,
-        scores,
-        np.stack([_probabilities(grid) for grid in grids]) if grids else None,
-        _grid(grids[0]) if grids else None,
-        stamp,
-    )
-
-
-def _boxes(detections: Any, markers: list) -> tuple[Boxes, np.ndarray]:
-    """Read the boxes of a message, with the velocities that the markers of the same numbers tell."""
-    boxes, scores, unknown = read_detections(detections)
+    boxes, scores, unknown = read_boxes(detections, markers) if detections else (*NOTHING, [])
     if unknown:
         raise UserError(f"detections: class {unknown[0]!r} is none of {', '.join(DETECTION_CLASSES)}")
-    for marker in markers:
-        if marker.ns == "velocity" and marker.id < len(boxes):
-            start, end = marker.points
-            boxes.values[marker.id, -2:] = end.x - start.x, end.y - start.y
-    return boxes, scores
+    return Prediction(boxes, scores, *(read_map(grids) if grids else (None, None)), stamp)
+
+
+def read_boxes(detections: Any, markers: Any = None) -> tuple[Boxes, np.ndarray, list[str]]:
+    """Read detections as `read_detections` does, with the velocities that the markers of the same numbers tell.
+
+    Velocities stay unknown (NaN) without markers, and where a detection of a foreign class shifts the numbers.
+    """
+    boxes, scores, unknown = read_detections(detections)
+    if markers is not None and not unknown:
+        for marker in markers.markers:
+            if marker.ns == "velocity" and marker.id < len(boxes):
+                start, end = marker.points
+                boxes.values[marker.id, -2:] = end.x - start.x, end.y - start.y
+    return boxes, scores, unknown
+
+
+def read_map(grids: Sequence[Any]) -> tuple[np.ndarray, BevGrid]:
+    """Read probabilities, float32 (classes, Y, X), and their grid from one OccupancyGrid a class."""
+    return np.stack([_probabilities(grid) for grid in grids]), _grid(grids[0])
 
 
 def _probabilities(grid: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,8 @@ from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 from vexkd_ros.bags.published import read_published
-from vexkd_ros.demo import Dataset, compare, frame_index
+from vexkd_ros.demo.inputs import Dataset, frame_index
+from vexkd_ros.demo.results import compare
 
 REPOSITORY = Path(__file__).parents[3]
 Start = Callable[..., subprocess.Popen]
@@ -116,12 +118,22 @@ def test_lost_keyframes_fail_and_the_next_run_goes_on_to_figures_that_equal_the_
     assert "scene-0103 is complete, kept" in said
     assert "mean (mAP)" in tables
     assert "latency [ms]" in tables
-    assert "vexkd evaluate" in tables.splitlines()[-1]
+    assert "vexkd evaluate" in tables
+    page = out / "page.html"
+    assert tables.splitlines()[-1].endswith(page.resolve().as_uri())
+    shown = json.loads(re.search(r'type="application/json">(.*?)</script>', page.read_text(), re.DOTALL).group(1))
+    assert shown["students"] == ["student_node"] and len(shown["frames"]) == 3
+    assert all(frame["cameras"] and frame["answers"][0]["found"] for frame in shown["frames"])
     figures = json.loads((out / "metrics.json").read_text())
     assert figures["keyframes"] == 3
     assert figures["latency_ms"]["total"]["frames"] >= 3
     assert cv2.imread(str(out / "picture.png")).shape[1] > 1000
     assert processes_of(out) == {}
+
+    again = start_demo(out, rate=0.05)
+    repeated, said = again.communicate(timeout=60)
+    assert again.returncode == 0 and "kept from an earlier run" in said and "play to the student node" not in said
+    assert repeated == tables
 
     index = FrameIndex.open(out / "index", "mini_val")
     offline = list(predict_split(Predictor.load(student, precision="auto"), index))
@@ -141,13 +153,13 @@ def test_students_are_compared_on_the_keyframes_and_one_whose_images_are_missing
     save_package(tmp_path / "camera", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     shutil.copytree(tiny_dataset, tmp_path / "data")
     index = frame_index(Dataset(tmp_path / "data", "v1.0-mini"), "mini_val", tmp_path / "index")
-    compare([student, tmp_path / "camera"], index, tmp_path)
-    out, _ = capsys.readouterr()
+    out, answers = compare([student, tmp_path / "camera"], index, tmp_path)
     offline = score_split(predict_split(Predictor.load(student, precision="auto"), index), index)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert list(figures) == ["student", "camera"]
     assert figures["student"] == json.loads(json.dumps(offline.to_dict()))
     assert f"{offline.detection.nd_score:.3f}" in out
+    assert [len(predictions) for predictions in answers.values()] == [3, 3]
     assert cv2.imread(str(tmp_path / "comparison.png")).shape[1] > 1000
 
     shutil.rmtree(tmp_path / "data" / "samples" / "CAM_FRONT")

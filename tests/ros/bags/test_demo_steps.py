@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from vexkd_model.errors import UserError
-from vexkd_ros import demo
 from vexkd_ros.bags.reading import open_bag
-from vexkd_ros.demo import Dataset, forget_other_data, frame_index, scene_bags, split_with_scenes
+from vexkd_ros.demo import __main__ as demo
+from vexkd_ros.demo.inputs import Dataset, forget_other_data, frame_index, scene_bags, split_with_scenes
 
 
 @pytest.fixture

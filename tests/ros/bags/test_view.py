@@ -10,20 +10,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nuscenes.eval.common.utils import angle_diff
 from PIL import Image
 from pyquaternion import Quaternion
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from support.rig import LIDAR_XYZ
 
+from vexkd_model.config import load_config
+from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import read_lidar_file
-from vexkd_model.types import DETECTION_CLASSES
+from vexkd_model.deploy.package import save_package
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.evaluation.matching import within_range
+from vexkd_model.model import build_model
+from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.typestore import bag_typestore
-from vexkd_ros.bags.view import main, write_view
+from vexkd_ros.bags.view.command import main, write_view
+from vexkd_ros.bags.view.document import heading_error
 from vexkd_ros.bags.writing import BagFormat
 
+REPOSITORY = Path(__file__).parents[3]
 LATER_NS = 50_000_000  # the camera takes its picture so long after the keyframe: with the next sweep
+TURNED_DEGREES = 40.0  # the student's first box, against the annotated one
+TURN = np.array([0, 0, 0, 0, 0, 0, np.radians(TURNED_DEGREES), 0, 0])
 SIZE, FOCAL = (1280, 720), 900.0
 MOUNT = ((1.7, 0.0, 1.5), Quaternion(0.5, -0.5, 0.5, -0.5))  # of CAM_FRONT in the tiny dataset
 BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
@@ -95,7 +106,7 @@ def bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.Te
                 "/student_node/detections": store.types[kinds["/student_node/detections"]](
                     header(stamp, "base_link"),
                     [
-                        detection(stamp, record.boxes.values[0], int(record.boxes.labels[0]), 0.8),
+                        detection(stamp, record.boxes.values[0] + TURN, int(record.boxes.labels[0]), 0.8),
                         detection(stamp, invented, 0, 0.4),
                     ],
                 ),
@@ -132,7 +143,7 @@ def test_the_page_asks_for_nothing_from_anywhere(page):
 
 
 def test_annotated_boxes_stand_where_the_dataset_says(data, tiny_index):
-    assert [frame["token"] for frame in data["frames"]] == [tiny_index[i].token for i in range(3)]
+    assert [frame["scene"] for frame in data["frames"]] == ["scene-0103"] * 3
     for i, frame in enumerate(data["frames"]):
         boxes = tiny_index[i].boxes
         assert [box["class"] for box in frame["truth"]] == [DETECTION_CLASSES[label] for label in boxes.labels]
@@ -150,9 +161,36 @@ def test_points_stand_where_the_lidar_saw_them(data, tiny_index):
 
 
 def test_a_detection_on_an_object_hits_it_and_one_beside_everything_does_not(data):
+    assert data["students"] == ["student_node"]
     for frame in data["frames"]:
-        assert [(round(box["score"], 6), box["hit"]) for box in frame["found"]] == [(0.8, True), (0.4, False)]
-        assert [round(box["hit_score"], 6) for box in frame["truth"]] == [0.8, -1, -1]
+        (answer,) = frame["answers"]
+        found = [(round(box["score"], 6), box["hit"], box["turned"]) for box in answer["found"]]
+        assert found == [(0.8, 0, pytest.approx(TURNED_DEGREES, abs=0.1)), (0.4, -1, None)]
+
+
+def test_headings_are_compared_as_the_devkit_does():
+    def turned(name: str, degrees: float) -> float | None:
+        label = np.array([DETECTION_CLASSES.index(name)])
+        boxes = [
+            Boxes(np.array([[0, 0, 0, 4, 2, 1, yaw, 0, 0]]), label)
+            for yaw in (np.radians(degrees - 170), -170 * np.pi / 180)
+        ]
+        return heading_error(boxes[0], 0, boxes[1], 0)
+
+    for name, period in (("car", 2 * np.pi), ("barrier", np.pi)):
+        devkit = abs(np.degrees(angle_diff(np.radians(30), np.radians(-170), period)))
+        assert turned(name, 200) == pytest.approx(devkit, abs=0.1)
+    assert turned("traffic_cone", 200) is None
+
+
+def test_points_inside_annotated_boxes_are_counted(data, tiny_index):
+    for i, frame in enumerate(data["frames"]):
+        points = tiny_index[i].load_points(sweeps=1)
+        for shown, box in zip(frame["truth"], tiny_index[i].boxes.values, strict=True):
+            local = (points[:, :3] - box[:3]) @ np.array(
+                [[np.cos(box[6]), -np.sin(box[6]), 0], [np.sin(box[6]), np.cos(box[6]), 0], [0, 0, 1]]
+            )
+            assert shown["points"] == (np.abs(local) <= box[3:6] / 2).all(axis=1).sum()
 
 
 def test_what_was_ahead_of_the_camera_when_it_looked_is_in_the_middle_of_its_picture(data, tiny_dataset, tiny_index):
@@ -202,14 +240,49 @@ def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'few.html'}: 2 moments, ")
 
 
-def test_bags_without_anything_to_see_are_refused_and_leave_no_page(bags, tmp_path):
-    with pytest.raises(SystemExit, match="nothing to see on /ground_truth, /other/detections or /other/points"):
-        main([str(bags[1]), "--out", str(tmp_path / "view.html"), "--node", "/other", "--points", "/other/points"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--node", "/other"], "--node /other: published nothing here; there is /student_node"),
+        (["--points", "/other/points"], "--points /other/points: no point clouds of that name; there is /lidar/points"),
+        (["--student", "nowhere"], "nowhere: no such student package"),
+    ],
+)
+def test_a_wrong_name_is_one_line_and_leaves_no_page(bags, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        main([*map(str, bags), "--out", str(tmp_path / "view.html"), *arguments])
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
-def test_a_browser_shows_it(page):
+def test_clouds_without_a_place_are_said_and_the_rest_is_shown(bags, tmp_path, capsys):
+    assert main([*map(str, bags), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
+    assert "/lidar/points: no static transform leads from its frame" in capsys.readouterr().err
+    page = shown(tmp_path / "view.html")
+    assert "no static transform" in page["notes"][0] and page["frames"][0]["points"] == ""
+    assert page["frames"][0]["truth"][0]["points"] is None  # not: no point in it
+
+
+def test_packages_predict_on_the_bags_what_they_predict_on_the_dataset(bags, tiny_index, tmp_path):
+    config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
+    save_package(tmp_path / "student", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
+    arguments = [*map(str, bags), "--out", str(tmp_path / "view.html"), "--student", str(tmp_path / "student")]
+    assert main(arguments) == 0
+    page = shown(tmp_path / "view.html")
+    assert page["students"] == ["student_node", "student"]
+    predictor = Predictor.load(tmp_path / "student", runtime="auto", precision="auto")
+    for i, frame in enumerate(page["frames"]):
+        expected = predictor.predict(load_frame(tiny_index, i, predictor.config))
+        near = within_range(expected.boxes)
+        found = frame["answers"][1]["found"]
+        assert [box["class"] for box in found] == [DETECTION_CLASSES[label] for label in expected.boxes.labels[near]]
+        np.testing.assert_allclose([box["score"] for box in found], expected.scores[near], atol=1e-3)
+        assert frame["answers"][1]["latency_ms"] > 0 and frame["answers"][1]["map"]
+
+
+def browse(page: Path, script: str = "", width: int = 1280) -> str:
+    """Open a page in a real browser, run a script in it, and return the text of what it then shows."""
+    acted = page.with_name(f"acted-{page.name}")
+    acted.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     done = subprocess.run(
         [
             BROWSER,
@@ -217,13 +290,38 @@ def test_a_browser_shows_it(page):
             "--no-sandbox",
             "--disable-gpu",
             "--virtual-time-budget=3000",
+            f"--window-size={width},800",
             "--dump-dom",
-            f"{page.as_uri()}#1",
+            f"{acted.as_uri()}#1",
         ],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    text = re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
-    assert "2 detections, 3 annotated in range, 1 hits, 1 false alarms, 2 misses" in text
-    assert "2 of 3, 0.15 s scene-0103-1" in text and 'id="camera-eye"' in text
+    return re.sub(r"<script.*?</script>", "", done.stdout, flags=re.DOTALL)
+
+
+POINT_AT = """
+const canvas = document.querySelector("canvas"), area = canvas.getBoundingClientRect();
+const [x, y] = place(canvas, BOX_X, BOX_Y).map(value => value / devicePixelRatio);
+canvas.dispatchEvent(new PointerEvent("pointermove", {clientX: area.left + x, clientY: area.top + y}));
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_a_browser_shows_it(page, width):
+    text = browse(page, width=width)
+    assert "2 detections, 1 hits (1 turned), 1 false alarms" in text
+    assert "moment 2 of 3" in text and 'id="camera-eye"' in text
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
+def test_in_a_browser_a_threshold_hides_and_a_pointer_asks(page, tiny_index):
+    text = browse(page, "$('threshold').value = 0.9; $('threshold').oninput();")
+    assert "0 detections, 0 hits, 0 false alarms" in text
+    text = browse(page, "dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));")
+    assert "moment 3 of 3" in text
+    x, y = map(str, tiny_index[1].boxes.values[0, :2])
+    text = browse(page, POINT_AT.replace("BOX_X", x).replace("BOX_Y", y))
+    assert "hit, but turned" in text and "heading off by 40°" in text
