@@ -1,5 +1,6 @@
-"""config/rviz/vexkd.rviz shows what is there: each topic and type is one that a node or a bag of ours brings."""
+"""RViz's and Foxglove's configurations show what is there: topics and types that a node or a bag of ours brings."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -105,3 +106,36 @@ def test_markers_that_are_switched_on_or_off_bear_names_that_exist(manager):
     }
     assert namespaces["/student_node/markers"] == {"boxes", "velocity"}
     assert namespaces["/comparison_node/markers"] == {"hits", "false_alarms", "misses", "summary"}
+
+
+@pytest.fixture(scope="module")
+def layout() -> dict:
+    return json.loads((REPOSITORY / "config" / "foxglove" / "vexkd.json").read_text())
+
+
+def panels(tree: dict | str) -> list[str]:
+    """Names of the panels in a layout, from left to right."""
+    return [tree] if isinstance(tree, str) else panels(tree["first"]) + panels(tree["second"])
+
+
+def test_every_panel_of_foxglove_is_configured_once(layout):
+    assert sorted(panels(layout["layout"])) == sorted(layout["configById"])
+
+
+def test_every_topic_of_foxglove_is_there(layout, published):
+    infos = {f"/{camera.lower()}/camera_info" for camera in CAMERAS}
+    there = published.keys() | BAG_TOPICS.keys() | infos | {"/diagnostics"}
+    named = set()
+    for panel in layout["configById"].values():
+        image = panel.get("imageMode", {})
+        named |= panel.get("topics", {}).keys() | {
+            image[key] for key in ("imageTopic", "calibrationTopic") if key in image
+        }
+        named |= {path["value"].removesuffix(".data") for path in panel.get("paths", ())}
+        named |= {panel["topicToRender"]} if "topicToRender" in panel else set()
+    assert len(named) > 30 and named - there == set()
+    assert {
+        "/lidar/points",
+        "/student_node/markers",
+        *(f"/{camera.lower()}/image/compressed" for camera in CAMERAS),
+    } <= named
