@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -116,6 +115,8 @@ def _file_of(source: str) -> Path:
         return path / HUB_FILE
     if path.suffix in SUFFIXES:
         raise UserError(f"{source}: no such file; give downloaded weights, or a name on the Hugging Face hub")
+    from huggingface_hub import hf_hub_download  # not at every start of a student: it brings a client for HTTP
+
     try:
         return Path(hf_hub_download(source, HUB_FILE))
     except (OSError, ValueError) as error:

@@ -9,6 +9,8 @@ build has no bfloat16, and sums of many rows need more than its eight bits.
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -16,11 +18,6 @@ from torch import Tensor, nn
 
 from vexkd_model.lidar import sparse_conv_torch
 from vexkd_model.lidar.voxels import Triple
-
-try:
-    from vexkd_model.lidar import sparse_conv_spconv
-except ImportError:
-    sparse_conv_spconv = None
 
 Backend = Literal["spconv", "torch"]
 
@@ -58,10 +55,10 @@ class SubmanifoldConv3d(nn.Module):
     def forward(self, x: SparseMap) -> SparseMap:
         with _without_autocast(x.features.device.type):
             features, backend = x.features.float(), _backend_for(self.backend, x)
-            if backend == "spconv" and sparse_conv_spconv is not None:
+            if backend == "spconv" and (spconv := _spconv()) is not None:
                 known = x.rulebooks.setdefault((backend, self.kernel), {})
                 return x.with_features(
-                    sparse_conv_spconv.submanifold(features, x.coordinates, x.shape, x.batch_size, self.weight, known)
+                    spconv.submanifold(features, x.coordinates, x.shape, x.batch_size, self.weight, known)
                 )
             if (backend, self.kernel) not in x.rulebooks:
                 x.rulebooks[backend, self.kernel] = sparse_conv_torch.submanifold_rulebook(
@@ -99,13 +96,11 @@ class SparseConv3d(nn.Module):
     def forward(self, x: SparseMap) -> SparseMap:
         with _without_autocast(x.features.device.type):
             features = x.features.float()
-            if _backend_for(self.backend, x) == "spconv" and sparse_conv_spconv is not None:
-                return SparseMap(
-                    *sparse_conv_spconv.strided(
-                        features, x.coordinates, x.shape, x.batch_size, self.weight, self.stride, self.padding
-                    ),
-                    x.batch_size,
+            if _backend_for(self.backend, x) == "spconv" and (spconv := _spconv()) is not None:
+                features, coordinates, shape = spconv.strided(
+                    features, x.coordinates, x.shape, x.batch_size, self.weight, self.stride, self.padding
                 )
+                return SparseMap(features, coordinates, shape, x.batch_size)
             rulebook = sparse_conv_torch.strided_rulebook(
                 x.coordinates, x.shape, self.kernel, self.stride, self.padding
             )
@@ -124,8 +119,18 @@ def _new_weight(in_channels: int, out_channels: int, kernel: Triple) -> nn.Param
     return nn.Parameter(torch.empty(out_channels, *kernel, in_channels).uniform_(-bound, bound))
 
 
+@cache
+def _spconv() -> ModuleType | None:
+    """Import spconv, or return None; not with this module, for it takes a fifth of a second of every start."""
+    try:
+        from vexkd_model.lidar import sparse_conv_spconv
+    except ImportError:
+        return None
+    return sparse_conv_spconv
+
+
 def _checked(backend: Backend | None) -> Backend | None:
-    if backend == "spconv" and sparse_conv_spconv is None:
+    if backend == "spconv" and _spconv() is None:
         raise ImportError("spconv cannot be imported: install the build for this machine, or leave the backend open")
     return backend
 
@@ -134,5 +139,7 @@ def _backend_for(backend: Backend | None, x: SparseMap) -> Backend:
     # spconv raises on an empty input.
     if torch.compiler.is_exporting() or len(x.features) == 0:
         return "torch"
-    on_gpu = x.features.is_cuda and sparse_conv_spconv is not None and sparse_conv_spconv.SERVES_CUDA
-    return backend or ("spconv" if on_gpu else "torch")
+    if backend is not None:
+        return backend
+    spconv = _spconv() if x.features.is_cuda else None
+    return "spconv" if spconv is not None and spconv.SERVES_CUDA else "torch"
