@@ -5,6 +5,8 @@ from array import array
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sensor_msgs.msg import PointCloud2, PointField
 
 from vexkd_ros.inputs.errors import CloudError
@@ -17,6 +19,57 @@ def field(name: str, offset: int, datatype: int) -> PointField:
 
 def message_of(data: bytes, fields: list[PointField], **layout: object) -> PointCloud2:
     return PointCloud2(fields=fields, data=array("B", data), **layout)
+
+
+NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 8: "d"}  # PointField's datatypes for struct
+WHOLE = st.sampled_from([0, 1, 7, 100])
+REAL = st.sampled_from([0.0, -0.0, 1.5, -77.25, 1e-30, 3e30, np.nan, np.inf, -np.inf])
+
+
+@st.composite
+def clouds(draw: st.DrawFn) -> tuple[PointCloud2, list[dict[str, float]]]:
+    """Clouds of any layout, every second one with x, y and z side by side in float32, and their points as written."""
+    usual, big_endian = draw(st.booleans()), draw(st.sampled_from([False, False, True]))
+    names = ["x", "y", "z"] if usual else draw(st.permutations(["x", "y", "z"]))
+    names += draw(st.permutations(draw(st.sampled_from([["intensity"], ["ring", "intensity"], ["ring"], []]))))
+    gaps = {name: draw(st.sampled_from([0, 0, 1, 4])) for name in names}
+    kinds = {name: 7 if usual and name in "xyz" else draw(st.sampled_from([*NUMBERS, 7])) for name in names}
+    if usual:
+        gaps["y"] = gaps["z"] = 0
+    fields, step = [], 0
+    for name in names:
+        fields.append(field(name, step + gaps[name], kinds[name]))
+        step = fields[-1].offset + struct.calcsize(NUMBERS[kinds[name]])
+    step += draw(st.sampled_from([0, 2, 16]))
+    height, width, padding = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.sampled_from([0, 5]))
+    rows = np.full((height, width * step + padding), 0xAB, np.uint8)
+    points = []
+    for place in range(height * width):
+        point = {name: draw(REAL if kinds[name] in (7, 8) else WHOLE) for name in names}
+        for one in fields:
+            at = place % width * step + one.offset
+            struct.pack_into(
+                (">" if big_endian else "<") + NUMBERS[one.datatype], rows[place // width], at, point[one.name]
+            )
+        points.append(point)
+    layout = {"height": height, "width": width, "point_step": step, "row_step": rows.shape[1]}
+    return message_of(rows.tobytes(), draw(st.permutations(fields)), is_bigendian=big_endian, **layout), points
+
+
+@settings(max_examples=300, deadline=None)
+@given(clouds(), st.sampled_from([1.0, 2.0]))
+def test_a_cloud_of_any_layout_is_read_as_its_points_were_written(written, scale):
+    message, points = written
+    expected = [[point["x"], point["y"], point["z"], scale * point.get("intensity", 0.0)] for point in points]
+    expected = np.array(expected, np.float32)
+    expected[~np.isfinite(expected[:, 3]), 3] = 0
+    returned = np.isfinite(expected[:, :3]).all(axis=1) & expected[:, :3].any(axis=1)
+    before = bytes(message.data)
+    cloud = read_cloud(message, intensity_scale=scale)
+    np.testing.assert_array_equal(cloud.points, expected[returned])
+    assert (cloud.points.dtype, cloud.points.shape[1]) == (np.float32, 4)
+    assert cloud.removed == np.count_nonzero(~returned)
+    assert bytes(message.data) == before
 
 
 def test_fields_of_any_type_and_offset_are_read():
