@@ -4,6 +4,7 @@ Not scipy's Rotation: it takes four times as long, and its last bits differ, whi
 would show.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,15 +14,18 @@ def matrix_from_pose(
     translation: Sequence[float] | np.ndarray, quaternion_wxyz: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """Matrix (4, 4) `parent_from_child` of a child's pose in its parent: translation [m], quaternion w, x, y, z."""
-    w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
-    parent_from_child = np.eye(4)
-    parent_from_child[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    parent_from_child[:3, 3] = translation
-    return parent_from_child
+    quaternion = np.asarray(quaternion_wxyz, dtype=np.float64)
+    # Python's floats: with NumPy's, and its norm, a pose takes twice as long, and a frame of the node needs ten.
+    w, x, y, z = (quaternion / math.sqrt(quaternion.dot(quaternion))).tolist()
+    tx, ty, tz = np.asarray(translation, dtype=np.float64).tolist()
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), tx],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x), ty],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y), tz],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
 
 
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def _returned(points: np.ndarray) -> np.ndarray:
     x, y, z, intensity = points.T
     intensity[~np.isfinite(intensity)] = 0
     returned = np.isfinite(x) & np.isfinite(y) & np.isfinite(z) & ((x != 0) | (y != 0) | (z != 0))
-    return points if returned.all() else points[returned]
+    return points if returned.all() else points.compress(returned, axis=0)
 
 
 def _layout(message: Any) -> tuple[int, int, int, str]:
