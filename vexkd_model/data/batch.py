@@ -160,7 +160,7 @@ def sensors_for(config: ModelConfig, frames: Sequence[Frame]) -> SensorBatch:
 
 def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:
     """Stack frames, with `past_frames` earlier moments each, whose images already have the size of `images`."""
-    numbers = np.concatenate([np.full(len(frame.points), i) for i, frame in enumerate(frames)])
+    numbers = np.repeat(np.arange(len(frames)), [len(frame.points) for frame in frames])
     parts = [np.asarray(frame.points, np.float32) for frame in frames]
     points = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return SensorBatch(

@@ -15,13 +15,15 @@ from vexkd_model.types import MAP_CLASSES, BevGrid, Prediction
 SHOWN_ABOVE = 0.5  # the pictures show a class where its probability is at least this
 CLASS_IDS = np.arange(1, 1 + len(MAP_CLASSES), dtype=np.uint8)[:, None, None]  # in a picture; 0 is background
 COLOURS = np.array([(255, 255, 255), *(MAP_COLOURS[name] for name in MAP_CLASSES)], np.uint8)  # white background
+PIXELS = COLOURS.view("V3")[:, 0]  # taken as items of three bytes, a third of the time of three numbers each
 
 
 def grid_message(prediction: Prediction, header: Header, map_class: int) -> OccupancyGrid:
     """Make the grid of one class, 0 … 100 %: the (Y, X) tensor, flattened as it is, with x as the grid's columns."""
     grid, probabilities = _map_of(prediction)
     rows, columns = grid.shape
-    percent = np.rint(probabilities[map_class] * 100).clip(0, 100).astype(np.int8)
+    percent = probabilities[map_class] * np.float32(100)
+    np.clip(np.rint(percent, out=percent), 0, 100, out=percent)
     info = MapMetaData(
         map_load_time=header.stamp,
         resolution=float(grid.cell),
@@ -29,12 +31,12 @@ def grid_message(prediction: Prediction, header: Header, map_class: int) -> Occu
         height=rows,
         origin=Pose(position=Point(x=float(grid.x_min), y=float(grid.y_min)), orientation=Quaternion(w=1.0)),
     )
-    return OccupancyGrid(header=header, info=info, data=array("b", percent.tobytes()))
+    return OccupancyGrid(header=header, info=info, data=array("b", percent.astype(np.int8).tobytes()))
 
 
 def image_message(prediction: Prediction, header: Header) -> Image:
     """Make an rgb8 picture from above: the vehicle looks up (+x), its left (+y) is on the left; one pixel a cell."""
-    return _image(COLOURS[_labels(prediction)], "rgb8", header)
+    return _image(PIXELS.take(_labels(prediction)), "rgb8", header)
 
 
 def labels_message(prediction: Prediction, header: Header) -> Image:
