@@ -21,6 +21,7 @@ COMMANDS = (
     "ablate",
     "record",
     "tables",
+    "env",
 )
 PLOTS = ("frame", "masks", "fusion", "students", "losses", "blocks")
 

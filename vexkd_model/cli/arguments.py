@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_command(
-    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], None], text: str, example: str
+    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], int | None], text: str, example: str
 ) -> argparse.ArgumentParser:
     """Add a command that is named like its function."""
     command = _described(commands, run.__name__.replace("_", "-"), text, example)

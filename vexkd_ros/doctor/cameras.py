@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from vexkd_model.config.camera import ImageConfig
+from vexkd_model.findings import FAIL, OK, WARN, Finding
 from vexkd_model.sensor_check.monitor import SensorMonitor
 from vexkd_model.types import CameraImage
-from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Heard, Observation
+from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.inputs.calibration import read_calibration, undistorted_view
 from vexkd_ros.inputs.errors import ImageError, TransformUnavailable
 from vexkd_ros.inputs.images import stored_image

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from vexkd_model.data.sweeps import Sweep
+from vexkd_model.findings import FAIL, OK, WARN, Finding
 from vexkd_model.sensor_check.monitor import SensorMonitor
-from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Heard, Observation
+from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.inputs.errors import CloudError, TransformUnavailable
 from vexkd_ros.inputs.pointcloud import Cloud, read_cloud
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
+from vexkd_model.findings import any_failed, summary
 from vexkd_model.types import CAMERAS
-from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Observation
+from vexkd_ros.doctor.observation import Observation
 
 if TYPE_CHECKING:
     from vexkd_ros.doctor.examine import Student
@@ -89,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             seen = _listen(arguments.seconds, arguments.tf, sys.argv[1:] if argv is None else argv)
         findings = examine(seen, wiring, student)
         print("\n".join(map(str, findings)))
-        print(_summary(findings), file=sys.stderr)
+        print(summary(findings), file=sys.stderr)
         if arguments.json:
             write_json(arguments.json, {"source": seen.source, "findings": [asdict(found) for found in findings]})
-        return int(any(found.level == FAIL for found in findings))
+        return int(any_failed(findings))
 
     return run_command(parser, command, argv)
 
@@ -114,10 +115,6 @@ def _load(package: Path) -> "Student":
     from vexkd_ros.doctor.examine import Student
 
     return Student(package, *read_card(package))
-
-
-def _summary(findings: Sequence[Finding]) -> str:
-    return ", ".join(f"{sum(found.level == level for found in findings)} {level}" for level in (OK, WARN, FAIL))
 
 
 def _camera(text: str) -> tuple[str, str]:

@@ -6,23 +6,12 @@ from pathlib import Path
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.deploy.card import StudentCard
+from vexkd_model.findings import FAIL, OK, WARN, Finding
 from vexkd_model.sensor_check.monitor import FEWEST, SensorMonitor
 from vexkd_ros.doctor.cameras import ANY_VIEW, check_camera, check_together
 from vexkd_ros.doctor.clouds import check_clouds
 from vexkd_ros.doctor.frames import check_conflicts, check_mounting, check_odometry, check_transform_topics
-from vexkd_ros.doctor.observation import (
-    CLOUD,
-    COMPRESSED,
-    FAIL,
-    IMAGE,
-    INFO,
-    KEEP_S,
-    OK,
-    WARN,
-    Finding,
-    Heard,
-    Observation,
-)
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO, KEEP_S, Heard, Observation
 from vexkd_ros.doctor.streams import check_stream
 
 INFO_NAME = "camera_info"

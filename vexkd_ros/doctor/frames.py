@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from vexkd_ros.doctor.observation import FAIL, OK, TF, WARN, Finding, Heard, Observation
+from vexkd_model.findings import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.observation import TF, Heard, Observation
 from vexkd_ros.health.qos_match import QosRequest, qos_mismatch
 from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.poses import HISTORY_NS

@@ -1,4 +1,4 @@
-"""Observation of topics, live or in a bag, and the findings that are made of it. Needs no ROS."""
+"""Observation of topics, live or in a bag. Needs no ROS."""
 
 import struct
 from collections import Counter
@@ -98,22 +98,3 @@ class Observation:
     def refuse_transforms(self, kind: str, text: str) -> None:
         """Note why a message of transforms could not be read."""
         self.transform_problems[kind] += 1
-
-
-OK, WARN, FAIL = "ok", "warn", "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Line of the doctor's report.
-
-    level: ok, warn (a student runs, worse than it could) or fail (it sees nothing, or something else). about: the
-    topic, frame or camera. text: what was found, and the cure where it is not ok; one line.
-    """
-
-    level: str
-    about: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.level:4}  {self.about}: {self.text}"

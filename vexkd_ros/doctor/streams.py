@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from vexkd_ros.doctor.observation import FAIL, OK, WARN, Finding, Heard, Observation
+from vexkd_model.findings import FAIL, OK, WARN, Finding
+from vexkd_ros.doctor.observation import Heard, Observation
 from vexkd_ros.health.qos_match import QosOffer, QosRequest, qos_mismatch, why_silent
 
 GAPS = 3.0  # a gap this many times as long as the median one has lost messages in it
