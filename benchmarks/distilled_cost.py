@@ -46,7 +46,7 @@ def main() -> int:
         index_folder(arguments.dataroot, arguments.version), arguments.split, arguments.dataroot, arguments.version
     )
     packages = (arguments.plain, arguments.taught)
-    pair = [Predictor.load(package) for package in packages]
+    pair = [Predictor.load(package, "cpu") for package in packages]
     for predictor in pair:
         predictor.warm_up()
     frames = [load_frame(index, i, pair[0].config) for i in range(min(arguments.frames, len(index)))]

@@ -82,7 +82,7 @@ ARGUMENTS = [
         description="parameters of the node",
     ),
     DeclareLaunchArgument(
-        "device", default_value="", description="cpu, cuda or cuda:N; empty: as the parameter file says"
+        "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: as the parameter file says"
     ),
     DeclareLaunchArgument(
         "input_reliability",

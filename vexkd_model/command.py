@@ -18,6 +18,7 @@ from types import FrameType
 
 from vexkd_model.errors import Interrupted, UserError
 
+DEVICE_HELP = "cpu, cuda or cuda:N; auto, the default, is cuda where it can be used, else cpu"
 DEBUG_HELP = "show the traceback of an error"
 INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 

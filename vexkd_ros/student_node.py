@@ -106,7 +106,7 @@ class StudentNode(StatefulNode):
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()
         gc.freeze()
-        self.get_logger().info(f"{parameters.model}: loaded on {predictor.device}, {predictor.runtime}")
+        self.get_logger().info(f"{parameters.model}: loaded {predictor.place}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

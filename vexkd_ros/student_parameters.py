@@ -83,7 +83,9 @@ def declare_parameters(node: Node) -> None:
     inputs = InputSettings()
     node.declare_parameter("autostart", True, _about("Configure and activate at start, without a lifecycle manager."))
     node.declare_parameter("model", "", _about("Folder of the student package, as `vexkd export` wrote it."))
-    node.declare_parameter("device", "cpu", _about("Where the student runs: cpu, cuda or cuda:N."))
+    node.declare_parameter(
+        "device", "auto", _about("Where the student runs: cpu, cuda or cuda:N; auto: cuda where it can be used.")
+    )
     node.declare_parameter(
         "precision",
         PRECISIONS[0],

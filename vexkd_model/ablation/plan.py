@@ -85,7 +85,7 @@ class Plan(Section):
     eval_split: str | None = Field(None, description="null: the dataset's last one")
     seeds: Seeds
     workers: Annotated[int, Field(ge=0, description="processes that load data")] = 1
-    device: str = Field("cpu", description="of the evaluations; a training takes the GPU where there is one")
+    device: str = Field("auto", description="of the evaluations; a training takes the GPU where there is one")
     cache: Path | None = Field(
         None,
         description="folder of the teachers' maps, which all rows share: --cache of "

@@ -9,6 +9,7 @@ from vexkd_model.command import positive_int
 
 
 def synth(arguments: argparse.Namespace) -> None:
+    from vexkd_model.machine import choose_device
     from vexkd_model.synth import PRESETS, synthesise
 
     scenes = arguments.scenes.split(",") if arguments.scenes else None
@@ -18,7 +19,7 @@ def synth(arguments: argparse.Namespace) -> None:
         arguments.seed,
         split=arguments.split,
         scenes=scenes,
-        device=arguments.device,
+        device=str(choose_device(arguments.device)),
         workers=arguments.workers,
     )
     following = shlex.join(["vexkd", "prepare", str(arguments.out), "--version", PRESETS[arguments.preset].version])
@@ -71,7 +72,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--workers", type=positive_int, default=1, help="processes; the files do not depend on it (default: 1)"
     )
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--device", default="cpu", help="cpu, cuda or auto; files differ in last bits (default: cpu)")
 
     command = add_command(
         commands,

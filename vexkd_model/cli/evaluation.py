@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
-from vexkd_model.command import positive_int
+from vexkd_model.command import DEVICE_HELP, positive_int
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
@@ -44,7 +44,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     )
     if arguments.submission:
         print(f"{arguments.submission}: written")
-    print(predictor.runtime)
+    print(predictor.place)
     if drop:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
@@ -139,7 +139,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
     command.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),

@@ -42,6 +42,7 @@ def train(arguments: argparse.Namespace) -> None:
         weights=arguments.weights,
         devices=arguments.devices,
         nodes=arguments.nodes,
+        device=arguments.device,
     )
     if first:
         print(_trained(arguments))
@@ -68,6 +69,7 @@ def distill(arguments: argparse.Namespace) -> None:
         cache=arguments.cache,
         devices=arguments.devices,
         nodes=arguments.nodes,
+        device=arguments.device,
     )
     if first:
         print(_trained(arguments))
@@ -206,6 +208,12 @@ def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
+    command.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: cuda where it can be used, else cpu (default: auto)",
+    )
     command.add_argument(
         "--devices",
         type=positive_int,

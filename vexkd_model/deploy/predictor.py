@@ -20,7 +20,7 @@ from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder, build_decoder
 from vexkd_model.heads.transfusion import TransFusionOutput
 from vexkd_model.lidar.pillars import PillarEncoder
-from vexkd_model.machine import in_bfloat16
+from vexkd_model.machine import choose_device, device_text, in_bfloat16
 from vexkd_model.model import BevModel
 from vexkd_model.types import POINT_FIELDS, Boxes, CameraImage, Frame, Precision, Prediction
 
@@ -32,7 +32,8 @@ RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 class Predictor:
     """Copy of a model, optimised for inference. `predict` may be called from one thread at a time.
 
-    precision: of convolutions and linear layers; auto is bfloat16 where the device has instructions for it.
+    device: of `choose_device`. precision: of convolutions and linear layers; auto is bfloat16 where the device has
+    instructions for it.
     """
 
     def __init__(
@@ -43,15 +44,12 @@ class Predictor:
         device: str,
         precision: Precision = "float32",
     ) -> None:
-        try:
-            self.device = torch.device(device)
-            self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
-            # The scatter of points writes the BEV map as NHWC, too: convolutions then copy nothing.
-            for layer in self.model.modules():
-                if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                    layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device {device}: cannot be used here ({str(error).splitlines()[0]}); try cpu") from None
+        self.device = choose_device(device)
+        self.model = fold_batch_norms(copy.deepcopy(model).eval()).to(self.device)
+        # The scatter of points writes the BEV map as NHWC, too: convolutions then copy nothing.
+        for layer in self.model.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if isinstance(self.model.lidar, PillarEncoder) and self.device.type == "cpu":
             self.model.lidar.pool_fast()
         self.config, self.card = config, card
@@ -65,7 +63,7 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, package: str | Path, device: str = "cpu", precision: Precision = "float32", runtime: Runtime = "torch"
+        cls, package: str | Path, device: str = "auto", precision: Precision = "float32", runtime: Runtime = "torch"
     ) -> "Predictor":
         """Load a student package; UserError names the file and key that are wrong.
 
@@ -104,6 +102,11 @@ class Predictor:
             precision = "float16" if self._graph_runtime == "tensorrt" else self.card and self.card.graph_precision
             return f"{RUNTIME_NAMES[self._graph_runtime]}, {precision}"
         return "PyTorch, bfloat16" if self.bfloat16 else EXACT
+
+    @property
+    def place(self) -> str:
+        """Device, runtime and precision in words, for logs."""
+        return f"on {device_text(self.device)}, {self.runtime}"
 
     @property
     def sweeps(self) -> int:

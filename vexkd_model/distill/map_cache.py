@@ -37,12 +37,13 @@ class MapCache:
             *(torch.stack([levels[level] for levels in maps]).to(device) for level in BevFeatures._fields)
         )
 
-    def fill(self, model: BevModel, config: ModelConfig, settings: TrainingConfig, index: FrameIndex) -> None:
+    def fill(
+        self, model: BevModel, config: ModelConfig, settings: TrainingConfig, index: FrameIndex, device: torch.device
+    ) -> None:
         """Compute the missing maps of the index's frames; processes that fill the same folder take turns.
 
         settings: of the student's training, in whose precision they are computed.
         """
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = model.eval().to(device)
         precision = torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(settings.precision, device))
         with locked(self.folder / ".lock"):

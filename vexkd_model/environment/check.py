@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from vexkd_model.environment.cuda_driver import Gpu
 from vexkd_model.environment.facts import Facts
 from vexkd_model.findings import FAIL, WARN, Finding
+from vexkd_model.machine import has_code_for
 
 SPCONV = re.compile(r"spconv-cu(\d\d)(\d)$")
 
@@ -48,19 +48,9 @@ def _pytorch(facts: Facts) -> Iterator[Finding]:
         yield Finding(FAIL, "PyTorch", f'cannot use {name}; python -c "import torch; torch.cuda.init()" says why')
     else:
         for gpu in driver.gpus:
-            if not _has_code(facts.torch_kernels, gpu):
+            if not has_code_for(gpu.capability, facts.torch_kernels):
                 text = f"{facts.torch} has no code for {gpu.name}, of compute capability {_dotted(gpu.capability)}"
                 yield Finding(FAIL, "PyTorch", f"{text}; install a version that has it, or choose device cpu")
-
-
-def _has_code(kernels: tuple[str, ...], gpu: Gpu) -> bool:
-    """True if there is code for a GPU: compiled for its major version, or PTX ("compute_…"), which drivers compile."""
-    for kernel in kernels:
-        kind, _, number = kernel.partition("_")
-        built = divmod(int(re.sub(r"\D", "", number) or 0), 10)
-        if built <= gpu.capability and (kind == "compute" or built[0] == gpu.capability[0]):
-            return True
-    return False
 
 
 def _spconv(facts: Facts) -> Iterator[Finding]:

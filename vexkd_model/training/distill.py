@@ -12,6 +12,7 @@ from vexkd_model.distill.inherit import inherit_weights
 from vexkd_model.distill.map_cache import MapCache, check_cacheable
 from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.distill.teacher import Teacher, fingerprint
+from vexkd_model.machine import choose_device
 from vexkd_model.model import build_model
 from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.fit import build_trainer, fit, started_run
@@ -32,6 +33,7 @@ def distill(
     cache: Path | None = None,
     devices: int = 1,
     nodes: int = 1,
+    device: str = "auto",
 ) -> bool:
     """Train a student with a teacher; arguments and result as of `train`.
 
@@ -45,12 +47,11 @@ def distill(
     if cache is not None and settings.needs_teacher:
         check_cacheable(config.training, settings)
         maps = MapCache(cache / f"{identity[:16]}-{data_identity(index).files[:16]}-{config.training.precision}")
-        maps.fill(model, teacher_config, config.training, index)
+        maps.fill(model, teacher_config, config.training, index, choose_device(device))
     teacher = Teacher(model, teacher_config, maps)
 
-    trainer = build_trainer(
-        config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks)
-    )
+    processes = trainer_arguments(devices, nodes, idle_parameters=settings.freezes_masks, device=device)
+    trainer = build_trainer(config.training, run, interactive, processes)
     reads_sensors = settings.needs_teacher and maps is None
     record = {"teacher": {"name": teacher_config.name, "from": str(teacher_from), "fingerprint": identity}}
     with started_run(trainer, config, index, resume, record) as start:

@@ -18,7 +18,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.distributed import Shard, broadcast_error, leave_group
 from vexkd_model.errors import Interrupted, UserError
 from vexkd_model.files import full_disk_named
-from vexkd_model.machine import in_bfloat16
+from vexkd_model.machine import device_text, in_bfloat16
 from vexkd_model.training.checkpoint_file import CheckpointFile
 from vexkd_model.training.claim_run import claimed_run
 from vexkd_model.training.data_module import TrainingDataModule
@@ -123,6 +123,10 @@ def fit(trainer: lightning.Trainer, module: TrainingModule, data: TrainingDataMo
 
     UserError, on rank 0 alone, for what stopped the training.
     """
+    if trainer.is_global_zero:
+        number = f"{trainer.world_size} processes" if trainer.world_size > 1 else "one process"
+        device = device_text(trainer.strategy.root_device)
+        print(f"{trainer.default_root_dir}: on {device}, {trainer.precision}, {number}", file=sys.stderr, flush=True)
     try:
         with full_disk_named(Path(trainer.default_root_dir)):  # of the log
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint and str(checkpoint), weights_only=True)

@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from vexkd_model.errors import UserError
+from vexkd_model.machine import choose_device
 from vexkd_model.training.slurm import SrunEnvironment, SrunStep, srun_step
 from vexkd_model.training.sync_batch_norm import in_one_process, over_processes
 
@@ -26,13 +27,14 @@ class SyncedBatchNorms(LayerSync):
         return in_one_process(model)
 
 
-def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[str, Any]:
+def trainer_arguments(devices: int, nodes: int, idle_parameters: bool, device: str = "auto") -> dict[str, Any]:
     """Arguments of `lightning.Trainer` for `devices` processes on each of `nodes` machines, one per GPU, or on CPUs.
 
     Lightning starts those of one machine itself by running the same command again; on several machines the command is
     given on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK set, or by torchrun or srun, which start all of
     them. Of srun's processes, devices and nodes need not be given. idle_parameters: whether some trained parameters
-    have no gradient in some steps. UserError names numbers of processes that cannot be.
+    have no gradient in some steps. device: of `choose_device`. UserError names numbers of processes
+    that cannot be.
     """
     for option, number in (("--devices", devices), ("--nodes", nodes)):
         if number < 1:
@@ -47,7 +49,7 @@ def trainer_arguments(devices: int, nodes: int, idle_parameters: bool) -> dict[s
             f"--devices {devices} --nodes {nodes}: torchrun started {started} processes; give --devices "
             "what its --nproc-per-node is, and --nodes what its --nnodes is"
         )
-    gpus = torch.cuda.device_count()
+    gpus = torch.cuda.device_count() if choose_device(device).type == "cuda" else 0
     own_gpu = step is not None and gpus == 1  # srun's --gpus-per-task hides the others
     if gpus and devices > gpus and not own_gpu:
         raise UserError(f"--devices {devices}: this machine has {gpus} GPU(s); give at most as many")

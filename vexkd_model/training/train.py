@@ -29,17 +29,19 @@ def train(
     weights: Path | None = None,
     devices: int = 1,
     nodes: int = 1,
+    device: str = "auto",
 ) -> bool:
     """Train a model on its tasks in a run folder; return whether this is rank 0, which reports for all processes.
 
     weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
-    interactive: show a bar instead of plain lines. devices, nodes: processes on each machine, and machines; see
-    `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
+    interactive: show a bar instead of plain lines. devices, nodes, device: processes on each machine, machines,
+    and where they compute; see `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
     """
     check_trainable(config, index)
     config = config.model_copy(update={"distillation": None})
     initial = load_package(weights)[0].state_dict() if weights else None
-    trainer = build_trainer(config.training, run, interactive, trainer_arguments(devices, nodes, idle_parameters=False))
+    processes = trainer_arguments(devices, nodes, idle_parameters=False, device=device)
+    trainer = build_trainer(config.training, run, interactive, processes)
     with started_run(trainer, config, index, resume) as start:
         data = TrainingDataModule(config, index, workers, start.shard, start.epoch)
         model = build_model(config)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vexkd_model.command import make_parser, run_command
+from vexkd_model.command import DEVICE_HELP, make_parser, run_command
 from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.splits import split_names
 from vexkd_model.deploy.predictor import Predictor
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="PACKAGE",
         help="student package to run on the bags' inputs, in place of what a node published",
     )
-    parser.add_argument("--device", default="cpu", help="where --student runs: cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--device", default="auto", help=f"where --student runs: {DEVICE_HELP}")
     parser.add_argument(
         "--points",
         default=TopicNames().points,
@@ -218,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cameras = tuple(arguments.cameras.split(",")) if arguments.cameras else ()
             topics = TopicNames(arguments.points, cameras, arguments.tf)
             student = Predictor.load(arguments.student, arguments.device)
+            print(f"{arguments.student}: {student.place}", file=sys.stderr)
             evaluation = evaluate_student(bags, index, student, topics)
         else:
             evaluation = evaluate_bag(bags[0], index, arguments.node)

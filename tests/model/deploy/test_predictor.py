@@ -91,6 +91,6 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(predictor, tiny_config, 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_one_line(tiny_config, device):
-    with pytest.raises(UserError, match="try cpu") as error:
+    with pytest.raises(UserError, match="try auto or cpu") as error:
         Predictor(build_model(tiny_config), tiny_config, None, device)
     assert "\n" not in str(error.value)

@@ -211,7 +211,7 @@ def test_a_cached_teacher_sees_plain_images_and_good_sensors(student_config, tea
     model, config = load_run(teacher_run)[:2]
     varied = student_config.training.model_copy(update={"sensor_variety": SensorVarietyConfig(share=0.99)})
     cache = MapCache(tmp_path)
-    cache.fill(model, config, varied, tiny_index)
+    cache.fill(model, config, varied, tiny_index, torch.device("cpu"))
     with torch.no_grad():
         features = model.eval()(sensors_for(config, [load_frame(tiny_index, 0, config)])).features
     kept = cache.read([tiny_index[0].token], torch.device("cpu"))

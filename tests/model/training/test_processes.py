@@ -224,7 +224,9 @@ def test_a_loss_that_is_not_finite_stops_both_processes_in_one_line(config_path,
         command(config_path, street, run, [*tiny_settings, "training.learning_rate=1e30"], "--devices", "2")
     )
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"script: {run / NAN_BATCH}: loss (") and done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2
+    where, said = done.stderr.splitlines()
+    assert where == f"{run}: on cpu, 32-true, 2 processes" and said.startswith(f"script: {run / NAN_BATCH}: loss (")
     stopped = json.loads((run / NAN_BATCH).read_text())
     assert stopped["step"] == 1 and len(set(stopped["tokens"])) == 2
 
