@@ -77,8 +77,8 @@ class SensorBatch:
     past: list[PastCameras] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> "SensorBatch":
-        """Copy all tensors to a device."""
-        return _on_device(self, device)
+        """Copy all tensors to a device; from pinned memory, without waiting for what the device has still to do."""
+        return _mapped(self, partial(_on_device, device=device))
 
     def present(self) -> dict[str, Tensor]:
         """Masks bool (B,) by sensor of the frames in which the LiDAR returned any point, or any camera saw anything."""
@@ -109,18 +109,26 @@ class Batch:
         return len(self.boxes)
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Copy all tensors to a device."""
-        return _on_device(self, device)
+        """Copy all tensors to a device; from pinned memory, without waiting for what the device has still to do."""
+        return _mapped(self, partial(_on_device, device=device))
+
+    def pin_memory(self) -> "Batch":
+        """Copy all tensors to pinned memory, from which a GPU fetches them by itself."""
+        return _mapped(self, Tensor.pin_memory)
 
 
-def _on_device(value: Any, device: torch.device | str) -> Any:
-    """Copy tensors, lists of them and batches of them to a device; anything else stays as it is."""
+def _on_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return tensor.to(device, non_blocking=tensor.is_pinned())
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to tensors, lists of them and batches of them; anything else stays as it is."""
     if isinstance(value, Tensor):
-        return value.to(device)
+        return function(value)
     if isinstance(value, list):
-        return [_on_device(item, device) for item in value]
+        return [_mapped(item, function) for item in value]
     if isinstance(value, Batch | SensorBatch | PastCameras | CameraBatch):
-        return type(value)(**{name.name: _on_device(getattr(value, name.name), device) for name in fields(value)})
+        return type(value)(**{name.name: _mapped(getattr(value, name.name), function) for name in fields(value)})
     return value
 
 

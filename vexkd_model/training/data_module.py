@@ -51,4 +51,6 @@ class TrainingDataModule(lightning.LightningDataModule):
         """Copy a batch to the model's device. If any rank has an error in its place, raise it on every rank."""
         if error := broadcast_error(batch if isinstance(batch, UserError) else None, device):
             raise error
-        return cast(Batch, batch).to(device)
+        whole = cast(Batch, batch)
+        # A GPU copies pageable memory when all steps before are done, and this process would wait for that.
+        return (whole if device.type == "cpu" else whole.pin_memory()).to(device)

@@ -1,0 +1,51 @@
+"""A whole distillation on a device that is not the CPU: loader, teacher, cache of its maps, moving average, checkpoint."""
+
+import pytest
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from support.pretend_device import DEVICE, NAME, PretendAccelerator
+
+from vexkd_model.config import load_config
+from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.data.dataset import load_frame
+from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.training import distill as distillation
+from vexkd_model.training.run import load_run
+from vexkd_model.training.train import train
+
+SETTINGS = {"mask_blocks": 1, "mask_heads": 2, "mask_points": 2, "mask_feedforward": 16}
+PLAIN = (
+    "training.augment={rotation: 0.0, scale: 0.0, translation: 0.0, flip: false}",
+    "camera.images.augment={zoom: [1.0, 1.0], rotation: 0.0, flip: false}",
+)
+
+
+@pytest.fixture(scope="module")
+def teacher_run(config_path, tiny_teacher, tiny_index, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "teacher"
+    settings = (*tiny_teacher, "training.epochs=1", PLAIN[1])
+    train(load_config(config_path.with_name("vexkd_teacher_small.yaml"), settings), tiny_index, run, 0, False, False)
+    return run
+
+
+@pytest.fixture
+def on_the_device(monkeypatch):
+    """Trainings on the device: `--device` knows GPUs alone."""
+    processes = {"accelerator": PretendAccelerator(), "strategy": SingleDeviceStrategy(DEVICE)}
+    monkeypatch.setattr(distillation, "trainer_arguments", lambda *numbers, **others: processes)
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["teacher", "cache"])
+def test_a_distillation_runs_and_its_student_predicts_on_the_cpu(
+    cached, config_path, tiny_settings, teacher_run, tiny_index, tmp_path, on_the_device, capsys
+):
+    settings = (*tiny_settings, "training.epochs=2", "training.ema=0.9", *PLAIN[:1])
+    config = load_config(config_path, settings).model_copy(update={"distillation": DistillationConfig(**SETTINGS)})
+    cache = {"cache": tmp_path / "maps"} if cached else {}
+    distillation.distill(config, teacher_run, tiny_index, tmp_path / "run", 1, False, False, device=NAME, **cache)
+    assert f"run: on {NAME}" in capsys.readouterr().err
+    if cached:
+        assert len(list(tmp_path.glob("maps/*/*.safetensors"))) == len(tiny_index)
+    student, stored, _ = load_run(tmp_path / "run")
+    assert {parameter.device.type for parameter in student.parameters()} == {"cpu"}
+    prediction = Predictor(student, stored, None, "cpu").predict(load_frame(tiny_index, 0, stored))
+    assert prediction.map_probabilities.shape == (6, 200, 200)
