@@ -3,6 +3,9 @@
 The order of the layers is part of their names in saved weights.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -15,6 +18,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 BEV_EPS = 1e-3  # epsilon of batch norms on BEV maps: SECOND's
 IMAGE_EPS = 1e-5  # epsilon of batch norms on image features: PyTorch's default
+
+
+_by_reference: ContextVar[bool] = ContextVar("by reference operators", default=False)
+
+
+@contextmanager
+def reference_operators() -> Iterator[None]:
+    """Train by PyTorch's own operators in the block: the reference of the faster paths, for tests and benchmarks."""
+    token = _by_reference.set(True)
+    try:
+        yield
+    finally:
+        _by_reference.reset(token)
+
+
+def by_reference_operators() -> bool:
+    """True within `reference_operators`."""
+    return _by_reference.get()
 
 
 class _TakesOneValue(_BatchNorm):
@@ -61,6 +82,7 @@ def _slow_weight_gradient(x: Tensor, kernel: tuple[int, ...]) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and not _has_avx512()
+        and not by_reference_operators()
     )
 
 

@@ -15,6 +15,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "export",
+    "bench",
     "plot",
     "describe",
     "import-weights",

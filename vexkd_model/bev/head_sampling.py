@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from vexkd_model.geometry.bev_grid import sample_from_cells
+from vexkd_model.layers import by_reference_operators
 
 LEAST_TRAINED_BY_ROWS = 32  # channels of a head: measured faster there, and slower with 16
 
@@ -28,7 +29,8 @@ def sample_heads(value: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
     value = value.to(positions.dtype)
     trained = torch.is_grad_enabled() and any(part.requires_grad for part in (value, positions, weights))
     wide = value.shape[2] >= LEAST_TRAINED_BY_ROWS
-    if value.device.type == "cpu" and (wide or not trained) and not torch.compiler.is_compiling():
+    by_rows = value.device.type == "cpu" and (wide or not trained) and not torch.compiler.is_compiling()
+    if by_rows and not by_reference_operators():
         return sample_by_rows(value, positions, weights)
     return sample_by_grid(value, positions, weights)
 

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 
 def add_command(
-    commands: argparse._SubParsersAction, run: Callable[[argparse.Namespace], int | None], text: str, example: str
+    commands: argparse._SubParsersAction,
+    run: Callable[[argparse.Namespace], int | None],
+    text: str,
+    example: str,
+    details: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a command that is named like its function."""
-    command = _described(commands, run.__name__.replace("_", "-"), text, example)
+    """Add a command that is named like its function. details: paragraphs of its own help, below the text."""
+    command = _described(commands, run.__name__.replace("_", "-"), text, example, details)
     command.set_defaults(command=run)
     return command
 
@@ -25,11 +29,13 @@ def add_group(commands: argparse._SubParsersAction, name: str, text: str, exampl
     return _described(commands, name, text, example).add_subparsers(required=True, metavar="KIND")
 
 
-def _described(commands: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
+def _described(
+    commands: argparse._SubParsersAction, name: str, text: str, example: str, details: str = ""
+) -> argparse.ArgumentParser:
     command = commands.add_parser(
         name,
         help=text,
-        description=text[0].upper() + text[1:] + ".",
+        description=f"{text[0].upper()}{text[1:]}.\n\n{details}".rstrip(),
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -63,8 +69,8 @@ def add_set_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_dataset_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--version", required=True, help="folder of the tables: v1.0-mini, v1.0-trainval, …")
+def add_dataset_arguments(command: argparse.ArgumentParser, required: bool = True) -> None:
+    command.add_argument("--version", required=required, help="folder of the tables: v1.0-mini, v1.0-trainval, …")
     command.add_argument("--split", help="split of splits.json beside the tables or of nuScenes, for example mini_val")
     command.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
 
