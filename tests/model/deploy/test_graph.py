@@ -100,20 +100,6 @@ def test_the_graphs_that_ship_name_no_file_of_a_machine():
     assert [str(path) for path in shipped if names_a_source_file(path)] == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["lidar_voxel_small", "bevdet4d_depth_small", "bevformer_small"])
-def test_every_kind_of_student_has_a_graph_that_predicts_the_same(config_path, tiny_index, tmp_path, name):
-    torch.manual_seed(3)
-    config = load_config(config_path.with_name(f"{name}.yaml"))
-    save_package(tmp_path / name, build_model(config), config, trained_on={}, metrics={}, source_revision="test")
-    exact = Predictor.load(tmp_path / name)
-    add_graphs(tmp_path / name, tiny_index, "float32", frames=1)
-    frame = load_frame(tiny_index, 0, config)
-    expected, found = exact.predict(frame), Predictor.load(tmp_path / name, runtime="onnx").predict(frame)
-    np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-4)
-    assert expected.map_probabilities.std() > 0
-
-
 @pytest.mark.parametrize(("sensor", "graphs"), [("lidar", {TRUNK}), ("camera", {TRUNK, IMAGES})])
 def test_eight_bits_round_and_no_more(packages, with_graphs, tiny_index, sensor, graphs):
     folder = with_graphs(sensor, "int8")
