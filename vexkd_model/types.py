@@ -40,6 +40,9 @@ ATTRIBUTE_NAMES = (
 )
 POINT_FIELDS = ("x", "y", "z", "intensity", "dt")
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy")
+# Of a box's errors: along and across the line of sight from base_link, up [m], heading [rad]; velocity along and across
+# the heading [m/s].
+DEVIATION_FIELDS = ("radial", "tangential", "z", "yaw", "v_along", "v_across")
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,12 @@ class Frame:
 class Prediction:
     """Prediction of a model for one Frame.
 
-    boxes: detections, best first; none from a student without a detection head. scores: float32 (M,) in [0, 1], a
-        confidence and not a probability.
+    boxes: detections, best first; none from a student without a detection head. scores: float32 (M,) in [0, 1]: the
+        share of such boxes that is right, where the student's card has a calibration, else a confidence.
     map_probabilities: float32 (6, Y, X) on map_grid, in the order of MAP_CLASSES; both None from a student without a
         segmentation head.
+    deviations: standard deviations of the boxes' errors, float32 (M, 6) in the order of DEVIATION_FIELDS, NaN where
+        unknown; None from a student whose card has none.
     """
 
     boxes: Boxes
@@ -163,8 +168,14 @@ class Prediction:
     map_grid: BevGrid | None
     stamp_ns: int
     token: str = ""
+    deviations: np.ndarray | None = None
 
-    def scoring(self, threshold: float) -> "Prediction":
-        """Keep only the boxes that score at least `threshold`."""
-        kept = self.scores >= threshold
-        return replace(self, boxes=Boxes(self.boxes.values[kept], self.boxes.labels[kept]), scores=self.scores[kept])
+    def scoring(self, threshold: float | np.ndarray) -> "Prediction":
+        """Keep only the boxes that score at least `threshold`, one number or (10,) of all DETECTION_CLASSES."""
+        kept = self.scores >= np.broadcast_to(threshold, len(DETECTION_CLASSES))[self.boxes.labels]
+        return replace(
+            self,
+            boxes=Boxes(self.boxes.values[kept], self.boxes.labels[kept]),
+            scores=self.scores[kept],
+            deviations=None if self.deviations is None else self.deviations[kept],
+        )

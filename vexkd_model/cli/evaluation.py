@@ -1,4 +1,4 @@
-"""`vexkd evaluate`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
+"""`vexkd evaluate`, `calibrate`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
 
 import argparse
 import shlex
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.deploy.predictor import EXACT, Predictor
+    from vexkd_model.deploy.predictor import EXACT
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, describe_data, is_run, load_trained, trained_on
+    from vexkd_model.training.run import (
+        EVALUATION,
+        EVALUATION_WITHOUT,
+        describe_data,
+        is_run,
+        load_predictor,
+        trained_on,
+    )
 
     set_up_process()
     target: Path = arguments.run_or_student
-    if arguments.runtime == "torch":
-        predictor = Predictor(*load_trained(target), card=None, device=arguments.device, precision=arguments.precision)
-    else:
-        predictor = Predictor.load(target, arguments.device, arguments.precision, arguments.runtime)
+    predictor = load_predictor(target, arguments.device, arguments.precision, arguments.runtime)
     index, drop = open_index(arguments, default=-1), arguments.drop
     config = predictor.config
     if arguments.submission and config.detection is None:
@@ -67,6 +71,40 @@ def evaluate(arguments: argparse.Namespace) -> None:
     for path in filter(None, (arguments.json, own)):
         write_json(path, report)
         print(f"{path}: written")
+
+
+def calibrate(arguments: argparse.Namespace) -> None:
+    from vexkd_model.data.requirements import check_evaluable
+    from vexkd_model.deploy.package import write_card
+    from vexkd_model.deploy.predictor import Predictor
+    from vexkd_model.evaluation.reliability import measure_reliability, tabulate
+    from vexkd_model.evaluation.report import reliability_table
+    from vexkd_model.evaluation.split import predict_split
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.run import describe_data
+
+    set_up_process()
+    package: Path = arguments.package
+    predictor = Predictor.load(package, arguments.device, "auto", "auto", calibrated=False)
+    index, config, card = open_index(arguments, default=-1), predictor.config, predictor.card
+    assert card is not None
+    if config.detection is None:
+        raise UserError(f"{package}: {config.name} detects nothing, so there is no score to calibrate")
+    for remark in check_evaluable(config, index, predictions_alone=True):
+        print(remark, file=sys.stderr)
+    data = describe_data(index)
+    if data.items() <= card.trained_on.items():
+        print(
+            f"{index.split}: {package} was trained on it, so the figures flatter; give another split", file=sys.stderr
+        )
+    command = " ".join(["vexkd", *sys.argv[1:]])
+    table = tabulate(predict_split(predictor, index), index)
+    reliability = measure_reliability(table, data, command, predictor.runtime)
+    write_card(package, card.model_copy(update={"reliability": reliability}))
+    print(reliability_table(reliability))
+    if left_out := [name for name in card.detection_classes if name not in reliability.classes]:
+        print(f"too few hits to measure, scores stay and all are shown: {', '.join(left_out)}")
+    print(f"{package}: card written")
 
 
 def _plan_path(text: str) -> Path:
@@ -156,6 +194,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--submission", type=Path, metavar="FILE", help="also write the detections here, in nuScenes' submission format"
     )
+
+    command = add_command(
+        commands,
+        calibrate,
+        "measure on a validation split what scores and boxes of a student package are worth, for its card",
+        "vexkd calibrate models/my_student --dataroot data --version v1.0-trainval --split val",
+    )
+    command.add_argument("package", type=Path, metavar="PACKAGE", help="of vexkd export, with its graphs if any")
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataset_arguments(command)
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
     command = add_command(
         commands,

@@ -124,7 +124,10 @@ def export(arguments: argparse.Namespace) -> None:
         _inputs_of(arguments.run, arguments.index, config),
         arguments.half,
     )
-    print(f"{arguments.out}: student package complete")
+    print(
+        f"{arguments.out}: student package complete; next, thresholds and calibrated scores: "
+        f"vexkd calibrate {shlex.quote(str(arguments.out))} --dataroot DATAROOT --version {record['data']['version']}"
+    )
 
 
 def graph(arguments: argparse.Namespace) -> None:

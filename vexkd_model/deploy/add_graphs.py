@@ -16,11 +16,10 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.deploy.card import CARD
 from vexkd_model.deploy.equalise import equalise
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.graph import IMAGES, TRUNK, ImageNetwork, Trunk, canvas_of, export_graph, has_graph
-from vexkd_model.deploy.package import load_package
+from vexkd_model.deploy.package import load_package, write_card
 from vexkd_model.deploy.runtimes import OnnxGraph
 from vexkd_model.errors import UserError
 from vexkd_model.files import replace_folder
@@ -65,7 +64,7 @@ def add_graphs(folder: Path, index: FrameIndex, precision: GraphPrecision = "int
     shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("*.onnx"))
     for name, content in contents.items():
         (partial / name).write_bytes(content)
-    (partial / CARD).write_text(card.model_dump_json(indent=1) + "\n")
+    write_card(partial, card)
     replace_folder(partial, folder)
 
 

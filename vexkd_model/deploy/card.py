@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vexkd_model.config import ModelConfig, parse_config
+from vexkd_model.deploy.reliability import Reliability
 from vexkd_model.errors import UserError
 from vexkd_model.sensor_check.statistics import InputStatistics
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES
@@ -24,7 +25,7 @@ class StudentCard(BaseModel):
     those that it expects. grid_extent: half the edge of its BEV square [m]. inputs: what its sensors were like in
     training, null where nobody measured it. trained_on: the data and the command. metrics: measured figures and how.
     source_revision: git commit of the code that trained it. graphs: SHA-256 of its ONNX files, by name, if it has any;
-    graph_precision: float32 or int8.
+    graph_precision: float32 or int8. reliability: what its scores and boxes are worth, null where nobody measured it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class StudentCard(BaseModel):
     config_sha256: str
     graphs: dict[str, str] = {}
     graph_precision: str | None = None
+    reliability: Reliability | None = None
 
 
 def read_card(folder: Path) -> tuple[ModelConfig, StudentCard]:

@@ -16,7 +16,7 @@ from safetensors.torch import save as save_safetensors
 from vexkd_model.config import ModelConfig, dump_config
 from vexkd_model.deploy.card import CARD, CONFIG, StudentCard, card_fields, read_card, read_verified
 from vexkd_model.errors import UserError
-from vexkd_model.files import replace_folder
+from vexkd_model.files import atomic_file, replace_folder
 from vexkd_model.model import BevModel, build_model
 from vexkd_model.sensor_check.statistics import InputStatistics
 
@@ -66,9 +66,15 @@ def save_package(
     partial.mkdir(parents=True)
     (partial / WEIGHTS).write_bytes(weights)
     (partial / CONFIG).write_text(text)
-    (partial / CARD).write_text(card.model_dump_json(indent=1) + "\n")
+    write_card(partial, card)
     replace_folder(partial, folder)
     return card
+
+
+def write_card(folder: Path, card: StudentCard) -> None:
+    """Write the card of a package atomically; the checksums in it must be those of the files beside it."""
+    with atomic_file(folder / CARD) as partial:
+        partial.write_text(card.model_dump_json(indent=1) + "\n")
 
 
 def load_package(folder: Path) -> tuple[BevModel, ModelConfig, StudentCard]:

@@ -14,6 +14,7 @@ from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.graph import GraphStudent
 from vexkd_model.deploy.package import StudentCard, load_graphs, load_package
+from vexkd_model.deploy.reliability import ReliabilityTables
 from vexkd_model.deploy.runtimes import RUNTIME_NAMES, GraphRuntime, check_installed, is_installed
 from vexkd_model.errors import UserError
 from vexkd_model.heads.center import TaskMaps
@@ -57,20 +58,29 @@ class Predictor:
         self.graphs: GraphStudent | None = None
         self._graph_runtime: GraphRuntime | None = None
         self.decoder = build_decoder(config)
+        self._reliability = ReliabilityTables.of(card.reliability) if card and card.reliability else None
         self.map_grid = config.segmentation.grid.grid() if config.segmentation else None
         self._calibration: tuple[torch.Tensor, ...] = ()
         self._geometry: ViewGeometry | None = None
 
     @classmethod
     def load(
-        cls, package: str | Path, device: str = "auto", precision: Precision = "float32", runtime: Runtime = "torch"
+        cls,
+        package: str | Path,
+        device: str = "auto",
+        precision: Precision = "float32",
+        runtime: Runtime = "torch",
+        calibrated: bool = True,
     ) -> "Predictor":
         """Load a student package; UserError names the file and key that are wrong.
 
-        runtime: of its convolutions; auto is the fastest by `fastest_runtime`.
+        runtime: of its convolutions; auto is the fastest by `fastest_runtime`. calibrated: False for the scores that
+        the model itself gives.
         """
         package = Path(package)
         model, config, card = load_package(package)
+        if not calibrated:
+            card = card.model_copy(update={"reliability": None})
         predictor = cls(model, config, card, device, precision)
         if runtime == "auto":
             runtime = fastest_runtime(card, predictor.device, predictor.bfloat16)
@@ -114,9 +124,9 @@ class Predictor:
         return self.config.sweeps
 
     @property
-    def score_threshold(self) -> float:
-        """Minimum score of a detection; 1 for a student that detects nothing."""
-        return self.config.detection.score_threshold if self.config.detection else 1.0
+    def thresholds(self) -> np.ndarray | None:
+        """Scores from which on a box is worth showing, float64 (10,) by class; None if the card states none."""
+        return self.card.reliability.thresholds() if self.card and self.card.reliability else None
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Prediction:
@@ -129,8 +139,15 @@ class Predictor:
             else:
                 _, detection, segmentation, _ = self.model(sensors, geometry)
         boxes, scores = self._detections(detection)
+        deviations = None
+        if self._reliability is not None:
+            # After suppression, which compares scores of several classes as in training.
+            scores = self._reliability.calibrated(scores, boxes.labels)
+            best = np.argsort(-scores, kind="stable")
+            boxes, scores = Boxes(boxes.values[best], boxes.labels[best]), scores[best]
+            deviations = self._reliability.deviations_of(boxes)
         maps = None if segmentation is None else segmentation[0].float().sigmoid().cpu().numpy()
-        return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token)
+        return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token, deviations)
 
     def _detections(self, detection: list[TaskMaps] | TransFusionOutput | None) -> tuple[Boxes, np.ndarray]:
         match self.decoder, detection:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from vexkd_model.deploy.reliability import Reliability
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.split import SplitResult
@@ -47,6 +48,20 @@ def comparison_table(results: Mapping[str, SplitResult]) -> str:
         )
         rows.append([name, *detected, "–" if maps is None else f"{maps.mean_iou:.3f}"])
     return _aligned(rows)
+
+
+def reliability_table(reliability: Reliability) -> str:
+    """Format what `vexkd calibrate` measured, one line a class; coverage [%] of position, height, heading, velocity."""
+    rows = [["held out", "boxes", "ECE", "calibrated", "threshold", "precision", "recall", "covered [%]"]]
+    for name, one in reliability.classes.items():
+        held_out = one.held_out
+        covered = ["–" if share is None else f"{100 * share:.0f}" for share in held_out.coverage.values()]
+        figures = held_out.ece_before, held_out.ece_after, one.score_threshold, held_out.precision, held_out.recall
+        rows.append([name, str(one.annotations), *(f"{figure:.3f}" for figure in figures), " ".join(covered)])
+    frames = (
+        f"{reliability.boxes_per_frame:g} boxes a frame at the thresholds, {reliability.annotations_per_frame:g} true"
+    )
+    return f"{_aligned(rows)}\n{frames}"
 
 
 def latency_table(rows: Mapping[str, Sequence[float]]) -> str:

@@ -25,7 +25,8 @@ from vexkd_model.figures.bev_axes import (
 from vexkd_model.geometry.boxes import corners_bev
 from vexkd_model.types import BevGrid, Boxes, Prediction
 
-SHOWN_SCORE = 0.3  # detections below are what a precision-recall curve needs, not what a person wants to see
+# Of a model whose card states no thresholds; detections below are what a precision-recall curve needs, not a person.
+SHOWN_SCORE = 0.3
 MAP_THRESHOLD = 0.5
 TRUTH = "#2e9e44"
 
@@ -37,16 +38,17 @@ def bev_figure(
     prediction: Prediction,
     map_truth: np.ndarray | None,
     title: str,
+    thresholds: np.ndarray | None = None,
 ) -> None:
     """Write a PNG of one frame from above, x forward to the right and y left upwards, all in base_link.
 
-    points: (N, ≥ 3) [m]. truth: the annotated boxes. prediction: its boxes with scores of at least SHOWN_SCORE and its
-    map, whose grid is the picture's range. map_truth: bool (6, Y, X) on that grid. The folder is made where absent, and
-    a reader sees the old file or the whole new one.
+    points: (N, ≥ 3) [m]. truth: the annotated boxes. prediction: its boxes as `shown_boxes` chooses them and its map,
+    whose grid is the picture's range. map_truth: bool (6, Y, X) on that grid. The folder is made where absent, and a
+    reader sees the old file or the whole new one.
     """
     grid, probabilities = prediction.map_grid, prediction.map_probabilities
     assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
-    found = boxes_inside(prediction.scoring(SHOWN_SCORE).boxes, grid)
+    found = boxes_inside(shown_boxes(prediction, thresholds), grid)
     truth = None if truth is None else boxes_inside(truth, grid)
     figure = Figure(figsize=(10.4, 8.1) if map_truth is not None else (12.4, 7.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -66,6 +68,11 @@ def bev_figure(
     save_png(figure, Path(path))
 
 
+def shown_boxes(prediction: Prediction, thresholds: np.ndarray | None) -> Boxes:
+    """Select boxes by the thresholds (10,) of their model's card, or by SHOWN_SCORE if it has none."""
+    return prediction.scoring(SHOWN_SCORE if thresholds is None else thresholds).boxes
+
+
 def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: Boxes, grid: BevGrid) -> None:
     """Draw points (N, ≥ 3), true boxes in green, detections in the colours of their classes with arrows of 1 s."""
     axes.grid(color="#e8ebef", linewidth=0.6)
@@ -78,7 +85,7 @@ def draw_detections(axes: Axes, points: np.ndarray, truth: Boxes | None, found: 
         draw_boxes(axes, found.values, class_colours(found.labels), linewidth=1.5)
         draw_velocities(axes, found.values)
     of_truth = "" if truth is None else f", {len(truth)} annotated"
-    frame_axes(axes, grid, f"{len(found)} detections with score ≥ {SHOWN_SCORE}{of_truth}")
+    frame_axes(axes, grid, f"{len(found)} detections{of_truth}")
 
 
 def _legend(truth: Boxes | None, found: Boxes) -> list[Patch]:

@@ -19,7 +19,7 @@ from vexkd_model.figures.bev_axes import (
     paint_map,
     save_png,
 )
-from vexkd_model.figures.bev_figure import MAP_THRESHOLD, SHOWN_SCORE, TRUTH, draw_detections
+from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections, shown_boxes
 from vexkd_model.figures.scene import MAP_OPACITY, Scene
 from vexkd_model.types import Prediction
 
@@ -27,10 +27,11 @@ COLUMNS = 2
 
 
 class StudentPanel(NamedTuple):
-    """One student's prediction for the frame, with boxes and a map, and the title of its panel."""
+    """One student's prediction for the frame, with boxes and a map, its card's thresholds, and its panel's title."""
 
     title: str
     prediction: Prediction
+    thresholds: np.ndarray | None = None
 
 
 def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel]) -> None:
@@ -44,7 +45,7 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel])
         draw_answer(panel, scene, answer)
     for unused in list(panels)[len(answers) :]:
         unused.set_axis_off()
-    labels = np.concatenate([answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers])
+    labels = np.concatenate([shown_boxes(answer.prediction, answer.thresholds).labels for answer in answers])
     truth = Patch(facecolor=TRUTH + "38", edgecolor=TRUTH, label="ground truth")
     figure.legend(
         handles=[Patch(color=INK, label="ego vehicle"), truth, *class_swatches(labels), *map_swatches(MAP_OPACITY)],
@@ -61,7 +62,7 @@ def draw_answer(panel: Axes, scene: Scene, answer: StudentPanel) -> None:
     """Draw boxes, velocities and map of one student over points and true boxes, on the range of its map."""
     grid, probabilities = answer.prediction.map_grid, answer.prediction.map_probabilities
     assert grid is not None and probabilities is not None, "a picture of a student that draws a map"
-    found = boxes_inside(answer.prediction.scoring(SHOWN_SCORE).boxes, grid)
+    found = boxes_inside(shown_boxes(answer.prediction, answer.thresholds), grid)
     draw_detections(panel, scene.points, boxes_inside(scene.boxes, grid), found, grid)
     paint_map(panel, probabilities >= MAP_THRESHOLD, grid, MAP_OPACITY)
-    frame_axes(panel, grid, f"{answer.title}\n{len(found)} detections with score ≥ {SHOWN_SCORE}, map")
+    frame_axes(panel, grid, f"{answer.title}\n{len(found)} detections, map")

@@ -21,7 +21,7 @@ from vexkd_model.figures.comparison_figure import StudentPanel, draw_answer
 from vexkd_model.figures.scene import MAP_OPACITY, load_scene
 from vexkd_model.files import atomic_file
 from vexkd_model.progress import progress
-from vexkd_model.training.run import load_trained
+from vexkd_model.training.run import load_predictor
 from vexkd_model.types import CameraImage
 
 AHEAD = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
@@ -44,10 +44,9 @@ def plot_drive(path: Path, students: Sequence[Path], index: FrameIndex, scene: s
         raise UserError(f"--scene {scene}: not in split {index.split}, which begins with {index[0].scene}")
     predictors = {}
     for folder in students:
-        model, config = load_trained(folder)
-        if config.detection is None or config.segmentation is None:
+        predictors[folder.name] = predictor = load_predictor(folder)
+        if predictor.config.detection is None or predictor.config.segmentation is None:
             raise UserError(f"{folder}: the picture shows boxes and a map, and it has one head alone")
-        predictors[folder.name] = Predictor(model, config, card=None, device="cpu")
     pictures = _pictures(index, chosen, predictors)
     first, *others = [
         picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE) for picture in pictures
@@ -60,7 +59,7 @@ def plot_drive(path: Path, students: Sequence[Path], index: FrameIndex, scene: s
 def _pictures(index: FrameIndex, chosen: Sequence[int], predictors: dict[str, Predictor]) -> Iterator[Image.Image]:
     for i in progress(chosen, "draw", len(chosen), "frames"):
         answers = [
-            StudentPanel(name, predictor.predict(load_frame(index, i, predictor.config)))
+            StudentPanel(name, predictor.predict(load_frame(index, i, predictor.config)), predictor.thresholds)
             for name, predictor in predictors.items()
         ]
         yield _picture(index, i, answers)

@@ -15,7 +15,6 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (
     INK,
@@ -32,10 +31,10 @@ from vexkd_model.figures.bev_axes import (
     paint_map,
     save_png,
 )
-from vexkd_model.figures.bev_figure import MAP_THRESHOLD, SHOWN_SCORE, TRUTH, draw_detections
+from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections, shown_boxes
 from vexkd_model.figures.scene import Scene, load_scene
 from vexkd_model.training.pictures import magnitude
-from vexkd_model.training.run import load_trained, teacher_of
+from vexkd_model.training.run import load_predictor, teacher_of
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 
 
@@ -43,7 +42,7 @@ class ModelRow(NamedTuple):
     """Row of the figure: output of one model.
 
     high: length of each cell's features in its high-level map, float32 (Y, X) on `grid`. detects: whether it has a
-    detection head.
+    detection head. thresholds: of its card, if it states any.
     """
 
     title: str
@@ -51,6 +50,7 @@ class ModelRow(NamedTuple):
     grid: BevGrid
     prediction: Prediction
     detects: bool
+    thresholds: np.ndarray | None = None
 
 
 def plot_students(
@@ -58,14 +58,15 @@ def plot_students(
 ) -> None:
     """Write a PNG of frame i. plain, taught, teacher: runs or packages."""
     titles = {"plain student": plain, "distilled student": taught, **({"teacher": teacher} if teacher else {})}
-    models = {title: (folder, *load_trained(folder)) for title, folder in titles.items()}
+    models = {title: (folder, load_predictor(folder)) for title, folder in titles.items()}
     _check_order(plain, taught)
     scene, answers = load_scene(index, i), []
-    for title, (folder, model, config) in models.items():
+    for title, (folder, predictor) in models.items():
+        config = predictor.config
         frame = load_frame(index, i, config)
-        prediction = Predictor(model, config, card=None, device="cpu").predict(frame)
+        prediction = predictor.predict(frame)
         with torch.no_grad():
-            high = magnitude(model.eval()(sensors_for(config, [frame])).features.high[0]).numpy()
+            high = magnitude(predictor.model(sensors_for(config, [frame])).features.high[0]).numpy()
         answers.append(
             ModelRow(
                 f"{title} ({folder.name}, {_sensors(config)})",
@@ -73,6 +74,7 @@ def plot_students(
                 config.grid.grid(),
                 prediction,
                 config.detection is not None,
+                predictor.thresholds,
             )
         )
     save_png(students_figure(scene, answers), path)
@@ -96,7 +98,7 @@ def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
     _draw_truth(panels[-1], scene, answers[0].grid, detects, segments)
     for axes in panels.ravel():
         axes.label_outer()
-    shown = [scene.boxes.labels, *(answer.prediction.scoring(SHOWN_SCORE).boxes.labels for answer in answers)]
+    shown = [scene.boxes.labels, *(shown_boxes(answer.prediction, answer.thresholds).labels for answer in answers)]
     panels[-1, 0].legend(
         handles=_legend(np.concatenate(shown), detects, segments),
         loc="center",
@@ -117,7 +119,7 @@ def _draw_boxes(axes: Axes, scene: Scene, answer: ModelRow) -> None:
         leave_empty(axes, "detects nothing")
         return
     found, truth = (
-        boxes_inside(boxes, answer.grid) for boxes in (answer.prediction.scoring(SHOWN_SCORE).boxes, scene.boxes)
+        boxes_inside(boxes, answer.grid) for boxes in (shown_boxes(answer.prediction, answer.thresholds), scene.boxes)
     )
     draw_detections(axes, scene.points, truth, found, answer.grid)
 

@@ -14,8 +14,10 @@ from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.package import CARD, load_package
+from vexkd_model.deploy.predictor import Predictor, Runtime
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevModel, build_model
+from vexkd_model.types import Precision
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
 EVALUATION_WITHOUT = "evaluation_without_{}.json"  # without lidar or camera
@@ -111,6 +113,18 @@ def load_trained(folder: Path) -> tuple[BevModel, ModelConfig]:
     if not (folder / CARD).is_file():
         raise UserError(f"{folder}: neither a run nor a package; `vexkd train` makes a run")
     return load_package(folder)[:2]
+
+
+def load_predictor(
+    folder: Path, device: str = "cpu", precision: Precision = "float32", runtime: Runtime = "torch"
+) -> Predictor:
+    """Load the predictor of a run's last checkpoint, or of a package, which alone has graphs and calibrated scores.
+
+    UserError for any other folder.
+    """
+    if runtime == "torch" and not (folder / CARD).is_file():
+        return Predictor(*load_trained(folder), card=None, device=device, precision=precision)
+    return Predictor.load(folder, device, precision, runtime)
 
 
 def teacher_of(folder: Path) -> dict[str, str] | None:

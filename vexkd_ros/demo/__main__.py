@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.deploy.package import load_package
+from vexkd_model.deploy.card import read_card
 from vexkd_model.files import locked, write_json
 from vexkd_ros.children import STOPPING
 from vexkd_ros.demo.inputs import (
@@ -54,7 +54,7 @@ def demo(
     compared: packages that are evaluated on the same keyframes afterwards, for the page, OUT/comparison.json and .png.
     Where an earlier run made all of it from the same data, packages and program, its report is printed again.
     """
-    name = load_package(student)[2].name
+    card = read_card(student)[1]
     dataset = dataset or synthetic_scenes(out / "data")
     split = split_with_scenes(dataset)
     forget_other_data(out, dataset)
@@ -78,7 +78,7 @@ def demo(
             **evaluation.to_dict(),
         },
     )
-    draw_fullest_keyframe(out / "picture.png", index, evaluation, name)
+    draw_fullest_keyframe(out / "picture.png", index, evaluation, card)
     print(f"\n{evaluation.tables()}\n", flush=True)
     comparison, answers = compare(compared, index, out) if compared else ("", {})
     write_page(out / "page.html", bags, out / "published", index, answers)

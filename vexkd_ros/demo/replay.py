@@ -58,6 +58,8 @@ def replay(bags: Sequence[Path], student: Path, rate: float, published: Path, lo
                 "autostart:=true",
                 "-p",
                 "input_reliability:=reliable",
+                "-p",
+                "score_threshold:=0.0",  # the official metrics want all boxes
             ),
             logs / "student_node.log",
         )

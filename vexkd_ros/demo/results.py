@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.deploy.card import StudentCard
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
 from vexkd_model.evaluation.report import comparison_table
@@ -24,7 +25,7 @@ def fullest_keyframe(index: FrameIndex) -> int:
     return max(range(len(index)), key=lambda i: len(index[i].boxes))
 
 
-def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, student: str) -> None:
+def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation, card: StudentCard) -> None:
     """Draw the keyframe with the most annotated boxes from above."""
     fullest = fullest_keyframe(index)
     record = index[fullest]
@@ -34,7 +35,8 @@ def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation,
         record.seen_boxes,
         evaluation.predictions[fullest],
         index.map_mask(fullest),
-        f"{student} over ROS 2: {record.scene}, keyframe {record.token[:8]}",
+        f"{card.name} over ROS 2: {record.scene}, keyframe {record.token[:8]}",
+        card.reliability.thresholds() if card.reliability else None,
     )
 
 
@@ -43,7 +45,7 @@ def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> tuple[str
 
     Returns a table for people, and every package's predictions, one a keyframe.
     """
-    results, answers = {}, {}
+    results, answers, panels, fullest = {}, {}, [], fullest_keyframe(index)
     for package in packages:
         say(f"evaluate {package.name} for comparison, without ROS")
         predictor = Predictor.load(package, precision="auto", runtime="auto")
@@ -53,9 +55,8 @@ def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> tuple[str
             say(f"{package.name} is left out: {error}")
             continue
         results[package.name] = score_split(answers[package.name], index)
-    fullest = fullest_keyframe(index)
+        panels.append(StudentPanel(package.name, answers[package.name][fullest], predictor.thresholds))
     write_json(out / "comparison.json", {name: result.to_dict() for name, result in results.items()})
-    panels = [StudentPanel(name, predictions[fullest]) for name, predictions in answers.items()]
     comparison_figure(out / "comparison.png", load_scene(index, fullest), panels)
     return f"{comparison_table(results)}\n\ncomparison: {out / 'comparison.png'}\n", answers
 

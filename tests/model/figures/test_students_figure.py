@@ -100,9 +100,18 @@ def test_detections_that_score_enough_lie_over_the_truth(tiny_index):
     figure = students_figure(scene, [answer([(10, 0.9), (20, 0.31), (30, 0.2)]), answer([])])
     panels = np.array(figure.axes, object).reshape(3, 2)
     assert [axes.get_title() for axes in panels[:2, 1]] == [
-        f"{found} detections with score ≥ 0.3, {len(scene.boxes)} annotated" for found in (2, 0)
+        f"{found} detections, {len(scene.boxes)} annotated" for found in (2, 0)
     ]
     assert outlines(panels[0, 1]) - outlines(panels[1, 1]) == 2
+
+
+def test_the_thresholds_of_a_card_choose_what_is_shown_by_class(tiny_index):
+    row = answer([(10, 0.9), (20, 0.31), (30, 0.2)])
+    strict, lenient = np.ones(10), np.ones(10)
+    strict[0], lenient[0] = 0.5, 0.2
+    figure = students_figure(load_scene(tiny_index, 0), [row._replace(thresholds=one) for one in (strict, lenient)])
+    panels = np.array(figure.axes, object).reshape(3, 2)
+    assert [axes.get_title().split(",")[0] for axes in panels[:2, 1]] == ["1 detections", "3 detections"]
 
 
 def test_without_any_detector_only_maps_are_shown_and_without_a_map_the_truth_is_empty(tiny_index):
