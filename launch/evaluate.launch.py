@@ -68,6 +68,9 @@ ARGUMENTS = [
         description="which images the student reads; bags of ours hold compressed ones",
     ),
     DeclareLaunchArgument(
+        "score_threshold", default_value="0.0", description="least score of a detection; the metrics want all of them"
+    ),
+    DeclareLaunchArgument(
         "respawn",
         default_value="false",
         choices=["true", "false"],

@@ -47,9 +47,6 @@ ARGUMENTS = [
         choices=["true", "false"],
         description="show hits, false alarms and misses where the bags hold the annotations",
     ),
-    DeclareLaunchArgument(
-        "score_threshold", default_value="0.3", description="what scores less is no detection for the comparison"
-    ),
     # The defaults of student.launch.py are those of a vehicle.
     DeclareLaunchArgument(
         "use_sim_time",
@@ -125,13 +122,7 @@ def _comparison(context: LaunchContext) -> list[Node]:
             output="screen",
             namespace=value(context, "namespace"),
             remappings=[("detections", "student_node/detections"), ("ground_truth", "/ground_truth")],
-            parameters=[
-                {
-                    "score_threshold": float(value(context, "score_threshold")),
-                    "stamp_tolerance": STAMP_TOLERANCE[value(context, "modality")],
-                },
-                sim_time(context),
-            ],
+            parameters=[{"stamp_tolerance": STAMP_TOLERANCE[value(context, "modality")]}, sim_time(context)],
         )
     ]
 

@@ -85,6 +85,12 @@ ARGUMENTS = [
         "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: as the parameter file says"
     ),
     DeclareLaunchArgument(
+        "score_threshold",
+        default_value="",
+        description="least score of a detection, 0.0 for all; -1.0: as the student's card says of each class; "
+        "empty: as the parameter file says",
+    ),
+    DeclareLaunchArgument(
         "input_reliability",
         default_value="",
         choices=["", "best_effort", "reliable"],
@@ -123,11 +129,13 @@ def generate_launch_description() -> LaunchDescription:
 
 def _student(context: LaunchContext) -> list[Node]:
     """The node with just those parameters overridden that were given."""
-    given = {
+    given: dict[str, object] = {
         name: value(context, name)
         for name in ("model", "device", "image_transport", "input_reliability")
         if value(context, name)
     }
+    if value(context, "score_threshold"):
+        given["score_threshold"] = float(value(context, "score_threshold"))
     if value(context, "cameras"):
         given["cameras"] = cameras(context)
     modality = value(context, "modality")

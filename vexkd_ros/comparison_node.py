@@ -28,7 +28,7 @@ from vexkd_ros.parameter_check import warn_of_unused_parameters
 
 EXAMPLE = """\
 example:
-  vexkd-comparison-node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.3"""
+  vexkd-comparison-node --ros-args -r detections:=/student_node/detections -p distance:=1.0"""
 
 
 class ComparisonNode(Node):
@@ -38,9 +38,9 @@ class ComparisonNode(Node):
         super().__init__("comparison_node")
         self._declare(
             "score_threshold",
-            0.3,
+            0.0,
             (0.0, 1.0),
-            "Detections that score less are not shown and hit nothing. May change at any time.",
+            "Detections that score less are not shown and hit nothing; 0.0 takes all. May change at any time.",
         )
         self._declare(
             "distance",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -39,7 +40,15 @@ from vexkd_ros.inputs.reception import subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.node_process import StatefulNode, run_lifecycle_node
 from vexkd_ros.outputs.publishers import Publishers, check_outputs
-from vexkd_ros.student_parameters import LIVE, StudentParameters, check_student, declare_parameters, read_parameters
+from vexkd_ros.start_summary import start_summary
+from vexkd_ros.student_parameters import (
+    LIVE,
+    StudentParameters,
+    check_student,
+    declare_parameters,
+    least_scores,
+    read_parameters,
+)
 
 TF_DEPTH = 100
 LAST_FRAME_S = 0.5  # that the process, asked to end, waits for a frame
@@ -106,7 +115,6 @@ class StudentNode(StatefulNode):
         # What is loaded stays: a collection between frames would otherwise walk all of PyTorch, for 150 ms.
         gc.collect()
         gc.freeze()
-        self.get_logger().info(f"{parameters.model}: loaded {predictor.place}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -124,7 +132,12 @@ class StudentNode(StatefulNode):
         worker = threading.Thread(target=self._work, args=(self._loaded, source, monitor), name="student")
         self._running = Running(source, worker, start_bond(self))
         worker.start()
-        self.get_logger().info(f"active, waiting for {', '.join(topic for topic, _ in source.inputs.values())}")
+        topics = [topic for topic, _ in source.inputs.values()]
+        outputs = self._loaded.outputs.topics(self.get_parameter("outputs").value)
+        self.get_logger().info(
+            start_summary(settings.model, self._loaded.predictor, topics, outputs, self._least_scores(self._loaded))
+        )
+        self.get_logger().info(f"active, waiting for {', '.join(topics)}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -142,6 +155,9 @@ class StudentNode(StatefulNode):
 
     def _wanted(self, loaded: Loaded) -> bool:
         return loaded.outputs.wanted(self.get_parameter("outputs").value)
+
+    def _least_scores(self, loaded: Loaded) -> float | np.ndarray:
+        return least_scores(self.get_parameter("score_threshold").value, loaded.predictor.thresholds)
 
     def _stop(self, patience_s: float | None = None) -> bool:
         """End the input and wait for the frame on its way; False if it still is after `patience_s`."""
@@ -232,9 +248,8 @@ class StudentNode(StatefulNode):
             self._reporter.degrade(less)
         inferred = time.monotonic()
         header = Header(stamp=Time(nanoseconds=pending.stamp_ns).to_msg(), frame_id=loaded.settings.base_frame)
-        loaded.outputs.publish(
-            prediction.scoring(self.get_parameter("score_threshold").value), header, self.get_parameter("outputs").value
-        )
+        prediction = prediction.scoring(self._least_scores(loaded))
+        loaded.outputs.publish(prediction, header, self.get_parameter("outputs").value)
         latency = Latency(
             wait=(begun - pending.received - pending.read_s) * 1e3,
             convert=(converted - begun + pending.read_s) * 1e3,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
@@ -20,6 +21,7 @@ MAP_OUTPUTS = ("map", "map_image", "map_labels")
 OUTPUTS = DETECTION_OUTPUTS + MAP_OUTPUTS
 DEFAULT_OUTPUTS = ("detections", "markers", *MAP_OUTPUTS)
 OWN_NAMES = [""]  # ROS knows no empty list
+FROM_CARD = -1.0
 LIVE = ("score_threshold", "outputs")  # may change while a student is loaded; all others take effect on configuring
 
 
@@ -106,12 +108,12 @@ def declare_parameters(node: Node) -> None:
     )
     node.declare_parameter(
         "score_threshold",
-        0.0,
+        FROM_CARD,
         _between(
-            0.0,
+            FROM_CARD,
             1.0,
-            "Publish detections that score at least this; 0.0 publishes all that the student gives. "
-            "May change at any time.",
+            "Publish detections that score at least this; -1.0: the threshold of each class in the student's card; "
+            "0.0: all that the student gives, as the official metrics want. May change at any time.",
         ),
     )
     node.declare_parameter("base_frame", inputs.base_frame, _about("Ego frame of the student and of every output."))
@@ -218,6 +220,13 @@ def declare_parameters(node: Node) -> None:
             "the mean stamp of the images."
         ),
     )
+
+
+def least_scores(score_threshold: float, of_card: np.ndarray | None) -> float | np.ndarray:
+    """Resolve the parameter: one number, or the card's thresholds, (10,) by class, if it states any."""
+    if score_threshold < 0:
+        return 0.0 if of_card is None else of_card
+    return score_threshold
 
 
 def read_parameters(node: Node) -> StudentParameters:

@@ -77,7 +77,7 @@ def calibrate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
     from vexkd_model.deploy.package import write_card
     from vexkd_model.deploy.predictor import Predictor
-    from vexkd_model.evaluation.reliability import measure_reliability, tabulate
+    from vexkd_model.evaluation.measure_reliability import measure_reliability, tabulate
     from vexkd_model.evaluation.report import reliability_table
     from vexkd_model.evaluation.split import predict_split
     from vexkd_model.process import set_up_process

@@ -37,7 +37,7 @@ EXAMPLE = """\
 example, after `vexkd-nuscenes-to-bag data --version v1.0-mini --out bags` and `vexkd prepare data --version v1.0-mini`:
   vexkd-bag-evaluator bags/* --student models/lidar_distilled --dataroot data --version v1.0-mini --split mini_val
 or over DDS, each line in a terminal of its own:
-  vexkd-student-node --ros-args -r points:=/lidar/points -p model:=models/lidar_distilled
+  vexkd-student-node --ros-args -r points:=/lidar/points -p model:=models/lidar_distilled -p score_threshold:=0.0
   vexkd-bag-recorder --out published --namespace /student_node
   vexkd-bag-player bags/* --rate 0.25 --wait-for-subscribers /lidar/points
   vexkd-bag-evaluator published --dataroot data --version v1.0-mini --split mini_val

@@ -15,7 +15,8 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
 from vexkd_model.figures.palette import DETECTION_COLOURS
-from vexkd_model.types import DETECTION_CLASSES, Boxes, Prediction
+from vexkd_model.geometry.covariance import pose_covariances
+from vexkd_model.types import DETECTION_CLASSES, DEVIATION_FIELDS, Boxes, Prediction
 from vexkd_ros.outputs.markers import ARROW_SIZE
 
 LITTLE_ENDIAN = b"\0\1\0\0"
@@ -48,6 +49,7 @@ def detections_cdr(prediction: Prediction, header: Header) -> bytes:
     pose = _poses(prediction.boxes)
     numbers[:, 0] = prediction.scores
     numbers[:, 1 : 1 + POSE] = pose
+    numbers[:, 1 + POSE : 1 + POSE + COVARIANCE] = pose_covariances(prediction).reshape(-1, COVARIANCE)
     numbers[:, -POSE - SIZE : -SIZE] = pose
     numbers[:, -SIZE:] = prediction.boxes.values[:, 3:6]
     rows = _rows(numbers)
@@ -105,7 +107,8 @@ def agrees(serialise: Callable[[Prediction, Header], bytes], message: Callable[[
     """
     random = np.random.default_rng(0)
     boxes = Boxes(random.normal(size=(12, 9)).astype(np.float32), random.integers(0, len(DETECTION_CLASSES), 12))
-    example = Prediction(boxes, random.random(12, np.float32), None, None, 0)
+    deviations = random.random((12, len(DEVIATION_FIELDS)), np.float32)
+    example = Prediction(boxes, random.random(12, np.float32), None, None, 0, deviations=deviations)
     return is_message(serialise(example, Header(frame_id="base_link")), message(example, Header(frame_id="base_link")))
 
 

@@ -4,9 +4,11 @@ import math
 from importlib import import_module
 from types import ModuleType
 
+import numpy as np
 from geometry_msgs.msg import PoseWithCovariance, Twist, TwistWithCovariance, Vector3
 from std_msgs.msg import Header
 
+from vexkd_model.geometry.covariance import pose_covariances, twist_covariances
 from vexkd_model.types import DETECTION_CLASSES, Prediction
 from vexkd_ros.outputs.detections import box_pose
 
@@ -38,12 +40,18 @@ def detected_objects_type() -> type | None:
 def detected_objects_message(prediction: Prediction, header: Header) -> object:
     """Make one DetectedObject a box, best first. Only where `detected_objects_type` is not None.
 
-    existence_probability is the score, a confidence and not a calibrated probability. Each object has one class, with
-    probability 1. The shape is a BOUNDING_BOX: length, width, height [m]. The twist is over ground, in the object's own
-    frame as Autoware reads it: x along the heading, y to the left [m/s]; has_twist is false where velocity is unknown.
+    existence_probability is the score: calibrated where the student's card says how, else a confidence. Each object has
+    one class, with probability 1. The shape is a BOUNDING_BOX: length, width, height [m]. The twist is over ground, in
+    the object's own frame as Autoware reads it: x along the heading, y to the left [m/s]; has_twist is false where
+    velocity is unknown. Covariances are those of the class at the object's distance, zero where the card states none.
     """
     boxes = zip(
-        prediction.boxes.values.tolist(), prediction.boxes.labels.tolist(), prediction.scores.tolist(), strict=True
+        prediction.boxes.values.tolist(),
+        prediction.boxes.labels.tolist(),
+        prediction.scores.tolist(),
+        pose_covariances(prediction).reshape(-1, 36),
+        twist_covariances(prediction).reshape(-1, 36),
+        strict=True,
     )
     msg = _messages()
     return msg.DetectedObjects(
@@ -51,11 +59,11 @@ def detected_objects_message(prediction: Prediction, header: Header) -> object:
         objects=[
             msg.DetectedObject(
                 existence_probability=score,
-                kinematics=_kinematics(msg, values, DETECTION_CLASSES[label]),
+                kinematics=_kinematics(msg, values, DETECTION_CLASSES[label], of_pose, of_twist),
                 classification=[_classification(msg, DETECTION_CLASSES[label])],
                 shape=msg.Shape(type=msg.Shape.BOUNDING_BOX, dimensions=Vector3(x=values[3], y=values[4], z=values[5])),
             )
-            for values, label, score in boxes
+            for values, label, score, of_pose, of_twist in boxes
         ],
     )
 
@@ -64,16 +72,16 @@ def _classification(msg: ModuleType, name: str) -> object:
     return msg.ObjectClassification(label=getattr(msg.ObjectClassification, LABELS[name]), probability=1.0)
 
 
-def _kinematics(msg: ModuleType, values: list[float], name: str) -> object:
+def _kinematics(msg: ModuleType, values: list[float], name: str, of_pose: np.ndarray, of_twist: np.ndarray) -> object:
     yaw, vx, vy = values[6:9]
     moves = math.isfinite(vx) and math.isfinite(vy)
     cosine, sine = math.cos(yaw), math.sin(yaw)
     linear = Vector3(x=cosine * vx + sine * vy, y=cosine * vy - sine * vx) if moves else Vector3()
     kind = msg.DetectedObjectKinematics
     return kind(
-        pose_with_covariance=PoseWithCovariance(pose=box_pose(values)),
+        pose_with_covariance=PoseWithCovariance(pose=box_pose(values), covariance=of_pose),
         orientation_availability=getattr(kind, ORIENTATION.get(name, "AVAILABLE")),
-        twist_with_covariance=TwistWithCovariance(twist=Twist(linear=linear)),
+        twist_with_covariance=TwistWithCovariance(twist=Twist(linear=linear), covariance=of_twist),
         has_twist=moves,
     )
 

@@ -1,5 +1,6 @@
 """Publishers of all that the node says about a frame; a topic that nobody listens to costs nothing."""
 
+import re
 from collections.abc import Callable, Collection
 from functools import partial
 
@@ -110,6 +111,11 @@ class Publishers:
             or bool(self._latency and self._latency.get_subscription_count())
             or bool(self._times and self._times.wanted())
         )
+
+    def topics(self, names: Collection[str]) -> list[str]:
+        """List the topics of the outputs of these names, one line a kind of map."""
+        topics = [publisher.topic_name for name, publisher, _ in self._outputs if name in names]
+        return list(dict.fromkeys(re.sub(r"/map/\w+$", "/map/CLASS", topic) for topic in topics))
 
     def publish(self, prediction: Prediction, header: Header, names: Collection[str] = DEFAULT_OUTPUTS) -> None:
         """Convert and publish the outputs of these names, of OUTPUTS, that somebody subscribes to."""

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.types import Boxes, Prediction
+from vexkd_model.types import DEVIATION_FIELDS, Boxes, Prediction
 from vexkd_ros.outputs.cdr import agrees, detections_cdr, is_message, markers_cdr
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.outputs.markers import markers_message
@@ -26,9 +26,10 @@ def predictions(draw):
     boxes = draw(arrays(np.float32, (count, 9), elements=st.floats(-1e6, 1e6, width=32)))
     boxes[:, 7:9] = draw(arrays(np.float32, (count, 2), elements=numbers))
     labels = draw(arrays(np.int64, count, elements=st.integers(0, 9)))
-    return Prediction(
-        Boxes(boxes, labels), draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32))), None, None, 0
-    )
+    scores = draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32)))
+    deviations = st.floats(0, 100, width=32) | st.just(float("nan"))
+    known = st.none() | arrays(np.float32, (count, len(DEVIATION_FIELDS)), elements=deviations)
+    return Prediction(Boxes(boxes, labels), scores, None, None, 0, deviations=draw(known))
 
 
 stamps = st.builds(Time, sec=st.integers(-(2**31), 2**31 - 1), nanosec=st.integers(0, 10**9 - 1))

@@ -77,7 +77,16 @@ class Surroundings:
 @pytest.fixture(scope="module")
 def process() -> Iterator[subprocess.Popen]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "vexkd_ros.comparison_node", "--ros-args", "-p", "stamp_tolerance:=0.1"],
+        [
+            sys.executable,
+            "-m",
+            "vexkd_ros.comparison_node",
+            "--ros-args",
+            "-p",
+            "stamp_tolerance:=0.1",
+            "-p",
+            "score_threshold:=0.3",
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -241,6 +242,14 @@ def test_an_object_for_autoware_moves_along_its_own_heading():
     assert first.kinematics.orientation_availability == msg.DetectedObjectKinematics.AVAILABLE
     assert second.kinematics.orientation_availability == msg.DetectedObjectKinematics.SIGN_UNKNOWN
     assert second.classification[0].label == msg.ObjectClassification.UNKNOWN
+
+
+@needs_autoware
+def test_an_object_for_autoware_says_how_far_it_may_be_off():
+    known = replace(prediction(), deviations=np.float32([[0.4, 0.2, 0.1, 0.05, 1.5, 0.5]]))
+    (only,) = detected_objects_message(known, Header()).objects
+    assert only.kinematics.twist_with_covariance.covariance[[0, 7]].tolist() == [2.25, 0.25]
+    assert only.kinematics.pose_with_covariance.covariance[35] == pytest.approx(0.0025)
 
 
 @needs_autoware

@@ -13,6 +13,10 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter, parameter_value_to_python
+from support.calibrated import reliability
+
+from vexkd_model.deploy.card import read_card
+from vexkd_model.deploy.package import write_card
 
 CONFIG = Path(__file__).parents[3] / "config" / "node" / "student_node.yaml"
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
@@ -196,6 +200,28 @@ def test_while_a_student_is_loaded_only_the_score_threshold_may_change(manager, 
     manager.set(score_threshold=0.0)
     assert kept == [score for score in scores if score >= threshold]
     assert 0 < len(kept) < len(scores)
+
+
+def test_by_default_a_cards_thresholds_choose_what_is_published(manager, vehicle, make_cloud, package, tmp_path):
+    cloud = make_cloud(np.random.default_rng(2).uniform(-20, 20, (2000, 4)))
+
+    def published(**changed):
+        assert set(manager.set(**changed)) == {""}
+        if manager.state == "unconfigured":
+            assert manager.change(CONFIGURE, ACTIVATE)
+            vehicle.wait_until_node_listens()
+        return [detection.results[0] for detection in vehicle.result(vehicle.send(cloud)).detections]
+
+    scores = [found.hypothesis.score for found in published(model=str(package), score_threshold=-1.0)]
+    assert manager.change(DEACTIVATE, CLEANUP)
+    calibrated = shutil.copytree(package, tmp_path / "calibrated")
+    worth, card = reliability(threshold=float(np.median(scores))), read_card(calibrated)[1]
+    write_card(calibrated, card.model_copy(update={"reliability": worth}))
+    chosen = published(model=str(calibrated))
+    assert 0 < len(chosen) < len(scores) and all(found.pose.covariance[35] > 0 for found in chosen)
+    assert min(found.hypothesis.score for found in chosen) >= np.median(scores)
+    assert len(published(score_threshold=0.0)) == len(scores)
+    assert len(published(score_threshold=-1.0)) == len(chosen)
 
 
 def test_outputs_change_from_one_frame_to_the_next(manager, vehicle, package, make_cloud):

@@ -1,5 +1,7 @@
 """Prediction → messages: geometry as RViz and other nodes will read it."""
 
+from dataclasses import replace
+
 import cv_bridge
 import numpy as np
 import pytest
@@ -32,6 +34,14 @@ def test_a_detection_says_what_it_is_where_it_is_and_which_way_it_looks():
     assert (car.bbox.size.x, car.bbox.size.y, car.bbox.size.z) == (4, 2, 1.5)
     assert 2 * np.arctan2(car.bbox.center.orientation.z, car.bbox.center.orientation.w) == pytest.approx(np.pi / 2)
     assert pedestrian.results[0].hypothesis.class_id == "pedestrian"
+
+
+def test_a_detection_says_how_far_it_may_be_off():
+    known = replace(prediction(), deviations=np.float32([[0.4, 0.2, 0.1, 0.05, 1, 1], [np.nan] * 6]))
+    car, pedestrian = (one.results[0].pose.covariance for one in detections_message(known, Header()).detections)
+    assert car.reshape(6, 6)[[2, 5], [2, 5]] == pytest.approx([0.01, 0.0025])
+    assert 0.15 < car[0] < 0.16 and car[7] == pytest.approx(0.2 - car[0], rel=1e-5)  # nearly ahead, trace 0.4² + 0.2²
+    assert not pedestrian.any()
 
 
 def test_an_arrow_ends_where_the_object_is_in_a_second():

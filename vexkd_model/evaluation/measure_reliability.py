@@ -60,9 +60,7 @@ def tabulate(predictions: Iterable[Prediction], index: FrameIndex) -> DetectionT
     """
     scenes = sorted(set(index.column("scene")))
     if len(scenes) < 2:
-        raise UserError(
-            f"{index.split}: holds {len(scenes)} scene; what is fitted to one is tested on another, give more"
-        )
+        raise UserError(f"{index.split}: holds one scene; give several, half of them test what the others say")
     row_of = {token: i for i, token in enumerate(index.column("token"))}
     annotations = np.zeros((2, len(DETECTION_CLASSES)), int)
     columns: list[tuple[np.ndarray, ...]] = []
