@@ -19,7 +19,7 @@ def start_summary(
     config, card = predictor.config, predictor.card
     trained_on = f", trained on {card.trained_on['dataset']}" if card and "dataset" in card.trained_on else ""
     return (
-        f"{model}: {config.name}{trained_on}, runs on {predictor.place}. "
+        f"{model}: {config.name}{trained_on}, runs {predictor.place}. "
         f"Reads {', '.join(inputs)}; {_rate(predictor)}. {_shown(predictor, threshold)}"
         f"Publishes {', '.join(outputs) or 'nothing'}. To look: {_look()}"
     )

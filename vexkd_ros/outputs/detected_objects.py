@@ -43,7 +43,8 @@ def detected_objects_message(prediction: Prediction, header: Header) -> object:
     existence_probability is the score: calibrated where the student's card says how, else a confidence. Each object has
     one class, with probability 1. The shape is a BOUNDING_BOX: length, width, height [m]. The twist is over ground, in
     the object's own frame as Autoware reads it: x along the heading, y to the left [m/s]; has_twist is false where
-    velocity is unknown. Covariances are those of the class at the object's distance, zero where the card states none.
+    velocity is unknown. Covariances are those of the class at the object's distance; where the card states
+    none they are zero, has_position_covariance and has_twist_covariance false.
     """
     boxes = zip(
         prediction.boxes.values.tolist(),
@@ -80,9 +81,11 @@ def _kinematics(msg: ModuleType, values: list[float], name: str, of_pose: np.nda
     kind = msg.DetectedObjectKinematics
     return kind(
         pose_with_covariance=PoseWithCovariance(pose=box_pose(values), covariance=of_pose),
+        has_position_covariance=bool(of_pose.any()),
         orientation_availability=getattr(kind, ORIENTATION.get(name, "AVAILABLE")),
         twist_with_covariance=TwistWithCovariance(twist=Twist(linear=linear), covariance=of_twist),
         has_twist=moves,
+        has_twist_covariance=moves and bool(of_twist.any()),
     )
 
 

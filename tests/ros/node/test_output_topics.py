@@ -247,7 +247,9 @@ def test_an_object_for_autoware_moves_along_its_own_heading():
 @needs_autoware
 def test_an_object_for_autoware_says_how_far_it_may_be_off():
     known = replace(prediction(), deviations=np.float32([[0.4, 0.2, 0.1, 0.05, 1.5, 0.5]]))
-    (only,) = detected_objects_message(known, Header()).objects
+    (only,), (unknown,) = (detected_objects_message(one, Header()).objects for one in (known, prediction()))
+    assert only.kinematics.has_position_covariance and only.kinematics.has_twist_covariance
+    assert not unknown.kinematics.has_position_covariance and not unknown.kinematics.has_twist_covariance
     assert only.kinematics.twist_with_covariance.covariance[[0, 7]].tolist() == [2.25, 0.25]
     assert only.kinematics.pose_with_covariance.covariance[35] == pytest.approx(0.0025)
 
