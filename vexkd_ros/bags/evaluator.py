@@ -28,6 +28,7 @@ from vexkd_ros.bags.reading import bag_paths
 from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
 
 NODE = "/student_node"
+LOW_SCORE = 0.15  # there are always boxes of less, unless the node kept them to itself
 HELP = """\
 Official nuScenes detection metrics, map IoU and latency, from bags: of what a student node published and a recorder
 wrote down, or, with --student, of a student on the inputs that the bags hold, in this process and as fast as it goes.
@@ -100,7 +101,8 @@ def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE) -> Evaluation:
     )
     _check_grid(predictions[0].map_grid, index, f"{bag}: {node}/map has")
     result = score_split(predictions, index, detects=published.detects)
-    return Evaluation(len(predictions), result, published.latency, _subset_note(index), predictions)
+    notes = (*_subset_note(index), *_threshold_note(predictions))
+    return Evaluation(len(predictions), result, published.latency, notes, predictions)
 
 
 def evaluate_student(
@@ -166,6 +168,13 @@ def _subset_note(index: FrameIndex) -> tuple[str, ...]:
     if index.scenes is None:
         return ()
     return (f"only {', '.join(index.scenes)} of {index.split}: no figure of the split",)
+
+
+def _threshold_note(predictions: Sequence[Prediction]) -> tuple[str, ...]:
+    least = min((float(prediction.scores.min()) for prediction in predictions if len(prediction.scores)), default=0.0)
+    if least < LOW_SCORE:
+        return ()
+    return (f"no box scores below {least:.2f}: the metrics want all boxes; record a node with -p score_threshold:=0.0",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

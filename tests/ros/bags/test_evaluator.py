@@ -144,6 +144,8 @@ def test_published_ground_truth_is_a_perfect_score(tiny_index: FrameIndex, tmp_p
         assert detection.ground_truth[name] == 3
         assert detection.class_ap[name] == pytest.approx(1, abs=1e-3)
     assert maps.mean_iou > 0.999
+    (note,) = evaluation.notes
+    assert note.startswith("no box scores below 0.40") and "score_threshold:=0.0" in note
 
 
 def test_the_score_is_that_of_the_same_predictions_offline(tiny_index: FrameIndex, tmp_path: Path) -> None:

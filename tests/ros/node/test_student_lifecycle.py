@@ -202,7 +202,7 @@ def test_while_a_student_is_loaded_only_the_score_threshold_may_change(manager, 
     assert 0 < len(kept) < len(scores)
 
 
-def test_by_default_a_cards_thresholds_choose_what_is_published(manager, vehicle, make_cloud, package, tmp_path):
+def test_by_default_a_cards_thresholds_choose_what_is_published(node, manager, vehicle, make_cloud, package, tmp_path):
     cloud = make_cloud(np.random.default_rng(2).uniform(-20, 20, (2000, 4)))
 
     def published(**changed):
@@ -220,6 +220,7 @@ def test_by_default_a_cards_thresholds_choose_what_is_published(manager, vehicle
     chosen = published(model=str(calibrated))
     assert 0 < len(chosen) < len(scores) and all(found.pose.covariance[35] > 0 for found in chosen)
     assert min(found.hypothesis.score for found in chosen) >= np.median(scores)
+    assert f"of the card: car {np.median(scores):.2f}, truck" in node.log and "/student_node/map/CLASS" in node.log
     assert len(published(score_threshold=0.0)) == len(scores)
     assert len(published(score_threshold=-1.0)) == len(chosen)
 

@@ -9,12 +9,15 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from support.clock import wait_for
 
 from vexkd_model.config import load_config
+from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
+from vexkd_ros.start_summary import start_summary
 from vexkd_ros.student_parameters import StudentParameters, check_student
 
 REPOSITORY = Path(__file__).parents[3]
@@ -100,6 +103,19 @@ def test_a_student_that_does_not_fit_the_node_or_its_parameters_is_refused(model
 def test_without_names_the_cameras_are_called_as_the_student_calls_them():
     student = load_config(REPOSITORY / "config" / "model" / "bevdet_small.yaml")
     assert check_student(parameters(), student).cameras[1] == "cam_front"
+
+
+def test_the_summary_at_start_names_all_that_a_newcomer_looks_for(package):
+    predictor = Predictor.load(package)
+    topics = ["/lidar/points"], ["/student_node/detections", "/student_node/markers"]
+    plain = start_summary("students/mine", predictor, *topics, 0.0)
+    by_class = start_summary("students/mine", predictor, *topics, np.linspace(0.1, 1.0, 10))
+    for text in (plain, by_class):
+        assert "\n" not in text
+        for named in ("students/mine", "lidar_pillar_small", "PyTorch", "5 sweeps 0.1 s apart", *topics[0], *topics[1]):
+            assert named in text
+        assert Path(text.split("rviz2 -d ")[1]).is_file()
+    assert "from score 0 on; `vexkd calibrate`" in plain and "car 0.10, truck 0.20" in by_class
 
 
 def test_sigint_ends_it_at_once_with_exit_code_zero(start_node, package):
