@@ -1,5 +1,7 @@
 """A model's configuration: complete, checked, and every mistake named by file and key."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,19 +94,16 @@ def test_an_unknown_key_is_named_with_its_file(config_path, tmp_path, key, value
         ("training.learning_rate=0", "training.learning_rate"),
         ("training.precision=16-true", "training.precision"),
         ("training.augment.scale=1.0", "training.augment.scale"),
-        ("detection.score_threshold=1.0", "detection.center.score_threshold"),
+        ("detection.score_threshold=1.0", "detection.score_threshold"),
         ("detection.tasks=[{classes: [car], nms: {kind: circle, radius: 1}}]", "tasks must hold each of"),
-        (
-            "detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]",
-            "detection.center.tasks.0.classes.1",
-        ),
+        ("detection.tasks=[{classes: [car, tank], nms: {kind: circle, radius: 1}}]", "detection.tasks.0.classes.1"),
         (
             "detection.tasks=[{classes: [car], nms: {kind: rotated, iou: 0.2, scale: [1, 2]}}]",
             "2 factors for 1 classes",
         ),
         ("detection.max_detections=501", "max_detections"),
         ("segmentation.grid={extent: 54.0, cell: 0.9}", "segmentation: Value error, grid: map masks are drawn on"),
-        ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.resnet.stage_channels"),
+        ("bev={kind: resnet, stage_channels: [8], stage_blocks: [1], channels: 8}", "bev.stage_channels"),
         ("bev={kind: resnet, stage_channels: [8, 8], stage_blocks: [1], channels: 8}", "stage_blocks differ in length"),
         ("bev.stage_layers=[1]", "bev"),
         ("lidar.encoder.pillar=0.4", "lidar.encoder.pillar"),
@@ -121,6 +120,42 @@ def test_a_missing_key_is_named(config_path, tmp_path):
     del values["training"]["seed"]
     (tmp_path / "m.yaml").write_text(yaml.safe_dump(values))
     assert refused(tmp_path / "m.yaml").startswith(f"{tmp_path / 'm.yaml'}: training.seed: ")
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("training.epoch=3", "training.epochs"),
+        ("trainin.epochs=3", "training.epochs"),
+        ("epochs=3", "training.epochs"),  # in the wrong section
+        ("lidar.encoder.pilar=0.3", "lidar.encoder.pillar"),  # of a section that is chosen by its kind
+        ("detection.max_detection=100", "detection.max_detections"),
+    ],
+)
+def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(config_path, override, meant):
+    message = refused(config_path, override)
+    assert message.endswith(f"; did you mean {meant}?") and f"{override.split('=')[0]}: " in message
+
+
+def test_a_key_like_no_other_is_answered_without_a_guess(config_path):
+    assert "did you mean" not in refused(config_path, "bad.key=1") + refused(config_path, "zzz=1")
+
+
+def test_a_misspelt_name_of_a_configuration_is_answered_with_the_one_that_was_meant(tmp_path):
+    assert refused(Path("lidar_pillar_smal")).endswith("lie in config/model/; did you mean lidar_pillar_small?")
+
+
+def test_a_command_checks_its_configuration_before_it_imports_what_takes_seconds(tmp_path):
+    code = (
+        "import sys\nfrom vexkd_model.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as error:\n    message = error.code\n"
+        "assert 'did you mean training.epochs?' in message, message\n"
+        "sys.exit(' '.join({'torch', 'lightning', 'matplotlib', 'pyarrow'} & sys.modules.keys()) or 0)"
+    )
+    words = ["--dataroot", "data", "--version", "v1.0-mini", "--out", "run", "--set", "training.epoch=1"]
+    command = [sys.executable, "-c", code, "train", "lidar_pillar_small", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def test_several_mistakes_are_counted(config_path):

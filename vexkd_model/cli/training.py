@@ -18,6 +18,8 @@ from vexkd_model.command import positive_int
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
+# What is heavy is imported only after a configuration has been checked: a misspelt key is told within a second.
+
 if TYPE_CHECKING:
     from vexkd_model.config import ModelConfig
     from vexkd_model.sensor_check.statistics import InputStatistics
@@ -25,13 +27,15 @@ if TYPE_CHECKING:
 
 def train(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    index = open_index(arguments, default=0)
+
     from vexkd_model.process import set_up_process
     from vexkd_model.training.train import quiet_lightning, train
 
     set_up_process()
     quiet_lightning()
-    config = load_config(arguments.config, arguments.set)
-    index = open_index(arguments, default=0)
     first = train(
         config,
         index,
@@ -50,14 +54,16 @@ def train(arguments: argparse.Namespace) -> None:
 
 def distill(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    index = open_index(arguments, default=0)
+
     from vexkd_model.process import set_up_process
     from vexkd_model.training.distill import distill
     from vexkd_model.training.train import quiet_lightning
 
     set_up_process()
     quiet_lightning()
-    config = load_config(arguments.config, arguments.set)
-    index = open_index(arguments, default=0)
     first = distill(
         config,
         arguments.teacher,
@@ -166,9 +172,12 @@ def describe(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vexkd_model.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+
     from vexkd_model.describe import as_text, describe
 
-    described = describe(load_config(arguments.config, arguments.set))
+    described = describe(config)
     print(as_text(described))
     if arguments.json:
         write_json(arguments.json, {**asdict(described), "layers": [layer._asdict() for layer in described.layers]})
@@ -177,12 +186,14 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def import_weights(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+
     from vexkd_model.deploy.package import save_package
     from vexkd_model.import_weights.importer import import_weights
     from vexkd_model.model import build_model
     from vexkd_model.training.run import source_revision
 
-    config = load_config(arguments.config, arguments.set)
     model = build_model(config)
     report = import_weights(arguments.checkpoint, config, model)
     print(report.text(lines=None if arguments.all else 5))

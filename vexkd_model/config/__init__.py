@@ -15,6 +15,7 @@ from vexkd_model.config.bev import FusionConfig, ResNetBevConfig, SecondConfig
 from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
+from vexkd_model.config.known_keys import did_you_mean, known_keys
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import GridConfig, Section
@@ -142,7 +143,8 @@ def _override(values: dict, override: str) -> None:
         section = section.get(parent) if isinstance(section, dict) else None
     # A key that the file leaves to its default may be set, too; one that nobody knows is an error of the model's.
     if not isinstance(section, dict) or not last:
-        raise UserError(f"--set {key}: the configuration has no such key")
+        similar = did_you_mean(key, known_keys(ModelConfig)) if last else ""
+        raise UserError(f"--set {key}: the configuration has no such key{similar}")
     try:
         section[last] = parse_yaml(text)
     except SurprisingYaml as error:

@@ -1,18 +1,21 @@
 """Reading of YAML into a checked Section; a UserError names the file and key that are wrong, in one line."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from vexkd_model.config.known_keys import did_you_mean, did_you_mean_name, known_keys
 from vexkd_model.config.section import Section
 from vexkd_model.config.strict_yaml import SurprisingYaml, parse_yaml
 from vexkd_model.errors import UserError
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 CHECKOUT = Path(__file__).parents[2]
+CURE = ", remove it or correct its spelling"
 
 
 def find_config(path: str | Path, folder: str) -> Path:
@@ -24,9 +27,12 @@ def find_config(path: str | Path, folder: str) -> Path:
     path = Path(path)
     if path.suffix or len(path.parts) != 1 or path.exists():
         return path
-    places = (CHECKOUT, *(prefix / "share/vexkd_ros" for prefix in CHECKOUT.parents))
-    files = (place / folder / f"{path.name}.yaml" for place in places)
+    files = (place / folder / f"{path.name}.yaml" for place in _places())
     return next((file for file in files if file.is_file()), path)
+
+
+def _places() -> tuple[Path, ...]:
+    return (CHECKOUT, *(prefix / "share/vexkd_ros" for prefix in CHECKOUT.parents))
 
 
 def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
@@ -37,7 +43,9 @@ def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
     try:
         values = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {kind}s lie in {folder}/") from None
+        shipped = {file.stem for place in _places() for file in (place / folder).glob("*.yaml")}
+        similar = did_you_mean_name(Path(path).stem, sorted(shipped))
+        raise UserError(f"{path}: no such file; {kind}s lie in {folder}/{similar}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except SurprisingYaml as error:
@@ -56,8 +64,23 @@ def parse_section(section: type[SomeSection], values: dict, source: str, kind: s
         return section.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or kind
+        key = ".".join(_place(first["loc"], values)) or kind
         unknown = first["type"] == "extra_forbidden"
-        message = "unknown key, remove it or correct its spelling" if unknown else first["msg"]
+        message = f"unknown key{did_you_mean(key, known_keys(section)) or CURE}" if unknown else first["msg"]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UserError(f"{source}: {key}: {message}{more}") from None
+
+
+def _place(place: Sequence[str | int], values: object) -> list[str]:
+    """Leave out of pydantic's place what is no key: the `kind` by which it chose between sections."""
+    keys = []
+    for part in place[:-1]:
+        kind = values.get("kind") if isinstance(values, dict) else None
+        try:
+            inner = values[part]  # pyright: ignore[reportIndexIssue]
+        except (KeyError, IndexError, TypeError):
+            continue
+        if part != kind:
+            keys.append(str(part))
+            values = inner
+    return keys + [str(part) for part in place[-1:]]
