@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RESULT_TIMEOUT_S = 10.0
 READY_TIMEOUT_S = 60.0
+NODE = "import sys; from vexkd_ros.programs import student_node; sys.exit(student_node())"  # as vexkd-student-node
 SPEED = 8.0  # of the vehicle [m/s]
 STAGES = ("wait_ms", "convert_ms", "infer_ms", "publish_ms")
 
@@ -200,8 +201,8 @@ def main() -> int:
     node = subprocess.Popen(
         [
             sys.executable,
-            "-m",
-            "vexkd_ros.student_node",
+            "-c",
+            NODE,
             "--ros-args",
             "-p",
             f"model:={arguments.model}",

@@ -3,11 +3,16 @@
 Nothing is imported here but the frame: whatever a program needs comes under `run_program`.
 """
 
+import os
+
 from vexkd_model.command import run_program
 
 
 def student_node() -> int:
     """Run a student on live topics."""
+    # Read when PyTorch is loaded. By default, OpenMP's threads wait for one another by spinning: where other programs
+    # take a core in the middle of an operation, the one that is left spins for their whole turn.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_program("vexkd_ros.student_node")
 
 

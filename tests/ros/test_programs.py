@@ -1,5 +1,6 @@
 """Programs end cleanly, whenever the signal comes."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,13 @@ import sys
 from vexkd_ros.programs import {name}
 print("begun", flush=True)
 sys.exit({name}())
+"""
+
+THREADS = """
+import os, sys
+from vexkd_ros import programs
+programs.run_program = lambda module: print("torch" in sys.modules, os.environ["OMP_WAIT_POLICY"])
+programs.student_node()
 """
 
 
@@ -38,3 +46,10 @@ def test_a_signal_during_the_imports_ends_a_program_without_a_traceback(name, nu
         if not said.startswith("usage:"):  # else this test was held up, and the imports were over
             break
     assert (process.returncode, said) == (code, "")
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_the_nodes_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(given, used):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", used]
