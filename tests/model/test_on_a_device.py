@@ -13,6 +13,7 @@ from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import collate_for
 from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -168,7 +168,7 @@ def _waits(operation, args) -> bool:
     return by_mask or copies or packet in WAIT
 
 
-def _fetched_alone(source: Tensor, target: Tensor, non_blocking: bool) -> bool:
+def _fetched_alone(source: Tensor, target: Tensor, non_blocking: bool = False) -> bool:
     """True for a copy that a GPU makes by itself, while the CPU goes on: from pinned memory, or within the GPU."""
     on_device = source.device.type == target.device.type == NAME
     return on_device or (source.is_pinned() and non_blocking)

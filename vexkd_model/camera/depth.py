@@ -82,11 +82,13 @@ def depth_loss(logits: Tensor, target: Tensor, weight: float) -> Tensor:
     (B, N, h, w) of `depth_targets`. Source: BEVDepth, which weighs it 3.0. In logits, so that it has a gradient at
     saturation.
     """
-    known = target != NO_RETURN
-    logits = logits.float().movedim(2, -1)[known]
+    target = target.flatten()
+    known = (target != NO_RETURN).nonzero()[:, 0]
+    logits = logits.float().movedim(2, -1).flatten(0, -2)[known]
     log_yes = functional.log_softmax(logits, dim=-1)
     of_target = functional.one_hot(target[known], logits.shape[-1]).bool()
-    return -torch.where(of_target, log_yes, _log_complement(logits, log_yes)).sum() * weight / mean_count(known.sum())
+    cells = mean_count(torch.full((), len(known), device=target.device))
+    return -torch.where(of_target, log_yes, _log_complement(logits, log_yes)).sum() * weight / cells
 
 
 def _log_complement(logits: Tensor, log_softmax: Tensor) -> Tensor:

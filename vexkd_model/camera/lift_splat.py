@@ -77,11 +77,11 @@ class LiftSplat(nn.Module):
             & cameras.present[:, :, None, None, None]
         )
         frame = torch.arange(frames, device=z.device)[:, None, None, None, None]
-        cell = flat_index(position, self.grid.shape, frame)[inside]
+        kept = inside.flatten().nonzero()[:, 0]
+        cell = flat_index(position, self.grid.shape, frame).flatten()[kept]
 
         # `positions` has the bins last: what is left is sorted by feature cell already.
         bins, area = len(self.depth), feature_size[0] * feature_size[1]
-        kept = inside.flatten().nonzero()[:, 0]
         pixel = kept // bins
         value = (pixel // area * bins + kept % bins) * area + pixel % area
         sorted_cell, order = torch.sort(cell, stable=True)

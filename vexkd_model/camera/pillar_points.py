@@ -50,7 +50,8 @@ def pillar_points(grid: BevGrid, heights: Sequence[float]) -> Tensor:
 def project_pillars(points: Tensor, cameras: CameraBatch, image_size: tuple[int, int]) -> PillarGeometry:
     """Project points (Q, R, 3) of base_link [m] into cameras with images of (height, width) [px]."""
     # Not projection.image_from_base: its closed form rounds otherwise, and trained students answer as they did.
-    camera_from_base = torch.linalg.inv(cameras.base_from_camera)[..., :3, :]
+    # inv() would make the CPU wait for a GPU, to say whether there is an inverse.
+    camera_from_base = torch.linalg.inv_ex(cameras.base_from_camera).inverse[..., :3, :]
     image_from_base = product(cameras.image_from_camera, camera_from_base)
     pixels, depth = project(image_from_base[:, :, None, None], points)
     in_front = (depth > MIN_DEPTH)[..., None]

@@ -27,7 +27,7 @@ def relation_loss(student: Tensor, teacher: Tensor, boxes: Sequence[Tensor], gri
         points = nine_points(own_boxes[on_grid(own_boxes, grid)])
         total = total + (relations(ours, points, grid) - relations(theirs, points, grid)).abs().mean(dim=(1, 2)).sum()
         count += len(points)
-    return total / mean_count(torch.tensor(count, device=student.device))
+    return total / mean_count(torch.full((), count, device=student.device))
 
 
 def relations(features: Tensor, points: Tensor, grid: BevGrid) -> Tensor:

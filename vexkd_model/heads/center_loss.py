@@ -46,8 +46,9 @@ def center_targets(
     sample = torch.cat([torch.full((len(b),), i, device=b.device) for i, b in enumerate(boxes)])
     box, label = torch.cat(list(boxes)), torch.cat(list(labels))
     of_task = torch.stack([label == c for c in class_ids])
-    keep = of_task.any(dim=0) & on_grid(box, grid)
-    box, sample, channel = box[keep], sample[keep], of_task[:, keep].int().argmax(dim=0)
+    # Every mask that indexes makes the CPU wait for the GPU; positions do it once.
+    kept = (of_task.any(dim=0) & on_grid(box, grid)).nonzero()[:, 0]
+    box, sample, channel = box[kept], sample[kept], of_task[:, kept].int().argmax(dim=0)
     position = cells_from_metres(box, grid)
     column, row = position.long().unbind(dim=1)
 
@@ -89,7 +90,7 @@ def gaussian_radius(length: Tensor, width: Tensor, overlap: float = MIN_OVERLAP)
 def draw_gaussians(
     heatmap: Tensor, sample: Tensor, channel: Tensor, row: Tensor, column: Tensor, radius: Tensor
 ) -> None:
-    """Raise `heatmap` (B, K, Y, X), in place, to a Gaussian of σ = (2r + 1)/6 cells around each object."""
+    """Raise `heatmap` (B, K, Y, X), ≥ 0, in place, to a Gaussian of σ = (2r + 1)/6 cells around each object."""
     if not len(radius):
         return
     _, classes, rows, columns = heatmap.shape
@@ -100,8 +101,10 @@ def draw_gaussians(
     value = torch.exp(-(dx**2 + dy**2) / (2 * sigma**2))
     inside = (dx.abs() <= r) & (dy.abs() <= r) & (y + dy >= 0) & (y + dy < rows) & (x + dx >= 0) & (x + dx < columns)
     plane = (sample * classes + channel)[:, None, None]
-    index = (plane * rows + y + dy) * columns + x + dx
-    heatmap.view(-1).scatter_reduce_(0, index[inside], value[inside].to(heatmap.dtype), "amax")
+    # What lies outside raises no cell: selecting what is inside would make the CPU wait for the GPU.
+    index = ((plane * rows + y + dy) * columns + x + dx).clamp(0, heatmap.numel() - 1)
+    value = value.where(inside, 0.0).to(heatmap.dtype)
+    heatmap.view(-1).scatter_reduce_(0, index.flatten(), value.flatten(), "amax")
 
 
 def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, float] = NO_FACTORS) -> dict[str, Tensor]:
@@ -110,7 +113,7 @@ def center_loss(maps: TaskMaps, targets: TaskTargets, weights: Mapping[str, floa
     weights: factors on the published weights of the fields.
     """
     losses = {"heatmap": gaussian_focal_loss(maps.heatmap, targets.heatmap)}
-    objects = mean_count(torch.tensor(len(targets.cell), device=targets.cell.device))
+    objects = mean_count(torch.full((), len(targets.cell), device=targets.cell.device))
     for name in (*REGRESSION_CHANNELS, *(AXIS_CHANNELS if maps.axis is not None else ())):
         at_objects = getattr(maps, name).float().flatten(2)[targets.sample, :, targets.cell]
         loss = regression_loss(name, at_objects, targets.fields[name], objects)

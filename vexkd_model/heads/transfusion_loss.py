@@ -52,7 +52,7 @@ def transfusion_targets(
     heatmap = center_targets(boxes, labels, range(CLASSES), grid).heatmap
     sample, proposal, box, label = [], [], [], []
     for i, (values, classes) in enumerate(zip(boxes, labels, strict=True)):
-        inside = on_grid(values, grid)
+        inside = on_grid(values, grid).nonzero()[:, 0]
         values, classes = values[inside], classes[inside]
         chosen, target = match(matching_cost(output.logits[i].detach(), proposed[i], values, classes, grid))
         sample.append(torch.full_like(chosen, i))
@@ -95,7 +95,7 @@ def transfusion_loss(output: TransFusionOutput, targets: TransFusionTargets) -> 
     where = (targets.sample, targets.proposal)
     is_class = torch.zeros_like(output.logits, dtype=torch.float32)
     is_class[(*where, targets.label)] = 1.0
-    objects = mean_count(torch.tensor(len(targets.label), device=targets.label.device))
+    objects = mean_count(torch.full((), len(targets.label), device=targets.label.device))
     losses = {
         "heatmap": gaussian_focal_loss(output.heatmap, targets.heatmap),
         "class": focal_loss(output.logits.float(), is_class).sum() / objects,

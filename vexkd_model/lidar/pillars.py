@@ -92,7 +92,8 @@ class PillarEncoder(nn.Module):
         position, z = cells_from_metres(points, self.pillars), points[:, 2]
         inside = in_map(position, self.pillars.shape) & (z >= self.z_min) & (z < self.z_max)
         cell = flat_index(position, self.pillars.shape, sample)
-        points, cell = points[inside], cell[inside]
+        kept = inside.nonzero()[:, 0]  # once: each mask that indexes makes the CPU wait for the GPU
+        points, cell = points[kept], cell[kept]
         if torch.compiler.is_exporting():
             # torch.export would specialise on zero points; append a dummy in an extra cell.
             beyond = cell.new_full((1,), batch_size * rows * columns)

@@ -50,9 +50,10 @@ class VoxelMeans(nn.Module):
         index = axis_cells_from_metres(points[:, [2, 1, 0]], self.minimum, self.size).floor()
         # Compared as floats: what an integer makes of NaN or 1e30 depends on the processor.
         inside = ((index >= 0) & (index < self.count)).all(dim=1) & points.isfinite().all(dim=1)
-        z, y, x = index[inside].long().unbind(1)
-        numbers, voxel = torch.unique(voxel_number(sample[inside], z, y, x, self.shape), return_inverse=True)
-        scaled = points[inside] * self.point_scale
+        kept = inside.nonzero()[:, 0]  # once: each mask that indexes makes the CPU wait for the GPU
+        z, y, x = index[kept].long().unbind(1)
+        numbers, voxel = torch.unique(voxel_number(sample[kept], z, y, x, self.shape), return_inverse=True)
+        scaled = points[kept] * self.point_scale
         sums = scaled.new_zeros(numbers.shape[0], 6)  # not len(): torch.export counts no voxels
         sums = sums.index_add(0, voxel, torch.cat([scaled, torch.ones_like(scaled[:, :1])], dim=1))
         return sums[:, :5] / sums[:, 5:], voxel_coordinates(numbers, self.shape)

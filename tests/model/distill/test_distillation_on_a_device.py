@@ -9,6 +9,7 @@ from support.pretend_device import DEVICE
 from vexkd_model.config.distill import ResponseConfig, TeacherLabelsConfig
 from vexkd_model.criterion import build_criterion
 from vexkd_model.distill.distiller import Distiller
+from vexkd_model.distill.teacher import Teacher
 from vexkd_model.model import build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,8 +24,6 @@ FURTHER = {
 def on_both(student_config, teacher_config, pair_batch):
     """Function of distillation settings: losses and the student's gradient, on the CPU and on the device."""
     torch.manual_seed(3)
-    from vexkd_model.distill.teacher import Teacher
-
     teacher, student = build_model(teacher_config).eval(), build_model(student_config).train()
     batch = pair_batch(student_config, teacher_config)
 

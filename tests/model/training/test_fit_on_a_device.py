@@ -1,4 +1,4 @@
-"""A whole distillation on a device that is not the CPU: loader, teacher, cache of its maps, moving average, checkpoint."""
+"""A distillation on a device that is not the CPU: loader, teacher, cache of its maps, moving average, checkpoint."""
 
 import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
