@@ -233,6 +233,14 @@ def _deepcopy(tensor: Tensor, memo: dict) -> Tensor:
     return memo.setdefault(id(tensor), tensor.detach().clone())
 
 
+def _storage_to_cpu(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    """For checkpoints. PyTorch's own sets a CPU tensor to the storage, which it refuses."""
+    if storage.device.type != NAME:
+        return _real_storage_to_cpu(storage)
+    content = bytearray(ctypes.string_at(storage.data_ptr(), storage.nbytes()))
+    return torch.frombuffer(content, dtype=torch.uint8).untyped_storage() if content else torch.UntypedStorage(0)
+
+
 def _pin(tensor: Tensor) -> Tensor:
     """Only remembered: there is no device that would care where in memory a tensor lies."""
     pinned = tensor.clone()
@@ -243,6 +251,8 @@ def _pin(tensor: Tensor) -> Tensor:
 _pinned: set[int] = set()
 _real_deepcopy = Tensor.__deepcopy__
 Tensor.__deepcopy__ = _deepcopy
+_real_storage_to_cpu = torch.UntypedStorage.cpu
+torch.UntypedStorage.cpu = _storage_to_cpu
 Tensor.pin_memory = _pin
 Tensor.is_pinned = lambda tensor: tensor.device.type == "cpu" and tensor.untyped_storage().data_ptr() in _pinned
 _setup_privateuseone_for_python_backend(NAME, _Backend())

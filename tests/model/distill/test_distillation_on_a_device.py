@@ -24,6 +24,8 @@ FURTHER = {
 def on_both(student_config, teacher_config, pair_batch):
     """Function of distillation settings: losses and the student's gradient, on the CPU and on the device."""
     torch.manual_seed(3)
+    # With the student's kind of head: it imitates no other.
+    teacher_config = teacher_config.model_copy(update={"detection": student_config.detection})
     teacher, student = build_model(teacher_config).eval(), build_model(student_config).train()
     batch = pair_batch(student_config, teacher_config)
 
