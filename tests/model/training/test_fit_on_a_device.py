@@ -32,14 +32,16 @@ def on_the_device(monkeypatch):
     monkeypatch.setattr(distillation, "trainer_arguments", lambda *numbers, **others: processes)
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["teacher", "cache"])
+@pytest.mark.parametrize("cached", [pytest.param(False, marks=pytest.mark.slow), True], ids=["teacher", "cache"])
 def test_a_distillation_runs_and_its_student_predicts_on_the_cpu(
     cached, config_path, tiny_settings, teacher, tiny_index, tmp_path, on_the_device, capsys
 ):
     settings = (*tiny_settings, "training.epochs=1", "training.ema=0.9", PLAIN)
     config = load_config(config_path, settings).model_copy(update={"distillation": DistillationConfig(**SETTINGS)})
     cache = {"cache": tmp_path / "maps"} if cached else {}
-    distillation.distill(config, teacher, tiny_index, tmp_path / "run", 1, False, False, device=NAME, **cache)
+    distillation.distill(
+        config, teacher, tiny_index, tmp_path / "run", 0 if cached else 1, False, False, device=NAME, **cache
+    )
     assert f"run: on {NAME}" in capsys.readouterr().err
     if cached:
         assert len(list(tmp_path.glob("maps/*/*.safetensors"))) == len(tiny_index)
