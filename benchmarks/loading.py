@@ -36,8 +36,8 @@ from vexkd_model.config.camera import ImageAugmentConfig, ImageConfig
 from vexkd_model.config.training import AugmentConfig
 from vexkd_model.data.batch import collate
 from vexkd_model.data.dataset import TrainingSet, read_frame
-from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, SCHEMA, FrameIndex
-from vexkd_model.data.prepare import prepare
+from vexkd_model.data.index import FRAMES, MANIFEST, MASKS, FrameIndex
+from vexkd_model.data.prepare import prepare, write_frames
 from vexkd_model.data.sampling import EpochSampler
 from vexkd_model.files import write_json
 from vexkd_model.process import set_up_process
@@ -164,9 +164,8 @@ def repeat_index(index: FrameIndex, folder: Path, samples: int) -> FrameIndex:
     target = folder / SPLIT
     target.mkdir(parents=True)
     rows = pa.ipc.open_file(pa.memory_map(str(index.folder / FRAMES))).read_all().combine_chunks()
-    with pa.OSFile(str(target / FRAMES), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for start in range(0, samples, len(rows)):
-            writer.write_table(rows.slice(0, min(len(rows), samples - start)))
+    (batch,) = rows.to_batches()
+    write_frames(target / FRAMES, (batch.slice(0, min(len(batch), samples - i)) for i in range(0, samples, len(batch))))
     np.lib.format.open_memmap(target / MASKS, "w+", np.uint8, (samples, 6 * 200 * 200 // 8))
     manifest = json.loads((index.folder / MANIFEST).read_text())
     write_json(target / MANIFEST, {**manifest, "frames": samples, "has_maps": True})

@@ -196,8 +196,8 @@ class FrameIndex:
         return len(self._table)
 
     def __getitem__(self, i: int) -> FrameRecord:
-        values = {name: self._table[name][i].values for name in LIST_COLUMNS}
-        token, scene, location, stamp_ns = (self._table[name][i].as_py() for name in SCHEMA.names[:4])
+        values = {name: self._columns[name][i].values for name in LIST_COLUMNS}
+        token, scene, location, stamp_ns = (self._columns[name][i].as_py() for name in SCHEMA.names[:4])
         sweeps = tuple(
             map(
                 SweepRecord,
@@ -240,7 +240,7 @@ class FrameIndex:
 
     def before(self, i: int, count: int) -> list[FrameRecord]:
         """Return up to `count` keyframes before frame i in its scene, newest first."""
-        scenes = self._table["scene"]
+        scenes = self._columns["scene"]
         rows = range(i - 1, max(i - count, 0) - 1, -1)
         return [self[row] for row in rows if scenes[row] == scenes[i]]
 
@@ -249,7 +249,7 @@ class FrameIndex:
 
         It is unknown without a map expansion, or where `vexkd prepare --skip-bad` could not read this town's.
         """
-        if not self.has_maps or self._table["map_damaged"][i].as_py():
+        if not self.has_maps or self._columns["map_damaged"][i].as_py():
             return None
         shape = (len(MAP_CLASSES), *SEGMENTATION_GRID.shape)
         return np.unpackbits(self._map_masks[self._rows[i]], count=int(np.prod(shape))).reshape(shape).astype(bool)
@@ -271,6 +271,11 @@ class FrameIndex:
     @cached_property
     def _table(self) -> pa.Table:
         return self._whole_table().take(pa.array(self._rows)) if self.scenes else self._whole_table()
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.ChunkedArray]:
+        """Columns by name; to ask the table for one costs as much as it has batches."""
+        return {name: self._table[name] for name in SCHEMA.names}
 
     @cached_property
     def _rows(self) -> Sequence[int]:
@@ -298,7 +303,7 @@ class FrameIndex:
 
     def __getstate__(self) -> dict:
         # A worker process opens its own memory map; the pages are shared by the system.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_rows", "_map_masks")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_table", "_columns", "_rows", "_map_masks")}
 
 
 def index_folder(dataroot: Path, version: str) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from vexkd_model.parallel import in_parallel
 from vexkd_model.progress import progress
 from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID
 
+BATCH_ROWS = 2000  # 20 MB
 BEGUN = "begun.json"  # what the run that left a `.partial` folder wanted; no index has a file of that name
 MASK_BYTES = len(MAP_CLASSES) * SEGMENTATION_GRID.shape[0] * SEGMENTATION_GRID.shape[1] // 8
 
@@ -274,18 +275,28 @@ def _report(problems: list[Problem], path: Path) -> None:
         partial.write_text("".join(f"{problem}\n" for problem in problems))
 
 
+def write_frames(path: Path, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write rows of SCHEMA in batches of BATCH_ROWS or more: each costs whoever opens the file time and 36 kB."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        held: list[pa.RecordBatch] = []
+        for batch in batches:
+            held.append(batch)
+            if sum(map(len, held)) >= BATCH_ROWS:
+                writer.write_table(pa.Table.from_batches(held).combine_chunks())
+                held = []
+        writer.write_table(pa.Table.from_batches(held, SCHEMA).combine_chunks())
+
+
 def _merge(partial: Path, scenes: list[str], has_maps: bool) -> tuple[int, int]:
     """Merge the parts in `partial/index`; return the numbers of frames and of frames with a damaged map."""
     folder = partial / "index"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    frames = without_map = 0
-    with pa.OSFile(str(folder / FRAMES), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for scene in scenes:
-            for batch in _part(partial, scene)[0]:
-                frames += len(batch)
-                without_map += batch["map_damaged"].to_pylist().count(True)
-                writer.write_batch(batch.replace_schema_metadata(None))
+    parts = (batch.replace_schema_metadata(None) for scene in scenes for batch in _part(partial, scene)[0])
+    write_frames(folder / FRAMES, parts)
+    with pa.memory_map(str(folder / FRAMES)) as source:
+        damaged = pa.ipc.open_file(source).read_all()["map_damaged"].to_pylist()
+    frames, without_map = len(damaged), damaged.count(True)
     if has_maps and frames:
         masks, start = np.lib.format.open_memmap(folder / MASKS, "w+", np.uint8, (frames, MASK_BYTES)), 0
         for scene in scenes:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 from support.clock import wait_for
 from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
@@ -14,7 +15,7 @@ from support.tiny_nuscenes import SCENES, write_tiny_nuscenes
 from vexkd_model.cli import main
 from vexkd_model.data.file_checks import check_row
 from vexkd_model.data.index import FrameIndex, index_folder
-from vexkd_model.data.prepare import prepare
+from vexkd_model.data.prepare import prepare, write_frames
 from vexkd_model.errors import UserError
 from vexkd_model.figures.scene import prepared_splits
 from vexkd_model.files import locked
@@ -27,6 +28,15 @@ def test_a_complete_index_is_kept_and_force_writes_it_anew(tiny_dataroot, tmp_pa
     assert (folder / "frames.arrow").stat().st_mtime_ns == before
     prepare(tiny_dataroot, "v1.0-mini", tmp_path, ["mini_val"], force=True)
     assert (folder / "frames.arrow").stat().st_mtime_ns > before
+
+
+def test_rows_of_short_scenes_share_the_batches_of_an_index(tiny_index, tmp_path, monkeypatch):
+    rows = pa.ipc.open_file(tiny_index.folder / "frames.arrow").read_all()
+    monkeypatch.setattr("vexkd_model.data.prepare.BATCH_ROWS", 2)
+    write_frames(tmp_path / "frames.arrow", rows.to_batches(max_chunksize=1))
+    file = pa.ipc.open_file(tmp_path / "frames.arrow")
+    assert [len(file.get_batch(i)) for i in range(file.num_record_batches)] == [2, 1]
+    assert repr(file.read_all().to_pylist()) == repr(rows.to_pylist())  # as text: unknown velocities are NaN
 
 
 def test_an_interrupted_run_leaves_no_index_and_the_next_run_completes(tiny_dataroot, tmp_path, monkeypatch):
