@@ -14,6 +14,7 @@ COMMANDS = (
     "prepare",
     "train",
     "evaluate",
+    "calibrate",
     "export",
     "bench",
     "plot",
