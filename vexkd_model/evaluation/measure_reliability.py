@@ -124,7 +124,7 @@ def measure_reliability(table: DetectionTable, data: dict[str, Any], command: st
 def _fit(part: DetectionTable, annotations: int) -> Fit:
     score_map = fit_score_map(part.scores, part.hits)
     calibrated = map_scores(part.scores, score_map)
-    threshold = best_f1_threshold(calibrated, part.hits, annotations)
+    threshold = _short(best_f1_threshold(calibrated, part.hits, annotations))
     chosen = part.hits & (calibrated >= threshold)
     return Fit(score_map, threshold, deviations_by_range(part.errors[chosen], part.distances[chosen]))
 
