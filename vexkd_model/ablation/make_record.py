@@ -19,12 +19,12 @@ from vexkd_model.ablation.run_record import (
 )
 from vexkd_model.config import load_config
 from vexkd_model.errors import UserError
+from vexkd_model.evaluation.report import MEAN_ERRORS
 from vexkd_model.training.read_losses import LOG, SUM, TERM, Curve, read_losses
 from vexkd_model.training.run import CONFIG, EVALUATION, RECORD, is_run, read_checkpoint
 
 ABSOLUTE = re.compile(r"(?<![^\s=\"':])/(?:[^\s\"'/]+/)*?([^\s\"'/]+)/?(?=[\s\"']|$)")  # a word or a value of --set
 MAX_POINTS, DIGITS = 60, 4  # of a loss curve
-ERRORS = {"mATE": "trans_err", "mASE": "scale_err", "mAOE": "orient_err", "mAVE": "vel_err", "mAAE": "attr_err"}
 
 
 def make_record(
@@ -72,7 +72,7 @@ def figures_of(report: dict[str, Any]) -> Figures:
         AP=detection.get("class_ap"),
         mIoU=maps.get("mean_iou"),
         IoU=maps.get("class_iou"),
-        **{name: errors.get(error) for name, error in ERRORS.items()},
+        **{name: errors.get(error) for error, name in MEAN_ERRORS.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""`vexkd evaluate`, `calibrate`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
+"""`vexkd evaluate`, `calibrate`, `compare`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
 
 import argparse
 import shlex
@@ -13,22 +13,16 @@ from vexkd_model.files import write_json
 
 if TYPE_CHECKING:
     from vexkd_model.ablation.run import Jobs
+    from vexkd_model.data.index import FrameIndex
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.deploy.predictor import EXACT
     from vexkd_model.evaluation.report import metrics_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import (
-        EVALUATION,
-        EVALUATION_WITHOUT,
-        describe_data,
-        is_run,
-        load_predictor,
-        trained_on,
-    )
+    from vexkd_model.training.run import load_predictor
+    from vexkd_model.training.saved_evaluation import own_file, remembers, report_of
 
     set_up_process()
     target: Path = arguments.run_or_student
@@ -37,6 +31,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     config = predictor.config
     if arguments.submission and config.detection is None:
         raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
+    if remembers(target, index):
+        print(_seen_before(target, index), file=sys.stderr)
     for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
         print(remark, file=sys.stderr)
     result = score_split(
@@ -52,22 +48,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if drop:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
-    other = {} if predictor.runtime == EXACT else {"runtime": predictor.runtime}
-    report = {
-        "data": describe_data(index),
-        **({"dropped": drop} if drop else {}),
-        **other,
-        "command": " ".join(["vexkd", *sys.argv[1:]]),
-        **result.to_dict(),
-    }
-    own = None
-    if is_run(target) and other:
-        print(f"{target / EVALUATION}: left as it is, it is for {EXACT}")
-    elif is_run(target) and trained_on(target, index):
-        # A package's card states what the whole model can do.
-        own = target / (EVALUATION_WITHOUT.format(drop) if drop else EVALUATION)
-    elif is_run(target):
-        print(f"{target / EVALUATION}: left as it is, it is for the dataset that the run was trained on")
+    report = report_of(result, index, drop, predictor.runtime)
+    own, reason = own_file(target, index, drop, predictor.runtime)
+    if reason:
+        print(reason)
     for path in filter(None, (arguments.json, own)):
         write_json(path, report)
         print(f"{path}: written")
@@ -105,6 +89,41 @@ def calibrate(arguments: argparse.Namespace) -> None:
     if left_out := [name for name in card.detection_classes if name not in reliability.classes]:
         print(f"too few hits to measure, scores stay and all are shown: {', '.join(left_out)}")
     print(f"{package}: card written")
+def _seen_before(target: Path, index: "FrameIndex") -> str:
+    return f"note: {target} was trained on {index.split} itself; on frames that it has not seen, it will do worse"
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.bev_axes import check_format
+
+    if arguments.out:
+        check_format(arguments.out)
+    if arguments.dataroot and not arguments.version:
+        raise UserError("--dataroot: give --version, too, for example --version v1.0-mini")
+
+    from vexkd_model.evaluation.report import comparison_table
+    from vexkd_model.figures.losses_figure import short_names
+    from vexkd_model.figures.scores_figure import plot_scores
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.comparison import evaluations_of
+    from vexkd_model.training.saved_evaluation import remembers
+
+    set_up_process()
+    models: list[Path] = arguments.models
+    index = open_index(arguments, default=-1) if arguments.dataroot else None
+    if index is not None:
+        for model in (model for model in models if model.is_dir() and remembers(model, index)):
+            print(_seen_before(model, index), file=sys.stderr)
+    evaluations = evaluations_of(models, index, arguments.device)
+    results = {name: found.result for name, found in zip(short_names(models), evaluations, strict=True)}
+    print(", ".join(f"{key} {value}" for key, value in evaluations[0].data.items()))
+    print(comparison_table(results))
+    if arguments.out:
+        plot_scores(arguments.out, results)
+        print(f"{arguments.out}: written")
+    for name, result in results.items() if arguments.out else ():
+        if result.detection and not result.details:
+            print(f"{name}: its evaluation holds no curves and no errors by distance; --dataroot makes them")
 
 
 def _plan_path(text: str) -> Path:
@@ -204,7 +223,31 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("package", type=Path, metavar="PACKAGE", help="of vexkd export, with its graphs if any")
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
+
+    command = add_command(
+        commands,
+        compare,
+        "table and figure of the evaluations of several models, side by side",
+        "vexkd compare models/lidar_plain models/lidar_distilled --out compare.png",
+    )
+    command.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN_OR_PACKAGE_OR_RESULTS",
+        help="run or package, with the evaluation saved in it, or a JSON of vexkd evaluate",
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FILE.png", help="also draw them, in the format of the suffix: .png, .pdf or .svg"
+    )
+    command.add_argument(
+        "--dataroot",
+        type=Path,
+        help="prepared nuScenes folder; evaluates what was saved of other data, or without curves (all packages)",
+    )
+    add_dataset_arguments(command, required=False)
+    command.add_argument("--device", default="auto", help=DEVICE_HELP)
 
     command = add_command(
         commands,

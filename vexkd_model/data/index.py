@@ -128,6 +128,12 @@ class FrameRecord:
         seen = self.lidar_points != 0
         return Boxes(self.boxes.values[seen], self.boxes.labels[seen])
 
+    @property
+    def counted_boxes(self) -> Boxes:
+        """Boxes that the official metrics look for: those that hold a LiDAR or radar point."""
+        counted = self.lidar_points + self.radar_points != 0
+        return Boxes(self.boxes.values[counted], self.boxes.labels[counted])
+
     def load_points(self, sweeps: int, interval: float | None = None) -> np.ndarray:
         """Read the points of up to `sweeps` sweeps, `interval` seconds apart (see `spaced`).
 

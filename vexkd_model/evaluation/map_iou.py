@@ -57,6 +57,13 @@ class MapIou:
         self._actual += target.sum(-1, keepdims=True)
         self._samples += 1
 
+    def add(self, other: "MapIou") -> None:
+        """Add the samples of another counter."""
+        self._true_positives += other._true_positives
+        self._predicted += other._predicted
+        self._actual += other._actual
+        self._samples += other._samples
+
     def result(self) -> MapResult:
         """Compute the figures of all samples so far; zero where there was none."""
         union = self._predicted + self._actual - self._true_positives

@@ -16,6 +16,7 @@ ERROR_UNITS = {
     "vel_err": "m/s",
     "attr_err": "(1 − accuracy)",
 }
+MEAN_ERRORS = {"trans_err": "mATE", "scale_err": "mASE", "orient_err": "mAOE", "vel_err": "mAVE", "attr_err": "mAAE"}
 
 
 def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> str:
@@ -29,24 +30,15 @@ def metrics_table(detection: DetectionResult | None, maps: MapResult | None) -> 
 
 
 def comparison_table(results: Mapping[str, SplitResult]) -> str:
-    """Format one line a model: mAP, NDS, mAOE [rad], mAVE [m/s] and mIoU; a dash for what was not scored."""
-    rows = [["compared", "mAP", "NDS", "mAOE", "mAVE", "mIoU"]]
+    """Format one line a model: mAP, NDS, mIoU and the mean errors; a dash for what was not scored."""
+    units = {name: unit if unit in ("m", "rad", "m/s") else "" for name, unit in ERROR_UNITS.items()}
+    heads = [f"{MEAN_ERRORS[name]} {unit}".strip() for name, unit in units.items()]
+    rows = [["compared", "mAP", "NDS", "mIoU", *heads]]
     for name, result in results.items():
         detection, maps = result.detection, result.maps
-        detected = (
-            ["–"] * 4
-            if detection is None
-            else [
-                f"{figure:.3f}"
-                for figure in (
-                    detection.mean_ap,
-                    detection.nd_score,
-                    detection.tp_errors["orient_err"],
-                    detection.tp_errors["vel_err"],
-                )
-            ]
-        )
-        rows.append([name, *detected, "–" if maps is None else f"{maps.mean_iou:.3f}"])
+        scores = ["–"] * 2 if detection is None else [f"{detection.mean_ap:.3f}", f"{detection.nd_score:.3f}"]
+        errors = ["–"] * 5 if detection is None else [f"{detection.tp_errors[error]:.3f}" for error in ERROR_UNITS]
+        rows.append([name, *scores, "–" if maps is None else f"{maps.mean_iou:.3f}", *errors])
     return _aligned(rows)
 
 

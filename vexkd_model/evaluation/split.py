@@ -9,6 +9,7 @@ from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.missing_sensor import Sensor, check_droppable, without_sensor
 from vexkd_model.deploy.predictor import Predictor
+from vexkd_model.evaluation.details import DetailCounter, Details
 from vexkd_model.evaluation.detection import DetectionResult, score_submission, submission
 from vexkd_model.evaluation.map_iou import MapIou, MapResult
 from vexkd_model.progress import progress
@@ -20,15 +21,17 @@ class SplitResult:
     """Figures of a split.
 
     detection: None for a split without annotations (test). maps: None for a dataset without the map expansion or a
-    model without segmentation. scenes: those of the split that were scored, None for all of them.
+    model without segmentation. scenes: those of the split that were scored, None for all of them. details: what lies
+    behind `detection`, which cards and records do without.
     """
 
     detection: DetectionResult | None
     maps: MapResult | None
     scenes: tuple[str, ...] | None = None
+    details: Details | None = None
 
     def to_dict(self) -> dict:
-        """Convert to plain dictionaries and numbers, for JSON; null for what is absent."""
+        """Convert to plain dictionaries and numbers, for JSON, without details; null for what is absent."""
         subset = {} if self.scenes is None else {"subset_of_scenes": list(self.scenes)}
         return {
             "detection": self.detection and self.detection.to_dict(),
@@ -64,8 +67,9 @@ def score_split(
     model has a head for them. sensors: lidar, camera or both, which the submission states.
     """
     records = (index[i] for i in range(len(index)))
-    iou, poses = MapIou(), {record.token: record.global_from_base for record in records}
-    document = submission(_counting_maps(predictions, index, iou), poses, sensors)
+    iou, details = MapIou(), DetailCounter()
+    poses = {record.token: record.global_from_base for record in records}
+    document = submission(_counted(predictions, index, iou, details if detects else None), poses, sensors)
     maps, detection = iou.result(), None
     if detects:
         with tempfile.TemporaryDirectory() as work_dir:
@@ -79,14 +83,21 @@ def score_split(
                 scenes=index.scenes,
                 kept=submission_file,
             )
-    return SplitResult(detection, maps if maps.samples else None, index.scenes)
+    return SplitResult(
+        detection, maps if maps.samples else None, index.scenes, None if detection is None else details.result()
+    )
 
 
-def _counting_maps(predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou) -> Iterator[Prediction]:
-    """Yield the same predictions, adding each one's map to `iou` once it has been taken."""
+def _counted(
+    predictions: Iterable[Prediction], index: FrameIndex, iou: MapIou, details: DetailCounter | None
+) -> Iterator[Prediction]:
+    """Yield the same predictions, adding each one's map and boxes to the counters once it has been taken."""
     row_of = {token: i for i, token in enumerate(index.column("token"))}
     for prediction in predictions:
         yield prediction
-        mask = index.map_mask(row_of[prediction.token])
+        i = row_of[prediction.token]
+        mask = index.map_mask(i)
         if mask is not None and prediction.map_probabilities is not None:
             iou.update(prediction.map_probabilities, mask)
+        if details is not None:
+            details.update(prediction, index[i].counted_boxes)
