@@ -22,7 +22,7 @@ from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.splits import split_names
 from vexkd_model.data.sweeps import EGO_HALF_SIZE_M
 from vexkd_model.errors import UserError
-from vexkd_model.figures.bev_axes import save_png
+from vexkd_model.figures.bev_axes import save_figure
 from vexkd_model.files import atomic_file
 from vexkd_model.geometry.transforms import apply
 from vexkd_model.progress import progress
@@ -202,7 +202,7 @@ def draw(path: Path, real: Sweeps, synthetic: Sweeps) -> None:
         axes.scatter(sweeps.distance[hit], sweeps.hits[hit], s=size, color=colour, label=name, linewidths=0)
     axes.set(yscale="log", xlim=(0, 60), xlabel="distance of the box [m]", ylabel="points", title="points a box")
     axes.legend(frameon=False)
-    save_png(figure, path)
+    save_figure(figure, path)
 
 
 def draw_profile(axes: Axes, real: Sweeps, synthetic: Sweeps, bins: np.ndarray, figure) -> None:

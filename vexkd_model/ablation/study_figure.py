@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from vexkd_model.ablation.run_record import Figures, LossCurve
 from vexkd_model.ablation.study import Study, StudyRow, compare
 from vexkd_model.ablation.table import METRICS, spread
-from vexkd_model.figures.bev_axes import FAINT, INK, save_png
+from vexkd_model.figures.bev_axes import FAINT, INK, WIDTH_IN, save_figure
 from vexkd_model.figures.palette import SERIES_COLOURS
 from vexkd_model.training.read_losses import is_of_distillation
 
@@ -34,7 +34,7 @@ def plot_study(folder: Path, study: Study) -> list[Path]:
         for kind, draw in kinds.items():
             if (figure := draw(study)) is not None:
                 written.append(folder / f"{study.name}_{kind}.png")
-                save_png(figure, written[-1])
+                save_figure(figure, written[-1])
     return written
 
 
@@ -78,7 +78,7 @@ def scores_figure(study: Study) -> Figure | None:
     rows = [row for row in study.rows if row.records]
     if not rows:
         return None
-    figure = Figure(figsize=(11, 0.9 + 0.36 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 0.9 + 0.36 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, metric in zip(figure.subplots(1, len(METRICS), sharey=True), METRICS, strict=True):
         for i, row in enumerate(rows):
@@ -110,7 +110,7 @@ def class_ap_figure(study: Study) -> Figure | None:
     rows = [row for row in study.rows if row is not baseline and _classes(row)]
     if not classes or not rows:
         return None
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes, width = figure.subplots(), 0.8 / len(rows)
     for i, row in enumerate(rows):
@@ -146,7 +146,7 @@ def _ap(name: str) -> Callable[[Figures], float | None]:
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
     rows = -(-count // COLUMNS)
-    figure = Figure(figsize=(3.6 * COLUMNS, 2.5 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 2.3 * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
     for axes in panels[:count]:

@@ -40,7 +40,17 @@ def students(arguments: argparse.Namespace) -> None:
 
     set_up_process()
     index, i = _chosen_frame(arguments)
-    plot_students(arguments.out, arguments.plain, arguments.taught, index, i, arguments.teacher)
+    plot_students(arguments.out, arguments.models, index, i)
+    print(_drawn(arguments.out, index, i))
+
+
+def predictions(arguments: argparse.Namespace) -> None:
+    from vexkd_model.figures.bev_figure import plot_predictions
+    from vexkd_model.process import set_up_process
+
+    set_up_process()
+    index, i = _chosen_frame(arguments)
+    plot_predictions(arguments.out, arguments.model, index, i)
     print(_drawn(arguments.out, index, i))
 
 
@@ -71,8 +81,10 @@ def blocks(arguments: argparse.Namespace) -> None:
 def _chosen_frame(arguments: argparse.Namespace):
     """Find the split's index and the frame's number in it."""
     from vexkd_model.data.index import FrameIndex
+    from vexkd_model.figures.bev_axes import check_format
     from vexkd_model.figures.scene import frame_at, frame_with, prepared_splits
 
+    check_format(arguments.out)
     folder = index_dir(arguments)
     splits = [arguments.split] if arguments.split else prepared_splits(folder)
     indices = [FrameIndex.open(folder, split, arguments.dataroot, arguments.version) for split in splits]
@@ -97,7 +109,9 @@ def _add_frame_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_out_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="picture to write")
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.png", help="picture to write: .png, .pdf or .svg"
+    )
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -148,13 +162,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         kinds,
         students,
-        "draw maps, detections and segmentations with and without distillation",
-        "vexkd plot students runs/plain runs/distilled --teacher runs/teacher --dataroot data "
+        "draw maps, detections and segmentations of several models",
+        "vexkd plot students runs/plain runs/distilled models/teacher --dataroot data "
         "--version v1.0-trainval --split val --out students.png",
     )
-    command.add_argument("plain", type=Path, metavar="PLAIN", help="run or package of a student without a teacher")
-    command.add_argument("taught", type=Path, metavar="TAUGHT", help="run or package of a distilled student")
-    command.add_argument("--teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a row for the teacher, too")
+    command.add_argument(
+        "models", type=Path, nargs="+", metavar="RUN_OR_PACKAGE", help="students and teachers; a row each"
+    )
+    _add_dataroot_argument(command)
+    _add_frame_arguments(command)
+
+    command = add_command(
+        kinds,
+        predictions,
+        "draw boxes and map that one model predicts, over the ground truth",
+        "vexkd plot predictions models/lidar_distilled --dataroot data --version v1.0-mini --scene scene-0103 "
+        "--out predictions.png",
+    )
+    command.add_argument("model", type=Path, metavar="RUN_OR_PACKAGE", help="a student or a teacher")
     _add_dataroot_argument(command)
     _add_frame_arguments(command)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vexkd_model.errors import UserError
-from vexkd_model.figures.bev_axes import FAINT, INK, save_png
+from vexkd_model.figures.bev_axes import FAINT, INK, save_figure
 from vexkd_model.figures.palette import SERIES_COLOURS
 
 ROW = re.compile(r"(.*?)_?blocks_(\d+)")  # as the plan config/ablation/blocks.yaml names them
@@ -38,8 +38,8 @@ class BlocksTable(NamedTuple):
 
 
 def plot_blocks(path: Path, table: Path) -> None:
-    """Write a PNG of the table.csv that `vexkd ablate` has written."""
-    save_png(blocks_figure(read_blocks(table)), path)
+    """Write a picture of the table.csv that `vexkd ablate` has written."""
+    save_figure(blocks_figure(read_blocks(table)), path)
 
 
 def read_blocks(table: Path) -> BlocksTable:

@@ -12,12 +12,13 @@ from matplotlib.patches import Patch
 
 from vexkd_model.figures.bev_axes import (
     INK,
+    WIDTH_IN,
     boxes_inside,
     class_swatches,
     frame_axes,
     map_swatches,
     paint_map,
-    save_png,
+    save_figure,
 )
 from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections, shown_boxes
 from vexkd_model.figures.scene import MAP_OPACITY, Scene
@@ -35,9 +36,9 @@ class StudentPanel(NamedTuple):
 
 
 def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel]) -> None:
-    """Write a PNG with a panel for each answer, two in a row, on the range of its map."""
+    """Write a picture with a panel for each answer, two in a row, on the range of its map."""
     rows = -(-len(answers) // COLUMNS)
-    figure = Figure(figsize=(7.2 * COLUMNS, 7.6 * rows + 1.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 5.2 * rows + 1.3), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{scene.name}; arrows: the way of 1 s", color=INK, fontsize=12, parse_math=False)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
@@ -50,12 +51,12 @@ def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel])
     figure.legend(
         handles=[Patch(color=INK, label="ego vehicle"), truth, *class_swatches(labels), *map_swatches(MAP_OPACITY)],
         loc="outside lower center",
-        ncols=6,
+        ncols=5,
         frameon=False,
         fontsize=9,
         labelcolor=INK,
     )
-    save_png(figure, path)
+    save_figure(figure, path)
 
 
 def draw_answer(panel: Axes, scene: Scene, answer: StudentPanel) -> None:

@@ -25,7 +25,7 @@ from vexkd_model.training.run import load_predictor
 from vexkd_model.types import CameraImage
 
 AHEAD = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
-RANGE_M = (-32.0, 48.0), (-25.0, 25.0)  # of x and y that is shown
+RANGE_M = (-25.0, 40.0), (-32.5, 32.5)  # of x and y that is shown
 WIDTH_IN, DPI, COLUMNS = 10.0, 90, 2
 COLOURS = 200  # fewer make a smaller file; those of a few thin boxes must be among them (MAXCOVERAGE)
 FRAME_MS = 400
@@ -70,9 +70,9 @@ def _picture(index: FrameIndex, i: int, answers: Sequence[StudentPanel]) -> Imag
     cameras = {camera.name: camera for camera in index[i].cameras if camera.name in AHEAD}
     images = [load_image(cameras[name]) for name in AHEAD if name in cameras]
     rows = -(-len(answers) // COLUMNS)
-    (left, right), (low, high) = RANGE_M
+    (back, front), (right, left) = RANGE_M
     heights = [WIDTH_IN / len(AHEAD) * 9 / 16] * bool(images) + [
-        WIDTH_IN / COLUMNS * (high - low) / (right - left)
+        WIDTH_IN / COLUMNS * (front - back) / (left - right)
     ] * rows
     figure = Figure(figsize=(WIDTH_IN, sum(heights) + 0.35 * rows + 0.4), dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -84,7 +84,7 @@ def _picture(index: FrameIndex, i: int, answers: Sequence[StudentPanel]) -> Imag
         panels = part.subplots(1, COLUMNS, squeeze=False)[0]
         for panel, answer in zip(panels, answers[row * COLUMNS :], strict=False):
             draw_answer(panel, scene, answer)
-            panel.set(xlim=RANGE_M[0], ylim=RANGE_M[1], xlabel="", ylabel="", xticks=[], yticks=[])
+            panel.set(xlim=(left, right), ylim=(back, front), xlabel="", ylabel="", xticks=[], yticks=[])
             panel.set_title(answer.title, fontsize=11, color=INK, parse_math=False)
         for unused in panels[len(answers[row * COLUMNS :]) :]:
             unused.set_axis_off()

@@ -20,6 +20,7 @@ from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.figures.bev_axes import (
     INK,
+    WIDTH_IN,
     boxes_inside,
     class_colours,
     class_swatches,
@@ -29,7 +30,8 @@ from vexkd_model.figures.bev_axes import (
     draw_velocities,
     frame_axes,
     map_swatches,
-    save_png,
+    on_paper,
+    save_figure,
 )
 from vexkd_model.figures.scene import frame_name
 from vexkd_model.geometry.boxes import tilted_corners
@@ -46,7 +48,7 @@ VIEW_M = 9.0  # length of the lines that show from above where a camera looks
 
 
 def plot_frame(path: Path, index: FrameIndex, i: int) -> None:
-    """Write a PNG of frame i: its own sweep, all its boxes, the map where there is one, and the images as stored."""
+    """Write a picture of frame i: its own sweep, all its boxes, the map where known, and the images as stored."""
     record = index[i]
     frame = Frame(
         accumulate_sweeps([record.sweeps[0].load()]),
@@ -66,13 +68,13 @@ def frame_figure(
     map_masks: np.ndarray | None,
     title: str,
 ) -> None:
-    """Write a PNG: left the frame from above, in base_link; right its cameras with LiDAR points and boxes.
+    """Write a picture: left the frame from above, in base_link; right its cameras with LiDAR points and boxes.
 
     boxes: the annotated ones, M. up: (M, 3), along their heights. lidar_points: (M,), as the annotation counts them.
     map_masks: bool (6, Y, X) on SEGMENTATION_GRID, None where there is no map. The folder is made where absent, and a
     reader sees the old file or the whole new one.
     """
-    figure = Figure(figsize=(13.6 if frame.cameras else 7.2, 6.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 5.4) if frame.cameras else (7.2, 7.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
     if frame.cameras:
@@ -85,13 +87,13 @@ def frame_figure(
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=-(-len(handles) // (2 if frame.cameras else 4)),
+        ncols=5,
         frameon=False,
         fontsize=8.5,
         labelcolor=INK,
         columnspacing=1.3,
     )
-    save_png(figure, Path(path))
+    save_figure(figure, Path(path))
 
 
 def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray, map_masks: np.ndarray | None) -> None:
@@ -108,7 +110,7 @@ def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray
         shown = boxes_inside(Boxes(boxes.values[chosen], boxes.labels[chosen]), grid)
         draw_boxes(axes, shown.values, class_colours(shown.labels), linewidth)
         draw_velocities(axes, shown.values)
-    views = [_view(camera) for camera in frame.cameras]
+    views = [on_paper(_view(camera)) for camera in frame.cameras]
     axes.add_collection(LineCollection(views, colors=INK, linewidths=0.5, alpha=0.6, zorder=4))
 
 
@@ -143,7 +145,7 @@ def _through_cameras(
             0.97,
             camera.name,
             transform=axes.transAxes,
-            fontsize=7,
+            fontsize=8,
             color="white",
             va="top",
             parse_math=False,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
 from vexkd_model.config import ModelConfig
@@ -16,7 +16,7 @@ from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.missing_sensor import Sensor, without_sensor
 from vexkd_model.errors import UserError
-from vexkd_model.figures.bev_axes import INK, bright_end, draw_values, leave_empty, save_png
+from vexkd_model.figures.bev_axes import INK, WIDTH_IN, bright_end, draw_values, leave_empty, save_figure
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevModel
 from vexkd_model.training.pictures import magnitude
@@ -37,7 +37,7 @@ class FusedMaps(NamedTuple):
 
 
 def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Sensor | None = None) -> None:
-    """Write a PNG of frame i. folder: of a run or package. drop: draw also what happens without this sensor."""
+    """Write a picture of frame i. folder: of a run or package. drop: draw also what happens without this sensor."""
     model, config = load_trained(folder)
     if len(config.sensors) == 1:
         raise UserError(
@@ -49,8 +49,8 @@ def plot_fusion(path: Path, folder: Path, index: FrameIndex, i: int, drop: Senso
         maps = fused_maps(model, config, without_sensor(frame, drop))
         del maps[drop]
         rows.append(FusedMaps(f"without {drop}", maps))
-    title = f"{config.name}, maps before and after fusion · {scene.name}"
-    save_png(fusion_figure(scene, rows, config.grid.grid(), title), path)
+    title = f"{config.name}, maps before and after fusion\n{scene.name}"
+    save_figure(fusion_figure(scene, rows, config.grid.grid(), title), path)
 
 
 @torch.no_grad()
@@ -65,36 +65,45 @@ def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, 
 
 
 def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title: str) -> Figure:
-    """Draw a row of the scene and its maps each; a column has one scale, that of the first row."""
-    figure = Figure(figsize=(4.1 * (1 + len(TITLES)), 4.0 * len(rows) + 1.0), layout="constrained")
+    """Draw the scene and the maps of each row in two lines; a map has one scale, that of the first row."""
+    figure = Figure(figsize=(WIDTH_IN, 6.6 * len(rows) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
+    figure.suptitle(title, color=INK, fontsize=11, parse_math=False)
     greatest = {name: bright_end(values) for name, values in rows[0].maps.items()}
-    for axes, row in zip(figure.subplots(len(rows), 1 + len(TITLES), squeeze=False), rows, strict=True):
-        draw_scene(axes[0], scene, grid)
-        axes[0].set_ylabel(f"{row.title}\n\ny left [m]", fontsize=10)
-        drawn: dict[str, AxesImage] = {}
-        for panel, (name, label) in zip(axes[1:], TITLES.items(), strict=True):
-            if name not in row.maps:
-                leave_empty(panel, f"{name}: silent")
-                continue
-            drawn[name] = draw_values(
-                panel, row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0, greatest[name]
-            )
-            outline_boxes(panel, scene.boxes, grid)
-        for panel in axes:
-            panel.label_outer()
-        bar = figure.colorbar(drawn["high"], ax=axes, shrink=0.8, pad=0.01, ticks=[0, greatest["high"]])
-        bar.ax.set_yticklabels(["0", "end of\nrange"])
-        bar.outline.set_visible(False)
-        bar.ax.tick_params(labelsize=8, labelcolor=INK)
+    for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        _draw_row(part, scene, row, grid, greatest)
     figure.legend(
         handles=scene_legend(scene, grid),
         loc="outside lower center",
-        ncols=17,
+        ncols=5,
         frameon=False,
         fontsize=8.5,
         labelcolor=INK,
         columnspacing=1.3,
     )
     return figure
+
+
+def _draw_row(part: SubFigure, scene: Scene, row: FusedMaps, grid: BevGrid, greatest: dict[str, float]) -> None:
+    part.suptitle(row.title, fontsize=10.5, color=INK)
+    axes = part.subplot_mosaic([["scene", "lidar", "camera"], ["bar", "low", "high"]])
+    draw_scene(axes["scene"], scene, grid)
+    drawn: dict[str, AxesImage] = {}
+    for name, label in TITLES.items():
+        if name not in row.maps:
+            leave_empty(axes[name], f"{name}: silent")
+            continue
+        drawn[name] = draw_values(
+            axes[name], row.maps[name], grid, f"{label}, 0 … {greatest[name]:.2g}", 0, greatest[name]
+        )
+        outline_boxes(axes[name], scene.boxes, grid)
+    for name in ("lidar", "camera", "high"):
+        axes[name].set_ylabel("")
+    for name in ("lidar", "camera"):
+        axes[name].set_xlabel("")  # the axis below it is the same
+    axes["bar"].set_axis_off()
+    place = axes["bar"].inset_axes((0.05, 0.5, 0.9, 0.07))
+    bar = part.colorbar(drawn["high"], cax=place, orientation="horizontal", ticks=[0, greatest["high"]])
+    bar.ax.set_xticklabels(["0", "end of range"])
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, labelcolor=INK)

@@ -8,17 +8,17 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vexkd_model.figures.bev_axes import FAINT, INK, save_png
+from vexkd_model.figures.bev_axes import FAINT, INK, WIDTH_IN, save_figure
 from vexkd_model.figures.palette import SERIES_COLOURS
 from vexkd_model.training.read_losses import SUM, TERM, Curve, is_of_distillation, read_losses
 
-COLUMNS = 4
+COLUMNS = 3
 SMOOTHED_SHARE = 0.04  # of a curve, over which it is averaged
 
 
 def plot_losses(path: Path, runs: Sequence[Path]) -> None:
-    """Write a PNG of the losses that these runs have logged so far."""
-    save_png(losses_figure(dict(zip(short_names(runs), map(read_losses, runs), strict=True))), path)
+    """Write a picture of the losses that these runs have logged so far."""
+    save_figure(losses_figure(dict(zip(short_names(runs), map(read_losses, runs), strict=True))), path)
 
 
 def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
@@ -31,7 +31,7 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
         key=lambda name: (is_of_distillation(name), name),
     )
     rows = -(-(1 + len(terms)) // COLUMNS)
-    figure = Figure(figsize=(3.3 * COLUMNS, 2.5 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 2.4 * rows + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True).ravel()
     for axes, name in zip(panels, [SUM, *terms], strict=False):
@@ -54,7 +54,7 @@ def losses_figure(losses: Mapping[str, Mapping[str, Curve]]) -> Figure:
     figure.supxlabel("step", fontsize=9, color=INK)
     figure.supylabel("loss, weighted", fontsize=9, color=INK)
     bold = [line for line in panels[0].lines if line.get_alpha() is None]
-    figure.legend(bold, losses, loc="outside upper center", ncols=4, frameon=False, fontsize=9, labelcolor=INK)
+    figure.legend(bold, losses, loc="outside upper center", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 

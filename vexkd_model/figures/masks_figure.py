@@ -13,7 +13,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.figures.bev_axes import INK, draw_values, leave_empty, save_png
+from vexkd_model.figures.bev_axes import INK, WIDTH_IN, draw_values, leave_empty, save_figure
 from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevFeatures
@@ -32,13 +32,13 @@ class DrawnMasks(NamedTuple):
 
 
 def plot_masks(path: Path, runs: Sequence[Path], index: FrameIndex, i: int, teacher_from: Path | None = None) -> None:
-    """Write a PNG of the masks that these runs' distillers draw on frame i. teacher_from: see load_distiller."""
+    """Write a picture of the masks that these runs' distillers draw on frame i. teacher_from: see load_distiller."""
     scene = load_scene(index, i)
     rows = [
         drawn_masks(run, name, index, i, scene.boxes, teacher_from)
         for run, name in zip(runs, short_names(runs), strict=True)
     ]
-    save_png(masks_figure(scene, rows), path)
+    save_figure(masks_figure(scene, rows), path)
 
 
 @torch.no_grad()
@@ -61,15 +61,15 @@ def drawn_masks(
 
 def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:
     """Draw a row per run: the scene, then the mask of each level with the scene's boxes on top."""
-    figure = Figure(figsize=(14.2, 4.4 * len(rows) + 1.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 3.3 * len(rows) + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
+    figure.suptitle(scene.name, color=INK, fontsize=11, parse_math=False)
     for part, row in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         _draw_row(part, scene, row)
     figure.legend(
         handles=scene_legend(scene, rows[0].grid),
         loc="outside lower center",
-        ncols=9,
+        ncols=5,
         frameon=False,
         fontsize=8.5,
         labelcolor=INK,

@@ -1,4 +1,4 @@
-"""Figure of a student with and without distillation beside the ground truth (`vexkd plot students`)."""
+"""Figure of several models beside the ground truth (`vexkd plot students`), such as without and with a teacher."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
-from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import (
     INK,
+    WIDTH_IN,
     boxes_inside,
     bright_end,
     class_colours,
@@ -29,9 +29,10 @@ from vexkd_model.figures.bev_axes import (
     leave_empty,
     map_swatches,
     paint_map,
-    save_png,
+    save_figure,
 )
 from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections, shown_boxes
+from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, load_scene
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.run import load_predictor, teacher_of
@@ -53,15 +54,11 @@ class ModelRow(NamedTuple):
     thresholds: np.ndarray | None = None
 
 
-def plot_students(
-    path: Path, plain: Path, taught: Path, index: FrameIndex, i: int, teacher: Path | None = None
-) -> None:
-    """Write a PNG of frame i. plain, taught, teacher: runs or packages."""
-    titles = {"plain student": plain, "distilled student": taught, **({"teacher": teacher} if teacher else {})}
-    models = {title: (folder, load_predictor(folder)) for title, folder in titles.items()}
-    _check_order(plain, taught)
+def plot_students(path: Path, folders: Sequence[Path], index: FrameIndex, i: int) -> None:
+    """Write a picture of frame i. folders: runs and packages, in any order."""
+    predictors = [load_predictor(folder) for folder in folders]
     scene, answers = load_scene(index, i), []
-    for title, (folder, predictor) in models.items():
+    for name, folder, predictor in zip(short_names(folders), folders, predictors, strict=True):
         config = predictor.config
         frame = load_frame(index, i, config)
         prediction = predictor.predict(frame)
@@ -69,7 +66,7 @@ def plot_students(
             high = magnitude(predictor.model(sensors_for(config, [frame])).features.high[0]).numpy()
         answers.append(
             ModelRow(
-                f"{title} ({folder.name}, {_sensors(config)})",
+                f"{name}\n{_sensors(config)}, {_teaching(folder)}",
                 high,
                 config.grid.grid(),
                 prediction,
@@ -77,7 +74,7 @@ def plot_students(
                 predictor.thresholds,
             )
         )
-    save_png(students_figure(scene, answers), path)
+    save_figure(students_figure(scene, answers), path)
 
 
 def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
@@ -85,9 +82,9 @@ def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
     detects = any(answer.detects for answer in answers)
     segments = any(answer.prediction.map_probabilities is not None for answer in answers)
     columns, rows = 1 + detects + segments, len(answers) + 1
-    figure = Figure(figsize=(4.6 * columns + 0.4, 4.6 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, WIDTH_IN / columns * rows + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(scene.name, color=INK, fontsize=12, parse_math=False)
+    figure.suptitle(scene.name, color=INK, fontsize=11, parse_math=False)
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes, answer in zip(panels[:-1], answers, strict=True):
         _draw_high(axes[0], answer)
@@ -111,7 +108,7 @@ def students_figure(scene: Scene, answers: Sequence[ModelRow]) -> Figure:
 
 def _draw_high(axes: Axes, answer: ModelRow) -> None:
     draw_values(axes, answer.high, answer.grid, "high-level map", 0, bright_end(answer.high))
-    axes.set_ylabel(f"{answer.title}\n\ny left [m]", fontsize=10, parse_math=False)
+    axes.set_ylabel(f"{answer.title}\n\nx, forward [m]", fontsize=9, parse_math=False)
 
 
 def _draw_boxes(axes: Axes, scene: Scene, answer: ModelRow) -> None:
@@ -159,11 +156,6 @@ def _sensors(config: ModelConfig) -> str:
     return " and ".join(config.sensors)
 
 
-def _check_order(plain: Path, taught: Path) -> None:
-    if (teacher := teacher_of(plain)) is not None:
-        raise UserError(
-            f"{plain}: was distilled from {teacher['name']}; the first is the student without a teacher, "
-            "the second the distilled one"
-        )
-    if teacher_of(taught) is None:
-        raise UserError(f"{taught}: was trained without a teacher; the second is the distilled student")
+def _teaching(folder: Path) -> str:
+    teacher = teacher_of(folder)
+    return "without a teacher" if teacher is None else f"taught by {teacher['name']}"

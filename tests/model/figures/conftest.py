@@ -48,12 +48,12 @@ def of_first_frame(tiny_dataroot, tiny_index_dir):
 @pytest.fixture
 def saved(monkeypatch):
     """The figures that were saved, by name of the picture, before they become pixels; the pictures are written, too."""
-    from vexkd_model.figures.bev_axes import save_png
+    from vexkd_model.figures.bev_axes import save_figure
 
     figures = {}
-    for kind in ("masks", "fusion", "students", "losses", "blocks"):
+    for kind in ("bev", "masks", "fusion", "students", "losses", "blocks", "scores"):
         monkeypatch.setattr(
-            f"vexkd_model.figures.{kind}_figure.save_png",
-            lambda figure, path: (figures.update({path.name: figure}), save_png(figure, path)),
+            f"vexkd_model.figures.{kind}_figure.save_figure",
+            lambda figure, path: (figures.update({path.name: figure}), save_figure(figure, path)),
         )
     return figures

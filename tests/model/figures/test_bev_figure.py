@@ -39,7 +39,7 @@ def one_bus(x, y, score):
     return prediction(Boxes(np.array([[x, y, 1, 11, 3, 3, 0, 0, 0]], np.float32), np.array([BUS])), [score])
 
 
-def test_a_detection_on_the_left_ahead_is_drawn_above_and_to_the_right(tmp_path):
+def test_a_detection_on_the_left_ahead_is_drawn_above_and_to_the_left(tmp_path):
     purple = DETECTION_COLOURS["bus"]
     left_ahead, right_behind = (
         np.argwhere(near(picture(tmp_path / "a.png", NO_POINTS, None, one_bus(x, y, 0.9), None, ""), purple))
@@ -47,7 +47,7 @@ def test_a_detection_on_the_left_ahead_is_drawn_above_and_to_the_right(tmp_path)
     )
     assert len(left_ahead) > 50 and len(right_behind) > 50
     row, column = left_ahead.mean(axis=0) - right_behind.mean(axis=0)
-    assert row < -100 and column > 100
+    assert row < -100 and column < -100
     assert abs(row) == pytest.approx(abs(column), rel=0.02)  # a metre is a metre along both axes
 
 
@@ -63,7 +63,7 @@ def test_the_map_shows_a_class_where_its_probability_is_high(tmp_path):
     masks[MAP_CLASSES.index("walkway"), :50, 100:] = 0.3
     image = picture(tmp_path / "a.png", NO_POINTS, None, prediction(masks=masks), None, "")
     rows, columns = np.nonzero(near(image, MAP_COLOURS["carpark_area"]))
-    assert np.ptp(columns) == pytest.approx(2 * np.ptp(rows), rel=0.05)
+    assert np.ptp(rows) == pytest.approx(2 * np.ptp(columns), rel=0.05)
     assert not near(image, MAP_COLOURS["walkway"]).any()
 
 

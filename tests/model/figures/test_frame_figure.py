@@ -70,7 +70,7 @@ def test_a_box_is_drawn_into_the_image_where_a_pinhole_camera_sees_it(tmp_path):
         HEIGHT / 2 + FOCAL * 1.5 / 20,
     ]
     found = (np.array(extent(purple)) - [left, top, left, top]) / scale
-    np.testing.assert_allclose(found, expected, atol=1.5)
+    np.testing.assert_allclose(found, expected, atol=2)
 
 
 def test_a_box_behind_the_camera_is_not_drawn_into_its_image(tmp_path):
@@ -103,13 +103,13 @@ def test_cameras_lie_as_they_look_and_further_ones_find_a_place(tmp_path):
     assert place["CAM_BACK_LEFT"][1] == place["CAM_BACK_RIGHT"][1] < place["CAM_ROOF"][1]
 
 
-def test_a_box_on_the_left_ahead_lies_above_and_to_the_right_with_or_without_cameras(tmp_path):
+def test_a_box_on_the_left_ahead_lies_above_and_to_the_left_with_or_without_cameras(tmp_path):
     for cameras in ((), (camera(yaw=np.pi),)):
-        ahead, behind = (
+        ahead, right = (
             np.argwhere(near(picture(tmp_path / "a.png", [box], cameras=cameras), PURPLE)).mean(axis=0)
             for box in ((30, 30, 1, 11, 3, 3, 0, 0, 0), (28, -30, 1, 11, 3, 3, 0, 0, 0))
         )
-        assert ahead[0] < behind[0] - 100 and ahead[1] > behind[1]
+        assert ahead[1] < right[1] - 100 and 5 < right[0] - ahead[0] < 20  # 60 m and 2 m
 
 
 def test_a_box_without_a_lidar_point_is_drawn_thinner(tmp_path):
@@ -131,8 +131,8 @@ def test_a_moving_box_has_an_arrow_to_where_it_will_be(tmp_path):
     assert (still == unknown).all()
     x0, y0, x1, y1 = extent(np.abs(still - moving).max(axis=-1) > 40)
     box = extent(near(still, PURPLE))
-    assert y1 - y0 == pytest.approx(15 / 3 * (box[3] - box[1]), rel=0.2)  # 15 m upwards beside a box 3 m wide
-    assert x1 - x0 < (box[2] - box[0]) / 2 and y1 <= box[3]
+    assert x1 - x0 == pytest.approx(15 / 3 * (box[2] - box[0]), rel=0.2)  # 15 m to the left of a box 3 m wide
+    assert y1 - y0 < (box[3] - box[1]) / 2 and x1 <= box[2]
 
 
 def test_the_map_lies_under_the_scene_and_is_paler_than_its_palette(tmp_path):

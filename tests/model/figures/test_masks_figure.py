@@ -48,7 +48,7 @@ def rows(runs, of_first_frame, saved, tmp_path):
             str(tmp_path / "masks.png"),
         ]
     )
-    assert cv2.imread(str(tmp_path / "masks.png")).shape[1] > 1500
+    assert cv2.imread(str(tmp_path / "masks.png")).shape[1] == 1170
     return rows_of(saved["masks.png"])
 
 
@@ -65,7 +65,7 @@ def test_the_panels_hold_the_masks_that_the_distillation_itself_would_use(rows, 
             if level not in levels:
                 assert not axes.images and axes.texts[0].get_text() == "low level: not distilled"
                 continue
-            shown = np.asarray(axes.images[0].get_array())
+            shown = np.asarray(axes.images[0].get_array()).T
             np.testing.assert_allclose(shown, distiller.drawn[level][0, 0].numpy(), atol=1e-5)
             assert 0 < shown.min() < shown.max() < 1
             assert axes.get_title() == f"{level} level, mask {shown.min():.2f} … {shown.max():.2f}"
@@ -83,7 +83,7 @@ def test_the_boxes_that_hold_lidar_points_lie_on_scene_and_masks(rows, tiny_inde
             if isinstance(found, PolyCollection)
             for path in found.get_paths()
         ]
-        for corners in corners_bev(boxes.values):
+        for corners in corners_bev(boxes.values)[..., ::-1]:
             assert any(
                 np.allclose(np.sort(vertices, axis=0), np.sort(corners, axis=0), atol=1e-4) for vertices in drawn
             )
