@@ -1,11 +1,11 @@
-"""`vexkd train`, `distill`, `export`, `describe`, `import-weights`: models from configuration to student package."""
+"""`vexkd train`, `distill`, `extend`, `export`, `graph`, `describe`, `import-weights`: configuration to package."""
 
 import argparse
 import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vexkd_model.cli.arguments import (
     add_command,
@@ -95,14 +95,39 @@ def _trained(arguments: argparse.Namespace) -> str:
     return f"{arguments.out}: trained; next: {shlex.join(map(str, following))}"
 
 
+def extend(arguments: argparse.Namespace) -> None:
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.distill import distill
+    from vexkd_model.training.extend import extend_run
+    from vexkd_model.training.run import RECORD, training_index
+    from vexkd_model.training.train import quiet_lightning, train
+
+    set_up_process()
+    quiet_lightning()
+    run: Path = arguments.run
+    config = extend_run(run, arguments.epochs)
+    record, index = json.loads((run / RECORD).read_text()), training_index(run, arguments.index)
+    how: dict[str, Any] = {"resume": True, "interactive": sys.stderr.isatty(), "devices": record.get("processes", 1)}
+    if "teacher" in record:
+        teacher = arguments.teacher or Path(record["teacher"]["from"])
+        first = distill(config, teacher, index, run, arguments.workers, **how)
+    else:
+        first = train(config, index, run, arguments.workers, **how)
+    if first:
+        print(f"{run}: trained for {arguments.epochs} epochs; next: vexkd evaluate {run} --dataroot … --version …")
+
+
 def export(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.package import save_package
-    from vexkd_model.training.run import EVALUATION, RECORD, load_run
+    from vexkd_model.training.run import BEST_CHECKPOINT, EVALUATION, LAST_CHECKPOINT, RECORD, load_run
+    from vexkd_model.training.saved_evaluation import DETAILS
 
-    student, config, epochs = load_run(arguments.run)
+    student, config, epochs = load_run(arguments.run, BEST_CHECKPOINT if arguments.best else LAST_CHECKPOINT)
     record = json.loads((arguments.run / RECORD).read_text())
     evaluation = arguments.run / EVALUATION
-    if not evaluation.is_file():
+    if arguments.best:
+        print(f"{evaluation}: is of the last checkpoint, so the card of the best one will state no metrics")
+    elif not evaluation.is_file():
         writer = [
             "vexkd",
             "evaluate",
@@ -116,7 +141,8 @@ def export(arguments: argparse.Namespace) -> None:
             f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
             file=sys.stderr,
         )
-    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() else {}
+    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() and not arguments.best else {}
+    metrics.pop(DETAILS, None)
     teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
     identity = {"identity": record["identity"]} if "identity" in record else {}
     trained_on = {**record["data"], **identity, "command": record["command"], "epochs": epochs, **teacher}
@@ -220,7 +246,7 @@ def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
     add_dataset_arguments(command)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint of RUN")
     command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
     command.add_argument(
         "--device",
@@ -276,6 +302,28 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "teacher); needs a training without augmentation",
     )
 
+    command = add_command(
+        commands,
+        extend,
+        "go on with a finished run to more epochs, where it was trained",
+        "vexkd extend runs/first --epochs 30",
+    )
+    command.description = (
+        "Go on with a finished run to more epochs. The learning rate goes on where a schedule over all N epochs would "
+        "be by then, so that it rises once more and falls again; so does augmentation that is off for the last epochs. "
+        "Epochs go on from the checkpoint, with the state of the optimiser. Interrupted, the same command goes on."
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="of vexkd train or vexkd distill")
+    command.add_argument("--epochs", type=positive_int, required=True, metavar="N", help="in all, old ones included")
+    command.add_argument("--workers", type=int, default=1, help="processes that load data (default: 1)")
+    command.add_argument("--index", type=Path, metavar="DIR", help="folder of the frame index (default: where it was)")
+    command.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="RUN_OR_PACKAGE",
+        help="where the run's teacher lies now (default: where it lay)",
+    )
+
     command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
@@ -285,6 +333,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="folder of the frame index of the data that the run "
         "was trained on (default: where it was then); the card says what its sensors were like",
+    )
+    command.add_argument(
+        "--best",
+        action="store_true",
+        help="of the best validation, instead of the last checkpoint; needs a training with training.validation",
     )
     command.add_argument(
         "--half",

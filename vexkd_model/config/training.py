@@ -38,6 +38,13 @@ class SensorVarietyConfig(Section):
     exposure: Annotated[float, Field(ge=1, description="of images, factor or its inverse, at most")] = 1.4
 
 
+class ValidationConfig(Section):
+    """Validation while a model is trained: AP by the official rule and map IoU on part of the dataset's last split."""
+
+    every: Count = Field(5, description="epochs between two validations")
+    frames: Count = Field(100, description="frames of the split, evenly spread over it; all where it has fewer")
+
+
 class TrainingConfig(Section):
     """Training settings."""
 
@@ -60,6 +67,9 @@ class TrainingConfig(Section):
     )
     precision: Precision = Field(
         "auto", description="of convolutions and linear layers; auto: bfloat16 where the device has instructions for it"
+    )
+    validation: ValidationConfig | None = Field(
+        None, description="null: none, which is what the training costs least with; {} for the defaults"
     )
     seed: Annotated[int, Field(ge=0, lt=1 << 32, description="of 32 bits")]
     augment: AugmentConfig

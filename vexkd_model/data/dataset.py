@@ -105,6 +105,24 @@ def with_ground_truth(frame: Frame, index: FrameIndex, i: int) -> Sample:
     return Sample(frame, index[i].seen_boxes, masks, known)
 
 
+class ValidationSet(Dataset[Sample | UserError]):
+    """Dataset of these frames of an index, as a model reads them for inference, with their ground truth."""
+
+    def __init__(self, index: FrameIndex, frames: Sequence[int], config: ModelConfig) -> None:
+        self.index, self.frames, self.config = index, frames, config
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, number: int) -> Sample | UserError:
+        """Return a sample, or the error of a file that cannot be read, as TrainingSet does."""
+        i = self.frames[number]
+        try:
+            return with_ground_truth(load_frame(self.index, i, self.config), self.index, i)
+        except UserError as error:
+            return error
+
+
 class TrainingSet(Dataset[Sample | UserError]):
     """Dataset of augmented samples.
 

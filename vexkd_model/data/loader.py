@@ -1,11 +1,14 @@
-"""Loader of training batches, with processes of its own."""
+"""Loaders of training batches and of validation frames, with processes of their own."""
 
 from functools import partial
 
+import numpy as np
+import torch
+
 from vexkd_model.config import ModelConfig
-from vexkd_model.config.training import TrainingConfig
+from vexkd_model.config.training import TrainingConfig, ValidationConfig
 from vexkd_model.data.batch import collate_for
-from vexkd_model.data.dataset import TrainingSet
+from vexkd_model.data.dataset import TrainingSet, ValidationSet
 from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
@@ -73,6 +76,28 @@ def training_loader(
         sampler=ShardSampler(sampler, shard),
         drop_last=True,
         worker_init_fn=_in_worker,
+    )
+
+
+def validation_loader(
+    config: ModelConfig, settings: ValidationConfig, index: FrameIndex, workers: int, shard: Shard = ALONE
+) -> WorkerLoader:
+    """Build the loader of one process' share of the frames to validate on, one a batch; UserErrors as above.
+
+    Every process has equally many, because they wait for one another.
+    """
+    count = min(settings.frames, len(index))
+    count -= count % shard.processes
+    if not count:
+        raise UserError(f"{index.folder}: {len(index)} frames, fewer than processes; set training.validation=null")
+    frames = np.linspace(0, len(index) - 1, count).round().astype(int)[shard.rank :: shard.processes]
+    return WorkerLoader(
+        ValidationSet(index, frames.tolist(), config),
+        1,
+        min(workers, 1),
+        collate_for(config),
+        worker_init_fn=_in_worker,
+        generator=torch.Generator().manual_seed(0),  # leaves the training's random state as it is
     )
 
 

@@ -138,7 +138,7 @@ class Predictor:
                 detection, segmentation = self.graphs(sensors, geometry)
             else:
                 _, detection, segmentation, _ = self.model(sensors, geometry)
-        boxes, scores = self._detections(detection)
+        boxes, scores = detections_of(self.decoder, detection)
         deviations = None
         if self._reliability is not None:
             # After suppression, which compares scores of several classes as in training.
@@ -148,16 +148,6 @@ class Predictor:
             deviations = self._reliability.deviations_of(boxes)
         maps = None if segmentation is None else segmentation[0].float().sigmoid().cpu().numpy()
         return Prediction(boxes, scores, maps, self.map_grid, frame.stamp_ns, frame.token, deviations)
-
-    def _detections(self, detection: list[TaskMaps] | TransFusionOutput | None) -> tuple[Boxes, np.ndarray]:
-        match self.decoder, detection:
-            case CenterDecoder() as decoder, list() as tasks:
-                boxes, scores, labels = decoder(tasks)
-            case TransFusionDecoder() as decoder, TransFusionOutput() as proposals:
-                boxes, scores, labels = decoder(proposals)
-            case _:
-                return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
-        return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
     def geometry(self, sensors: SensorBatch) -> ViewGeometry | None:
         """Geometry of the camera pixels in the BEV map, computed anew only if the calibration has changed."""
@@ -183,6 +173,20 @@ class Predictor:
         intrinsics = np.array([[images.width, 0, images.width / 2], [0, images.width, images.height / 2], [0, 0, 1]])
         forwards = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
         return tuple(CameraImage(name, grey, 0, intrinsics, np.eye(3), forwards) for name in images.cameras)
+
+
+def detections_of(
+    decoder: CenterDecoder | TransFusionDecoder | None, detection: list[TaskMaps] | TransFusionOutput | None
+) -> tuple[Boxes, np.ndarray]:
+    """Decode the output of a detection head for one frame to boxes and scores (M,); none of a model without a head."""
+    match decoder, detection:
+        case CenterDecoder(), list() as tasks:
+            boxes, scores, labels = decoder(tasks)
+        case TransFusionDecoder(), TransFusionOutput() as proposals:
+            boxes, scores, labels = decoder(proposals)
+        case _:
+            return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
+    return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
 
 
 def fastest_runtime(card: StudentCard, device: torch.device, bfloat16: bool) -> Literal["torch", "onnx", "openvino"]:

@@ -31,11 +31,18 @@ def claimed_run(
     run, and one that another process holds.
     """
     _check_ours(run)
-    with locked(run / LOCK, f"{run}: another training is at work in it; wait for it, or choose another --out"):
+    if resume and not run.exists():
+        raise UserError(f"{run}: holds no run to go on with; leave out --resume, or correct --out")
+    with locked(run / LOCK, busy(run)):
         for unfinished in run.rglob(f"*{PARTIAL}"):  # of a training that was killed
             unfinished.unlink()
         _make_or_check(run, config, index, resume, circumstances)
         yield
+
+
+def busy(run: Path) -> str:
+    """Make the message for a run folder that another process holds."""
+    return f"{run}: another training is at work in it; wait for it, or choose another --out"
 
 
 def _check_ours(run: Path) -> None:

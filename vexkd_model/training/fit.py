@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -25,8 +25,9 @@ from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.log_progress import LogProgress
 from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.pictures import Pictures
-from vexkd_model.training.run import LAST_CHECKPOINT, read_checkpoint
+from vexkd_model.training.run import BEST_CHECKPOINT, LAST_CHECKPOINT, read_checkpoint
 from vexkd_model.training.slurm import SrunEnvironment
+from vexkd_model.training.validation import SCORE
 
 LOG_EVERY_STEPS = 10
 
@@ -44,11 +45,13 @@ def build_trainer(
 ) -> lightning.Trainer:
     """Build the trainer, with a checkpoint after each epoch.
 
-    interactive: show a bar instead of plain lines. processes: of `trainer_arguments`, whose kind of device decides what
-    settings.precision means.
+    interactive: show a line that changes instead of plain ones. processes: of `trainer_arguments`, whose kind of device
+    decides what settings.precision means.
     """
     device = torch.device("cuda" if processes["accelerator"] == "gpu" else "cpu")
     arguments = {**processes, "plugins": [CheckpointFile(), *processes.get("plugins", ())]}
+    validation = settings.validation
+    arguments |= {"check_val_every_n_epoch": validation.every} if validation else {"limit_val_batches": 0}
     table = CSVLogger(run, name="log", flush_logs_every_n_steps=1)  # a killed run keeps its curve
     return lightning.Trainer(
         max_epochs=settings.epochs,
@@ -62,17 +65,34 @@ def build_trainer(
         callbacks=[
             # save_last with save_top_k=0 would write nothing before the very end.
             ModelCheckpoint(
-                (run / LAST_CHECKPOINT).parent, filename=LAST_CHECKPOINT.stem, enable_version_counter=False
+                (run / LAST_CHECKPOINT).parent,
+                filename=LAST_CHECKPOINT.stem,
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,
             ),
             LearningRateMonitor("step"),
             Timer(),  # no limit: its state in the checkpoint is how long the training took, over all resumptions
-            TQDMProgressBar() if interactive else LogProgress(),
+            LogProgress(interactive),
             Pictures(),
             *([EMAWeightAveraging(decay=settings.ema)] if settings.ema else []),
+            *([_best_checkpoint(run)] if validation else []),
         ],
-        enable_progress_bar=interactive,
+        inference_mode=False,  # of validation: what a layer keeps from it serves training, too
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+    )
+
+
+def _best_checkpoint(run: Path) -> ModelCheckpoint:
+    """Keep the checkpoint of the best validation."""
+    return ModelCheckpoint(
+        (run / BEST_CHECKPOINT).parent,
+        filename=BEST_CHECKPOINT.stem,
+        monitor=SCORE,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
     )
 
 

@@ -1,6 +1,6 @@
 """Lightning modules: a training step, optimiser and schedule of a model, on its tasks alone or with distillation."""
 
-from typing import cast
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -16,6 +16,7 @@ from vexkd_model.model import BevFeatures, BevModel, ModelOutput
 from vexkd_model.training.pictures import magnitude
 from vexkd_model.training.schedule import optimiser_and_schedule
 from vexkd_model.training.step import total_loss
+from vexkd_model.training.validation import Validator
 
 
 class TrainingModule(lightning.LightningModule):
@@ -29,6 +30,7 @@ class TrainingModule(lightning.LightningModule):
         self.settings, self.total_steps = config.training, total_steps
         self.model, self.criterion = model, build_criterion(config)
         self.pictures: dict[str, Tensor] = {}
+        self.validator = Validator(config)
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """Compute the scalar loss of batch `number` of the epoch, and draw the pictures of the first one."""
@@ -37,6 +39,18 @@ class TrainingModule(lightning.LightningModule):
         if number == 0:
             self.pictures = self.draw_pictures(output.features)
         return total_loss(self, losses, batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a validation."""
+        self.validator.restart()
+
+    def validation_step(self, batch: Batch, number: int) -> None:
+        """Score the model's output for one frame."""
+        self.validator.update(self.model(batch.sensors), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of a validation."""
+        self.log_dict(self.validator.result().logged(), rank_zero_only=False, sync_dist=False)
 
     def losses(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
         """Weighted scalar loss terms by name."""
@@ -58,6 +72,12 @@ class TrainingModule(lightning.LightningModule):
         """
         mixed = np.random.SeedSequence((self.settings.seed, self.current_epoch, batch_idx, self.global_rank))
         torch.manual_seed(int(mixed.generate_state(1)[0]))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the length of this training's schedule, which may be longer than when the checkpoint was written."""
+        for state in checkpoint["lr_schedulers"]:
+            for length in ("total_steps", "_schedule_phases"):
+                state.pop(length, None)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimiser and its schedule, which moves at every step."""

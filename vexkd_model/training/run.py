@@ -21,7 +21,7 @@ from vexkd_model.types import Precision
 
 CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
 EVALUATION_WITHOUT = "evaluation_without_{}.json"  # without lidar or camera
-LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+LAST_CHECKPOINT, BEST_CHECKPOINT = Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt")
 SYNTH_MANIFEST = "synth.json"
 
 
@@ -62,22 +62,23 @@ def training_index(run: Path, index_dir: Path | None = None) -> FrameIndex:
     return index
 
 
-def load_run(run: Path) -> tuple[BevModel, ModelConfig, int]:
-    """Load the model of a run's last checkpoint, its configuration, and the number of finished epochs.
+def load_run(run: Path, name: Path = LAST_CHECKPOINT) -> tuple[BevModel, ModelConfig, int]:
+    """Load the model of a run's last or best checkpoint, its configuration, and the number of epochs until then.
 
     UserError where the run has no whole checkpoint of its configuration.
     """
     config = load_config(run / CONFIG)
-    checkpoint, student = read_checkpoint(run), build_model(config)
+    checkpoint, student = read_checkpoint(run, name), build_model(config)
     load_part(student, checkpoint, "model", run)
     return student, config, checkpoint["epoch"] + 1
 
 
-def read_checkpoint(run: Path) -> dict[str, Any]:
-    """Read a run's last checkpoint to the CPU; UserError where there is none yet or it is damaged."""
-    path = run / LAST_CHECKPOINT
+def read_checkpoint(run: Path, name: Path = LAST_CHECKPOINT) -> dict[str, Any]:
+    """Read a run's last or best checkpoint to the CPU; UserError where there is none yet or it is damaged."""
+    path = run / name
     if not path.is_file():
-        raise UserError(f"{path}: no checkpoint yet; it follows the first epoch")
+        first = "it follows the first epoch" if name == LAST_CHECKPOINT else "training.validation keeps it"
+        raise UserError(f"{path}: no checkpoint yet; {first}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError):

@@ -34,8 +34,9 @@ def train(
     """Train a model on its tasks in a run folder; return whether this is rank 0, which reports for all processes.
 
     weights: a package of the same model, whose weights to start with. resume: go on from the run's last checkpoint.
-    interactive: show a bar instead of plain lines. devices, nodes, device: processes on each machine, machines,
-    and where they compute; see `trainer_arguments`. UserError for what cannot be trained, and for what stopped it.
+    interactive: show a line that changes instead of plain ones. devices, nodes, device: processes on each machine,
+    machines, and where they compute; see `trainer_arguments`. UserError for what cannot be trained, and for what
+    stopped it.
     """
     check_trainable(config, index)
     config = config.model_copy(update={"distillation": None})
@@ -78,5 +79,6 @@ def quiet_lightning() -> None:
         ".*Checkpoint directory.*exists.*",
         ".*smaller than the logging interval.*",
         ".*`srun` command is available.*",
+        ".*`val_dataloader` returned.*0 length.*",
     ):
         warnings.filterwarnings("ignore", message)
