@@ -25,10 +25,11 @@ from vexkd_model.progress import progress
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 from vexkd_ros.bags.published import read_published
 from vexkd_ros.bags.reading import bag_paths
-from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, predict_bag
+from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, heard_stamps, predict_bag
 
 NODE = "/student_node"
 LOW_SCORE = 0.15  # there are always boxes of less, unless the node kept them to itself
+ALL_BAGS = "give all bags of the split, or --scenes"
 HELP = """\
 Official nuScenes detection metrics, map IoU and latency, from bags: of what a student node published and a recorder
 wrote down, or, with --student, of a student on the inputs that the bags hold, in this process and as fast as it goes.
@@ -113,12 +114,12 @@ def evaluate_student(
     KeyframesMissing where the bags lack the input of a keyframe, or its place.
     """
     _check_grid(student.map_grid, index, "the student's map has")
+    topics = topics or TopicNames()
+    _check_scenes(bags, index, student, topics)
     student.warm_up()
     record = ReplayRecord()
     result = score_split(
-        _predict(bags, index, student, topics or TopicNames(), record),
-        index,
-        detects=student.config.detection is not None,
+        _predict(bags, index, student, topics, record), index, detects=student.config.detection is not None
     )
     speed = record.driven_s / record.took_s
     notes = (
@@ -129,6 +130,24 @@ def evaluate_student(
     return Evaluation(len(index), result, record.latency, notes)
 
 
+def _check_scenes(bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames) -> None:
+    """Raise KeyframesMissing, before anything is predicted, where the bags hold nothing of a whole scene."""
+    of_bags = [heard_stamps(bag, student, topics) for bag in bags]
+    if None in of_bags:
+        return  # the replay says which topics the bag lacks
+    heard = np.sort([stamp for stamps in of_bags for stamp in stamps or ()])
+    of_scene: dict[str, list[int]] = {}
+    for stamp, scene in zip(index.column("stamp_ns"), index.column("scene"), strict=True):
+        of_scene.setdefault(scene, []).append(stamp)
+    there = [
+        stamp
+        for stamps in of_scene.values()
+        if np.searchsorted(heard, min(stamps)) < np.searchsorted(heard, max(stamps), "right")
+        for stamp in stamps
+    ]
+    _check_complete(there, index, f"{', '.join(map(str, bags))}: hold the input of", f"; {ALL_BAGS}")
+
+
 def _predict(
     bags: Sequence[Path], index: FrameIndex, student: Predictor, topics: TopicNames, record: ReplayRecord
 ) -> Iterator[Prediction]:
@@ -137,7 +156,7 @@ def _predict(
     found = (prediction for bag in bags for prediction in predict_bag(bag, student, waiting.keys(), topics, record))
     for prediction in progress(found, "predict", len(token_of), "frames"):
         yield dataclasses.replace(prediction, token=waiting.pop(prediction.stamp_ns))
-    reason = f"; {record.drops.most_common(1)[0][0]}" if record.drops else "; give all bags of the split, or --scenes"
+    reason = f"; {record.drops.most_common(1)[0][0]}" if record.drops else f"; {ALL_BAGS}"
     _check_complete(token_of.keys() - waiting.keys(), index, f"{', '.join(map(str, bags))}: hold the input of", reason)
 
 

@@ -1,6 +1,7 @@
 """`bag_recorder`: records topics as raw bytes into a bag, for machines without rosbag2."""
 
 import argparse
+import shutil
 import signal
 import sys
 import time
@@ -178,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{count:7d}  {topic}")
         if not sum(counts.values()):
             wanted = ", ".join([*arguments.topics, *([f"{arguments.namespace}/…"] if arguments.namespace else [])])
+            shutil.rmtree(arguments.out)  # it would stand in the way of the next attempt
             raise UserError(f"{arguments.out}: recorded nothing; no message came on {wanted}")
 
     return run_command(parser, command, argv)

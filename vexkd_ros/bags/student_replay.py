@@ -100,6 +100,21 @@ def predict_bag(
         record.took_s += time.monotonic() - begun
 
 
+def heard_stamps(bag: Path, predictor: Predictor, topics: TopicNames) -> list[int] | None:
+    """Read the stamps [ns] of one of the student's input topics; None where the bag has none of them."""
+    inputs = _inputs(predictor, topics, set(), TransformBuffer(), ReplayRecord())
+    try:
+        with open_bag(bag) as reader:
+            heard = [
+                connection
+                for connection in reader.connections
+                if inputs.listens_to(connection) and not connection.topic.endswith("/camera_info")
+            ]
+            return [header_stamp_ns(data) for _, _, data in reader.messages(heard[:1])] if heard else None
+    finally:
+        inputs.close()
+
+
 def _inputs(
     predictor: Predictor, topics: TopicNames, stamps: set[int], transforms: TransformBuffer, record: ReplayRecord
 ) -> "LidarReplay | CameraReplay":

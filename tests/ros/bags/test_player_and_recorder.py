@@ -112,6 +112,7 @@ def test_a_recorder_that_hears_nothing_fails(tmp_path: Path, start: Start) -> No
     _, said = recorder.communicate(timeout=30)
     assert recorder.returncode == 1
     assert said.strip().endswith("recorded nothing; no message came on /nobody")
+    assert not (tmp_path / "recorded").exists()  # the same command can be given again
 
 
 def test_a_recorder_never_overwrites(bag: Path, start: Start) -> None:

@@ -137,6 +137,7 @@ def test_some_scenes_of_a_split_are_scored_alone_and_said_to_be_a_part(
     full_bags: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Scene-0061's bag holds the very keyframes of what is called scene-0916 here."""
     options = [
@@ -151,8 +152,10 @@ def test_some_scenes_of_a_split_are_scored_alone_and_said_to_be_a_part(
         "--json",
         str(tmp_path / "figures.json"),
     ]
-    with pytest.raises(SystemExit, match=r"hold the input of 3 of 5 keyframes .* whole are --scenes scene-0916$"):
-        main([str(full_bags["scene-0061"]), *options])
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "predict", lambda *_: pytest.fail("predicted before the missing scene was told"))
+        with pytest.raises(SystemExit, match=r"hold the input of 3 of 5 keyframes .* whole are --scenes scene-0916$"):
+            main([str(full_bags["scene-0061"]), *options])
     assert not (tmp_path / "figures.json").exists()
 
     assert main([str(full_bags["scene-0061"]), *options, "--scenes", "scene-0916"]) == 0
