@@ -38,7 +38,7 @@ class StudentPanel(NamedTuple):
 def comparison_figure(path: Path, scene: Scene, answers: Sequence[StudentPanel]) -> None:
     """Write a picture with a panel for each answer, two in a row, on the range of its map."""
     rows = -(-len(answers) // COLUMNS)
-    figure = Figure(figsize=(WIDTH_IN, 5.2 * rows + 1.3), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 4.9 * rows + 1.3), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{scene.name}; arrows: the way of 1 s", color=INK, fontsize=12, parse_math=False)
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
