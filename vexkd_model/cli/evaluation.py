@@ -89,6 +89,8 @@ def calibrate(arguments: argparse.Namespace) -> None:
     if left_out := [name for name in card.detection_classes if name not in reliability.classes]:
         print(f"too few hits to measure, scores stay and all are shown: {', '.join(left_out)}")
     print(f"{package}: card written")
+
+
 def _seen_before(target: Path, index: "FrameIndex") -> str:
     return f"note: {target} was trained on {index.split} itself; on frames that it has not seen, it will do worse"
 

@@ -36,7 +36,7 @@ def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation,
         evaluation.predictions[fullest],
         index.map_mask(fullest),
         f"{card.name} over ROS 2: {record.scene}, keyframe {record.token[:8]}",
-        card.reliability.thresholds() if card.reliability else None,
+        thresholds=card.reliability.thresholds() if card.reliability else None,
     )
 
 

@@ -5,11 +5,12 @@ import sys
 import numpy as np
 
 from vexkd_model.errors import UserError
+from vexkd_model.findings import FAIL, OK, Finding
 from vexkd_ros.bags.dataset.recording import Recording
 from vexkd_ros.doctor.cameras import check_camera
 from vexkd_ros.doctor.clouds import check_clouds
 from vexkd_ros.doctor.frames import check_conflicts, check_mounting, check_odometry, check_transform_topics
-from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, FAIL, IMAGE, INFO, OK, Finding
+from vexkd_ros.doctor.observation import CLOUD, COMPRESSED, IMAGE, INFO
 from vexkd_ros.doctor.streams import check_stream
 
 JUMP_NS = 10**9  # further back than a late message
