@@ -34,15 +34,6 @@ SMALL = {
     "bevfusion_teacher_small": None,
     "vexkd_teacher_small": None,
 }
-# What costs time is the grid and the images: layers, channels and heads are the paper's. These have all that the others
-# of the paper's size have.
-COARSE, PICTURES = "grid={extent: 54.0, cell: 1.8}", ("camera.images.width=176", "camera.images.height=64")
-PAPER_SIZE = {
-    "centerpoint_voxel": (COARSE, "lidar.encoder.voxel=0.225"),
-    "bevdet4d_depth_r50": (COARSE, *PICTURES),
-    "bevformer_s": (COARSE, *PICTURES),
-    "vexkd_teacher": (COARSE, *PICTURES, "lidar.encoder.voxel=0.225"),
-}
 
 
 def built(config):
@@ -122,7 +113,7 @@ def test_an_evaluation_gives_the_figures_of_the_cpu(configs, tiny_index):
         score_split(predict_split(Predictor(module, config, None, device), tiny_index), tiny_index)
         for device in ("cpu", NAME)
     )
-    assert found.detection.nds == pytest.approx(expected.detection.nds, abs=1e-4)
+    assert found.detection.nd_score == pytest.approx(expected.detection.nd_score, abs=1e-4)
     assert found.maps.mean_iou == pytest.approx(expected.maps.mean_iou, abs=1e-4)
 
 
@@ -131,7 +122,7 @@ def test_a_tensor_that_is_left_behind_is_found():
     there = torch.ones(3, device=DEVICE)
     with pytest.raises(RuntimeError, match="same device"):
         there + torch.ones(3)
-    with pytest.raises(MixedDevices, match=r"convolution.*\(1, 1, 3\)"):  # which PyTorch leaves to the backend
+    with pytest.raises(MixedDevices, match=r"convolution.*on the CPU"):  # which PyTorch leaves to the backend
         nn.functional.conv1d(there[None, None], torch.ones(1, 1, 3))
     with pytest.raises(TypeError, match="cpu"):
         there.numpy()
@@ -147,14 +138,14 @@ def test_a_training_batch_crosses_over_without_waiting(configs, tiny_index):
     back = there.to("cpu")
     assert there.sensors.past[0].cameras.images.device.type == NAME and there.tokens == batch.tokens
     torch.testing.assert_close(vars(back.sensors.past[1].cameras), vars(batch.sensors.past[1].cameras), rtol=0, atol=0)
-    torch.testing.assert_close(back.boxes, batch.boxes, rtol=0, atol=0)
+    torch.testing.assert_close(back.boxes, batch.boxes, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAPER_SIZE)
-def test_a_model_of_the_papers_size_says_what_it_says_on_the_cpu(name, config_path, tiny_index):
-    """The paper's layers, channels and heads, on small images and a coarse grid."""
-    config = load_config(config_path.with_name(f"{name}.yaml"), PAPER_SIZE[name])
+def test_a_model_of_the_papers_size_says_what_it_says_on_the_cpu(config_path, tiny_index):
+    """The paper's layers, channels and heads, on a coarse grid."""
+    settings = ("grid={extent: 54.0, cell: 1.8}", "lidar.encoder.voxel=0.225")
+    config = load_config(config_path.with_name("centerpoint_voxel.yaml"), settings)
     frame, module = load_frame(tiny_index, 2, config), built(config)
     expected, found = (Predictor(module, config, None, device).predict(frame) for device in ("cpu", NAME))
     np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-3)
