@@ -181,7 +181,7 @@ def test_a_card_that_is_none_is_named(package, content):
     [
         (lambda config: config.update(surprise=1), "surprise"),
         (lambda config: config["grid"].update(cell=0.7), "grid"),
-        (lambda config: config["detection"].update(candidates=0), "detection.center.candidates"),
+        (lambda config: config["detection"].update(candidates=0), "detection.candidates"),
     ],
 )
 def test_a_sealed_but_wrong_configuration_is_named_by_file_and_key(package, change, key):
