@@ -1,11 +1,14 @@
-"""`vexkd synth` and `vexkd prepare`: datasets, written and indexed."""
+"""`vexkd synth`, `prepare` and `autolabel`: datasets, written, indexed and annotated by a teacher."""
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, index_dir
 from vexkd_model.command import positive_int
+from vexkd_model.errors import UserError
+from vexkd_model.files import write_json
 
 
 def synth(arguments: argparse.Namespace) -> None:
@@ -51,6 +54,44 @@ def prepare(arguments: argparse.Namespace) -> None:
             )
 
 
+def autolabel(arguments: argparse.Namespace) -> None:
+    from vexkd_model.autolabel.autolabel import autolabel, plan
+    from vexkd_model.autolabel.report import quality_table
+    from vexkd_model.data.index import FrameIndex
+    from vexkd_model.data.requirements import check_evaluable
+    from vexkd_model.deploy.predictor import Predictor
+    from vexkd_model.distill.teacher import fingerprint
+    from vexkd_model.figures.scene import prepared_splits
+    from vexkd_model.process import set_up_process
+    from vexkd_model.training.run import load_trained
+
+    set_up_process()
+    model, config = load_trained(arguments.teacher)
+    if config.detection is None:
+        raise UserError(f"--teacher {arguments.teacher}: {config.name} detects nothing; give a model that does")
+    folder = index_dir(arguments)
+    indices = [
+        FrameIndex.open(folder, split, arguments.dataroot, arguments.version) for split in prepared_splits(folder)
+    ]
+    job = plan(indices, arguments.split, arguments.scenes.split(",") if arguments.scenes else None)
+    for index in indices:
+        if any(scene.split == index.split for scene in job.wanted.values()):
+            check_evaluable(config, index, predictions_alone=True)
+    teacher = {"name": config.name, "from": str(arguments.teacher), "fingerprint": fingerprint(model)}
+    predictor = Predictor(model, config, None, arguments.device, arguments.precision)
+    command = " ".join(["vexkd", *sys.argv[1:]])
+    result = autolabel(predictor, teacher, job, arguments.out_version, command, arguments.score)
+    print(quality_table(result))
+    print(
+        f"{arguments.dataroot / arguments.out_version}: {result.boxes} boxes of {result.tracks} objects in "
+        f"{len(result.scenes)} scenes; next: "
+        + shlex.join(["vexkd", "prepare", str(arguments.dataroot), "--version", arguments.out_version])
+    )
+    if arguments.json:
+        write_json(arguments.json, {**result.to_dict(), "teacher": teacher, "command": command})
+        print(f"{arguments.json}: written")
+
+
 def add_commands(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
@@ -91,3 +132,31 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="go on without missing and unreadable files; INDEX/SPLIT_problems.txt lists them",
     )
+
+    command = add_command(
+        commands,
+        autolabel,
+        "annotate scenes with a teacher's detections, tracked and smoothed, in a version of their own",
+        "vexkd autolabel data --version mine --teacher models/teacher --out-version mine-auto",
+    )
+    command.add_argument("dataroot", type=Path, metavar="DATAROOT", help="prepared nuScenes folder")
+    add_dataset_arguments(command)
+    command.add_argument("--teacher", type=Path, required=True, metavar="RUN_OR_PACKAGE", help="model that detects")
+    command.add_argument(
+        "--out-version", required=True, metavar="NAME", help="folder of the new tables, beside those of --version"
+    )
+    command.add_argument("--scenes", help="only these scenes (default: all without annotations, or those of --split)")
+    command.add_argument(
+        "--score",
+        type=float,
+        help="least score of a track, of every class (default: the best F1 on annotated scenes that are not labelled, "
+        "or else 0.35)",
+    )
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="auto: bfloat16 where the device has instructions for it (default: auto)",
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="write thresholds and figures there, too")

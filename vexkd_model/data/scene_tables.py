@@ -118,17 +118,19 @@ class SensorFile:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Box of an instance in the keyframe `number`, at stamp_us. translation [m], rotation (w, x, y, z): in the frame of
-    the ego poses. size: width, length, height [m]. visibility, attribute: '' where unknown."""
+    """Box of an instance in the keyframe `number`, with the token `sample`. translation [m], rotation (w, x, y, z): in
+    the frame of the ego poses. size: width, length, height [m]. visibility, attribute: '' where unknown. score: of a box
+    that a model made; None of a true one."""
 
     number: int
-    stamp_us: int
+    sample: str
     translation: list[float]
     size: list[float]
     rotation: list[float]
     lidar_points: int
     visibility: str = ""
     attribute: str = ""
+    score: float | None = None
 
 
 @dataclass
@@ -233,7 +235,7 @@ class SceneTables:
         self.rows["sample_annotation"] += [
             {
                 "token": own,
-                "sample_token": self.token("sample", annotation.stamp_us),
+                "sample_token": annotation.sample,
                 "instance_token": self.token("instance", name),
                 "visibility_token": annotation.visibility,
                 "attribute_tokens": [token("attribute", annotation.attribute)] if annotation.attribute else [],
@@ -244,6 +246,7 @@ class SceneTables:
                 "next": after,
                 "num_lidar_pts": annotation.lidar_points,
                 "num_radar_pts": 0,
+                **({} if annotation.score is None else {"score": annotation.score}),
             }
             for annotation, before, own, after in zip(annotations, tokens, tokens[1:], tokens[2:], strict=False)
         ]

@@ -39,7 +39,7 @@ def comparison_table(results: Mapping[str, SplitResult]) -> str:
         scores = ["–"] * 2 if detection is None else [f"{detection.mean_ap:.3f}", f"{detection.nd_score:.3f}"]
         errors = ["–"] * 5 if detection is None else [f"{detection.tp_errors[error]:.3f}" for error in ERROR_UNITS]
         rows.append([name, *scores, "–" if maps is None else f"{maps.mean_iou:.3f}", *errors])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def reliability_table(reliability: Reliability) -> str:
@@ -53,7 +53,7 @@ def reliability_table(reliability: Reliability) -> str:
     frames = (
         f"{reliability.boxes_per_frame:g} boxes a frame at the thresholds, {reliability.annotations_per_frame:g} true"
     )
-    return f"{_aligned(rows)}\n{frames}"
+    return f"{aligned(rows)}\n{frames}"
 
 
 def latency_table(rows: Mapping[str, Sequence[float]]) -> str:
@@ -62,7 +62,7 @@ def latency_table(rows: Mapping[str, Sequence[float]]) -> str:
     for name, seconds in rows.items():
         figures = 1e3 * np.percentile(seconds, [50, 90, 99, 100]) if len(seconds) else []
         cells.append([name, str(len(seconds)), *(f"{figure:.1f}" for figure in figures)])
-    return _aligned([row + ["–"] * (len(cells[0]) - len(row)) for row in cells])
+    return aligned([row + ["–"] * (len(cells[0]) - len(row)) for row in cells])
 
 
 def _detection_table(result: DetectionResult) -> str:
@@ -72,7 +72,7 @@ def _detection_table(result: DetectionResult) -> str:
     rows.append(["mean (mAP)", f"{result.mean_ap:.3f}", str(sum(result.ground_truth.values()))])
     rows.append(["NDS", f"{result.nd_score:.3f}", ""])
     errors = ", ".join(f"{name[:-4]} {value:.2f} {ERROR_UNITS[name]}" for name, value in result.tp_errors.items())
-    lines = [_aligned(rows), f"errors of matches: {errors}"]
+    lines = [aligned(rows), f"errors of matches: {errors}"]
     without = [name for name, count in result.ground_truth.items() if count == 0]
     if without:
         lines.append(f"no ground truth in range for {', '.join(without)}: AP 0 by definition")
@@ -86,13 +86,13 @@ def _map_table(result: MapResult) -> str:
     for name, iou in result.class_iou.items():
         rows.append([name, f"{iou:.3f}", f"{result.best_threshold[name]:.2f}"])
     rows.append(["mean (mIoU)", f"{result.mean_iou:.3f}", ""])
-    lines = [_aligned(rows)]
+    lines = [aligned(rows)]
     if result.absent:
         lines.append(f"no ground truth for {', '.join(result.absent)}: IoU 0 by definition")
     return "\n".join(lines)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Align columns to their widest cell; names to the left, figures to the right; a rule under the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []

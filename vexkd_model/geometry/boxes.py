@@ -98,6 +98,11 @@ def values_from_nuscenes(
     return values
 
 
+def transform_boxes(dst_from_src: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Convert boxes (M, 9) of the frame `src` to float64 (M, 9) in the frame `dst`, upright in both."""
+    return values_from_nuscenes(np.eye(4), *nuscenes_from_values(dst_from_src, values))
+
+
 def points_in_boxes(points: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mask, bool (M, N), of the points (N, ≥ 3) that lie in each box, its surface included; both in one frame [m]."""
     points = np.asarray(points)[:, :3].astype(np.float64)

@@ -40,20 +40,20 @@ def add_annotations(
         touched = np.flatnonzero(lidar_points[:, i])
         if len(touched):
             rows = [
-                _annotation(actor, k, stamps_us[k], times_s[k], offset, lidar_points[k, i], levels[k, i])
+                _annotation(actor, k, tables.token("sample", stamps_us[k]), times_s[k], offset, lidar_points[k, i], levels[k, i])
                 for k in range(touched[0], touched[-1] + 1)
             ]
             tables.add_instance(i, CATEGORIES[actor.name], rows)
 
 
 def _annotation(
-    actor: Actor, k: int, stamp_us: int, time_s: float, offset: np.ndarray, lidar_points: int, level: int
+    actor: Actor, k: int, sample: str, time_s: float, offset: np.ndarray, lidar_points: int, level: int
 ) -> Annotation:
     centre, yaw = actor.box(time_s)
     length, width, height = actor.size.tolist()
     return Annotation(
         k,
-        stamp_us,
+        sample,
         [centre[0] + offset[0], centre[1] + offset[1], centre[2]],
         [width, length, height],
         [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],

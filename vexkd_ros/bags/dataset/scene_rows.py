@@ -100,7 +100,7 @@ def _add_annotations(
             of_instance.setdefault((box.instance, box.category), []).append(
                 Annotation(
                     number,
-                    stamp // 1000,
+                    tables.token("sample", stamp // 1000),
                     box.odom_from_box[:3, 3].tolist(),
                     [width, length, height],
                     quaternion_from_matrix(box.odom_from_box).tolist(),
