@@ -1,6 +1,6 @@
 """`vexkd autolabel`: a teacher's detections, tracked and smoothed, as annotations of a version of their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vexkd_model.autolabel.detections import SceneDetections, detect_scene
 from vexkd_model.autolabel.labels import boxes_at, label_scene, reaching
-from vexkd_model.autolabel.quality import ClassQuality, Outcomes, best_threshold, outcomes_of_frame, quality, together
+from vexkd_model.autolabel.quality import ClassQuality, Outcomes, best_thresholds, outcomes_of_frame, quality, together
 from vexkd_model.autolabel.tables import LabelledScene, write_version
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.machine_made import machine_made, machine_made_scenes
@@ -18,7 +18,7 @@ from vexkd_model.files import locked
 from vexkd_model.geometry.boxes import points_in_boxes
 from vexkd_model.progress import progress
 from vexkd_model.tracking.smoothing import SmoothTrack
-from vexkd_model.types import DETECTION_CLASSES
+from vexkd_model.types import DETECTION_CLASSES, Boxes
 
 DEFAULT_SCORE = 0.35  # where nothing is known of a class
 WORK = ".autolabel"  # in the dataset: what teachers detected, a folder a teacher
@@ -92,7 +92,8 @@ def plan(indices: Sequence[FrameIndex], split: str | None, scenes: Sequence[str]
     others = sorted(annotated - set(wanted))
     spread = others[:: -(-len(others) // MOST_ANNOTATED)] if others else []
     judged = [name for name in wanted if name in annotated] or spread
-    return Job(*({name: of_scene[name].of_scenes([name]) for name in names} for names in (wanted, spread)), tuple(judged))
+    alone = [{name: of_scene[name].of_scenes([name]) for name in names} for names in (wanted, spread)]
+    return Job(alone[0], alone[1], tuple(judged))
 
 
 def autolabel(
@@ -115,24 +116,19 @@ def autolabel(
             for name, index in progress(scenes.items(), "detect", len(scenes), "scenes")
         }
         tracks = {name: label_scene(found) for name, found in detections.items()}
-        outcomes = {
-            name: _outcomes(scenes[name], detections[name], tracks[name])
-            for name in progress({**job.annotated, **dict.fromkeys(job.judged)}, "compare", unit="scenes")
-        }
-        raw, chosen = (_thresholds([outcomes[name][side] for name in job.annotated], score) for side in (0, 1))
-        labelled = {
-            name: LabelledScene(index, reaching(tracks[name], chosen[0])) for name, index in job.wanted.items()
-        }
+        raw, chosen = _thresholds(job.annotated, detections, tracks, score)
+        labels = {name: reaching(of_scene, chosen[0]) for name, of_scene in tracks.items()}
+        wanted = {name: LabelledScene(index, labels[name]) for name, index in job.wanted.items()}
+        before = [_outcomes(scenes[name], _as_detected(detections[name])) for name in job.judged]
+        after = [_outcomes(scenes[name], _as_labelled(detections[name], labels[name])) for name in job.judged]
         result = Result(
             list(job.wanted),
-            sum(len(scene.tracks) for scene in labelled.values()),
-            sum(len(track.boxes) for scene in labelled.values() for track in scene.tracks),
+            sum(len(scene.tracks) for scene in wanted.values()),
+            sum(len(track.boxes) for scene in wanted.values() for track in scene.tracks),
             *chosen,
             list(job.judged),
-            *(
-                quality(together([outcomes[name][side] for name in job.judged]), thresholds) if job.judged else {}
-                for side, (thresholds, _) in enumerate((raw, chosen))
-            ),
+            quality(together(before), raw[0]) if before else {},
+            quality(together(after), {name: 0.0 for name in DETECTION_CLASSES}) if after else {},
         )
         made = machine_made(first.dataroot, first.version)
         mark = {
@@ -142,33 +138,50 @@ def autolabel(
             "teacher": dict(teacher),
             "command": command,
         }
-        write_version(first.dataroot, first.version, out, labelled, mark, work)
+        write_version(first.dataroot, first.version, out, wanted, mark, work)
     return result
 
 
-def _outcomes(scene: FrameIndex, detected: SceneDetections, tracks: Sequence[SmoothTrack]) -> tuple[Outcomes, Outcomes]:
-    """Compare a scene's detections as they are, and its tracks, with its annotation."""
+FrameBoxes = Callable[[int], tuple[Boxes, np.ndarray]]  # boxes of keyframe k in base_link, and their scores
+
+
+def _as_detected(detections: SceneDetections) -> FrameBoxes:
+    return lambda k: (detections.found[k], detections.scores[k])
+
+
+def _as_labelled(detections: SceneDetections, tracks: Sequence[SmoothTrack]) -> FrameBoxes:
+    return lambda k: boxes_at(tracks, k, detections.global_from_base[k])
+
+
+def _outcomes(scene: FrameIndex, boxes_of: FrameBoxes) -> Outcomes:
+    """Compare the boxes of a scene with its annotation."""
     has_lidar = scene.inventory.points is not None
-    before, after = [], []
+    outcomes = []
     for k in range(len(scene)):
-        record = scene[k]
-        points = record.load_points(1) if has_lidar else None
-        for side, boxes, scores in (
-            (before, detected.found[k], detected.scores[k]),
-            (after, *boxes_at(tracks, k, record.global_from_base)),
-        ):
-            seen = np.ones(len(boxes), bool) if points is None else points_in_boxes(points, boxes.values).any(axis=1)
-            side.append(outcomes_of_frame(boxes, scores, seen, record))
-    return together(before), together(after)
+        record, (boxes, scores) = scene[k], boxes_of(k)
+        seen = np.ones(len(boxes), bool)
+        if has_lidar:
+            seen = points_in_boxes(record.load_points(1), boxes.values).any(axis=1)
+        outcomes.append(outcomes_of_frame(boxes, scores, seen, record))
+    return together(outcomes)
 
 
-def _thresholds(outcomes: Sequence[Outcomes], score: float | None) -> tuple[dict[str, float], dict[str, int]]:
-    """Threshold of each class, and the number of true boxes that it was chosen on, 0 where it was not."""
-    thresholds, chosen_on = dict.fromkeys(DETECTION_CLASSES, score or DEFAULT_SCORE), dict.fromkeys(DETECTION_CLASSES, 0)
-    if outcomes and score is None:
-        known = together(outcomes)
-        for label, name in enumerate(DETECTION_CLASSES):
-            best = best_threshold(known, label)
-            if best is not None:
-                thresholds[name], chosen_on[name] = best, int(known.true[label])
-    return thresholds, chosen_on
+Thresholds = tuple[dict[str, float], dict[str, int]]  # by class: least score, and true boxes behind it
+
+
+def _thresholds(
+    annotated: Mapping[str, FrameIndex],
+    detections: Mapping[str, SceneDetections],
+    tracks: Mapping[str, Sequence[SmoothTrack]],
+    score: float | None,
+) -> tuple[Thresholds, Thresholds]:
+    """Choose the thresholds of detections and of tracks on annotated scenes, or take `score` for both."""
+    if score is not None or not annotated:
+        fixed = DEFAULT_SCORE if score is None else score
+        unchosen = {name: fixed for name in DETECTION_CLASSES}, {name: 0 for name in DETECTION_CLASSES}
+        return unchosen, unchosen
+    before, after = [], []
+    for name, index in progress(annotated.items(), "thresholds", len(annotated), "scenes"):
+        before.append(_outcomes(index, _as_detected(detections[name])))
+        after.append(_outcomes(index, _as_labelled(detections[name], tracks[name])))
+    return best_thresholds(together(before), DEFAULT_SCORE), best_thresholds(together(after), DEFAULT_SCORE)

@@ -1,6 +1,7 @@
 """Labels of a scene: a teacher's detections, tracked and smoothed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,9 +23,17 @@ def label_scene(detections: SceneDetections) -> list[SmoothTrack]:
     return track_scene(moments)
 
 
-def reaching(tracks: Sequence[SmoothTrack], thresholds: dict[str, float]) -> list[SmoothTrack]:
-    """Select the tracks whose score reaches the threshold of their class."""
-    return [track for track in tracks if track.score >= thresholds[DETECTION_CLASSES[track.label]]]
+def reaching(tracks: Sequence[SmoothTrack], thresholds: Mapping[str, float]) -> list[SmoothTrack]:
+    """Cut the ends of tracks at which no score reaches the threshold of the class; leave out tracks without any."""
+    kept = []
+    for track in tracks:
+        strong = np.flatnonzero(track.scores >= thresholds[DETECTION_CLASSES[track.label]])
+        if len(strong):
+            part = slice(strong[0], strong[-1] + 1)
+            kept.append(
+                replace(track, first=track.first + part.start, boxes=track.boxes[part], scores=track.scores[part])
+            )
+    return kept
 
 
 def boxes_at(tracks: Sequence[SmoothTrack], k: int, global_from_base: np.ndarray) -> tuple[Boxes, np.ndarray]:
@@ -36,5 +45,5 @@ def boxes_at(tracks: Sequence[SmoothTrack], k: int, global_from_base: np.ndarray
             transform_boxes(inverse(global_from_base), values).astype(np.float32),
             np.array([track.label for track in there], np.int64),
         ),
-        np.array([track.score for track in there], np.float32),
+        np.array([track.scores[k - track.first] for track in there], np.float32),
     )

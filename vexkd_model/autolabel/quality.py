@@ -15,7 +15,7 @@ from vexkd_model.geometry.boxes import wrap_angle
 from vexkd_model.types import DETECTION_CLASSES, Boxes
 
 ERRORS = {"position": "m", "heading": "rad", "velocity": "m/s"}
-LEAST_TRUE = 20  # boxes of a class, from which a threshold is more than chance
+LEAST_TRUE = 100  # boxes of a class; with 20, of two or three objects, thresholds were worse than one for all classes
 HALF_TURN = ("barrier",)  # looks the same from both sides
 WITHOUT = {"heading": ("traffic_cone",), "velocity": ("traffic_cone", "barrier")}  # as the metrics
 
@@ -61,20 +61,33 @@ def outcomes_of_frame(found: Boxes, scores: np.ndarray, seen: np.ndarray, record
 def together(outcomes: Sequence[Outcomes]) -> Outcomes:
     """Join the outcomes of several frames, at least one."""
     *columns, true = zip(*outcomes, strict=True)
-    return Outcomes(*(np.concatenate(column) for column in columns), np.sum(true, axis=0))
+    labels, scores, hit, errors = (np.concatenate(column) for column in columns)
+    return Outcomes(labels, scores, hit, errors, np.sum(true, axis=0))
 
 
-def best_threshold(outcomes: Outcomes, label: int) -> float | None:
-    """Score from which on the boxes of a class have the best F1; None where too few true ones are known."""
-    of_class = outcomes.labels == label
-    if outcomes.true[label] < LEAST_TRUE or not of_class.any():
-        return None
-    order = np.argsort(-outcomes.scores[of_class], kind="stable")
-    scores, hits = outcomes.scores[of_class][order], np.cumsum(outcomes.hit[of_class][order])
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + outcomes.true[label])
+def best_thresholds(outcomes: Outcomes, default: float) -> tuple[dict[str, float], dict[str, int]]:
+    """Scores by class from which on boxes have the best F1, and the true boxes behind each.
+
+    `default`, and 0, for a class with fewer than LEAST_TRUE.
+    """
+    thresholds: dict[str, float] = dict.fromkeys(DETECTION_CLASSES, default)
+    behind: dict[str, int] = dict.fromkeys(DETECTION_CLASSES, 0)
+    for label, name in enumerate(DETECTION_CLASSES):
+        of_class = outcomes.labels == label
+        if outcomes.true[label] >= LEAST_TRUE and of_class.any():
+            thresholds[name] = _best_threshold(
+                outcomes.scores[of_class], outcomes.hit[of_class], int(outcomes.true[label])
+            )
+            behind[name] = int(outcomes.true[label])
+    return thresholds, behind
+
+
+def _best_threshold(scores: np.ndarray, hit: np.ndarray, true: int) -> float:
+    order = np.argsort(-scores, kind="stable")
+    scores, hits = scores[order], np.cumsum(hit[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + true)
     f1[:-1][scores[1:] == scores[:-1]] = 0.0  # a threshold does not part equal scores
-    best = int(f1.argmax())
-    return float(scores[best])
+    return float(scores[f1.argmax()])
 
 
 def quality(outcomes: Outcomes, thresholds: Mapping[str, float]) -> dict[str, ClassQuality]:
@@ -105,10 +118,7 @@ def _errors(found: Boxes, truth: Boxes, hits: np.ndarray) -> np.ndarray:
     names = [DETECTION_CLASSES[label] for label in truth.labels[hits[:, 1]]]
     turn = wrap_angle(ours[:, 6] - true[:, 6])
     turn = np.where(np.isin(names, HALF_TURN), wrap_angle(2 * turn) / 2, turn)
-    errors = np.stack(
-        [np.linalg.norm(ours[:, :2] - true[:, :2], axis=1), abs(turn), np.linalg.norm(ours[:, 7:] - true[:, 7:], axis=1)],
-        axis=1,
-    )
-    for kind, without in WITHOUT.items():
-        errors[np.isin(names, without), list(ERRORS).index(kind)] = np.nan
+    off, meaningless = ours - true, [np.isin(names, WITHOUT.get(kind, ())) for kind in ERRORS]
+    errors = np.stack([np.linalg.norm(off[:, :2], axis=1), abs(turn), np.linalg.norm(off[:, 7:], axis=1)], axis=1)
+    errors[np.stack(meaningless, axis=1)] = np.nan
     return errors

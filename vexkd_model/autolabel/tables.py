@@ -2,17 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nuscenes.utils.splits import create_splits_scenes
 
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.machine_made import MACHINE_MADE
 from vexkd_model.data.scene_tables import Annotation, SceneTables, shared_tables, token
 from vexkd_model.data.schema import CATEGORY_OF_CLASS
+from vexkd_model.data.splits import SPLITS, SPLITS_OF_VERSION
 from vexkd_model.evaluation.detection import ATTRIBUTES, MOVING_SPEED_MPS
 from vexkd_model.files import replace_folder, write_json
 from vexkd_model.geometry.boxes import points_in_boxes, transform_boxes
@@ -60,6 +62,8 @@ def write_version(
     for name in CHANGED:
         write_json(unfinished / f"{name}.json", tables[name], indent=None)
     write_json(unfinished / MACHINE_MADE, mark)
+    if not (source / SPLITS).is_file():
+        write_json(unfinished / SPLITS, _official_splits(version, [scene["name"] for scene in tables["scene"]]))
     replace_folder(unfinished, Path(dataroot) / out)
     return sum(len(rows["sample_annotation"]) for rows in added)
 
@@ -72,8 +76,8 @@ def scene_annotations(name: str, scene: LabelledScene, out: str) -> dict[str, li
         class_name = DETECTION_CLASSES[track.label]
         moving, otherwise = ATTRIBUTES[class_name]
         annotations = []
-        for i, box in enumerate(track.boxes.tolist()):
-            k, (x, y, z, length, width, height, yaw, vx, vy) = track.first + i, box
+        for k, box, score in zip(range(track.first, len(frames)), track.boxes.tolist(), track.scores, strict=False):
+            x, y, z, length, width, height, yaw, vx, vy = box
             annotations.append(
                 Annotation(
                     k,
@@ -83,7 +87,7 @@ def scene_annotations(name: str, scene: LabelledScene, out: str) -> dict[str, li
                     [np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)],
                     points[track.number, k],
                     attribute=moving if np.hypot(vx, vy) > MOVING_SPEED_MPS else otherwise,
-                    score=round(track.score, 4),
+                    score=round(float(score), 4),
                 )
             )
         tables.add_instance(track.number, CATEGORY_OF_CLASS[class_name], annotations)
@@ -112,6 +116,12 @@ def _remove_annotations(tables: dict[str, list[dict]], scenes: Mapping[str, Labe
     gone = {row["instance_token"] for row in tables["sample_annotation"] if row["sample_token"] in samples}
     tables["sample_annotation"] = [row for row in tables["sample_annotation"] if row["sample_token"] not in samples]
     tables["instance"] = [row for row in tables["instance"] if row["token"] not in gone]
+
+
+def _official_splits(version: str, present: Collection[str]) -> dict[str, list[str]]:
+    """Scenes of nuScenes' splits of a version of nuScenes, which a version of another name has to state."""
+    official = create_splits_scenes()
+    return {split: [name for name in official[split] if name in present] for split in SPLITS_OF_VERSION[version]}
 
 
 def _own_tokens(tables: dict[str, list[dict]]) -> dict[str, str]:

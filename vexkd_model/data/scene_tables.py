@@ -118,9 +118,11 @@ class SensorFile:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Box of an instance in the keyframe `number`, with the token `sample`. translation [m], rotation (w, x, y, z): in
-    the frame of the ego poses. size: width, length, height [m]. visibility, attribute: '' where unknown. score: of a box
-    that a model made; None of a true one."""
+    """Box of an instance in the keyframe `number`.
+
+    sample: token of the keyframe. translation [m], rotation (w, x, y, z): in the frame of the ego poses. size: width,
+    length, height [m]. visibility, attribute: '' where unknown. score: of a box that a model made.
+    """
 
     number: int
     sample: str

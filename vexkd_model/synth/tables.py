@@ -39,10 +39,10 @@ def add_annotations(
     for i, actor in enumerate(actors):
         touched = np.flatnonzero(lidar_points[:, i])
         if len(touched):
-            rows = [
-                _annotation(actor, k, tables.token("sample", stamps_us[k]), times_s[k], offset, lidar_points[k, i], levels[k, i])
-                for k in range(touched[0], touched[-1] + 1)
-            ]
+            rows = []
+            for k in range(touched[0], touched[-1] + 1):
+                sample = tables.token("sample", stamps_us[k])
+                rows.append(_annotation(actor, k, sample, times_s[k], offset, lidar_points[k, i], levels[k, i]))
             tables.add_instance(i, CATEGORIES[actor.name], rows)
 
 

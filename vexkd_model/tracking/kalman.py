@@ -1,9 +1,9 @@
 """Kalman filter of one object's box, and the Rauch-Tung-Striebel smoother over its past.
 
 A box (9,) is in the order of `types.BOX_FIELDS`, in a frame fixed to the world. The filter is linear: at constant
-velocity and constant turn rate, which are independent, so that a wrong heading never bends a path. Ours, and not that of
-filterpy, pykalman or a tracking library: none is maintained under numpy 1 and 2 and knows headings that jump by half a
-turn and velocities that are not always measured, and the filter alone is the fifty lines below.
+velocity and constant turn rate, which are independent, so that a wrong heading never bends a path. Ours: filterpy had
+its last release in 2018, and headings that jump by half a turn and velocities that are not always known would be most
+of the code around it.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,16 +28,15 @@ class Moment(NamedTuple):
 class SmoothTrack:
     """Smoothed track at every moment from the first to the last in which it was seen.
 
-    first: number of the first moment. boxes: float64 (K, 9), of one size. score: of the whole track. seen: bool (K,),
-    False where it was not detected.
+    first: number of the first moment. boxes: float64 (K, 9), of one size. scores: (K,), half the mean over the track,
+    half the detection's own, both with 0 where it was not detected.
     """
 
     number: int
     label: int
-    score: float
     first: int
     boxes: np.ndarray
-    seen: np.ndarray
+    scores: np.ndarray
 
 
 def track_scene(moments: Sequence[Moment]) -> list[SmoothTrack]:
@@ -57,22 +57,20 @@ def _smoothed(track: Track, stamps_ns: Sequence[int]) -> SmoothTrack:
     means = _smooth_means(track.label, MOTION[track.label], stamps, sightings)
     if _stands(means):
         means = _smooth_means(track.label, STILL, stamps, sightings)
-    seen = np.array([stamp in sightings for stamp in stamps])
+    scores = np.array([sightings[stamp].score if stamp in sightings else 0.0 for stamp in stamps])
     boxes = np.empty((len(stamps), 9))
     boxes[:, :3], boxes[:, 7:9] = means[:, [X, Y, Z]], means[:, [VX, VY]]
     boxes[:, 3:6] = np.median([sighting.box[3:6] for sighting in track.sightings], axis=0)
-    boxes[:, 6] = wrap_angle(means[:, YAW] + (np.pi if _backwards(means[seen, YAW], track.sightings) else 0))
-    score = sum(sighting.score for sighting in track.sightings) / len(stamps)
-    return SmoothTrack(track.number, track.label, score, first, boxes, seen)
+    yaw_when_seen = means[[stamp in sightings for stamp in stamps], YAW]
+    boxes[:, 6] = wrap_angle(means[:, YAW] + (np.pi if _backwards(yaw_when_seen, track.sightings) else 0.0))
+    return SmoothTrack(track.number, track.label, first, boxes, (scores + scores.mean()) / 2)
 
 
-def _smooth_means(
-    label: int, motion: Motion, stamps_ns: Sequence[int], sightings: dict[int, Sighting]
-) -> np.ndarray:
+def _smooth_means(label: int, motion: Motion, stamps_ns: Sequence[int], sightings: dict[int, Sighting]) -> np.ndarray:
     """Means (K, 7) of the smoothed states at all stamps; the first is one of the sightings'."""
     noise = NOISE[label]
     states: list[State] = [begin(sightings[stamps_ns[0]].box, motion, noise)]
-    for before, stamp in zip(stamps_ns, stamps_ns[1:], strict=False):
+    for before, stamp in pairwise(stamps_ns):
         state = predict(states[-1], (stamp - before) * 1e-9, motion)
         states.append(update(state, sightings[stamp].box, noise) if stamp in sightings else state)
     seconds = [(stamp - stamps_ns[0]) * 1e-9 for stamp in stamps_ns]
@@ -81,10 +79,10 @@ def _smooth_means(
 
 def _stands(means: np.ndarray) -> bool:
     way = np.linalg.norm(means[:, [X, Y]] - means[:, [X, Y]].mean(axis=0), axis=1).max()
-    return way < STANDING_M and np.linalg.norm(means[:, [VX, VY]].mean(axis=0)) < STANDING_MPS
+    return bool(way < STANDING_M and np.linalg.norm(means[:, [VX, VY]].mean(axis=0)) < STANDING_MPS)
 
 
 def _backwards(yaw: np.ndarray, sightings: Sequence[Sighting]) -> bool:
     """Whether most detections, by score, point the other way than the smoothed headings (M,)."""
     votes = [sighting.score * np.cos(sighting.box[6] - angle) for sighting, angle in zip(sightings, yaw, strict=True)]
-    return sum(votes) < 0
+    return bool(sum(votes) < 0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vexkd_model.tracking.association import associate
 from vexkd_model.tracking.classes import MOTION, NOISE
-from vexkd_model.tracking.kalman import VX, VY, YAW, State, X, Y, begin, predict, update
+from vexkd_model.tracking.kalman import State, X, Y, begin, predict, update
 
 LONGEST_GAP_S = 1.6  # three keyframes of nuScenes: a track that was seen longer ago has ended
 REACH_SIGMAS = 3.0
