@@ -1,7 +1,7 @@
 """Criterion: weighted task losses of a model's output against the ground truth of its batch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from typing_extensions import assert_never
@@ -100,7 +100,15 @@ class Criterion:
         batch: Batch,
         progress: float = 1.0,
     ) -> dict[str, Tensor]:
-        """Compute the terms of the heads' outputs alone, for heads that read another map than the model's own."""
+        """Compute the terms of the heads' outputs alone, for heads that read another map than the model's own.
+
+        Samples without annotations have no part in them; where the batch holds no other, all terms are 0.
+        """
+        if batch.unlabelled and len(batch.unlabelled) < len(batch):
+            rows = [i for i in range(len(batch)) if i not in batch.unlabelled]
+            detection = None if detection is None else select_samples(detection, rows)
+            segmentation = None if segmentation is None else segmentation[rows]
+            batch = labelled_part(batch, rows)
         terms = {
             name: self.detection_weight * term for name, term in self._detection(detection, batch, progress).items()
         }
@@ -108,6 +116,8 @@ class Criterion:
             terms["segmentation"] = self.segmentation_weight * segmentation_loss(
                 segmentation, batch.map_masks, batch.map_known
             )
+        if batch.unlabelled:
+            return {name: 0.0 * term for name, term in terms.items()}
         return terms
 
     def _detection(
@@ -120,6 +130,31 @@ class Criterion:
                 return criterion(proposals, batch)
             case _:
                 return {}
+
+
+def select_samples(
+    detection: list[TaskMaps] | TransFusionOutput, rows: Sequence[int]
+) -> list[TaskMaps] | TransFusionOutput:
+    """Select samples of a detection head's output, as a batch of their own."""
+    if isinstance(detection, TransFusionOutput):
+        return TransFusionOutput(*(field[rows] for field in detection))
+    return [
+        maps._replace(**{name: field[rows] for name, field in maps._asdict().items() if field is not None})
+        for maps in detection
+    ]
+
+
+def labelled_part(batch: Batch, rows: Sequence[int]) -> Batch:
+    """Select the ground truth of the samples `rows`, which are labelled; sensors stay those of the whole batch."""
+    return replace(
+        batch,
+        boxes=[batch.boxes[i] for i in rows],
+        labels=[batch.labels[i] for i in rows],
+        map_masks=batch.map_masks[rows],
+        map_known=batch.map_known[rows],
+        tokens=[batch.tokens[i] for i in rows],
+        unlabelled=[],
+    )
 
 
 def build_criterion(config: ModelConfig) -> Criterion:

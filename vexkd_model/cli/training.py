@@ -22,6 +22,7 @@ from vexkd_model.files import write_json
 
 if TYPE_CHECKING:
     from vexkd_model.config import ModelConfig
+    from vexkd_model.data.index import FrameIndex
     from vexkd_model.sensor_check.statistics import InputStatistics
 
 
@@ -76,9 +77,25 @@ def distill(arguments: argparse.Namespace) -> None:
         devices=arguments.devices,
         nodes=arguments.nodes,
         device=arguments.device,
+        unlabelled=index if arguments.unlabelled == "" else _unlabelled(arguments),
     )
     if first:
         print(_trained(arguments))
+
+
+def _unlabelled(arguments: argparse.Namespace) -> "FrameIndex | None":
+    """Open the frames of --unlabelled DATAROOT[:VERSION[:SPLIT]], None without it."""
+    from vexkd_model.data.index import FrameIndex, index_folder
+    from vexkd_model.data.splits import split_names
+
+    if arguments.unlabelled is None:
+        return None
+    place, version, split, *rest = [*arguments.unlabelled.split(":"), "", ""]
+    if any(rest):
+        raise UserError(f"--unlabelled {arguments.unlabelled}: must be DATAROOT, DATAROOT:VERSION or with :SPLIT")
+    version = version or arguments.version
+    split = split or split_names(Path(place), version)[0]
+    return FrameIndex.open(index_folder(Path(place), version), split, Path(place), version)
 
 
 def _trained(arguments: argparse.Namespace) -> str:
@@ -287,6 +304,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--dataroot data --version v1.0-mini --out run",
     )
     _add_training_arguments(command)
+    command.add_argument(
+        "--unlabelled",
+        nargs="?",
+        const="",
+        metavar="DATAROOT[:VERSION[:SPLIT]]",
+        help="prepared frames that the teacher alone teaches, mixed with those of --dataroot (default: their VERSION, "
+        "its first split); without a value, those of --dataroot themselves: no annotation is looked at",
+    )
     command.add_argument(
         "--teacher",
         type=Path,

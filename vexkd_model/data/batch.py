@@ -22,13 +22,15 @@ class Sample:
     """Frame with its ground truth.
 
     boxes: in base_link. map_masks: bool (6, Y, X) in the order of MAP_CLASSES, and map_known: bool (Y, X), the cells
-    where they hold, both on SEGMENTATION_GRID.
+    where they hold, both on SEGMENTATION_GRID. labelled: False for a frame without annotations, of which neither boxes
+    nor map are known.
     """
 
     frame: Frame
     boxes: Boxes
     map_masks: np.ndarray
     map_known: np.ndarray
+    labelled: bool = True
 
 
 @dataclass
@@ -94,7 +96,8 @@ class Batch:
     """Sensor input and ground truth of B samples.
 
     boxes: (M, 9) of each sample in base_link. labels: int64 (M,) of each. map_masks: float (B, 6, Y, X). map_known:
-    bool (B, Y, X). tokens: of the samples. teacher: a teacher's sensor input for the same samples, if any.
+    bool (B, Y, X). tokens: of the samples. teacher: a teacher's sensor input for the same samples, if any. unlabelled:
+    numbers of the samples without annotations, which no task loss looks at.
     """
 
     sensors: SensorBatch
@@ -104,6 +107,7 @@ class Batch:
     map_known: Tensor
     tokens: list[str]
     teacher: SensorBatch | None = None
+    unlabelled: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -151,6 +155,7 @@ def collate(
         map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in whole])).float(),
         map_known=torch.from_numpy(np.stack([sample.map_known for sample in whole])),
         tokens=[sample.frame.token for sample in whole],
+        unlabelled=[i for i, sample in enumerate(whole) if not sample.labelled],
     )
 
 

@@ -25,7 +25,7 @@ from vexkd_model.data.sampling import Draw
 from vexkd_model.data.sensor_variety import varied
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import inverse
-from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID, CameraImage, Frame, PastFrame
+from vexkd_model.types import CAMERAS, MAP_CLASSES, SEGMENTATION_GRID, Boxes, CameraImage, Frame, PastFrame
 
 
 def load_frame(index: FrameIndex, i: int, config: ModelConfig) -> Frame:
@@ -123,12 +123,19 @@ class ValidationSet(Dataset[Sample | UserError]):
             return error
 
 
+def without_ground_truth(frame: Frame) -> Sample:
+    """Sample of a frame of which no annotation is known."""
+    boxes = Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64))
+    masks = np.zeros((len(MAP_CLASSES), *SEGMENTATION_GRID.shape), bool)
+    return Sample(frame, boxes, masks, np.zeros(SEGMENTATION_GRID.shape, bool), labelled=False)
+
+
 class TrainingSet(Dataset[Sample | UserError]):
     """Dataset of augmented samples.
 
     Its key is a Draw, (epoch, frame[, repeat]); an item's random numbers depend on the key and the seed alone, so that
     the same seed gives the same batches for any number of workers. epochs: of the whole training, for augmentation that
-    ends before it.
+    ends before it. labelled: False leaves out all annotations, if there are any.
     """
 
     def __init__(
@@ -144,7 +151,9 @@ class TrainingSet(Dataset[Sample | UserError]):
         sweep_interval: float | None = None,
         epochs: int | None = None,
         variety: SensorVarietyConfig | None = None,
+        labelled: bool = True,
     ) -> None:
+        self.labelled = labelled
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
         self.images, self.past_frames, self.paster = images, past_frames, paster
         self.sensor_dropout, self.sweep_interval, self.variety = sensor_dropout, sweep_interval, variety
@@ -175,7 +184,7 @@ class TrainingSet(Dataset[Sample | UserError]):
             self._image_augmentations(for_images),
             self.sweep_interval,
         )
-        sample = with_ground_truth(frame, self.index, draw.frame)
+        sample = with_ground_truth(frame, self.index, draw.frame) if self.labelled else without_ground_truth(frame)
         if self.paster is not None and draw.epoch < self.paster.until_epoch:
             sample = _pasted(sample, self.paster, for_objects)
         frame = with_dropout(sample.frame, self.sensor_dropout, for_dropout)
@@ -210,4 +219,5 @@ def _augmented(sample: Sample, augmentation: BevAugmentation) -> Sample:
         cameras=tuple(map(augmentation.camera, sample.frame.cameras)),
         past=tuple(map(augmentation.past, sample.frame.past)),
     )
-    return Sample(frame, augmentation.boxes(sample.boxes), masks, covered & sample.map_known.any())
+    boxes, known = augmentation.boxes(sample.boxes), covered & sample.map_known.any()
+    return Sample(frame, boxes, masks, known, sample.labelled)

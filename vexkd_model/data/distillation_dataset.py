@@ -1,4 +1,5 @@
-"""Dataset for distillation: pairs of a student's and its teacher's samples of the same moments."""
+"""Datasets for distillation: pairs of a student's and its teacher's samples, and frames without annotations beside
+labelled ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,6 +28,24 @@ class DistillationDataset(Dataset[Pair]):
 
     def __getitem__(self, key: Draw | tuple[int, int]) -> Pair:
         return self.student[key], self.teacher[key]
+
+
+class MixedDataset(Dataset):
+    """Items of a labelled set, then those of an unlabelled one, numbered on."""
+
+    def __init__(
+        self, labelled: TrainingSet | DistillationDataset, unlabelled: TrainingSet | DistillationDataset
+    ) -> None:
+        self.labelled, self.unlabelled = labelled, unlabelled
+
+    def __len__(self) -> int:
+        return len(self.labelled) + len(self.unlabelled)
+
+    def __getitem__(self, key: Draw | tuple[int, int]) -> Sample | UserError | Pair:
+        draw, first = Draw(*key), len(self.labelled)
+        if draw.frame < first:
+            return self.labelled[draw]
+        return self.unlabelled[draw._replace(frame=draw.frame - first)]
 
 
 def collate_pairs(

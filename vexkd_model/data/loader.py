@@ -9,7 +9,7 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.config.training import TrainingConfig, ValidationConfig
 from vexkd_model.data.batch import collate_for
 from vexkd_model.data.dataset import TrainingSet, ValidationSet
-from vexkd_model.data.distillation_dataset import DistillationDataset, collate_pairs
+from vexkd_model.data.distillation_dataset import DistillationDataset, MixedDataset, collate_pairs
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.paste import ObjectPaster
 from vexkd_model.data.point_database import PointDatabase
@@ -21,7 +21,11 @@ from vexkd_model.process import set_up_process
 
 
 def training_set(
-    config: ModelConfig, index: FrameIndex, settings: TrainingConfig, paster: ObjectPaster | None = None
+    config: ModelConfig,
+    index: FrameIndex,
+    settings: TrainingConfig,
+    paster: ObjectPaster | None = None,
+    labelled: bool = True,
 ) -> TrainingSet:
     """Make the training set of a model. settings: of its augmentation; a teacher has those of its student."""
     camera = config.camera
@@ -33,40 +37,58 @@ def training_set(
         settings.seed,
         images,
         past_frames,
-        paster,
+        paster if labelled else None,
         settings.sensor_dropout,
         config.sweep_interval,
         settings.epochs,
         settings.sensor_variety,
+        labelled,
     )
 
 
 def training_loader(
-    config: ModelConfig, index: FrameIndex, workers: int, shard: Shard = ALONE, teacher: ModelConfig | None = None
+    config: ModelConfig,
+    index: FrameIndex,
+    workers: int,
+    shard: Shard = ALONE,
+    teacher: ModelConfig | None = None,
+    unlabelled: FrameIndex | None = None,
 ) -> WorkerLoader:
     """Build the training loader of one process.
 
     What is pasted is taken from the same split. Whoever takes a Batch raises it if it is a UserError instead: see
     TrainingSet and WorkerLoader.
-    teacher: its sensors are read, too, into Batch.teacher.
+    teacher: its sensors are read, too, into Batch.teacher. unlabelled: frames whose annotations are not looked at,
+    beside those of `index`; where it is `index` itself, there are no others.
     """
     settings = config.training
     if workers < 0:
         raise UserError(f"--workers {workers}: must be at least 0")
+    if unlabelled is not None and settings.class_balanced:
+        raise UserError("training.class_balanced: draws frames by their boxes; set it to false with --unlabelled")
     paster = None
-    if settings.paste is not None:
+    if settings.paste is not None and unlabelled is not index:
         database = PointDatabase.of(index, config.sweeps, max(workers, 1), config.sweep_interval)
         paster = ObjectPaster(database, settings.paste, settings.epochs)
-    samples, together = training_set(config, index, settings, paster), collate_for(config)
-    if teacher is not None:
+
+    def samples_of(source: FrameIndex, labelled: bool) -> TrainingSet | DistillationDataset:
+        samples = training_set(config, source, settings, paster, labelled)
+        if teacher is None:
+            return samples
         # The teacher looks through good sensors: what it says of the same moment is what the student is to say.
         seen_by_teacher = settings.model_copy(update={"sensor_variety": None})
-        samples = DistillationDataset(samples, training_set(teacher, index, seen_by_teacher, paster))
+        return DistillationDataset(samples, training_set(teacher, source, seen_by_teacher, paster, labelled))
+
+    samples = samples_of(index, labelled=unlabelled is not index)
+    if unlabelled is not None and unlabelled is not index:
+        samples = MixedDataset(samples, samples_of(unlabelled, labelled=False))
+    together = collate_for(config)
+    if teacher is not None:
         together = partial(collate_pairs, student=together, teacher=collate_for(teacher))
     sampler = (
         ClassBalancedSampler(index, settings.seed)
         if settings.class_balanced
-        else EpochSampler(len(index), settings.seed)
+        else EpochSampler(len(samples), settings.seed)
     )
     return WorkerLoader(
         samples,

@@ -2,13 +2,26 @@
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.index import FrameIndex, prepare_command
+from vexkd_model.data.machine_made import machine_made_scenes
 from vexkd_model.data.missing_sensor import Sensor
 from vexkd_model.data.splits import NAMES
 from vexkd_model.errors import UserError
 
 
 def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
-    """Raise UserError for a model that the index holds no inputs or no targets for.
+    """Raise UserError for a model that the index holds no inputs or no targets for."""
+    check_inputs(config, index)
+    if config.detection is not None and not any(index.inventory.seen_boxes.values()):
+        raise UserError(f"{index.folder}: {config.name} detects, but {_why_no_boxes(index)}, or --set detection=null")
+    if config.segmentation is not None and not index.has_maps:
+        raise UserError(
+            f"{index.folder}: {config.name} segments maps, and {_where_maps_would_be(index)}; add them, or "
+            "--set segmentation=null"
+        )
+
+
+def check_inputs(config: ModelConfig, index: FrameIndex) -> None:
+    """Raise UserError for a model that the index holds no inputs for.
 
     A camera of the configuration that is in no frame counts as a missing input: its weights would never see an image.
     """
@@ -28,13 +41,6 @@ def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
                 f"{index.folder}: {config.name} reads {', '.join(missing)}, which no frame has; {cure}, or "
                 "name the dataset's cameras in names.json"
             )
-    if config.detection is not None and not any(index.inventory.seen_boxes.values()):
-        raise UserError(f"{index.folder}: {config.name} detects, but {_why_no_boxes(index)}, or --set detection=null")
-    if config.segmentation is not None and not index.has_maps:
-        raise UserError(
-            f"{index.folder}: {config.name} segments maps, and {_where_maps_would_be(index)}; add them, or "
-            "--set segmentation=null"
-        )
 
 
 def check_evaluable(
@@ -66,6 +72,9 @@ def check_evaluable(
     if len(lacking) == len(tasks) and not predictions_alone:
         cure = "; --submission FILE writes the detections alone" if config.detection else ""
         raise UserError(f"{index.folder}: nothing to score {config.name} with: {'; '.join(lacking)}{cure}")
+    made = machine_made_scenes(index.dataroot, index.version) & set(index.column("scene"))
+    if made and config.detection is not None:
+        remarks.append(f"{index.folder}: a model made the boxes of {len(made)} scenes (vexkd autolabel), not people")
     return remarks + [f"{index.folder}: {reason}" for reason in lacking]
 
 

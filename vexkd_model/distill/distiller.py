@@ -88,14 +88,15 @@ class Distiller(nn.Module):
             head = self.teacher.config.detection
             assert isinstance(head, CenterHeadConfig), "check_pairing refuses other heads"
             truth = true_heatmaps(batch, head.class_ids(), grid)
+            truth[batch.unlabelled] = 1.0  # without boxes, the teacher alone says where to look
             terms["response_heatmap"] = config.response.heatmap * heatmap_response(
                 heatmaps(output.detection), heatmaps(target.detection), truth
             )
         if config.response and config.response.map:
             assert output.segmentation is not None and target.segmentation is not None
-            terms["response_map"] = config.response.map * map_response(
-                output.segmentation, target.segmentation, batch.map_known
-            )
+            known = batch.map_known.clone()
+            known[batch.unlabelled] = True  # the teacher's map needs no other
+            terms["response_map"] = config.response.map * map_response(output.segmentation, target.segmentation, known)
         if config.depth:
             assert output.depth is not None and target.depth is not None and batch.sensors.cameras is not None
             terms["distill_depth"] = config.depth * depth_response(

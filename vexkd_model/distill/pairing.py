@@ -34,6 +34,20 @@ def check_pairing(student: ModelConfig, teacher: ModelConfig) -> DistillationCon
     return settings
 
 
+def check_heads_are_taught(settings: DistillationConfig, student: ModelConfig) -> None:
+    """Raise UserError where no frame is labelled and no key of the distillation teaches a head."""
+    response = settings.response
+    detects = settings.teacher_labels or (response and response.heatmap) or "detection" in settings.inherit
+    segments = (response and response.map) or "segmentation" in settings.inherit
+    for head, taught, cure in (
+        (student.detection, detects, "detection: no frame is labelled; set distillation.teacher_labels={}"),
+        (student.segmentation, segments, "segmentation: no frame is labelled; set distillation.response={map: 1.0}"),
+    ):
+        if head is not None and not taught:
+            name = cure.split(":")[0]
+            raise UserError(f"{student.name}: {cure}, distillation.inherit with {name}, or {name}=null")
+
+
 def _check_masks(settings: DistillationConfig, student: ModelConfig, teacher: ModelConfig) -> None:
     if settings.masks == "fusion_queries" and not isinstance(teacher.fusion, ModalityGeneralFusionConfig):
         raise UserError(

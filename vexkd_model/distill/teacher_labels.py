@@ -3,13 +3,13 @@
 Source: SparseKD (NeurIPS 2022) and SCKD (AAAI 2025) add boxes of the teacher to the true ones.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from vexkd_model.criterion import select_samples
 from vexkd_model.data.batch import Batch
 from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.decode import CenterDecoder, TransFusionDecoder
@@ -28,17 +28,17 @@ def label_decoder(decoder: Decoder, score: float) -> Decoder:
 
 
 def add_teacher_labels(batch: Batch, decoder: Decoder, detection: list[TaskMaps] | TransFusionOutput) -> Batch:
-    """Add the teacher's boxes that match no true box to the labels of a batch.
+    """Add the teacher's boxes that match no true box to the labels of a batch, whose samples then all have labels.
 
     decoder: of `label_decoder`. detection: output of the teacher's detection head for the whole batch.
     """
     boxes, labels = [], []
     for i, (true_boxes, true_labels) in enumerate(zip(batch.boxes, batch.labels, strict=True)):
-        detected, _, classes = decoder(cast(Any, slice_sample(detection, i)))  # that of the head, by build_decoder
+        detected, _, classes = decoder(cast(Any, select_samples(detection, [i])))  # that of the head, by build_decoder
         new = unmatched(detected, classes, true_boxes, true_labels)
         boxes.append(torch.cat([true_boxes, detected[new].to(true_boxes.dtype)]))
         labels.append(torch.cat([true_labels, classes[new].to(true_labels.dtype)]))
-    return replace(batch, boxes=boxes, labels=labels)
+    return replace(batch, boxes=boxes, labels=labels, unlabelled=[])
 
 
 def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor) -> Tensor:
@@ -53,13 +53,3 @@ def unmatched(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Te
     along, across = (cos * offset[..., 0] + sin * offset[..., 1]), (cos * offset[..., 1] - sin * offset[..., 0])
     inside = (along.abs() <= true_boxes[:, 3] / 2) & (across.abs() <= true_boxes[:, 4] / 2)
     return ~(same | inside).any(dim=1)
-
-
-def slice_sample(detection: list[TaskMaps] | TransFusionOutput, i: int) -> Sequence[TaskMaps] | TransFusionOutput:
-    """Slice a detection head's output to sample i, as a batch of one."""
-    if isinstance(detection, TransFusionOutput):
-        return TransFusionOutput(*(field[i : i + 1] for field in detection))
-    return [
-        maps._replace(**{name: field[i : i + 1] for name, field in maps._asdict().items() if field is not None})
-        for maps in detection
-    ]

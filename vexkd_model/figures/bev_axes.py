@@ -57,11 +57,11 @@ def draw_points(axes: Axes, points: np.ndarray, size: float = 0.7) -> None:
     )
 
 
-def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float) -> None:
+def draw_boxes(axes: Axes, values: np.ndarray, colours: Sequence[str], linewidth: float, dashed: bool = False) -> None:
     """Draw outlines of boxes (M, ≥ 7), with a line from the centre out over the front."""
     headings, outlines = list(on_paper(_headings(values))), list(outlines_of(values))
     for lines in (LineCollection(headings), PolyCollection(outlines, facecolors="none")):
-        lines.set(edgecolors=colours, linewidths=linewidth, zorder=4)
+        lines.set(edgecolors=colours, linewidths=linewidth, linestyles="dashed" if dashed else "solid", zorder=4)
         axes.add_collection(lines)
 
 

@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 
 from vexkd_model.data.image_files import load_image
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.machine_made import machine_made_scenes
 from vexkd_model.data.sweeps import accumulate_sweeps
 from vexkd_model.figures.bev_axes import (
     INK,
@@ -56,7 +57,16 @@ def plot_frame(path: Path, index: FrameIndex, i: int) -> None:
         record.token,
         tuple(load_image(camera) for camera in record.cameras),
     )
-    frame_figure(path, frame, record.boxes, record.box_up, record.lidar_points, index.map_mask(i), frame_name(index, i))
+    frame_figure(
+        path,
+        frame,
+        record.boxes,
+        record.box_up,
+        record.lidar_points,
+        index.map_mask(i),
+        frame_name(index, i),
+        machine_made=record.scene in machine_made_scenes(index.dataroot, index.version),
+    )
 
 
 def frame_figure(
@@ -67,11 +77,13 @@ def frame_figure(
     lidar_points: np.ndarray,
     map_masks: np.ndarray | None,
     title: str,
+    machine_made: bool = False,
 ) -> None:
     """Write a picture: left the frame from above, in base_link; right its cameras with LiDAR points and boxes.
 
     boxes: the annotated ones, M. up: (M, 3), along their heights. lidar_points: (M,), as the annotation counts them.
-    map_masks: bool (6, Y, X) on SEGMENTATION_GRID, None where there is no map. The folder is made where absent, and a
+    map_masks: bool (6, Y, X) on SEGMENTATION_GRID, None where there is no map. machine_made: a model made the boxes,
+    which then are dashed. The folder is made where absent, and a
     reader sees the old file or the whole new one.
     """
     figure = Figure(figsize=(WIDTH_IN, 5.4) if frame.cameras else (7.2, 7.6), layout="constrained")
@@ -79,11 +91,11 @@ def frame_figure(
     figure.suptitle(title, color=INK, fontsize=12, parse_math=False)
     if frame.cameras:
         left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1, 1.16])[0]
-        _through_cameras(right, frame, boxes, tilted_corners(boxes.values, up), lidar_points)
+        _through_cameras(right, frame, boxes, tilted_corners(boxes.values, up), lidar_points, machine_made)
     else:
         left = figure
-    _from_above(left.subplots(), frame, boxes, lidar_points, map_masks)
-    handles = _legend(boxes, map_masks is not None)
+    _from_above(left.subplots(), frame, boxes, lidar_points, map_masks, machine_made)
+    handles = _legend(boxes, map_masks is not None, machine_made)
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -96,7 +108,9 @@ def frame_figure(
     save_figure(figure, Path(path))
 
 
-def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray, map_masks: np.ndarray | None) -> None:
+def _from_above(
+    axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray, map_masks: np.ndarray | None, machine_made: bool
+) -> None:
     grid, empty = SEGMENTATION_GRID, lidar_points == 0
     text = f"{len(frame.points):,} LiDAR points, {len(boxes)} boxes"
     text += f", {empty.sum()} of them without a point" if empty.any() else ""
@@ -108,7 +122,7 @@ def _from_above(axes: Axes, frame: Frame, boxes: Boxes, lidar_points: np.ndarray
     draw_points(axes, frame.points, size=0.9)
     for chosen, linewidth in ((empty, THIN), (~empty, THICK)):
         shown = boxes_inside(Boxes(boxes.values[chosen], boxes.labels[chosen]), grid)
-        draw_boxes(axes, shown.values, class_colours(shown.labels), linewidth)
+        draw_boxes(axes, shown.values, class_colours(shown.labels), linewidth, machine_made)
         draw_velocities(axes, shown.values)
     views = [on_paper(_view(camera)) for camera in frame.cameras]
     axes.add_collection(LineCollection(views, colors=INK, linewidths=0.5, alpha=0.6, zorder=4))
@@ -125,7 +139,7 @@ def _view(camera: CameraImage) -> np.ndarray:
 
 
 def _through_cameras(
-    figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.ndarray, lidar_points: np.ndarray
+    figure: SubFigure, frame: Frame, boxes: Boxes, solids: np.ndarray, lidar_points: np.ndarray, machine_made: bool
 ) -> None:
     """Draw the images with points and boxes; solids: (M, 8, 3), corners of the boxes in base_link [m]."""
     panels = figure.subplots(-(-len(frame.cameras) // 2), 2, squeeze=False).ravel()
@@ -138,7 +152,10 @@ def _through_cameras(
         axes.imshow(camera.pixels, extent=(0, width, height, 0))
         image_from_base = projection(camera.image_from_camera, camera.base_from_camera)
         _draw_points(axes, image_from_base, frame.points, (width, height))
-        _draw_boxes(axes, image_from_base, solids, class_colours(boxes.labels), lidar_points > 0, (width, height))
+        style = "dashed" if machine_made else "solid"
+        _draw_boxes(
+            axes, image_from_base, solids, class_colours(boxes.labels), lidar_points > 0, (width, height), style
+        )
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.text(
             0.012,
@@ -176,6 +193,7 @@ def _draw_boxes(
     colours: list[str],
     touched: np.ndarray,
     size: tuple[int, int],
+    style: str,
 ) -> None:
     """Draw edges, near boxes over far ones; the front of those touched by a LiDAR point, bool (M,), is tinted."""
     edges = visible_edges(image_from_base, solids, size)
@@ -183,12 +201,13 @@ def _draw_boxes(
     shown = np.flatnonzero(visible_boxes(edges))
     for i in shown[np.argsort(-depth[shown].mean(axis=1))]:
         lines = edges[i][np.isfinite(edges[i]).all(axis=(1, 2))]
-        axes.add_collection(LineCollection(lines, colors=colours[i], linewidths=THICK if touched[i] else THIN))
+        width = THICK if touched[i] else THIN
+        axes.add_collection(LineCollection(lines, colors=colours[i], linewidths=width, linestyles=style))
         if touched[i] and np.isfinite(pixels[i, FRONT]).all():
             axes.add_collection(PolyCollection([pixels[i, FRONT]], facecolors=colours[i], alpha=0.22))
 
 
-def _legend(boxes: Boxes, with_map: bool) -> list[Patch | Line2D]:
+def _legend(boxes: Boxes, with_map: bool, machine_made: bool) -> list[Patch | Line2D]:
     lines = [
         Line2D([], [], color=INK, linewidth=width, label=label)
         for width, label in (
@@ -197,5 +216,7 @@ def _legend(boxes: Boxes, with_map: bool) -> list[Patch | Line2D]:
             (THIN, "thin: no LiDAR point"),
         )
     ]
+    if machine_made:
+        lines.append(Line2D([], [], color=INK, linewidth=THICK, linestyle="dashed", label="dashed: machine-made"))
     map_classes = map_swatches(MAP_OPACITY) if with_map else []
     return [Patch(color=INK, label="ego vehicle"), *lines, *class_swatches(boxes.labels), *map_classes]

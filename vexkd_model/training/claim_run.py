@@ -27,8 +27,8 @@ def claimed_run(
     """Hold a run folder while the block runs: a new one, or one to be resumed with the same configuration and data.
 
     circumstances: further entries of the record that a resumed training must repeat: the number of `processes`, on
-    which the steps of an epoch depend, and the `teacher`, if any. UserError names what differs, a folder that is no
-    run, and one that another process holds.
+    which the steps of an epoch depend, the `teacher` and the `unlabelled` frames, if any. UserError names what differs,
+    a folder that is no run, and one that another process holds.
     """
     _check_ours(run)
     if resume and not run.exists():
@@ -94,6 +94,8 @@ def _check_circumstances(path: Path, now: Mapping[str, Any]) -> None:
     before, after = (circumstances.get("teacher", {}) for circumstances in (began, now))
     if before.get("fingerprint") != after.get("fingerprint"):
         raise UserError(f"{path}: the run began with {_named(before)}, not with {_named(after)}; resume with the same")
+    if began.get("unlabelled") != now.get("unlabelled"):
+        raise UserError(f"{path}: the run began with other frames of --unlabelled; resume with the same")
 
 
 def _check_data(path: Path, index: FrameIndex) -> None:

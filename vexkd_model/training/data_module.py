@@ -20,6 +20,7 @@ class TrainingDataModule(lightning.LightningDataModule):
     """Training batches of one process.
 
     first_epoch: where a resumed training goes on, otherwise 0. teacher: read its sensors, too, into Batch.teacher.
+    unlabelled: as of `training_loader`.
     total_steps: optimiser steps of the whole training. UserError if the split has fewer frames than a batch, and where
     there is nothing to validate on.
     """
@@ -32,10 +33,11 @@ class TrainingDataModule(lightning.LightningDataModule):
         shard: Shard,
         first_epoch: int = 0,
         teacher: ModelConfig | None = None,
+        unlabelled: FrameIndex | None = None,
     ) -> None:
         super().__init__()
         settings = config.training
-        self.loader = training_loader(config, index, workers, shard, teacher)
+        self.loader = training_loader(config, index, workers, shard, teacher, unlabelled)
         if not len(self.loader):
             raise UserError(
                 f"{index.folder}: {len(index)} frames do not fill one batch of "

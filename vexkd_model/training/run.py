@@ -13,6 +13,7 @@ from torch import nn
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.machine_made import machine_made
 from vexkd_model.deploy.package import CARD, load_package
 from vexkd_model.deploy.predictor import Predictor, Runtime
 from vexkd_model.errors import UserError
@@ -26,13 +27,18 @@ SYNTH_MANIFEST = "synth.json"
 
 
 def describe_data(index: FrameIndex) -> dict[str, Any]:
-    """Describe the data for a card: synthetic with preset and seed, or nuScenes schema; version, split, frames."""
+    """Describe the data for a card: synthetic with preset and seed, or nuScenes schema; version, split, frames.
+
+    Also, of a version of `vexkd autolabel`, which model made its boxes.
+    """
     manifest = index.dataroot / SYNTH_MANIFEST
     origin = {"dataset": "nuScenes schema, not made by vexkd synth"}
     if manifest.is_file():
         made = json.loads(manifest.read_text())
         origin = {"dataset": "synthetic (vexkd synth)", **{key: made[key] for key in ("preset", "seed", "generator")}}
-    return {**origin, "version": index.version, "split": index.split, "frames": len(index)}
+    made = machine_made(index.dataroot, index.version)
+    labels = {"boxes_made_by": made.get("teacher", {}).get("name", "a model")} if made else {}
+    return {**origin, **labels, "version": index.version, "split": index.split, "frames": len(index)}
 
 
 def trained_on(run: Path, index: FrameIndex) -> bool:

@@ -13,7 +13,9 @@ from vexkd_model.autolabel.report import quality_table
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.machine_made import MACHINE_MADE, machine_made_scenes
 from vexkd_model.data.prepare import prepare
+from vexkd_model.data.requirements import check_evaluable
 from vexkd_model.errors import UserError
+from vexkd_model.training.run import describe_data
 from vexkd_model.types import DETECTION_CLASSES, Boxes, Prediction
 
 VERSION, OUT = "v1.0-mini", "auto"
@@ -128,10 +130,15 @@ def test_figures_against_the_truth_are_those_of_the_noise(labelled):
     assert "1.00 → 1.00" in text and "mean of classes" in text
 
 
-def test_the_new_version_is_prepared_like_any_other(dataroot, labelled, tmp_path):
+def test_the_new_version_is_prepared_like_any_other_and_says_who_made_its_boxes(
+    dataroot, labelled, tiny_config, tmp_path
+):
     prepare(dataroot, OUT, tmp_path)
     made = FrameIndex.open(tmp_path, "mini_train")
     assert sum(made.inventory.seen_boxes.values()) > 20
+    assert describe_data(made)["boxes_made_by"] == "seer"
+    (remark,) = check_evaluable(tiny_config, made)
+    assert "a model made the boxes of 1 scenes" in remark
 
 
 def test_detections_of_an_earlier_run_are_not_computed_again(dataroot, indices, tiny_config, labelled):

@@ -5,8 +5,9 @@ import torch
 
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.config.section import GridConfig
+from vexkd_model.criterion import select_samples
 from vexkd_model.data.batch import Batch
-from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder, slice_sample, unmatched
+from vexkd_model.distill.teacher_labels import add_teacher_labels, label_decoder, unmatched
 from vexkd_model.heads.center import REGRESSION_CHANNELS, TaskMaps
 from vexkd_model.heads.center_loss import center_targets
 from vexkd_model.heads.decode import build_decoder
@@ -102,4 +103,6 @@ def test_a_teacher_that_is_not_sure_adds_nothing(head, decoder):
 
 def test_a_sample_of_a_transfusion_head_is_a_batch_of_one():
     output = TransFusionOutput(*(torch.randn(3, i + 1) for i in range(len(TransFusionOutput._fields))))
-    assert all(torch.equal(ours[0], theirs[2]) for ours, theirs in zip(slice_sample(output, 2), output, strict=True))
+    assert all(
+        torch.equal(ours[0], theirs[2]) for ours, theirs in zip(select_samples(output, [2]), output, strict=True)
+    )

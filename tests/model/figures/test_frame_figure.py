@@ -22,7 +22,7 @@ def camera(name="CAM_FRONT", yaw=0.0, colour=GREEN):
     return CameraImage(name, pixels, 0, lens(FOCAL, WIDTH, HEIGHT), np.eye(3), mounting(yaw, at=(0, 0, EYE_M)))
 
 
-def picture(path, boxes=(), points=NO_POINTS, cameras=(), lidar_points=10, map_masks=None):
+def picture(path, boxes=(), points=NO_POINTS, cameras=(), lidar_points=10, map_masks=None, **how):
     """RGB of the figure. boxes: rows of x, y, z, length, width, height, yaw, vx, vy; all are buses."""
     values = np.array(boxes, np.float32).reshape(-1, 9)
     frame_figure(
@@ -33,6 +33,7 @@ def picture(path, boxes=(), points=NO_POINTS, cameras=(), lidar_points=10, map_m
         np.full(len(values), lidar_points),
         map_masks,
         "",
+        **how,
     )
     image = cv2.imread(str(path))
     assert image is not None
@@ -141,3 +142,14 @@ def test_the_map_lies_under_the_scene_and_is_paler_than_its_palette(tmp_path):
     image = picture(tmp_path / "a.png", map_masks=masks)
     colour = np.array(MAP_COLOURS["carpark_area"])
     assert near(image, (colour + 255) // 2, 4).sum() > 5000 and not near(image, colour, 4).any()
+
+
+def test_boxes_that_a_machine_made_are_dashed_from_above_and_through_the_camera(tmp_path):
+    box = (12, 0, 1.5, 8, 3, 3, 0.5, 0, 0)
+    true, made = (
+        near(picture(tmp_path / f"{made}.png", [box], cameras=[camera()], machine_made=made), PURPLE, 60)
+        for made in (False, True)
+    )
+    middle = true.shape[1] // 2
+    for side in (np.s_[:, :middle], np.s_[:, middle:]):
+        assert 0.3 * true[side].sum() < made[side].sum() < 0.9 * true[side].sum()

@@ -21,7 +21,7 @@ OF_DEVKIT = [3, 7, 6, 2, 0, 4, 5, 1]
 def drawn(monkeypatch):
     """Arguments of every call of the figure: (frame, boxes, up, lidar_points, map_masks, title) of every call."""
     calls = []
-    monkeypatch.setattr("vexkd_model.figures.frame_figure.frame_figure", lambda path, *what: calls.append(what))
+    monkeypatch.setattr("vexkd_model.figures.frame_figure.frame_figure", lambda path, *what, **_: calls.append(what))
     return calls
 
 
