@@ -33,7 +33,7 @@ from vexkd_ros.bags.reading import header_stamp_ns
 from vexkd_ros.dds import free_domain, this_machine
 
 Holds = Callable[[float], bool]
-# What issue 17 asks for, at 20 Hz of clouds and six cameras at 12 Hz.
+# Wanted at 20 Hz of clouds and six cameras at 12 Hz.
 CLAIMS: Mapping[str, tuple[str, Holds]] = {
     "first detections [s]": ("≤ 4", lambda value: value <= 4),
     "outside the model p50 [ms]": ("≤ 8", lambda value: value <= 8),
@@ -264,7 +264,16 @@ def measure(arguments: argparse.Namespace) -> dict:
         for child in reversed(children.values()):
             child.send_signal(signal.SIGINT)
         for child in children.values():
-            child.wait(20)
+            end(child)
+
+
+def end(child: subprocess.Popen) -> None:
+    """Wait for a child that was asked to end; a loaded machine must not cost the figures."""
+    try:
+        child.wait(20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def report(figures: Mapping[str, Any], claims: Mapping[str, tuple[str, Holds]]) -> bool:
