@@ -18,6 +18,7 @@ from vexkd_model.command import make_parser, positive_number, run_command
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.deploy.card import read_card
 from vexkd_model.files import locked, write_json
+from vexkd_ros.bags.view.command import write_view
 from vexkd_ros.children import STOPPING
 from vexkd_ros.demo.inputs import (
     Dataset,
@@ -28,7 +29,7 @@ from vexkd_ros.demo.inputs import (
     synthetic_scenes,
 )
 from vexkd_ros.demo.replay import replay_and_score
-from vexkd_ros.demo.results import compare, draw_fullest_keyframe, write_page
+from vexkd_ros.demo.results import compare, draw_fullest_keyframe
 from vexkd_ros.demo.steps import PRODUCTS, REPORT, earlier_report, identity, keep_report, say
 from vexkd_ros.share import share_path
 
@@ -80,8 +81,9 @@ def demo(
     )
     draw_fullest_keyframe(out / "picture.png", index, evaluation, card)
     print(f"\n{evaluation.tables()}\n", flush=True)
-    comparison, answers = compare(compared, index, out) if compared else ("", {})
-    write_page(out / "page.html", bags, out / "published", index, answers)
+    comparison, students = compare(compared, index, out) if compared else ("", [])
+    say("write the page")
+    write_view(out / "page.html", [*bags, out / "published"], students=students)
     pointers = f"{comparison}{where_to_look(out, dataset, student, index)}"
     print(pointers)
     keep_report(out, made_from, f"\n{evaluation.tables()}\n\n{pointers}")

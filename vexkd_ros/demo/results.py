@@ -1,6 +1,6 @@
 """Results of the demo: figures, pictures and the page of what the node published, beside the other students."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vexkd_model.data.index import FrameIndex
@@ -13,9 +13,7 @@ from vexkd_model.figures.bev_figure import bev_figure
 from vexkd_model.figures.comparison_figure import StudentPanel, comparison_figure
 from vexkd_model.figures.scene import load_scene
 from vexkd_model.files import write_json
-from vexkd_model.types import Prediction
 from vexkd_ros.bags.evaluator import Evaluation
-from vexkd_ros.bags.view.command import write_view
 from vexkd_ros.bags.view.students import ViewedStudent
 from vexkd_ros.demo.steps import say
 
@@ -40,34 +38,25 @@ def draw_fullest_keyframe(path: Path, index: FrameIndex, evaluation: Evaluation,
     )
 
 
-def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> tuple[str, dict[str, list[Prediction]]]:
+def compare(packages: Sequence[Path], index: FrameIndex, out: Path) -> tuple[str, list[ViewedStudent]]:
     """Evaluate packages on the keyframes without ROS; write OUT/comparison.json and a picture.
 
-    Returns a table for people, and every package's predictions, one a keyframe.
+    Returns a table for people, and every package with its predictions for the page.
     """
-    results, answers, panels, fullest = {}, {}, [], fullest_keyframe(index)
+    results, students, panels, fullest = {}, [], [], fullest_keyframe(index)
+    stamps = index.column("stamp_ns")
     for package in packages:
         say(f"evaluate {package.name} for comparison, without ROS")
         predictor = Predictor.load(package, precision="auto", runtime="auto")
         try:
-            answers[package.name] = list(predict_split(predictor, index))
+            predictions = list(predict_split(predictor, index))
         except UserError as error:  # a dataset without cameras is good for the LiDAR students
             say(f"{package.name} is left out: {error}")
             continue
-        results[package.name] = score_split(answers[package.name], index)
-        panels.append(StudentPanel(package.name, answers[package.name][fullest], predictor.thresholds))
+        results[package.name] = score_split(predictions, index)
+        by_stamp = dict(zip(stamps, predictions, strict=True))
+        students.append(ViewedStudent(package.name, predictor.thresholds, by_stamp))
+        panels.append(StudentPanel(package.name, predictions[fullest], predictor.thresholds))
     write_json(out / "comparison.json", {name: result.to_dict() for name, result in results.items()})
     comparison_figure(out / "comparison.png", load_scene(index, fullest), panels)
-    return f"{comparison_table(results)}\n\ncomparison: {out / 'comparison.png'}\n", answers
-
-
-def write_page(
-    path: Path, bags: Sequence[Path], published: Path, index: FrameIndex, answers: Mapping[str, Sequence[Prediction]]
-) -> None:
-    """Write the page of the node's outputs, beside the predictions of other students, one a keyframe of the index."""
-    say("write the page")
-    stamps = index.column("stamp_ns")
-    students = [
-        ViewedStudent(name, dict(zip(stamps, predictions, strict=True))) for name, predictions in answers.items()
-    ]
-    write_view(path, [*bags, published], students=students)
+    return f"{comparison_table(results)}\n\ncomparison: {out / 'comparison.png'}\n", students

@@ -153,13 +153,13 @@ def test_students_are_compared_on_the_keyframes_and_one_whose_images_are_missing
     save_package(tmp_path / "camera", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
     shutil.copytree(tiny_dataset, tmp_path / "data")
     index = frame_index(Dataset(tmp_path / "data", "v1.0-mini"), "mini_val", tmp_path / "index")
-    out, answers = compare([student, tmp_path / "camera"], index, tmp_path)
+    out, students = compare([student, tmp_path / "camera"], index, tmp_path)
     offline = score_split(predict_split(Predictor.load(student, precision="auto"), index), index)
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert list(figures) == ["student", "camera"]
     assert figures["student"] == json.loads(json.dumps(offline.to_dict()))
     assert f"{offline.detection.nd_score:.3f}" in out
-    assert [len(predictions) for predictions in answers.values()] == [3, 3]
+    assert [(student.name, len(student.predictions)) for student in students] == [("student", 3), ("camera", 3)]
     assert cv2.imread(str(tmp_path / "comparison.png")).shape[1] > 1000
 
     shutil.rmtree(tmp_path / "data" / "samples" / "CAM_FRONT")

@@ -320,6 +320,11 @@ def test_a_browser_shows_it(page, width):
 def test_in_a_browser_a_threshold_hides_and_a_pointer_asks(page, tiny_index):
     text = browse(page, "$('threshold').value = 0.9; $('threshold').oninput();")
     assert "0 detections, 0 hits, 0 false alarms" in text
+    own = "data.thresholds = [Object.fromEntries(Object.keys(data.class_colours).map(name => [name, 0.5]))];"
+    text = browse(page, f"{own} draw();")
+    assert "1 detections, 1 hits (1 turned), 0 false alarms" in text
+    text = browse(page, f"{own} $('threshold').value = 0.3; $('threshold').oninput();")
+    assert "2 detections" in text
     text = browse(page, "dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));")
     assert "moment 3 of 3" in text
     x, y = map(str, tiny_index[1].boxes.values[0, :2])

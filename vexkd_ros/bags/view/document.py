@@ -35,6 +35,12 @@ def make_document(title: str, recording: Recording, students: Sequence[ViewedStu
         "title": title,
         "notes": sorted(notes),
         "students": [student.name for student in students],
+        "thresholds": [
+            None
+            if student.thresholds is None
+            else dict(zip(DETECTION_CLASSES, student.thresholds.tolist(), strict=True))
+            for student in students
+        ],
         "frames": frames,
         "has_truth": any(GROUND_TRUTH in moment.messages for moment in recording.moments),
         "has_true_map": any(frame["true_map"] for frame in frames),

@@ -34,11 +34,16 @@ function picture(url) {
   return pictures.get(url);
 }
 
+function threshold(student, name) {
+  const own = $("card").checked && data.thresholds[student];
+  return own ? own[name] : Number($("threshold").value);
+}
+
 function judged(frame, student) {
   // Boxes of a frame with what they are: annotated ones hit, missed or hidden (no LiDAR point in them), found ones hits,
   // turned hits or false alarms.
-  const threshold = Number($("threshold").value), answer = frame.answers[student];
-  const found = (answer ? answer.found : []).filter(box => box.score >= threshold);
+  const answer = frame.answers[student];
+  const found = (answer ? answer.found : []).filter(box => box.score >= threshold(student, box.class));
   const hit = new Map(found.filter(box => box.hit >= 0).map(box => [box.hit, box]));
   return {
     truth: frame.truth.map((box, j) => ({...box, state: !answer || !frame.has_truth ? "annotated" :

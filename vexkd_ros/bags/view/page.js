@@ -98,7 +98,7 @@ function caption(frame, panel) {
 
 const summed = new Map();  // by threshold and student
 function totals(student) {
-  const key = `${$("threshold").value} ${student}`;
+  const key = `${$("card").checked} ${$("threshold").value} ${student}`;
   if (!summed.has(key)) {
     let hits = 0, found = 0, truth = 0;
     for (const frame of data.frames) {
@@ -178,6 +178,7 @@ function start() {
   if (data.frames.some(frame => frame.answers.some(answer => answer?.map))) $("map").value = "student";
   $("colours").disabled = !(data.has_truth && data.students.length);
   if (!$("colours").disabled) $("colours").value = "match";
+  $("own").hidden = !data.thresholds.some(own => own);
   markScenes();
   show(Number(location.hash.slice(1)) || 0);
 }
@@ -185,7 +186,8 @@ function start() {
 $("slider").oninput = event => show(Number(event.target.value));
 $("play").onclick = () => play(!timer);
 $("reset").onclick = () => { Object.assign(view, {x: 0, y: 0, metres: WHOLE}); draw(); };
-for (const id of ["points", "truth", "found", "threshold", "colours", "map"]) $(id).oninput = draw;
+for (const id of ["points", "truth", "found", "card", "colours", "map"]) $(id).oninput = draw;
+$("threshold").oninput = () => { $("card").checked = false; draw(); };
 addEventListener("resize", draw);
 addEventListener("keydown", event => {
   if (event.target.tagName === "SELECT" || event.target.type === "range") return;

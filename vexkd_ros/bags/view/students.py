@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vexkd_model.config import ModelConfig
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
@@ -16,9 +18,13 @@ from vexkd_ros.bags.view.recording import Recording
 
 @dataclass
 class ViewedStudent:
-    """Student of the page. predictions, latency_ms: by stamp of the moment [ns]; of a moment either may be missing."""
+    """Student of the page. predictions, latency_ms: by stamp of the moment [ns]; of a moment either may be missing.
+
+    thresholds: scores (10,) by class from which on a box is worth showing, None where no card states them.
+    """
 
     name: str
+    thresholds: np.ndarray | None = None
     predictions: dict[int, Prediction] = field(default_factory=dict)
     latency_ms: dict[int, float] = field(default_factory=dict)
 
@@ -57,7 +63,7 @@ def replayed_student(recording: Recording, package: Path, tf: str) -> ViewedStud
         cloud = moment.messages.get(recording.points) if predictor.config.lidar else None
         stamp = cloud.header.stamp.sec * 10**9 + cloud.header.stamp.nanosec if cloud else moment.stamp_ns
         moment_of[stamp] = moment.stamp_ns
-    student, record = ViewedStudent(Path(package).name), ReplayRecord()
+    student, record = ViewedStudent(Path(package).name, predictor.thresholds), ReplayRecord()
     found = (
         prediction
         for bag in _bags_with_inputs(recording, predictor.config, package)
