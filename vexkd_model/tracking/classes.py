@@ -33,7 +33,21 @@ _NOISE = {
     "barrier": Noise(position=0.3, height=0.15, yaw=0.2, velocity=0.5),
     "traffic_cone": _SMALL,
 }
+# Centres of two objects of a class are hardly ever nearer to each other than this [m].
+_APART_M = {
+    "car": 1.5,
+    "truck": 2.0,
+    "construction_vehicle": 2.0,
+    "bus": 2.0,
+    "trailer": 2.0,
+    "motorcycle": 0.8,
+    "bicycle": 0.8,
+    "pedestrian": 0.4,
+    "barrier": 1.0,
+    "traffic_cone": 0.6,
+}
 # In the order of DETECTION_CLASSES.
+APART_M = tuple(_APART_M[name] for name in DETECTION_CLASSES)
 MOTION = tuple(_MOTION[name] for name in DETECTION_CLASSES)
 NOISE = tuple(_NOISE[name] for name in DETECTION_CLASSES)
 STILL = Motion(acceleration=0.0, turning=0.0, speed=0.0, turn=0.0, heave=0.0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vexkd_model.geometry.boxes import wrap_angle
 from vexkd_model.tracking.classes import MOTION, NOISE, STILL
+from vexkd_model.tracking.doubles import single_detections, single_tracks
 from vexkd_model.tracking.kalman import VX, VY, YAW, Motion, State, X, Y, Z, begin, predict, smooth, update
 from vexkd_model.tracking.tracker import Sighting, Track, Tracker
 
@@ -42,11 +43,12 @@ class SmoothTrack:
 def track_scene(moments: Sequence[Moment]) -> list[SmoothTrack]:
     """Track all objects of a scene, whose moments are in the order of time."""
     tracker = Tracker()
-    for moment in moments:
-        tracker.step(*moment)
+    for stamp_ns, boxes, labels, scores in moments:
+        single = single_detections(boxes, labels, scores)
+        tracker.step(stamp_ns, boxes[single], labels[single], scores[single])
     stamps = [moment.stamp_ns for moment in moments]
     tracks = [_smoothed(track, stamps) for track in (*tracker.ended, *tracker.tracks)]
-    return sorted(tracks, key=lambda track: track.number)
+    return single_tracks(sorted(tracks, key=lambda track: track.number))
 
 
 def _smoothed(track: Track, stamps_ns: Sequence[int]) -> SmoothTrack:

@@ -119,3 +119,23 @@ def test_moments_without_detections_are_no_tracks():
     nothing = (np.empty((0, 9)), np.empty(0, int), np.empty(0))
     assert track_scene([Moment(k, *nothing) for k in range(3)]) == []
     assert track_scene([]) == []
+
+
+def test_an_object_that_is_detected_twice_is_one_track():
+    moments = []
+    for k, moment in enumerate(detections(np.random.default_rng(5))):
+        doubles = []
+        for body, (dx, dy) in ((BODIES[4], (-0.2, 0.3 if k % 2 else -0.3)), (BODIES[0], (0.3, 1.2))):
+            away = np.linalg.norm(moment.boxes[:, :2] - body.box(k * STEP_S)[:2], axis=1)
+            doubles.append(moment.boxes[away.argmin()] + [dx, dy, 0, 0, 0, 0, 0, 0, 0])
+        moments.append(
+            Moment(
+                moment.stamp_ns,
+                np.concatenate([moment.boxes, np.stack(doubles)]),
+                np.append(moment.labels, [CONE, CAR]),
+                np.append(moment.scores, [0.3, 0.3]),
+            )
+        )
+    tracks = track_scene(moments)
+    assert len(tracks) == len(BODIES)
+    assert {body_of(track) for track in tracks} == set(BODIES)
