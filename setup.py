@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent
 PROGRAMS = (
     "student_node",
     "comparison_node",
+    "track_node",
     "nuscenes_to_bag",
     "bag_to_nuscenes",
     "bag_player",

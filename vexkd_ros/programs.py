@@ -21,6 +21,11 @@ def comparison_node() -> int:
     return run_program("vexkd_ros.comparison_node")
 
 
+def track_node() -> int:
+    """Follow a student's detections over time."""
+    return run_program("vexkd_ros.track_node")
+
+
 def nuscenes_to_bag() -> int:
     """Convert a nuScenes folder to bags."""
     return run_program("vexkd_ros.bags.nuscenes_to_bag")

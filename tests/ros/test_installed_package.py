@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = {
     "student_node",
     "comparison_node",
+    "track_node",
     "nuscenes_to_bag",
     "bag_to_nuscenes",
     "bag_player",

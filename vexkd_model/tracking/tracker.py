@@ -55,6 +55,10 @@ class Tracker:
         self.ended: list[Track] = []
         self._number = 0
 
+    def clear(self) -> None:
+        """Forget all tracks; numbers go on."""
+        self.tracks, self.ended = [], []
+
     def step(self, stamp_ns: int, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> list[Track]:
         """Take the detections of a moment, later than the ones before; return the track of each."""
         self._end(stamp_ns)

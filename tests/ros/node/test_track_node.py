@@ -1,0 +1,195 @@
+"""A real track_node process over real DDS: a vehicle that drives and turns, a car, a cone, and what goes wrong."""
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import rclpy
+import yaml
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
+from rclpy.executors import SingleThreadedExecutor
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from vexkd_model.types import DETECTION_CLASSES, Boxes, Prediction
+from vexkd_ros.outputs.detections import detections_message
+from vexkd_ros.share import REPOSITORY
+from vexkd_ros.track_node import TrackNode
+
+TIMEOUT_S = 60.0
+STEP_S = 0.1
+CAR, CONE = DETECTION_CLASSES.index("car"), DETECTION_CLASSES.index("traffic_cone")
+CAR_AT, CAR_MPS = np.array([20.0, 5.0]), np.array([6.0, -2.0])  # in odom, at the beginning
+CONE_AT = np.array([30.0, -4.0])
+
+
+def ego(step: int) -> tuple[float, float, float]:
+    """x, y, yaw of the vehicle in odom: it drives at 8 m/s and turns at 0.2 rad/s."""
+    return 8.0 * step * STEP_S, 0.5, 0.2 * step * STEP_S
+
+
+def in_base(place: np.ndarray, step: int) -> np.ndarray:
+    x, y, yaw = ego(step)
+    dx, dy = place - (x, y)
+    return np.array([math.cos(yaw) * dx + math.sin(yaw) * dy, math.cos(yaw) * dy - math.sin(yaw) * dx])
+
+
+def true_places(step: int) -> dict[int, np.ndarray]:
+    return {CAR: in_base(CAR_AT + CAR_MPS * step * STEP_S, step), CONE: in_base(CONE_AT, step)}
+
+
+class Surroundings:
+    """Publishes transforms and detections and collects the node's answers by their step."""
+
+    def __init__(self) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("around", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.tf = self.node.create_publisher(TFMessage, "/tf", 100)
+        self.found = self.node.create_publisher(Detection3DArray, "detections", 10)
+        self.tracks: dict[float, Detection3DArray] = {}
+        self.markers: dict[float, list[Marker]] = {}
+        self.node.create_subscription(Detection3DArray, "track_node/tracks", self._keep_tracks, 10)
+        self.node.create_subscription(MarkerArray, "track_node/markers", self._keep_markers, 10)
+
+    def _keep_tracks(self, message: Detection3DArray) -> None:
+        self.tracks[seconds(message.header.stamp)] = message
+
+    def _keep_markers(self, message: MarkerArray) -> None:
+        self.markers[seconds(message.markers[0].header.stamp)] = message.markers
+
+    def publish(self, start: float, step: int, labels: tuple[int, ...] = (CAR, CONE), noise: float = 0.0) -> float:
+        """Publish a step of the drive that began at `start` [s]; return its time."""
+        now = round(start + step * STEP_S, 3)
+        stamp, (x, y, yaw) = Time(sec=int(now), nanosec=round(now % 1 * 1e9)), ego(step)
+        transform = TransformStamped(header=Header(stamp=stamp, frame_id="odom"), child_frame_id="base_link")
+        transform.transform.translation.x, transform.transform.translation.y = x, y
+        transform.transform.rotation.z, transform.transform.rotation.w = math.sin(yaw / 2), math.cos(yaw / 2)
+        self.tf.publish(TFMessage(transforms=[transform]))
+        random = np.random.default_rng(step)
+        heading = math.atan2(CAR_MPS[1], CAR_MPS[0]) - yaw
+        places = [true_places(step)[label] + noise * random.normal(size=2) for label in labels]
+        values = [[*place, 0.5, 4.5, 1.9, 1.6, heading if label == CAR else 0.0, math.nan, math.nan]
+                  for label, place in zip(labels, places, strict=True)]  # fmt: skip
+        boxes = Boxes(np.array(values, np.float32).reshape(-1, 9), np.array(labels, int))
+        prediction = Prediction(boxes, np.full(len(labels), 0.9, np.float32), None, None, 0)
+        self.found.publish(detections_message(prediction, Header(stamp=stamp, frame_id="base_link")))
+        return now
+
+    def answer(self, now: float) -> dict[str, tuple[str, np.ndarray]]:
+        """Wait for the tracks of a time; return number and (x, y) by class."""
+        self.wait_for(lambda: now in self.tracks)
+        return {
+            one.results[0].hypothesis.class_id: (
+                one.id,
+                np.array([one.bbox.center.position.x, one.bbox.center.position.y]),
+            )
+            for one in self.tracks[now].detections
+        }
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < deadline
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+
+def seconds(stamp: Time) -> float:
+    return round(stamp.sec + stamp.nanosec * 1e-9, 3)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([sys.executable, "-m", "vexkd_ros.track_node"], stderr=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def around(process: subprocess.Popen) -> Iterator[Surroundings]:
+    around = Surroundings()
+    around.wait_for(lambda: around.found.get_subscription_count() and around.tf.get_subscription_count())
+
+    def is_answered() -> bool:  # the node's side of the discovery may still be on its way
+        around.publish(50.0, 0)
+        return 50.0 in around.tracks and 50.0 in around.markers
+
+    around.wait_for(is_answered)
+    yield around
+    around.close()
+
+
+def test_objects_keep_their_numbers_while_the_vehicle_turns_and_their_velocity_is_found(around):
+    numbers = set()
+    for step in range(25):
+        now = around.publish(100.0, step, noise=0.15)
+        found = around.answer(now)
+        if step:  # from the second detection on
+            assert found.keys() == {"car", "traffic_cone"}
+            numbers.add((found["car"][0], found["traffic_cone"][0]))
+    assert len(numbers) == 1 and len(set(next(iter(numbers)))) == 2
+    errors = [np.linalg.norm(found[DETECTION_CLASSES[label]][1] - place) for label, place in true_places(24).items()]
+    assert max(errors) < 0.3
+    around.wait_for(lambda: now in around.markers)
+    arrow = next(one for one in around.markers[now] if one.ns == "velocity" and str(one.id) == found["car"][0])
+    way, yaw = arrow.points[1], ego(24)[2]
+    velocity = np.array([way.x - arrow.points[0].x, way.y - arrow.points[0].y])
+    expected = np.array([[math.cos(yaw), math.sin(yaw)], [-math.sin(yaw), math.cos(yaw)]]) @ CAR_MPS
+    assert np.linalg.norm(velocity - expected) < 1.0
+    trail = next(one for one in around.markers[now] if one.ns == "trails" and str(one.id) == found["car"][0])
+    assert len(trail.points) == 25
+
+
+def test_an_object_that_was_hidden_for_a_second_has_its_number_back_and_a_longer_absence_makes_a_new_one(around):
+    for step in range(10):
+        before = around.answer(around.publish(200.0, step))
+    for step in range(10, 20):
+        assert around.answer(around.publish(200.0, step, (CONE,))).keys() == {"traffic_cone"}
+    again = around.answer(around.publish(200.0, 20))
+    assert again["car"][0] == before["car"][0] and again["traffic_cone"][0] == before["traffic_cone"][0]
+    for step in range(21, 40):
+        around.answer(around.publish(200.0, step, (CONE,)))
+    around.answer(around.publish(200.0, 40))
+    assert around.answer(around.publish(200.0, 41))["car"][0] != before["car"][0]
+
+
+def test_time_that_jumps_back_begins_anew(around):
+    for step in range(3):
+        before = around.answer(around.publish(300.0, step))
+    for step in range(12):  # transforms of a jump are believed after some messages
+        now = around.publish(260.0, step)
+        time.sleep(0.02)
+    after = around.answer(now)
+    assert not {number for number, _ in after.values()} & {number for number, _ in before.values()}
+
+
+def test_ctrl_c_ends_it_well(process, around):
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT_S) == 0
+
+
+def test_the_parameter_file_names_every_parameter_with_its_default():
+    written = yaml.safe_load((REPOSITORY / "config/node/track_node.yaml").read_text())["/**"]["ros__parameters"]
+    rclpy.init()
+    node = TrackNode()
+    declared = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
+    node.destroy_node()
+    rclpy.shutdown()
+    assert written.items() <= declared.items()
+    assert declared.keys() - written.keys() <= {"use_sim_time", "start_type_description_service"}
