@@ -9,22 +9,19 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.command import make_parser, run_command
 from vexkd_model.evaluation.matching import MATCH_DISTANCE_M, match_by_centre, within_range
 from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.stamp_pairs import StampPairs
-from vexkd_ros.node_process import GuardedExecutor, receive, start_errors
+from vexkd_ros.node_process import run_simple_node
 from vexkd_ros.outputs.comparison_markers import comparison_markers
-from vexkd_ros.parameter_check import warn_of_unused_parameters
 
 EXAMPLE = """\
 example:
@@ -103,26 +100,7 @@ class ComparisonNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM and return the exit code; SystemExit where it cannot start."""
-    args = sys.argv if args is None else args
-    return run_command(make_parser("vexkd-comparison-node", __doc__ or "", EXAMPLE), lambda _: _run(args), args[1:])
-
-
-def _run(args: list[str]) -> int:
-    with start_errors(args):
-        rclpy.init(args=args)
-        node = ComparisonNode()
-    warn_of_unused_parameters(node, args)
-    executor = GuardedExecutor()
-    executor.add_node(node)
-    try:
-        receive(executor, node)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_simple_node(ComparisonNode, "vexkd-comparison-node", __doc__ or "", EXAMPLE, args)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,32 @@ def run_lifecycle_node(
     return run_command(make_parser(name, description, example), lambda _: _run(make_node, args), args[1:])
 
 
+def run_simple_node(
+    make_node: Callable[[], Node], name: str, description: str, example: str, args: list[str] | None = None
+) -> int:
+    """Run a node without a lifecycle until SIGINT or SIGTERM; exit code and errors as of `run_lifecycle_node`."""
+    args = sys.argv if args is None else args
+    return run_command(make_parser(name, description, example), lambda _: _run_simple(make_node, args), args[1:])
+
+
+def _run_simple(make_node: Callable[[], Node], args: list[str]) -> int:
+    with start_errors(args):
+        rclpy.init(args=args)
+        node = make_node()
+    warn_of_unused_parameters(node, args)
+    executor = GuardedExecutor()
+    executor.add_node(node)
+    try:
+        receive(executor, node)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
 def _run(make_node: Callable[[], StatefulNode], args: list[str]) -> int:
     with start_errors(args):
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)

@@ -8,7 +8,6 @@ import sys
 from functools import partial
 
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -16,7 +15,6 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.command import make_parser, run_command
 from vexkd_model.geometry.boxes import transform_boxes
 from vexkd_model.geometry.transforms import inverse
 from vexkd_model.tracking.doubles import single_detections
@@ -25,9 +23,8 @@ from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
-from vexkd_ros.node_process import GuardedExecutor, receive, start_errors
+from vexkd_ros.node_process import run_simple_node
 from vexkd_ros.outputs.tracks import TRAIL, track_markers, tracked_objects, tracks_message
-from vexkd_ros.parameter_check import warn_of_unused_parameters
 
 TF_DEPTH = 100
 EXAMPLE = """\
@@ -108,26 +105,7 @@ class TrackNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM and return the exit code; SystemExit where it cannot start."""
-    args = sys.argv if args is None else args
-    return run_command(make_parser("vexkd-track-node", __doc__ or "", EXAMPLE), lambda _: _run(args), args[1:])
-
-
-def _run(args: list[str]) -> int:
-    with start_errors(args):
-        rclpy.init(args=args)
-        node = TrackNode()
-    warn_of_unused_parameters(node, args)
-    executor = GuardedExecutor()
-    executor.add_node(node)
-    try:
-        receive(executor, node)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run_simple_node(TrackNode, "vexkd-track-node", __doc__ or "", EXAMPLE, args)
 
 
 if __name__ == "__main__":

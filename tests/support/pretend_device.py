@@ -65,7 +65,7 @@ def _described_as(kind: int, tensor: Tensor) -> Tensor:
 
 
 class _Backend(_DummyBackendModule):
-    """What PyTorch and Lightning ask a device's module for."""
+    """Module of a device, as far as PyTorch and Lightning ask it."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]

@@ -40,7 +40,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What was labelled, and how well.
+    """Result of labelling: numbers of boxes, and how good they are.
 
     thresholds: least score a class of tracks. chosen_on: true boxes a class behind each, 0 for the default. before,
     after: figures by class of the detections as they are and of the labels, on `judged` scenes; empty without truth.

@@ -1,4 +1,4 @@
-"""What one thread of the processor does at most, as measured: matrix products by precision, and memory copies."""
+"""Measured rates of one thread of the processor: matrix products by precision, and memory copies."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What in an installation does not fit together, each with its cure."""
+"""Checks of an installation: parts that do not fit together, each with its cure."""
 
 import re
 from collections.abc import Iterator

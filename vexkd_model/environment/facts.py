@@ -1,4 +1,4 @@
-"""What this installation consists of: Python, PyTorch, GPU and driver, processor, runtimes of graphs, ROS."""
+"""Parts of this installation: Python, PyTorch, GPU and driver, processor, runtimes of graphs, ROS."""
 
 import platform
 import subprocess
@@ -27,7 +27,7 @@ OURS = "vexkd"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is there.
+    """Versions and abilities of the parts.
 
     versions: of the packages that are installed. packages: names of those that bring a module. unmet: our requirements
     that are not met, in pip's words. torch_cuda: CUDA that PyTorch is built for. torch_kernels: GPUs that it has code

@@ -1,4 +1,4 @@
-"""What of ROS this Python would find, told from files and variables: nothing of ROS is imported."""
+"""Parts of ROS that this Python would find, told from files and variables: nothing of ROS is imported."""
 
 import os
 import sys

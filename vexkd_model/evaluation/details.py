@@ -1,4 +1,4 @@
-"""What lies behind the official figures: precision–recall curves, and errors by distance and by speed."""
+"""Details behind the official figures: precision–recall curves, and errors by distance and by speed."""
 
 import itertools
 import math

@@ -18,7 +18,7 @@ LEAST_HITS = 20  # of a class in each half of the scenes; of fewer nothing is fi
 
 
 class Fit(NamedTuple):
-    """What is fitted to the detections of one class: a, b, c of its score map, threshold, deviations by range."""
+    """Fit to the detections of one class: a, b, c of its score map, threshold, deviations by range."""
 
     score_map: tuple[float, float, float]
     threshold: float

@@ -1,4 +1,4 @@
-"""How objects of each class move, and how well detectors see them: what the filter assumes.
+"""Assumptions of the filter for each class: how objects move, and how well detectors see them.
 
 Accelerations are what road users do in traffic; noise is that of published LiDAR detectors within 40 m of the vehicle.
 """

@@ -22,7 +22,7 @@ LEAST_VARIANCE = 1e-6  # keeps covariances invertible where nothing moves
 
 @dataclass(frozen=True)
 class Motion:
-    """How the objects of a class move: standard deviations.
+    """Motion of the objects of a class: standard deviations.
 
     acceleration [m/s²]. turning [rad/s²]. heave: of the height, in one second [m]. speed, turn: of an object that is
     seen for the first time, if its velocity is not measured [m/s], and of its turn rate [rad/s].

@@ -85,6 +85,6 @@ def _stands(means: np.ndarray) -> bool:
 
 
 def _backwards(yaw: np.ndarray, sightings: Sequence[Sighting]) -> bool:
-    """Whether most detections, by score, point the other way than the smoothed headings (M,)."""
+    """Tell whether most detections, by score, point the other way than the smoothed headings (M,)."""
     votes = [sighting.score * np.cos(sighting.box[6] - angle) for sighting, angle in zip(sightings, yaw, strict=True)]
     return bool(sum(votes) < 0)

@@ -92,7 +92,7 @@ def parse_report(report: Mapping[str, Any], path: Path) -> SavedEvaluation:
 
 
 def training_data_of(folder: Path) -> Mapping[str, Any] | None:
-    """What a run or package was trained on, as `describe_data` describes it; None where nobody recorded it."""
+    """Return what a run or package was trained on, as `describe_data` does; None where nobody recorded it."""
     if is_run(folder):
         record = json.loads((folder / RECORD).read_text())
         return {**record["data"], "identity": record.get("identity")}

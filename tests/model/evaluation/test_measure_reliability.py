@@ -1,4 +1,4 @@
-"""What a split says of a student whose errors are known, and `vexkd calibrate` end to end."""
+"""Reliability of a student whose errors are known, measured on a split, and `vexkd calibrate` end to end."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What the node needs to start, and nothing that only training or another student needs: time of every start."""
+"""Imports of the node: none that only training or another student needs, for they cost time at every start."""
 
 import re
 import subprocess
