@@ -28,7 +28,8 @@ from vexkd_model.types import DETECTION_CLASSES, Boxes
 from vexkd_ros.bags.nuscenes_to_bag import convert
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.bags.view.command import main, write_view
-from vexkd_ros.bags.view.document import heading_error
+from vexkd_ros.bags.view.document import heading_error, make_document
+from vexkd_ros.bags.view.recording import GROUND_TRUTH, Moment, Recording
 from vexkd_ros.bags.writing import BagFormat
 
 REPOSITORY = Path(__file__).parents[3]
@@ -149,6 +150,16 @@ def test_annotated_boxes_stand_where_the_dataset_says(data, tiny_index):
         assert [box["class"] for box in frame["truth"]] == [DETECTION_CLASSES[label] for label in boxes.labels]
         shown = np.array([box["values"][:7] for box in frame["truth"]])
         assert np.abs(shown[:, :6] - boxes.values[:, :6]).max() < 2e-3
+
+
+def test_seconds_count_from_the_beginning_of_each_bag():
+    box = detection(0, np.array([5, 0, 1, 4, 2, 1.5, 0]), 0, 1.0)
+    truth = bag_typestore().types["vision_msgs/msg/Detection3DArray"](header(0, "base_link"), [box])
+    moments = [
+        Moment(stamp, bag, {GROUND_TRUTH: truth}) for stamp, bag in ((10**9, "a"), (2 * 10**9, "a"), (10**12, "b"))
+    ]
+    frames = make_document("both", Recording((), "/lidar/points", {}, moments), [])["frames"]
+    assert [frame["seconds"] for frame in frames] == [0, 1, 0]
 
 
 def test_points_stand_where_the_lidar_saw_them(data, tiny_index):

@@ -60,7 +60,7 @@ def _frame(
     complete = [grid for grid in true_grids if grid is not None]
     return {
         "scene": moment.bag,
-        "seconds": (stamp - recording.moments[0].stamp_ns) * 1e-9,
+        "seconds": (stamp - next(first.stamp_ns for first in recording.moments if first.bag == moment.bag)) * 1e-9,
         "points": "" if points is None else _encoded(points),
         "has_truth": GROUND_TRUTH in messages,
         "truth": [
