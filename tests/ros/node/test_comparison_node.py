@@ -3,16 +3,15 @@
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import rclpy
 import yaml
 from builtin_interfaces.msg import Time
-from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
+from support.other_node import TIMEOUT_S, OtherNode
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -22,7 +21,6 @@ from vexkd_ros.inputs.stamp_pairs import StampPairs
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.share import REPOSITORY
 
-TIMEOUT_S = 60.0
 CAR, PEDESTRIAN = DETECTION_CLASSES.index("car"), DETECTION_CLASSES.index("pedestrian")
 
 
@@ -40,15 +38,11 @@ def message(second: float, *objects: tuple[int, float, float, float]) -> Detecti
     return detections_message(prediction, Header(stamp=stamp, frame_id="base_link"))
 
 
-class Surroundings:
+class Surroundings(OtherNode):
     """Publishes both inputs of the node and collects its markers by their second."""
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("around", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__()
         self.truth = self.node.create_publisher(Detection3DArray, "ground_truth", 10)
         self.found = self.node.create_publisher(Detection3DArray, "detections", 10)
         self.markers: dict[float, list[Marker]] = {}
@@ -58,20 +52,9 @@ class Surroundings:
         stamp = array.markers[0].header.stamp
         self.markers[stamp.sec + stamp.nanosec * 1e-9] = array.markers
 
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline
-            self.executor.spin_once(timeout_sec=0.05)
-
     def compared(self, second: float) -> list[Marker]:
         self.wait_for(lambda: second in self.markers)
         return self.markers[second]
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 @pytest.fixture(scope="module")

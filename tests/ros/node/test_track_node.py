@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ import rclpy
 import yaml
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
-from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
+from support.other_node import TIMEOUT_S, OtherNode
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
@@ -24,7 +24,6 @@ from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.share import REPOSITORY
 from vexkd_ros.track_node import TrackNode
 
-TIMEOUT_S = 60.0
 STEP_S = 0.1
 CAR, CONE = DETECTION_CLASSES.index("car"), DETECTION_CLASSES.index("traffic_cone")
 CAR_AT, CAR_MPS = np.array([20.0, 5.0]), np.array([6.0, -2.0])  # in odom, at the beginning
@@ -46,15 +45,11 @@ def true_places(step: int) -> dict[int, np.ndarray]:
     return {CAR: in_base(CAR_AT + CAR_MPS * step * STEP_S, step), CONE: in_base(CONE_AT, step)}
 
 
-class Surroundings:
+class Surroundings(OtherNode):
     """Publishes transforms and detections and collects the node's answers by their step."""
 
     def __init__(self) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("around", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
+        super().__init__()
         self.tf = self.node.create_publisher(TFMessage, "/tf", 100)
         self.found = self.node.create_publisher(Detection3DArray, "detections", 10)
         self.tracks: dict[float, Detection3DArray] = {}
@@ -96,17 +91,6 @@ class Surroundings:
             )
             for one in self.tracks[now].detections
         }
-
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            assert time.monotonic() < deadline
-            self.executor.spin_once(timeout_sec=0.05)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
 
 
 def seconds(stamp: Time) -> float:
