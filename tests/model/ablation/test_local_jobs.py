@@ -84,7 +84,9 @@ def test_a_failed_command_ends_its_run_with_its_own_words(script, run):
 
 def test_at_the_end_all_are_interrupted_together_and_a_deaf_one_is_killed(script, run, monkeypatch):
     monkeypatch.setattr(local_jobs, "STOP_S", 3.0)  # enough for the one that hears, beside other work
-    script('[ "$4" = deaf ] && trap "" INT || trap "echo stopped; exit 130" INT; echo ready; sleep 60 & wait; wait')
+    # `sleep 60 & wait` would miss a signal that arrives just before `wait` begins to listen.
+    lines = '[ "$4" = deaf ] && trap "" INT || trap "echo stopped; exit 130" INT; echo ready'
+    script(f"{lines}; while :; do sleep 0.1; done")
     hearing, deaf = run("hearing"), run("deaf")
     began = time.monotonic()
     with LocalJobs(2) as jobs:
