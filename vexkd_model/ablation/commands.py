@@ -73,7 +73,9 @@ def _trained(plan: Plan, place: Path, row: TrainedRow, seed: int, teacher: Run |
         words = ["distill", str(row.config), "--teacher", str(teacher.folder) if teacher else row.teacher]
         words += ["--cache", str(plan.cache)] if plan.cache else []
     folder, figures = place / f"seed{seed}", place / f"seed{seed}.json"
-    words += [*_data(plan, plan.splits[0]), "--out", str(folder), "--workers", str(plan.workers)]
+    if row.unlabelled:
+        words += ["--unlabelled", f"{plan.dataroot}:{plan.version}:{row.unlabelled}"]
+    words += [*_data(plan, plan.training_split(row)), "--out", str(folder), "--workers", str(plan.workers)]
     for override in (*row.overrides, f"{SEED}={seed}"):
         words += ["--set", override]
     return Run(row, seed, teacher, tuple(words), _evaluation(plan, folder, figures), folder, figures)

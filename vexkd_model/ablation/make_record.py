@@ -50,7 +50,7 @@ def make_record(
         seed=config.training.seed,
         config=config.model_dump(mode="json"),
         config_hash=config_hash(config),
-        data={"train": began["data"], "eval": evaluated["data"]},
+        data={"train": began["data"], "eval": evaluated["data"], **_unlabelled(began)},
         dropped=evaluated.get("dropped"),
         source_revision=began["source_revision"],
         torch=began["torch"],
@@ -60,6 +60,11 @@ def make_record(
         figures=figures_of(evaluated),
         training=_training(run),
     )
+
+
+def _unlabelled(began: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    described = {key: value for key, value in began.get("unlabelled", {}).items() if key != "identity"}
+    return {"unlabelled": described} if described else {}
 
 
 def figures_of(report: dict[str, Any]) -> Figures:

@@ -39,6 +39,10 @@ class TrainedRow(Section):
     )
     set: dict[str, Any] = Field({}, description="keys of the configuration, as --set takes them")
     seeds: Seeds | None = Field(None, description="other ones than the plan's")
+    train_split: str | None = Field(None, description="another one than the plan's")
+    unlabelled: str | None = Field(
+        None, description="split of frames that the teacher alone teaches: --unlabelled of `vexkd distill`"
+    )
 
     @property
     def config_file(self) -> Path:
@@ -56,6 +60,8 @@ class TrainedRow(Section):
         distills = [key for key in self.set if key.startswith(DISTILLATION)]
         if distills and self.teacher is None:
             raise ValueError(f"set.{distills[0]}: belongs to rows with a teacher")
+        if self.unlabelled is not None and self.teacher is None:
+            raise ValueError("unlabelled: belongs to rows with a teacher")
         return self
 
 
@@ -99,6 +105,10 @@ class Plan(Section):
         """Names of the training split and of the evaluation split."""
         own = split_names(self.dataroot, self.version)
         return self.train_split or own[0], self.eval_split or own[-1]
+
+    def training_split(self, row: TrainedRow) -> str:
+        """Name of the split whose labels train a row."""
+        return row.train_split or self.splits[0]
 
     def row(self, name: str) -> TrainedRow | EvaluatedRow | None:
         return next((row for row in self.rows if row.name == name), None)

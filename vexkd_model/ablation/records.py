@@ -1,7 +1,7 @@
 """Records of a plan's runs: one JSON file per run, and the plan's outline, in a folder under version control."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ class Records:
 
     def __init__(self, folder: Path, plan: Plan, name: str) -> None:
         self.folder, self.plan, self.name = folder / name, plan, name
+        self._describe = cache(self._describe_split)
 
-    @cached_property
-    def data(self) -> dict[str, dict[str, Any]]:
-        """Descriptions of the training and evaluation data; UserError if a split is not prepared."""
+    def data(self, row: TrainedRow) -> dict[str, dict[str, Any]]:
+        """Descriptions of a row's training and evaluation data; UserError if a split is not prepared."""
+        unlabelled = {"unlabelled": self._describe(row.unlabelled)} if row.unlabelled else {}
+        train, evaluated = self.plan.training_split(row), self.plan.splits[1]
+        return {"train": self._describe(train), "eval": self._describe(evaluated), **unlabelled}
+
+    def _describe_split(self, split: str) -> dict[str, Any]:
         place = index_folder(self.plan.dataroot, self.plan.version)
-        train, evaluated = (
-            describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
-            for split in self.plan.splits
-        )
-        return {"train": train, "eval": evaluated}
+        return describe_data(FrameIndex.open(place, split, self.plan.dataroot, self.plan.version))
 
     def path(self, run: Run) -> Path:
         return self.folder / f"{run.row.name}-seed{run.seed}.json"
@@ -78,7 +79,7 @@ class Records:
             assert run.base is not None, "it evaluates one"
             return self.identity(run.base)._replace(dropped=run.row.drop)
         config = _config(run.row)
-        return RunIdentity(config_hash(config), run.seed, self.data, None, self._teacher(run.row, run.base))
+        return RunIdentity(config_hash(config), run.seed, self.data(run.row), None, self._teacher(run.row, run.base))
 
     def _teacher(self, row: TrainedRow, base: Run | None) -> tuple[str, int] | None:
         if row.teacher is None:

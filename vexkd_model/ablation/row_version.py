@@ -35,11 +35,10 @@ def _path(run: Run) -> Path:
 
 def _version(plan: Plan, run: Run) -> dict:
     """Configuration, teacher and data, on which the run's figures depend."""
-    train_split, eval_split = plan.splits
     version = {
         "dataroot": str(plan.dataroot),
         "version": plan.version,
-        "eval_split": eval_split,
+        "eval_split": plan.splits[1],
         **run.row.model_dump(mode="json", exclude={"name", "seeds"}),
         "builds_on": run.base and _version(plan, run.base),
     }
@@ -47,5 +46,5 @@ def _version(plan: Plan, run: Run) -> dict:
         config = read_mapping(run.row.config_file, "model", FOLDER, EXAMPLE)
         if run.row.teacher is None:
             config.pop("distillation", None)
-        version |= {"train_split": train_split, "config": config, "seed": run.seed}
+        version |= {"train_split": plan.training_split(run.row), "config": config, "seed": run.seed}
     return version

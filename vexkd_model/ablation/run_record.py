@@ -82,8 +82,9 @@ class RunIdentity(NamedTuple):
 class RunRecord(Section):
     """Finished run: a row of a plan with one seed.
 
-    data: describe_data of the splits `train` and `eval`. dropped: the sensor that was silent in the evaluation.
-    machine: where the training began. commands: `train` and `evaluate`, with names in place of absolute paths.
+    data: describe_data of the splits `train` and `eval`, and of the frames `unlabelled`, if any. dropped: the sensor
+    that was silent in the evaluation. machine: where the training began. commands: `train` and `evaluate`, with names
+    in place of absolute paths.
     """
 
     format: Literal[1] = FORMAT

@@ -1,5 +1,6 @@
 """Study: the records of a plan's runs by row and seed, and the comparison of two rows."""
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,8 +97,10 @@ def read_study(folder: Path) -> Study:
 
 
 def _check_comparable(folder: Path, study: Study) -> None:
-    """Raise UserError if the seeds of a row are of different configurations, or the runs on different data."""
+    """Raise UserError if the seeds of a row differ in configuration or data, or the runs in their evaluation's data."""
     for row in study.rows:
+        if _count(json.dumps(record.data, sort_keys=True) for record in row.records.values()) > 1:
+            raise UserError(f"{folder}: row {row.name}: its seeds were trained on different data; keep those of one")
         if _count(record.identity().config_hash for record in row.records.values()) > 1:
             raise UserError(
                 f"{folder}: row {row.name}: its seeds are of different configurations; remove those of "
@@ -105,8 +108,6 @@ def _check_comparable(folder: Path, study: Study) -> None:
             )
     if _count(sorted(record.data["eval"].items()) for record in study.records) > 1:
         raise UserError(f"{folder}: its runs were evaluated on different data; keep those of one dataset")
-    if _count(sorted(record.data["train"].items()) for record in study.records) > 1:
-        raise UserError(f"{folder}: its runs were trained on different data; keep those of one dataset")
 
 
 def _count(values: Iterable[object]) -> int:

@@ -58,10 +58,11 @@ def comma_separated(study: Study) -> str:
 def _preface(study: Study) -> str:
     lines = ["Written by `vexkd tables` from the records of the runs; changes by hand are lost."]
     lines += [
-        f"{use}: {', '.join(f'{key} {value}' for key, value in record.data[split].items())}."
+        f"{use}: {_data(record.data[split])}."
         for record in study.records[:1]
         for use, split in (("Trained on", "train"), ("Evaluated on", "eval"))
     ]
+    lines += _other_data(study)
     lines.append("Mean ± sample standard deviation over seeds; a plain number is one seed, – is no head or no run yet.")
     if study.baseline:
         lines.append(
@@ -70,6 +71,22 @@ def _preface(study: Study) -> str:
             "√(s²/n + s₀²/n₀)."
         )
     return "\n".join(lines)
+
+
+def _data(described: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in described.items())
+
+
+def _other_data(study: Study) -> list[str]:
+    """Name the rows that were trained on other frames than the first one, and those with frames without labels."""
+    lines = []
+    for row in study.rows:
+        for record in list(row.records.values())[:1]:
+            if record.data["train"] != study.records[0].data["train"]:
+                lines.append(f"Row {row.name} was trained on: {_data(record.data['train'])}.")
+            if "unlabelled" in record.data:
+                lines.append(f"Without labels, row {row.name} saw: {_data(record.data['unlabelled'])}.")
+    return lines
 
 
 def _scores(study: Study) -> str:

@@ -82,7 +82,7 @@ def fake_record():
             seed=run.seed,
             config=config.model_dump(mode="json"),
             config_hash=config_hash(config),
-            data=records.data,
+            data=records.data(trained.row),
             dropped=identity.dropped,
             source_revision="a" * 40,
             torch="2.0",

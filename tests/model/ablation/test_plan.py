@@ -60,6 +60,19 @@ def test_the_run_of_the_same_seed_teaches_where_there_is_one(plan_values, writte
     assert f"--teacher {tmp_path}/teacher/seed1 " in commands(plan, tmp_path)["vexkd, seed 1"][0]
 
 
+def test_a_row_may_have_labels_of_another_split_and_frames_without(plan_values, written, tmp_path):
+    found = commands(
+        load_plan(written(**row(plan_values, 2, train_split="mini_val", unlabelled="mini_train"))), tmp_path
+    )
+    taught = found["vexkd, seed 1"][0]
+    assert (
+        "--split mini_val --out" in taught and f"--unlabelled {plan_values['dataroot']}:v1.0-mini:mini_train" in taught
+    )
+    assert "--split mini_train --out" in found["plain, seed 1"][0]
+    with pytest.raises(UserError, match="unlabelled: belongs to rows with a teacher"):
+        load_plan(written(**row(plan_values, 1, unlabelled="mini_train")))
+
+
 UNMOVED = {"training.augment": {"rotation": 0.0, "scale": 0.0, "translation": 0.0, "flip": False}}
 
 

@@ -16,6 +16,7 @@ PLANS = (
     "study_camera",
     "study_lidar",
     "study_lidar_short",
+    "unlabelled",
 )
 SHIPPED = "models/teacher"
 

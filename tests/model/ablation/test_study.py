@@ -72,11 +72,32 @@ def test_seeds_of_two_configurations_and_runs_on_other_data_are_refused(study, t
     record = read_record(path)
     for changed, named in (
         ({"config": record.config | {"training": record.config["training"] | {"epochs": 9}}}, "row plain: its seeds"),
-        ({"data": record.data | {"eval": record.data["eval"] | {"frames": 9}}}, "evaluated on different data"),
+        ({"data": record.data | {"eval": record.data["eval"] | {"frames": 9}}}, "row plain: its seeds"),
     ):
         write_record(path, record.model_copy(update=changed))
         with pytest.raises(SystemExit, match=named):
             rebuilt(path.parent, tmp_path / "out")
+
+
+def test_a_row_trained_on_other_frames_is_named_and_another_evaluation_is_refused(study, tmp_path):
+    folder = study()
+    fewer = {"split": "tenth", "frames": 2}
+    for seed in (1, 2):
+        path = folder / f"vexkd-seed{seed}.json"
+        record = read_record(path)
+        data = {**record.data, "train": record.data["train"] | fewer, "unlabelled": record.data["train"]}
+        write_record(path, record.model_copy(update={"data": data}))
+    lines = rebuilt(folder, tmp_path / "out")["study.md"].decode().splitlines()
+    (trained,) = (line for line in lines if line.startswith("Row vexkd was trained on: "))
+    (without,) = (line for line in lines if line.startswith("Without labels, row vexkd saw: "))
+    assert "frames 2, split tenth, " in trained and "split mini_train" in without
+    for seed in (1, 2):
+        path = folder / f"plain-seed{seed}.json"
+        record = read_record(path)
+        changed = record.data | {"eval": record.data["eval"] | {"frames": 9}}
+        write_record(path, record.model_copy(update={"data": changed}))
+    with pytest.raises(SystemExit, match="evaluated on different data"):
+        rebuilt(folder, tmp_path / "out")
 
 
 def test_a_teacher_that_was_trained_again_is_said(study, tmp_path):
