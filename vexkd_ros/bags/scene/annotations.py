@@ -38,7 +38,8 @@ def annotation_messages(keyframes: tuple[Keyframe, ...]) -> Iterator[Due]:
 def detections(keyframe: Keyframe) -> object:
     """Make a Detection3DArray of the ten detection classes, in base_link; id is the instance token.
 
-    An annotation's attribute has no field of its own: it is a second hypothesis, of score 0.
+    An annotation's attribute has no field of its own: it is a second hypothesis, of score 0. The first one's score is
+    1 for a true box, less for one that a model made.
     """
     at, base_from_odom = header(keyframe.stamp_ns, "base_link"), keyframe.odom_from_base.inverse
     return message_type(GROUND_TRUTH.msgtype)(
@@ -50,7 +51,7 @@ def detections(keyframe: Keyframe) -> object:
 def _detection(at: object, base_from_box: Pose, annotation: Annotation) -> object:
     """Make a vision_msgs/Detection3D."""
     centre = pose(base_from_box)
-    hypotheses = [(annotation.name, 1.0), *([(annotation.attribute, 0.0)] if annotation.attribute else [])]
+    hypotheses = [(annotation.name, annotation.score), *([(annotation.attribute, 0.0)] if annotation.attribute else [])]
     results = [
         message_type("vision_msgs/msg/ObjectHypothesisWithPose")(
             message_type("vision_msgs/msg/ObjectHypothesis")(name, score),

@@ -72,7 +72,8 @@ class Capture:
 @dataclass(frozen=True)
 class Annotation:
     """Box of one of the ten detection classes in odom. size: (length, width, height) [m]; velocity: (vx, vy, vz)
-    [m/s], NaN where it is unknown. attribute: nuScenes', vehicle.parked, or ''."""
+    [m/s], NaN where it is unknown. attribute: nuScenes', vehicle.parked, or ''. score: 1 of a true box, less of one
+    that a model made (`vexkd autolabel`)."""
 
     name: str
     instance: str
@@ -80,6 +81,7 @@ class Annotation:
     size: tuple[float, float, float]
     velocity: tuple[float, float, float]
     attribute: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def _annotation(nusc: NuScenes, name: str, annotation: dict) -> Annotation:
         (length, width, height),
         velocity,
         attributes[0] if attributes else "",
+        float(annotation.get("score", 1.0)),
     )
 
 

@@ -54,7 +54,9 @@ def _frame(
 ) -> dict:
     messages, stamp = moment.messages, moment.stamp_ns
     points = _points(messages.get(recording.points), recording.points, poses, notes)
-    truth = _in_range(*read_boxes(messages[GROUND_TRUTH])[:2])[0] if GROUND_TRUTH in messages else NOTHING[0]
+    truth, scores = _in_range(*read_boxes(messages[GROUND_TRUTH])[:2]) if GROUND_TRUTH in messages else NOTHING
+    if (scores < 1).any():
+        notes.add("A model made boxes that stand here as annotated ones (dotted).")
     counts = None if points is None else points_in_boxes(points, truth.values).sum(axis=1).tolist()
     true_grids = [messages.get(f"{GROUND_TRUTH}/map/{name}") for name in MAP_CLASSES]
     complete = [grid for grid in true_grids if grid is not None]
@@ -64,7 +66,7 @@ def _frame(
         "points": "" if points is None else _encoded(points),
         "has_truth": GROUND_TRUTH in messages,
         "truth": [
-            {"values": values, "class": name, "points": counts and counts[j]}
+            {"values": values, "class": name, "points": counts and counts[j], "made": bool(scores[j] < 1)}
             for j, (values, name) in enumerate(_listed(truth))
         ],
         "true_map": map_picture(*read_map(complete)) if len(complete) == len(MAP_CLASSES) else None,

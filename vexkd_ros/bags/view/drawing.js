@@ -53,6 +53,8 @@ function judged(frame, student) {
   };
 }
 
+function dashes(box) { return box.made ? [1.5, 3] : [5, 3]; }  // dotted: annotated by a model
+
 const COLOURS = {annotated: TRUTH, hit: HIT, turned: TURNED, "false alarm": FALSE_ALARM, missed: MISS, hidden: HIDDEN};
 function boxes(frame, student) {
   const byMatch = $("colours").value === "match", both = judged(frame, student), list = [];
@@ -140,7 +142,7 @@ function outline(context, box) {
   const corners = footprint(v).map(([x, y]) => place(canvas, x, y));
   context.strokeStyle = context.fillStyle = box.colour;
   context.lineWidth = (box.thin ? 1 : 2) * devicePixelRatio;
-  context.setLineDash(box.dashed ? [5 * devicePixelRatio, 3 * devicePixelRatio] : []);
+  context.setLineDash(box.dashed ? dashes(box).map(length => length * devicePixelRatio) : []);
   context.beginPath();
   corners.forEach(([x, y], i) => i ? context.lineTo(x, y) : context.moveTo(x, y));
   context.closePath();
@@ -205,7 +207,7 @@ function project(context, p, box) {
     [0, 4, 8].map(row => p[row] * x + p[row + 1] * y + p[row + 2] * z + p[row + 3])));
   context.strokeStyle = box.colour;
   context.lineWidth = Math.max(1.5, context.canvas.width / 400);
-  context.setLineDash(box.dashed ? [6, 4] : []);
+  context.setLineDash(box.dashed ? dashes(box) : []);
   for (const [a, b] of EDGES) {
     const ends = cut(corners[a], corners[b]);
     if (ends) line(context, ...ends.map(([u, w, depth]) => [u / depth, w / depth]));

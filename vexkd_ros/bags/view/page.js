@@ -13,7 +13,7 @@ function under(panel, event) {
 
 function words(box) {
   const v = box.values, name = box.class.replaceAll("_", " "), said = [];
-  said.push(box.annotated ? `${name}, annotated${box.state === "annotated" ? "" : `: ${box.state === "hidden" ? "hidden, no LiDAR point in it" : box.state}`}`
+  said.push(box.annotated ? `${name}, annotated${box.made ? " by a model" : ""}${box.state === "annotated" ? "" : `: ${box.state === "hidden" ? "hidden, no LiDAR point in it" : box.state}`}`
                           : `${name} ${box.score.toFixed(2)}${box.state === "found" ? "" : `: ${box.state === "turned" ? "hit, but turned" : box.state}`}`);
   said.push(`${Math.hypot(v[BOX.x], v[BOX.y]).toFixed(1)} m away, ${v[BOX.length].toFixed(1)} × ${v[BOX.width].toFixed(1)} × ${v[BOX.height].toFixed(1)} m`);
   if (v[BOX.vx] !== null && v[BOX.vx] !== undefined) said.push(`${speed(v).toFixed(1)} m/s`);
