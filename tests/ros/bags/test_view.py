@@ -15,6 +15,7 @@ from PIL import Image
 from pyquaternion import Quaternion
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from support.rig import LIDAR_XYZ
+from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.config import load_config
 from vexkd_model.data.dataset import load_frame
@@ -341,3 +342,15 @@ def test_in_a_browser_a_threshold_hides_and_a_pointer_asks(page, tiny_index):
     x, y = map(str, tiny_index[1].boxes.values[0, :2])
     text = browse(page, POINT_AT.replace("BOX_X", x).replace("BOX_Y", y))
     assert "hit, but turned" in text and "heading off by 40°" in text
+
+
+def test_boxes_of_a_model_in_the_place_of_true_ones_are_told_apart(tmp_path):
+    dataroot = write_tiny_nuscenes(tmp_path / "data")
+    path = dataroot / "v1.0-mini" / "sample_annotation.json"
+    rows = json.loads(path.read_text())
+    made = {row["token"] for row in rows[::2]}
+    path.write_text(json.dumps([row | ({"score": 0.6} if row["token"] in made else {}) for row in rows]))
+    write_view(tmp_path / "view.html", convert(dataroot, "v1.0-mini", tmp_path / "bags")[:1])
+    data = shown(tmp_path / "view.html")
+    found = {box["made"] for frame in data["frames"] for box in frame["truth"]}
+    assert found == {True, False} and any("A model made boxes" in note for note in data["notes"])
