@@ -12,6 +12,10 @@ from vexkd_model.files import write_json
 
 
 def synth(arguments: argparse.Namespace) -> None:
+    from vexkd_model.config.sensors import NUSCENES, load_sensors
+
+    sensors = load_sensors(arguments.like) if arguments.like else NUSCENES
+
     from vexkd_model.machine import choose_device
     from vexkd_model.synth import PRESETS, synthesise
 
@@ -24,6 +28,7 @@ def synth(arguments: argparse.Namespace) -> None:
         scenes=scenes,
         device=str(choose_device(arguments.device)),
         workers=arguments.workers,
+        sensors=sensors,
     )
     following = shlex.join(["vexkd", "prepare", str(arguments.out), "--version", PRESETS[arguments.preset].version])
     print(f"{arguments.out}: synthetic dataset complete; next: {following}")
@@ -108,6 +113,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "bench-small-x4: the same with 700 train scenes; bench: for a GPU machine, 50 GB",
     )
     command.add_argument("--seed", type=int, default=1, help="other seeds give other streets (default: 1)")
+    command.add_argument(
+        "--like",
+        type=Path,
+        metavar="SENSORS",
+        help="imitate the sensors of this description, for example config/sensors/lidar64.yaml (default: nuScenes')",
+    )
     command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
     command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")
     command.add_argument(

@@ -1,17 +1,19 @@
-"""Spinning 32-beam LiDAR (HDL-32E) on the roof: its rays, and the surfaces of a world that they meet."""
+"""Spinning LiDAR on the roof: its rays, and the surfaces of a world that they meet."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from vexkd_model.synth.echoes import BEAMS, COLUMNS, ELEVATION, MAX_RANGE_M, Surfaces, returns
+from vexkd_model.synth.echoes import Surfaces, returns
 from vexkd_model.synth.ground import GROUND_INTENSITY, PAINT_WHITE, PAINT_YELLOW
 from vexkd_model.synth.raycast import NO_HIT, Hits, Primitives, cast, normals
+from vexkd_model.synth.rig import RigLidar
 from vexkd_model.synth.shapes import CAR_BODY, GLASS, INTENSITY
 from vexkd_model.synth.world import World, world_from_ego
 
 PAINT_BONUS, PAINT_REACH_M = 22.0, 12.0  # paint stands out of asphalt only near the vehicle
+ELEVATION_SLACK = 1e-5  # [rad], for single precision
 WET_GROUND = 0.55  # a wet road throws this share of the light away from the sensor
 
 
@@ -19,8 +21,8 @@ WET_GROUND = 0.55  # a wet road throws this share of the light away from the sen
 class Scan:
     """Revolution of the LiDAR.
 
-    points: float32 (BEAMS · COLUMNS, 5), x, y, z [m] in the sensor frame, intensity 0 … 255, ring, in firing order, one
-    for every ray: see `echoes.returns`. visible: float32 (A,), the seen share of each actor's outline; NaN for one that
+    points: float32 (beams · columns, 5), x, y, z [m] in the sensor frame, intensity, ring, in firing order, one for
+    every ray: see `echoes.returns`. visible: float32 (A,), the seen share of each actor's outline; NaN for one that
     no ray would meet.
     """
 
@@ -30,36 +32,37 @@ class Scan:
 
 def scan(world: World, time_s: float, rng: np.random.Generator, device: str = "cpu") -> Scan:
     """Scan the world at one instant; motion within a revolution only shows in rays without a return, as in nuScenes."""
-    world_from_lidar = world_from_ego(world.ego, time_s) @ world.rig.base_from_lidar
-    ahead = float(np.arctan2(world_from_lidar[1, 1], world_from_lidar[0, 1]))
-    tilt = float(np.arccos(np.clip(world_from_lidar[2, 2], -1, 1)))
+    lidar = world.rig.lidar
+    world_from_lidar = world_from_ego(world.ego, time_s) @ lidar.base_from_lidar
     origin = torch.tensor(world_from_lidar[:3, 3], dtype=torch.float32, device=device)
-    directions = ray_directions(world_from_lidar, device)
+    directions = ray_directions(lidar, world_from_lidar, device)
     primitives = world.primitives(time_s, device)
-    hits = cast(primitives, origin, directions, lidar_windows(primitives, origin, ahead, tilt), (BEAMS, COLUMNS))
+    hits = cast(primitives, origin, directions, lidar_windows(lidar, primitives, world_from_lidar), lidar.grid)
     ground, kind = world.ground.cast(origin, directions)
     on_ground = ground < hits.depth
     depth = torch.where(on_ground, ground, hits.depth)
     surfaces = _surfaces(world, primitives, hits, origin, directions, depth, on_ground, kind)
-    points = returns(surfaces, world.weather, world.rig.base_from_lidar, world.ego.speed, rng)
-    return Scan(points, _visible_share(world, hits, depth.clamp_max(MAX_RANGE_M)))
+    points = returns(surfaces, world.weather, lidar, world.ego.speed, rng)
+    return Scan(points, _visible_share(world, hits, depth.clamp_max(lidar.max_range)))
 
 
-def ray_directions(world_from_lidar: np.ndarray, device: str) -> torch.Tensor:
-    """Unit vectors float32 (BEAMS · COLUMNS, 3) in the world; column 0 looks along the vehicle (the sensor's y)."""
-    azimuth = np.arange(COLUMNS) * (2 * np.pi / COLUMNS) + np.pi / 2
-    cos = np.cos(ELEVATION)[:, None]
-    z = np.broadcast_to(np.sin(ELEVATION)[:, None], (BEAMS, COLUMNS))
+def ray_directions(lidar: RigLidar, world_from_lidar: np.ndarray, device: str) -> torch.Tensor:
+    """Unit vectors float32 (beams · columns, 3) in the world; column 0 looks along the vehicle."""
+    azimuth = lidar.azimuth + lidar.ahead
+    cos = np.cos(lidar.elevation)[:, None]
+    z = np.broadcast_to(np.sin(lidar.elevation)[:, None], lidar.grid)
     rays = np.stack([cos * np.cos(azimuth), cos * np.sin(azimuth), z], -1).reshape(-1, 3)
     return torch.from_numpy((rays @ world_from_lidar[:3, :3].T).astype(np.float32)).to(device)
 
 
-def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt: float = 0.0) -> torch.Tensor:
+def lidar_windows(lidar: RigLidar, primitives: Primitives, world_from_lidar: np.ndarray) -> torch.Tensor:
     """Windows int64 (P, 4) for `cast`: the beams and columns that can meet each primitive.
 
-    yaw: heading of column 0 in the world. tilt: angle between the sensor's axis and the vertical [rad]; it widens the
-    windows by what it can move a ray.
+    They are those of an upright sensor, widened by what the sensor's tilt can move a ray.
     """
+    column_0 = world_from_lidar[:2, :2] @ [np.cos(lidar.ahead), np.sin(lidar.ahead)]
+    yaw, tilt = float(np.arctan2(column_0[1], column_0[0])), float(np.arccos(np.clip(world_from_lidar[2, 2], -1, 1)))
+    origin = torch.tensor(world_from_lidar[:3, 3], dtype=torch.float32, device=primitives.centre.device)
     delta = primitives.centre - origin
     cos, sin = torch.cos(primitives.yaw), torch.sin(primitives.yaw)
     local = torch.stack([cos * delta[:, 0] + sin * delta[:, 1], cos * delta[:, 1] - sin * delta[:, 0]], 1).abs()
@@ -68,26 +71,31 @@ def lidar_windows(primitives: Primitives, origin: torch.Tensor, yaw: float, tilt
     top, bottom = delta[:, 2] + primitives.half[:, 2], delta[:, 2] - primitives.half[:, 2]
     high = torch.atan2(top, torch.where(top > 0, near, far)) + tilt
     low = torch.atan2(bottom, torch.where(bottom > 0, far, near)) - tilt
-    step = (ELEVATION[-1] - ELEVATION[0]) / (BEAMS - 1)
-    rows = (
-        torch.stack(
-            [torch.ceil((low - ELEVATION[0]) / step - 1e-3), torch.floor((high - ELEVATION[0]) / step + 1e-3) + 1]
-        )
-        .clamp(0, BEAMS)
-        .long()
-    )
+    elevation = torch.tensor(lidar.elevation, dtype=torch.float32, device=origin.device)
+    first_row = torch.searchsorted(elevation, low - ELEVATION_SLACK)
+    end_row = torch.searchsorted(elevation, high + ELEVATION_SLACK, right=True)
     corners = primitives.corners() - origin
     middle = torch.atan2(delta[:, 1], delta[:, 0])
     turn = torch.atan2(corners[..., 1], corners[..., 0]) - middle[:, None]
     turn = torch.remainder(turn + np.pi, 2 * np.pi) - np.pi
-    column = 2 * np.pi / COLUMNS
-    slack = tilt * np.tan(-ELEVATION[0]) / np.cos(tilt) / column + 1e-2
+    column = 2 * np.pi / lidar.columns
+    slack = _azimuth_change(float(np.abs(lidar.elevation).max()), tilt) / column + 1e-2
     first = torch.ceil((middle + turn.amin(1) - yaw) / column - slack).long()
     last = torch.floor((middle + turn.amax(1) - yaw) / column + slack).long() + 1
     inside = near < 1e-3
-    first, last = torch.where(inside, 0, first), torch.where(inside, COLUMNS, last)
-    last = torch.where(near > MAX_RANGE_M, first, last)
-    return torch.stack([rows[0], rows[1], first, last], 1)
+    first, last = torch.where(inside, 0, first), torch.where(inside, lidar.columns, last)
+    last = torch.where(near > lidar.max_range, first, last)
+    return torch.stack([first_row, end_row, first, last], 1)
+
+
+def _azimuth_change(elevation: float, tilt: float) -> float:
+    """Bound what a tilt changes of the azimuth of rays up to an elevation, against that of column 0 [rad].
+
+    A tilt about x takes (cos a, sin a, tan e) to (cos a, sin a · cos t − tan e · sin t, …): the shrunk y turns a ray by
+    asin(tan²(t/2)) at most, and column 0, too; the shift turns what is at least cos t long by asin(tan e · tan t).
+    """
+    shift = np.tan(elevation) * np.tan(tilt)
+    return np.pi if shift >= 1 else float(np.arcsin(shift) + 2 * np.arcsin(np.tan(tilt / 2) ** 2))
 
 
 def _surfaces(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nuscenes.utils.splits import mini_train, mini_val, train, val
 
-SWEEP_INTERVAL_US = 50_000  # a 20 Hz LiDAR
+SWEEP_INTERVAL_US = 50_000  # of nuScenes' LiDAR, by which presets count
 KEYFRAME_INTERVAL_US = 500_000  # annotations and images at 2 Hz
 MAP_NAMES = ("boston-seaport", "singapore-hollandvillage", "singapore-onenorth", "singapore-queenstown")
 PATCH_EDGE_M = 310.0  # every scene owns a square of this size on one map
@@ -19,10 +19,10 @@ class Preset:
     version: the nuScenes version folder; decides which official split names the devkit accepts.
     splits: official split name → its scene names, in official order.
     keyframes: keyframes a scene, 0.5 s apart.
-    sweeps_before_keyframe: LiDAR sweeps written before each keyframe, 50 ms apart; 9 writes every sweep between
-        two keyframes.
-    sweeps_before_scene: sweeps written before a scene's first keyframe.
-    image_width, image_height: pixels of each of the six cameras.
+    sweeps_before_keyframe: sweeps of a LiDAR at 20 Hz written before each keyframe, 50 ms apart; 9 writes every sweep
+        between two keyframes. Of another LiDAR, those in the same time are written.
+    sweeps_before_scene: the same before a scene's first keyframe.
+    image_width: pixels of each camera; its height follows from the camera's shape.
     jpeg_quality: 0 … 100.
     """
 
@@ -32,7 +32,6 @@ class Preset:
     sweeps_before_keyframe: int
     sweeps_before_scene: int
     image_width: int
-    image_height: int
     jpeg_quality: int = 85
 
     @property
@@ -64,13 +63,7 @@ def _trainval(trained: int, **sizes: int) -> Preset:
 # over these scenes, whose recall varied from scene to scene and from object to object, had a standard error of 0.6 to
 # 0.9 points of mAP on 150 scenes and of 1.3 to 1.6 on 40. Nine sweeps a keyframe
 # hold five that are 0.1 s apart: over 0.4 s a walker moves by more than range noise.
-_SMALL = {
-    "keyframes": 6,
-    "sweeps_before_keyframe": 8,
-    "sweeps_before_scene": 8,
-    "image_width": 256,
-    "image_height": 144,
-}
+_SMALL = {"keyframes": 6, "sweeps_before_keyframe": 8, "sweeps_before_scene": 8, "image_width": 256}
 
 PRESETS = {
     "demo": Preset(
@@ -80,14 +73,11 @@ PRESETS = {
         sweeps_before_keyframe=9,
         sweeps_before_scene=5,
         image_width=320,
-        image_height=180,
     ),
     "bench-small": _trainval(350, **_SMALL),
     # The same world with all train scenes: how much of a model's headroom is more data?
     "bench-small-x4": _trainval(700, **_SMALL),
     # For a GPU machine. 3.5 s a scene instead of nuScenes' 20 s: every scene is a street of its own here, so that a
     # longer drive through it adds near copies, and 850 scenes of 20 s with ten sweeps a keyframe would fill 240 GB.
-    "bench": _trainval(
-        700, keyframes=8, sweeps_before_keyframe=9, sweeps_before_scene=9, image_width=800, image_height=450
-    ),
+    "bench": _trainval(700, keyframes=8, sweeps_before_keyframe=9, sweeps_before_scene=9, image_width=800),
 }

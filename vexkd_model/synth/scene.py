@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from vexkd_model.config.sensors import NUSCENES, SensorsConfig
 from vexkd_model.data.scene_tables import Drive, SceneTables, SensorFile
 from vexkd_model.data.splits import LIDAR
 from vexkd_model.files import write_json
@@ -107,19 +108,21 @@ class _Drive:
         )
 
 
-def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "cpu") -> str:
+def write_scene(
+    out: Path, preset: Preset, seed: int, name: str, device: str = "cpu", sensors: SensorsConfig = NUSCENES
+) -> str:
     """Write one scene and return its name. Files move into place when all are there, the record last of all."""
     torch.set_num_threads(1)  # the last bits of a sum may depend on the number of threads
     number = preset.scene_number(name)
     slot, town = divmod(preset.scene_names.index(name), len(MAP_NAMES))
     partial = out / WORK / PARTIAL / name
     shutil.rmtree(partial, ignore_errors=True)
-    world, tables = build_world(seed, number, preset.duration_s, device), SceneTables(name, seed)
+    world, tables = build_world(seed, number, preset.duration_s, device, sensors), SceneTables(name, seed)
     drive = _Drive(
         partial,
         world,
         tables,
-        calibrate(tables, world.rig, preset.image_width, preset.image_height),
+        calibrate(tables, world.rig, preset.image_width),
         patch_origin(slot),
         preset,
         seed,
@@ -150,19 +153,22 @@ def write_scene(out: Path, preset: Preset, seed: int, name: str, device: str = "
     return name
 
 
-def sweep_stamps(preset: Preset, stamps: list[int]) -> list[tuple[int, int]]:
+def sweep_stamps(preset: Preset, interval_us: int, stamps: list[int]) -> list[tuple[int, int]]:
     """List (time, time of the keyframe that it belongs to) [µs] of every LiDAR revolution, in time order."""
     times = []
     for k, stamp in enumerate(stamps):
         before = preset.sweeps_before_keyframe if k else preset.sweeps_before_scene
-        times += [(stamp - i * SWEEP_INTERVAL_US, stamp) for i in range(before, -1, -1)]
+        count = before * SWEEP_INTERVAL_US // interval_us
+        times += [(stamp - i * interval_us, stamp) for i in range(count, -1, -1)]
     return times
 
 
 def _write_lidar(drive: _Drive) -> None:
     """Write all sweeps, and the annotations, which count the keyframes' points."""
     world, counts, visible = drive.world, [], []
-    for number, (stamp, keyframe) in enumerate(sweep_stamps(drive.preset, drive.keyframes)):
+    for number, (stamp, keyframe) in enumerate(
+        sweep_stamps(drive.preset, world.rig.lidar.interval_us, drive.keyframes)
+    ):
         time_s = drive.seconds(stamp)
         rng = random_stream(drive.seed, drive.number, LIDAR_STREAM, number)
         revolution = scan(world, time_s, rng, drive.device)
@@ -192,14 +198,15 @@ def points_inside(points: np.ndarray, actor: Actor, time_s: float) -> int:
 
 
 def _write_images(drive: _Drive) -> None:
-    """Write six images a keyframe, each at its own time, with the shadows and lamps of the LiDAR's time."""
-    size = (drive.preset.image_width, drive.preset.image_height)
+    """Write each camera's image a keyframe, at its own time, with the shadows and lamps of the LiDAR's time."""
+    width = drive.preset.image_width
     quality = [cv2.IMWRITE_JPEG_QUALITY, drive.preset.jpeg_quality]
     source = LightSource(drive.world, drive.device)
     for k, keyframe in enumerate(drive.keyframes):
         light = source.at(drive.seconds(keyframe))
         trigger = random_stream(drive.seed, drive.number, TRIGGER_STREAM, k)
         for number, camera in enumerate(drive.world.rig.cameras):
+            size = (width, camera.height(width))
             stamp = camera_stamp_us(camera, keyframe, trigger)
             time_s = drive.seconds(stamp)
             rng = random_stream(drive.seed, drive.number, CAMERA_STREAM, k, number)

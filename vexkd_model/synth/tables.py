@@ -5,17 +5,16 @@ import numpy as np
 from vexkd_model.data.scene_tables import Annotation, SceneTables
 from vexkd_model.data.splits import LIDAR
 from vexkd_model.synth.actors import CATEGORIES, Actor
-from vexkd_model.synth.rig import CHANNELS, Rig
+from vexkd_model.synth.rig import Rig
 
 VISIBILITY_EDGES = (0.4, 0.6, 0.8)
-SENSORS = {LIDAR: "lidar", **dict.fromkeys(CHANNELS, "camera")}
 
 
-def calibrate(tables: SceneTables, rig: Rig, width: int, height: int) -> dict[str, str]:
-    """Add the vehicle's sensors, for images of this size; return the token of each one's calibration."""
+def calibrate(tables: SceneTables, rig: Rig, width: int) -> dict[str, str]:
+    """Add the vehicle's sensors, for images of this width [px]; return the token of each one's calibration."""
     tokens = {LIDAR: tables.calibration(LIDAR, rig.base_from_lidar, [])}
     for camera in rig.cameras:
-        intrinsic = camera.intrinsics(width, height).tolist()
+        intrinsic = camera.intrinsics(width, camera.height(width)).tolist()
         tokens[camera.channel] = tables.calibration(camera.channel, camera.base_from_camera, intrinsic)
     return tokens
 

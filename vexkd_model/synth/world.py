@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from vexkd_model.config.sensors import NUSCENES, SensorsConfig
 from vexkd_model.synth.actors import Actor, Site, Track
 from vexkd_model.synth.ground import Ground, draw_ground
 from vexkd_model.synth.layout import Layout, make_layout
@@ -84,8 +85,10 @@ class World:
         return Primitives(torch.from_numpy(rest.kind.astype(np.int64)).to(device), *as_tensor)
 
 
-def build_world(seed: int, scene_index: int, duration_s: float, device: str = "cpu") -> World:
-    """Draw a scene; the same seed and index always give the same scene."""
+def build_world(
+    seed: int, scene_index: int, duration_s: float, device: str = "cpu", sensors: SensorsConfig = NUSCENES
+) -> World:
+    """Draw a scene; the same seed and index always give the same scene, whatever sensors drive through it."""
     rng = random_stream(seed, scene_index, WORLD_STREAM)
     layout = make_layout(rng)
     ego, lane = drive_ego(layout, rng, duration_s)
@@ -94,7 +97,7 @@ def build_world(seed: int, scene_index: int, duration_s: float, device: str = "c
     actors = populate(layout, rng, site, ego, lane, duration_s)
     scenery, lamps = build_scenery(layout, rng, site)
     weather = draw_weather(random_stream(seed, scene_index, WEATHER_STREAM))
-    rig = draw_rig(random_stream(seed, scene_index, RIG_STREAM))
+    rig = draw_rig(random_stream(seed, scene_index, RIG_STREAM), sensors=sensors)
     return World(layout, draw_ground(layout, device), ego, actors, scenery, lamps, weather, rig)
 
 

@@ -66,9 +66,9 @@ def test_a_larger_preset_of_the_same_sensors_holds_the_scenes_of_the_smaller_one
 def test_five_sweeps_a_tenth_of_a_second_apart_lie_before_every_keyframe_of_bench_small():
     preset = PRESETS["bench-small"]
     stamps = [k * KEYFRAME_INTERVAL_US for k in range(preset.keyframes)]
-    times = {time for time, _ in sweep_stamps(preset, stamps)}
+    times = {time for time, _ in sweep_stamps(preset, 50_000, stamps)}
     assert all(stamp - i * 100_000 in times for stamp in stamps for i in range(5))
-    assert len(sweep_stamps(preset, stamps)) == len(times)
+    assert len(sweep_stamps(preset, 50_000, stamps)) == len(times)
 
 
 def test_no_scene_of_one_preset_is_another_scene_of_another_preset():

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vexkd_model.config.sensors import LidarSensor, SensorsConfig
 from vexkd_model.synth.cameras import camera_windows, pixel_rays
-from vexkd_model.synth.echoes import BEAMS, COLUMNS
 from vexkd_model.synth.lidar import lidar_windows, ray_directions
 from vexkd_model.synth.raycast import BOX, CONE, CYLINDER, ELLIPSOID, NO_HIT, Primitives, cast, normals
-from vexkd_model.synth.rig import draw_rig
+from vexkd_model.synth.rig import RigLidar, draw_rig
 
 ORIGIN = np.array([3.0, -2.0, 1.8])
 STEP_M = 0.02
@@ -35,7 +37,12 @@ def _turned(yaw: float, roll: float = 0.0) -> np.ndarray:
     c, s = np.cos(yaw - np.pi / 2), np.sin(yaw - np.pi / 2)
     lean = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
     matrix[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ lean
+    matrix[:3, 3] = ORIGIN
     return matrix
+
+
+def _lidar(**sensor) -> RigLidar:
+    return draw_rig(np.random.default_rng(0), 0.0, SensorsConfig(lidar=LidarSensor(**sensor))).lidar
 
 
 def _holds(solids: Primitives, points: np.ndarray, slack: float) -> np.ndarray:
@@ -81,8 +88,9 @@ def _assert_first_hits(solids: Primitives, directions: torch.Tensor, hits, rays:
 def test_a_ray_ends_where_it_first_enters_a_solid(sensor):
     solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
     if sensor == "lidar":
-        directions, grid = ray_directions(_turned(0.7), "cpu"), (BEAMS, COLUMNS)
-        windows = lidar_windows(solids, origin, 0.7)
+        lidar = _lidar()
+        directions, grid = ray_directions(lidar, _turned(0.7), "cpu"), lidar.grid
+        windows = lidar_windows(lidar, solids, _turned(0.7))
     else:
         size, camera = (96, 54), draw_rig(np.random.default_rng(0)).cameras[1]
         rotation = torch.tensor(camera.base_from_camera[:3, :3], dtype=torch.float32)
@@ -97,14 +105,47 @@ def test_a_ray_ends_where_it_first_enters_a_solid(sensor):
     _assert_first_hits(solids, directions, hits, rng.choice(missed, 60, replace=False))
 
 
-@pytest.mark.parametrize("roll", [0.0, 0.01])
-def test_windows_lose_no_hit_against_testing_every_ray(roll):
-    solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
+SENSORS = {
+    "nuScenes'": {},
+    "dense about the horizon": {"elevations": tuple(20 * np.sign(u) * u * u for u in np.linspace(-1.3, 0.9, 47))},
+    "two beams": {"elevations": (-61.0, 3.0), "columns": 4001, "yaw": 25.0},
+    "one beam": {"elevations": (0.5,)},
+    "gaps and pairs": {"elevations": (-25.0, -24.99, -3.0, -2.9, 0.0, 0.01, 15.0, 44.0), "columns": 360, "yaw": 180.0},
+}
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_windows_lose_no_hit_against_testing_every_ray(sensor, roll):
+    solids, origin, lidar = _solids(), torch.tensor(ORIGIN, dtype=torch.float32), _lidar(**SENSORS[sensor])
+    beams, columns = lidar.grid
     pose = _turned(-2.0, roll)
-    directions, ahead = ray_directions(pose, "cpu"), float(np.arctan2(pose[1, 1], pose[0, 1]))
-    every = torch.tensor([[0, BEAMS, 0, COLUMNS]]).expand(len(solids), 4)
-    windowed = cast(solids, origin, directions, lidar_windows(solids, origin, ahead, roll), (BEAMS, COLUMNS))
-    exhaustive = cast(solids, origin, directions, every, (BEAMS, COLUMNS))
+    directions = ray_directions(lidar, pose, "cpu")
+    every = torch.tensor([[0, beams, 0, columns]]).expand(len(solids), 4)
+    windows = lidar_windows(lidar, solids, pose)
+    windowed = cast(solids, origin, directions, windows, lidar.grid)
+    exhaustive = cast(solids, origin, directions, every, lidar.grid)
+    assert (exhaustive.primitive != NO_HIT).any()
+    assert torch.equal(windowed.depth, exhaustive.depth)
+    assert torch.equal(windowed.primitive, exhaustive.primitive)
+    rays = ((windows[:, 1] - windows[:, 0]).clamp_min(0) * (windows[:, 3] - windows[:, 2]).clamp(0, columns)).sum()
+    assert rays < 0.3 * len(solids) * beams * columns  # and spare most of the work
+
+
+@given(
+    elevations=st.lists(st.floats(-80, 80), min_size=1, max_size=12, unique=True).map(sorted),
+    yaw=st.floats(-180, 180),
+    roll=st.floats(-0.05, 0.05),
+)
+@settings(max_examples=40, deadline=None)
+def test_windows_lose_no_hit_whatever_the_elevations(elevations, yaw, roll):
+    solids, origin = _solids(24), torch.tensor(ORIGIN, dtype=torch.float32)
+    lidar, pose = _lidar(elevations=tuple(elevations), columns=180, yaw=yaw), _turned(0.4, roll)
+    directions = ray_directions(lidar, pose, "cpu")
+    every = torch.tensor([[0, len(elevations), 0, 180]]).expand(len(solids), 4)
+    windowed, exhaustive = (
+        cast(solids, origin, directions, windows, lidar.grid) for windows in (lidar_windows(lidar, solids, pose), every)
+    )
     assert torch.equal(windowed.depth, exhaustive.depth)
     assert torch.equal(windowed.primitive, exhaustive.primitive)
 
@@ -122,8 +163,9 @@ def test_a_box_straight_ahead_is_hit_at_its_front_face():
 
 def test_normals_point_outwards_at_right_angles_to_the_surface():
     solids, origin = _solids(), torch.tensor(ORIGIN, dtype=torch.float32)
-    directions = ray_directions(_turned(0.0), "cpu")
-    hits = cast(solids, origin, directions, lidar_windows(solids, origin, 0.0), (BEAMS, COLUMNS))
+    lidar = _lidar()
+    directions = ray_directions(lidar, _turned(0.0), "cpu")
+    hits = cast(solids, origin, directions, lidar_windows(lidar, solids, _turned(0.0)), lidar.grid)
     ray = torch.nonzero(hits.primitive != NO_HIT).squeeze(1)[::7]
     points = origin + hits.depth[ray, None] * directions[ray]
     normal, _ = normals(solids, hits.primitive[ray], points)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from vexkd_model.synth.rig import CHANNELS, camera_stamp_us, draw_rig
+from vexkd_model.synth.rig import camera_stamp_us, draw_rig
 
+CHANNELS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 STAMP_US = 1_530_000_000_000_000
 
 
