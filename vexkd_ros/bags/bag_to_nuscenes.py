@@ -31,7 +31,8 @@ The unmodified devkit, vexkd prepare and every other code base of nuScenes reads
     sensors:
       LIDAR_TOP: /lidar/points                  # or several, [/front/points, /rear/points], merged at one stamp
       CAM_FRONT: {image: /cam/image_raw/compressed, info: /cam/camera_info}
-    odom_frame: odom                            # more keys: docs/your_data.md
+    odom_frame: odom
+    annotations: {path: labels/<bag>}           # of KITTI, SUSTechPOINTS or CVAT; more keys: docs/your_data.md
   Without it, topics are guessed from the first bag, printed as such a file, and on a terminal asked about.
 
 Complete bags are kept, so an interrupted run goes on where it stopped, and bags can be added later."""

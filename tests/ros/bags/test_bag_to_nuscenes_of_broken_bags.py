@@ -194,13 +194,13 @@ def detection(stamp_ns: int, frame: str = "map", name: str = "car", instance: st
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ([{"frame": "world"}], "/annotated: no transform map → world: nothing on /tf or /tf_static names world"),
+        ([{"frame": "world"}], "world is the frame of its boxes, but no transform map → world: nothing on /tf"),
         (
             [{"name": "tram"}],
             "class 'tram' is none of nuScenes'; say which one it is in the file of --sensors, classes:",
         ),
-        ([{}, {}], "two boxes at 1700000000.000000 s have the id 1; give each object its own"),
-        ([{"edge": 0.0}], "a box of car at 1700000000.000000 s is not finite or has no volume; correct it"),
+        ([{}, {}], "/annotated at 1700000000.000000 s: two boxes have the id 1; give each object its own"),
+        ([{"edge": 0.0}], "/annotated at 1700000000.000000 s: a box of car is not finite or has no volume; correct it"),
         ([{"stamp": 300_000_000_000}], "no annotated moment is within 50 ms of a message of LIDAR_TOP"),
     ],
 )

@@ -1,17 +1,18 @@
-"""Annotations of a bag: Detection3DArray → boxes of instances at keyframes."""
+"""Annotations of a dataset: labelled boxes, checked, as boxes of instances at keyframes."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from vexkd_model.data.schema import CATEGORY_OF_CLASS
 from vexkd_model.errors import UserError
 from vexkd_model.geometry.transforms import apply, inverse
-from vexkd_model.types import ATTRIBUTE_NAMES
+from vexkd_ros.bags.dataset.labels.labelled import LabelledBox, LabelledFrame
 from vexkd_ros.bags.dataset.plan import nearest
-from vexkd_ros.bags.dataset.recording import Recording, pose_matrix
+from vexkd_ros.bags.dataset.recording import Recording
+from vexkd_ros.bags.dataset.wiring import Wiring
 from vexkd_ros.inputs.errors import TransformUnavailable
 
 UNKNOWN_POINTS = -1  # of a dataset without LiDAR files
@@ -31,15 +32,31 @@ class AnnotatedBox:
     attribute: str
 
 
-def boxes_at_keyframes(recording: Recording, keyframes: Sequence[int]) -> dict[int, list[AnnotatedBox]]:
-    """Place the annotations at each keyframe's stamp [ns]. UserError for a class or a frame that is not known."""
-    boxes: dict[int, list[AnnotatedBox]] = {}
-    if recording.annotations:
-        stamps = [stamp for stamp, _ in recording.annotations]
-        for keyframe in keyframes:
-            _, message = recording.annotations[nearest(stamps, keyframe)]
-            boxes[keyframe] = _boxes(recording, message, keyframe)
-    return boxes
+def check_labels(labels: Sequence[LabelledFrame], wiring: Wiring) -> None:
+    """Raise UserError for a class that nobody maps, a box without volume, or two boxes of one object at a time."""
+    _check_classes(labels, wiring)
+    for frame in labels:
+        seen = set()
+        for box in frame.boxes:
+            if wiring.category(box.category) is None:
+                continue
+            if not (
+                np.isfinite(box.frame_from_box).all() and all(math.isfinite(edge) and edge > 0 for edge in box.size)
+            ):
+                raise UserError(f"{box.where}: a box of {box.category} is not finite or has no volume; correct it")
+            if box.instance in seen:
+                raise UserError(f"{box.where}: two boxes have the id {box.instance}; give each object its own")
+            seen |= {box.instance} - {""}
+
+
+def boxes_at_keyframes(
+    recording: Recording, labels: Sequence[LabelledFrame], keyframes: Sequence[int]
+) -> dict[int, list[AnnotatedBox]]:
+    """Place the boxes of the frame nearest to each keyframe [ns]. UserError for a frame of TF that is not known."""
+    if not labels:
+        return {}
+    stamps = [frame.stamp_ns for frame in labels]
+    return {keyframe: _placed(recording, labels[nearest(stamps, keyframe)], keyframe) for keyframe in keyframes}
 
 
 def count_points(points: np.ndarray, odom_from_points: np.ndarray, box: AnnotatedBox) -> int:
@@ -49,45 +66,39 @@ def count_points(points: np.ndarray, odom_from_points: np.ndarray, box: Annotate
     return int(inside.all(axis=1).sum())
 
 
-def _boxes(recording: Recording, message: Any, keyframe_ns: int) -> list[AnnotatedBox]:
-    """Read the boxes of a message; an object without an id is one of its own in each keyframe."""
-    topic, odom = recording.wiring.annotations, recording.wiring.odom_frame
-    stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-    boxes, seen = [], set()
-    for i, detection in enumerate(message.detections):
-        frame = detection.header.frame_id or message.header.frame_id
-        try:
-            odom_from_frame = recording.seen.transforms.lookup(odom, frame, stamp)
-        except TransformUnavailable as error:
-            raise UserError(f"{recording.bag}: {topic}: {error}") from None
-        names = [one.hypothesis.class_id for one in sorted(detection.results, key=lambda one: -one.hypothesis.score)]
-        category = _category(recording, names[0] if names else "")
-        size = (detection.bbox.size.x, detection.bbox.size.y, detection.bbox.size.z)
+def _placed(recording: Recording, frame: LabelledFrame, keyframe_ns: int) -> list[AnnotatedBox]:
+    """Place the boxes of a frame; an object without an id is one of its own in each keyframe."""
+    boxes = []
+    for i, box in enumerate(frame.boxes):
+        category = recording.wiring.category(box.category)
         if category is None:
             continue
-        box = pose_matrix(detection.bbox.center)
-        if not (np.isfinite(box).all() and all(math.isfinite(edge) and edge > 0 for edge in size)):
-            raise UserError(
-                f"{recording.bag}: {topic}: a box of {names[0]} at {stamp * 1e-9:.6f} s is not finite or has no "
-                "volume; correct it"
-            )
-        instance = detection.id or f"{keyframe_ns}-{i}"
-        if instance in seen:
-            raise UserError(
-                f"{recording.bag}: {topic}: two boxes at {stamp * 1e-9:.6f} s have the id {instance}; give each object "
-                "its own"
-            )
-        seen.add(instance)
-        attribute = next((name for name in names[1:] if name in ATTRIBUTE_NAMES), "")
-        boxes.append(AnnotatedBox(instance, category, odom_from_frame @ box, size, attribute))
+        instance = box.instance or f"{keyframe_ns}-{i}"
+        odom_from_box = _odom_from(recording, box, frame.stamp_ns) @ box.frame_from_box
+        boxes.append(AnnotatedBox(instance, category, odom_from_box, box.size, box.attribute))
     return boxes
 
 
-def _category(recording: Recording, name: str) -> str | None:
+def _odom_from(recording: Recording, box: LabelledBox, stamp_ns: int) -> np.ndarray:
     try:
-        return recording.wiring.category(name)
-    except KeyError:
+        return recording.seen.transforms.lookup(recording.wiring.odom_frame, box.frame, stamp_ns)
+    except TransformUnavailable as error:
+        raise UserError(f"{box.where}: {box.frame} is the frame of its boxes, but {error}") from None
+
+
+def _check_classes(labels: Sequence[LabelledFrame], wiring: Wiring) -> None:
+    unknown: dict[str, str] = {}
+    for box in (box for frame in labels for box in frame.boxes):
+        try:
+            wiring.category(box.category)
+        except KeyError:
+            unknown.setdefault(box.category, box.where)
+    if unknown:
+        (name, where), *others = unknown.items()
+        more = f" (and {', '.join(other for other, _ in others)})" if others else ""
+        alike = {name: name.lower() if name.lower() in CATEGORY_OF_CLASS else "car" for name in unknown}
+        example = ", ".join(f"{name or 'NAME'}: {like}" for name, like in alike.items())
         raise UserError(
-            f"{recording.bag}: {recording.wiring.annotations}: class {name!r} is none of nuScenes'; say "
-            f"which one it is in the file of --sensors, classes: {{{name or 'NAME'}: car}}, or null to leave it out"
-        ) from None
+            f"{where}: class {name!r}{more} is none of nuScenes'; say which one it is in the file of --sensors, "
+            f"classes: {{{example}}}, or null to leave it out"
+        )

@@ -5,17 +5,21 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from vexkd_model.errors import UserError
 from vexkd_model.files import full_disk_named, write_json
 from vexkd_model.process import keep_freed_memory
-from vexkd_ros.bags.dataset.annotations import boxes_at_keyframes
+from vexkd_ros.bags.dataset.annotations import boxes_at_keyframes, check_labels
 from vexkd_ros.bags.dataset.checks import check_recording
+from vexkd_ros.bags.dataset.labels.files import file_frames, fingerprint
+from vexkd_ros.bags.dataset.labels.labelled import LabelledFrame
+from vexkd_ros.bags.dataset.labels.topic import topic_frames
 from vexkd_ros.bags.dataset.pictures import PictureFormat
-from vexkd_ros.bags.dataset.plan import make_plan
-from vexkd_ros.bags.dataset.recording import read_recording
+from vexkd_ros.bags.dataset.plan import Capture, make_plan, place_messages
+from vexkd_ros.bags.dataset.recording import Recording, read_recording
 from vexkd_ros.bags.dataset.scene_rows import scene_tables
 from vexkd_ros.bags.dataset.sensor_files import SensorFiles
 from vexkd_ros.bags.dataset.wiring import Wiring
@@ -58,8 +62,11 @@ def write_bag(job: BagJob) -> None:
     begun = time.monotonic()
     recording = read_recording(job.bag, job.wiring)
     check_recording(recording)
-    plan = make_plan(recording, job.settings.rate, job.settings.scene_length)
-    boxes = boxes_at_keyframes(recording, [stamp for keyframes in plan.scenes for stamp in keyframes])
+    placed = place_messages(recording)
+    labels = _labels(job, recording, placed)
+    annotated = [frame.stamp_ns for frame in labels]
+    plan = make_plan(recording, placed, annotated, job.settings.rate, job.settings.scene_length)
+    boxes = boxes_at_keyframes(recording, labels, [stamp for keyframes in plan.scenes for stamp in keyframes])
     partial = job.work / "partial" / job.name
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -80,7 +87,8 @@ def write_bag(job: BagJob) -> None:
         _move_into_place(partial, job.out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    write_json(job.record, {"bag": identity(job.bag), "scenes": scenes}, indent=None)
+    record = {"bag": identity(job.bag), "labels": fingerprint(job.wiring.annotations, job.name), "scenes": scenes}
+    write_json(job.record, record, indent=None)
     samples, annotations = (
         sum(len(scene["tables"][table]) for scene in scenes) for table in ("sample", "sample_annotation")
     )
@@ -103,7 +111,23 @@ def read_record(job: BagJob) -> dict | None:
             f"{job.bag}: {job.name} of {job.out} was made of {record['bag']['path']}, or of an earlier state of it; "
             "rename the bag, or choose another --version"
         )
+    if record["labels"] != fingerprint(job.wiring.annotations, job.name):
+        raise UserError(f"{job.bag}: its labels have changed since {job.name} was written; choose another --version")
     return record
+
+
+def _labels(job: BagJob, recording: Recording, placed: Mapping[str, list[Capture]]) -> list[LabelledFrame]:
+    """Read what was labelled, on a topic or in files, in the order of time. UserError where it is wrong."""
+    annotations = job.wiring.annotations
+    if annotations is None:
+        return []
+    if annotations.topic:
+        labels = topic_frames(recording, annotations.topic)
+    else:
+        stamps = [capture.stamp_ns for capture in placed[job.wiring.reference]]
+        labels = file_frames(recording, job.name, stamps, job.settings.rate)
+    check_labels(labels, job.wiring)
+    return labels
 
 
 def identity(bag: Path) -> dict:

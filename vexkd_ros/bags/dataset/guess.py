@@ -11,7 +11,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.types import CAMERAS
 from vexkd_ros.bags.dataset.clouds import guessed_intensity
 from vexkd_ros.bags.dataset.recording import DETECTIONS, ODOMETRY
-from vexkd_ros.bags.dataset.wiring import CameraWiring, LidarWiring, Wiring
+from vexkd_ros.bags.dataset.wiring import AnnotationWiring, CameraWiring, LidarWiring, Wiring
 from vexkd_ros.bags.reading import open_bag
 from vexkd_ros.bags.typestore import bag_typestore
 from vexkd_ros.doctor.from_bag import observe_bag
@@ -46,12 +46,13 @@ def guess_wiring(bag: Path) -> Wiring:
         field, scale = guessed_intensity(seen.heard[lidars[0]])
         sensors[LIDAR] = LidarWiring(points=tuple(lidars), intensity_field=field, intensity_scale=scale)
     sensors |= _cameras(seen, images, base)
+    truth = next((topic for topic in sorted(types) if types[topic] == DETECTIONS and TRUE.search(topic)), None)
     return Wiring(
         base_frame=base,
         odom_frame=odom or its_odom or ODOMS[0],
         tf=tf,
         odometry=None if odom else odometry,
-        annotations=next((topic for topic in sorted(types) if types[topic] == DETECTIONS and TRUE.search(topic)), None),
+        annotations=AnnotationWiring(topic=truth) if truth else None,
         sensors=sensors,
     )
 

@@ -3,7 +3,7 @@
 import sys
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,15 +47,30 @@ class Plan:
     captures: dict[str, tuple[Capture, ...]]
 
 
-def make_plan(recording: Recording, rate: float, scene_length: float | None) -> Plan:
-    """Plan keyframes `rate` times a second, in scenes of at most `scene_length` seconds.
+def place_messages(recording: Recording) -> dict[str, list[Capture]]:
+    """Place the messages of each sensor, in the order of time.
 
-    Prints how many messages have no place in it, and why. UserError where a sensor is left without any.
+    Prints how many have no place, and why. UserError where a sensor is left without any.
     """
     wiring = recording.wiring
     placed = {name: _lidar_captures(recording, name) for name in wiring.lidars}
-    placed |= {name: _camera_captures(recording, name) for name in wiring.cameras}
-    keyframes = _keyframes(recording, [one.stamp_ns for one in placed[wiring.reference]], rate)
+    return placed | {name: _camera_captures(recording, name) for name in wiring.cameras}
+
+
+def make_plan(
+    recording: Recording,
+    placed: Mapping[str, list[Capture]],
+    annotated: Sequence[int],
+    rate: float,
+    scene_length: float | None,
+) -> Plan:
+    """Plan keyframes `rate` times a second, in scenes of at most `scene_length` seconds.
+
+    annotated: stamps [ns] of all annotated moments, in ascending order. Prints what is left out. UserError where a
+    sensor has no message near a keyframe, or no message is near an annotated moment.
+    """
+    stamps = [one.stamp_ns for one in placed[recording.wiring.reference]]
+    keyframes = _annotated_keyframes(recording, stamps, annotated, rate) if annotated else at_rate(stamps, rate)
     reach_ns = round(max(1.0, 1 / rate) * 1e9)
     captures = {name: _assigned(recording, name, of_sensor, keyframes, reach_ns) for name, of_sensor in placed.items()}
     length_ns = round(scene_length * 1e9) if scene_length else keyframes[-1] - keyframes[0] + 1
@@ -63,6 +78,14 @@ def make_plan(recording: Recording, rate: float, scene_length: float | None) -> 
     for stamp in keyframes:
         scenes.setdefault((stamp - keyframes[0]) // length_ns, []).append(stamp)
     return Plan(tuple(map(tuple, scenes.values())), captures)
+
+
+def at_rate(stamps: Sequence[int], rate: float) -> list[int]:
+    """Choose stamps, in ascending order, each the nearest to 1 / rate after the one before."""
+    interval, chosen = 1e9 / rate, [stamps[0]]
+    while (first := bisect_left(stamps, chosen[-1] + interval / 2)) < len(stamps):
+        chosen.append(stamps[max(first, nearest(stamps, round(chosen[-1] + interval)))])
+    return chosen
 
 
 def nearest(stamps: Sequence[int], stamp: int) -> int:
@@ -80,7 +103,7 @@ def _lidar_captures(recording: Recording, name: str) -> list[Capture]:
     stamps = [capture.stamp_ns for capture in captures]
     for topic in others:
         near: dict[int, int] = {}
-        tolerance = min(TOLERANCE_NS, round(_period_ns(stamps) / 2) + 1)
+        tolerance = tolerance_ns(stamps)
         for stamp in _stamps(recording, topic):
             to = stamps[nearest(stamps, stamp)]
             if abs(to - stamp) <= tolerance and abs(near.get(to, stamp + tolerance) - to) >= abs(to - stamp):
@@ -153,30 +176,30 @@ def _stamps(recording: Recording, topic: str) -> list[int]:
     return sorted(set(recording.heard(topic).stamps))
 
 
+def tolerance_ns(stamps: Sequence[int]) -> int:
+    """Return how far [ns] a moment may be from one of a sensor's stamps, in ascending order, to be meant by it."""
+    return min(TOLERANCE_NS, round(_period_ns(stamps) / 2) + 1)
+
+
 def _period_ns(stamps: Sequence[int]) -> float:
     return float(np.median(np.diff(stamps))) if len(stamps) > 1 else float(TOLERANCE_NS)
 
 
-def _keyframes(recording: Recording, stamps: list[int], rate: float) -> list[int]:
-    """Choose keyframes of the reference's stamps, each the nearest to 1 / rate after the one before.
-
-    Where the bag holds annotations, only annotated moments are keyframes: others would say that nothing is there.
-    """
-    if recording.annotations:
-        tolerance = min(TOLERANCE_NS, round(_period_ns(stamps) / 2) + 1)
-        near = {stamps[nearest(stamps, stamp)]: stamp for stamp, _ in recording.annotations}
-        candidates = sorted(to for to, stamp in near.items() if abs(to - stamp) <= tolerance)
-        if not candidates:
-            raise UserError(
-                f"{recording.bag}: {recording.wiring.annotations}: no annotated moment is within "
-                f"{tolerance * 1e-6:.0f} ms of a message of {recording.wiring.reference}: compare the stamps"
-            )
-        stamps = candidates
-    interval, chosen = 1e9 / rate, [stamps[0]]
-    while (first := bisect_left(stamps, chosen[-1] + interval / 2)) < len(stamps):
-        chosen.append(stamps[max(first, nearest(stamps, round(chosen[-1] + interval)))])
-    left = len(stamps) - len(chosen)
-    if recording.annotations and left:
+def _annotated_keyframes(
+    recording: Recording, stamps: Sequence[int], annotated: Sequence[int], rate: float
+) -> list[int]:
+    """Choose keyframes of the reference's stamps at annotated moments: others would say that nothing is there."""
+    tolerance = tolerance_ns(stamps)
+    near = {stamps[nearest(stamps, stamp)]: stamp for stamp in annotated}
+    candidates = sorted(to for to, stamp in near.items() if abs(to - stamp) <= tolerance)
+    if not candidates:
+        source = recording.wiring.annotations.source if recording.wiring.annotations else ""
+        raise UserError(
+            f"{recording.bag}: {source}: no annotated moment is within {tolerance * 1e-6:.0f} ms of a message of "
+            f"{recording.wiring.reference} that has a place: compare the stamps"
+        )
+    chosen = at_rate(candidates, rate)
+    if left := len(candidates) - len(chosen):
         _say(recording, f"{left} annotated moments are left out between the keyframes; a higher --rate takes them")
     return chosen
 

@@ -150,7 +150,7 @@ def _wanted(connections: Sequence[Connection], wiring: Wiring) -> Iterator[Conne
         wiring.tf: (TF,),
         f"{wiring.tf}_static": (TF,),
         wiring.odometry: (ODOMETRY,),
-        wiring.annotations: (DETECTIONS,),
+        wiring.annotations.topic if wiring.annotations else None: (DETECTIONS,),
     }
     return (one for one in connections if one.msgtype in types.get(one.topic, ()))
 

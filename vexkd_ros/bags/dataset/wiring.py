@@ -1,7 +1,7 @@
 """Wiring: which topic of the bags is which sensor of the dataset, in a YAML file."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -12,6 +12,7 @@ from vexkd_model.data.scene_tables import OFFICIAL_CATEGORIES
 from vexkd_model.data.schema import CATEGORY_OF_CLASS
 from vexkd_model.data.splits import LIDAR
 
+BAG = "<bag>"  # in a path, in place of the bag's name
 EXAMPLE = "sensors: {LIDAR_TOP: /lidar/points, CAM_FRONT: /cam_front/image_raw}"
 Topic = Annotated[str, Field(pattern=r"^/\S+$")]
 
@@ -34,19 +35,53 @@ class CameraWiring(Section):
     info: Topic | None = None
 
 
+class AnnotationWiring(Section):
+    """Annotations: on a topic of the bags, vision_msgs/Detection3DArray, or in files that an annotation tool wrote.
+
+    path: of each bag's files, with <bag> in place of its name. format: None guesses it by the files. frame: of the
+    boxes, a sensor of the wiring or a frame of TF; None is the LiDAR's. numbers: what numbers of frames count, from
+    `first`. timestamps: of a file with the time of each frame, a line a frame, which numbers count instead.
+    """
+
+    topic: Topic | None = None
+    path: str | None = None
+    format: Literal["kitti", "sustechpoints", "datumaro"] | None = None
+    frame: str | None = None
+    numbers: Literal["clouds", "keyframes"] = "clouds"
+    first: Annotated[int, Field(ge=0)] = 0
+    timestamps: str | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> "AnnotationWiring":
+        if (self.topic is None) == (self.path is None):
+            raise ValueError("needs either a topic, or the path of an annotation tool's files")
+        if self.topic is not None and self != AnnotationWiring.model_construct(topic=self.topic):
+            raise ValueError("a topic has no other keys; they are for files")
+        for key, path in (("path", self.path), ("timestamps", self.timestamps)):
+            if path is not None and BAG not in path:
+                raise ValueError(f"{key}: must have {BAG} in it, in place of the bag's name: labels/{BAG}")
+        if self.timestamps and self.numbers == "keyframes":
+            raise ValueError("numbers count either keyframes or the lines of timestamps; leave one of the two out")
+        return self
+
+    @property
+    def source(self) -> str:
+        return self.topic or self.path or ""
+
+
 class Wiring(Section):
     """Wiring of a vehicle.
 
     tf: transforms; the static ones are on tf + "_static". odometry: nav_msgs/Odometry that tells odom_frame →
-    base_frame where transforms do not. annotations: vision_msgs/Detection3DArray that are true. classes: name of a
-    class there → class or category of nuScenes, None to leave it out. location, vehicle: of the log.
+    base_frame where transforms do not. annotations: where true ones are. classes: name of a class there → class or
+    category of nuScenes, None to leave it out. location, vehicle: of the log.
     """
 
     base_frame: str = "base_link"
     odom_frame: str = "odom"
     tf: Topic = "/tf"
     odometry: Topic | None = None
-    annotations: Topic | None = None
+    annotations: AnnotationWiring | None = None
     sensors: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], LidarWiring | CameraWiring], Field(min_length=1)]
     classes: dict[str, str | None] = Field(default={})
     location: str = "unknown"
@@ -82,6 +117,11 @@ class Wiring(Section):
         """Return the sensor whose stamps are the keyframes': the LiDAR, or else the first camera."""
         return LIDAR if self.lidars else next(iter(self.cameras))
 
+    def main_topic(self, sensor: str) -> str:
+        """Return the topic of a sensor's images, or of the clouds that others are merged with."""
+        found = self.sensors[sensor]
+        return found.image if isinstance(found, CameraWiring) else found.points[0]
+
     def category(self, name: str) -> str | None:
         """Return nuScenes' category of an annotated class, None where it is to be left out; KeyError of an unknown."""
         if name in self.classes:
@@ -96,6 +136,7 @@ def read_wiring(path: Path) -> Wiring:
     sensors = values.get("sensors")
     if isinstance(sensors, dict):
         values |= {"sensors": {str(name): _long_form(str(name), value) for name, value in sensors.items()}}
+    values |= {"annotations": _annotations(values.get("annotations"), Path(path).absolute().parent)}
     return parse_section(Wiring, values, str(path), "sensors")
 
 
@@ -108,7 +149,19 @@ def _long_form(name: str, value: Any) -> Any:
     return value
 
 
+def _annotations(value: Any, folder: Path) -> Any:
+    """Write out annotations: /topic; make paths absolute, which are relative to the file's folder."""
+    if isinstance(value, str):
+        value = {"topic": value}
+    if isinstance(value, dict):
+        paths = {key: str(folder / value[key]) for key in ("path", "timestamps") if isinstance(value.get(key), str)}
+        value = value | paths
+    return value
+
+
 def dump_wiring(wiring: Wiring) -> str:
     """Write the YAML that `read_wiring` reads back."""
     values = wiring.model_dump(mode="json", exclude_none=True)
+    if wiring.annotations and wiring.annotations.topic:
+        values["annotations"] = wiring.annotations.topic
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
