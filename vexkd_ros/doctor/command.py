@@ -1,6 +1,7 @@
 """`doctor`: its command line."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from vexkd_model.types import CAMERAS
 from vexkd_ros.doctor.observation import Observation
 
 if TYPE_CHECKING:
-    from vexkd_ros.doctor.examine import Student
+    from vexkd_ros.doctor.examine import Student, Wiring
 
 HELP = """\
 Say what would keep a student from seeing, before it runs, on live topics or in a bag (--bag needs no ROS).
@@ -27,7 +28,8 @@ EXAMPLE = """\
 examples:
   vexkd-doctor --student models/lidar_distilled --points /velodyne_points
   vexkd-doctor --bag bags/scene-0103 --student models/lidar_distilled
-  vexkd-doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear"""
+  vexkd-doctor --student students/cameras --camera CAM_FRONT=/front --camera CAM_BACK=/rear
+  vexkd-doctor --bag bags/scene-0103 --sensors-out sensors.yaml"""
 SECONDS = 10.0  # as long as transforms are remembered
 
 
@@ -65,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=SECONDS,
         help=f"how long to listen, or of the bag to read (default: {SECONDS:.0f})",
     )
+    parser.add_argument(
+        "--sensors-out",
+        type=Path,
+        metavar="FILE",
+        help="measure the sensors (beams, mounting, rate, intensity, cameras) and write their description, "
+        "sensors.yaml, which vexkd synth --like imitates",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the findings here")
 
     def command(arguments: argparse.Namespace) -> int:
@@ -93,9 +102,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(summary(findings), file=sys.stderr)
         if arguments.json:
             write_json(arguments.json, {"source": seen.source, "findings": [asdict(found) for found in findings]})
+        if arguments.sensors_out:
+            _write_sensors(seen, wiring, arguments.sensors_out)
         return int(any_failed(findings))
 
     return run_command(parser, command, argv)
+
+
+def _write_sensors(seen: Observation, wiring: "Wiring", path: Path) -> None:
+    from vexkd_model.config.sensors import dump_sensors
+    from vexkd_model.files import atomic_file
+    from vexkd_ros.doctor.measure_sensors import measure_sensors
+
+    sensors, remarks = measure_sensors(seen, wiring)
+    with atomic_file(path) as partial:
+        partial.write_text(dump_sensors(sensors))
+    print("\n".join(remarks))
+    print(f"{path}: written; next: vexkd synth DATA --like {shlex.quote(str(path))}")
 
 
 def _listen(seconds: float, tf: str, arguments: Sequence[str]) -> Observation:

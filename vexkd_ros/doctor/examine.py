@@ -75,7 +75,7 @@ def _damaged(seen: Observation) -> list[Finding]:
 def _examine_lidar(
     seen: Observation, wiring: Wiring, config: ModelConfig | None, monitor: SensorMonitor | None
 ) -> list[Finding]:
-    topic, problem = _points_topic(seen, wiring.points)
+    topic, problem = points_topic(seen, wiring.points)
     if problem:
         return [problem]
     findings, heard = _usable(seen, topic, CLOUD, wiring)
@@ -87,7 +87,8 @@ def _examine_lidar(
     return findings + check_clouds(seen, heard, wiring.base, monitor)
 
 
-def _points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding | None]:
+def points_topic(seen: Observation, chosen: str | None) -> tuple[str, Finding | None]:
+    """Find the LiDAR's topic, or say why there is none."""
     if chosen:
         return chosen, None
     clouds = [topic for topic in seen.of_type(CLOUD) if "radar" not in topic.lower()]
@@ -105,7 +106,7 @@ def _examine_cameras(
 ) -> list[Finding]:
     findings: list[Finding] = []
     images: dict[str, Heard] = {}
-    prefixes = _prefixes(seen, wiring, config)
+    prefixes = prefixes_of(seen, wiring, config)
     for name, prefix in prefixes.items():
         found, infos = _usable(seen, f"{prefix}/{INFO_NAME}", INFO, wiring)
         findings += found
@@ -153,7 +154,7 @@ def _examine_cameras(
     return findings
 
 
-def _prefixes(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> dict[str, str]:
+def prefixes_of(seen: Observation, wiring: Wiring, config: ModelConfig | None) -> dict[str, str]:
     """Find the prefix of topics by the camera's name; without a student, of every camera_info there is."""
     given = dict(wiring.cameras or {})
     if config and config.camera:
