@@ -5,6 +5,7 @@ stays with the world. It needs that frame on TF, as the student does for its swe
 """
 
 import sys
+from collections import deque
 from functools import partial
 
 import numpy as np
@@ -15,18 +16,16 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from vexkd_model.geometry.boxes import transform_boxes
-from vexkd_model.geometry.transforms import inverse
-from vexkd_model.tracking.doubles import single_detections
-from vexkd_model.tracking.tracker import Tracker
+from vexkd_model.tracking.online import LEAST_SIGHTINGS, TRAIL, OnlineTracker
 from vexkd_ros.inputs.detections import read_detections
 from vexkd_ros.inputs.errors import TransformUnavailable
 from vexkd_ros.inputs.reception import stamp_ns, subscribe
 from vexkd_ros.inputs.transforms import TransformBuffer
 from vexkd_ros.node_process import run_simple_node
-from vexkd_ros.outputs.tracks import TRAIL, track_markers, tracked_objects, tracks_message
+from vexkd_ros.outputs.tracks import track_markers, tracks_message
 
 TF_DEPTH = 100
+WAITING = 10  # messages that wait for their transform: /tf and detections come on ways of their own
 EXAMPLE = """\
 example:
   vexkd-track-node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.2"""
@@ -52,14 +51,15 @@ class TrackNode(Node):
         )
         self.declare_parameter(
             "least_sightings",
-            2,
+            LEAST_SIGHTINGS,
             ParameterDescriptor(
                 description="A track is published once its object was detected so often. May change at any time.",
                 integer_range=[IntegerRange(from_value=1, to_value=TRAIL)],
             ),
         )
         self._fixed_frame: str = self.get_parameter("fixed_frame").value
-        self._transforms, self._tracker, self._newest_ns = TransformBuffer(), Tracker(), -1
+        self._transforms, self._tracker = TransformBuffer(), OnlineTracker()
+        self._waiting: deque[Detection3DArray] = deque()
         self._tracks = self.create_publisher(Detection3DArray, "~/tracks", 10)
         self._markers = self.create_publisher(MarkerArray, "~/markers", 10)
         latched = QoSProfile(depth=TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -73,31 +73,36 @@ class TrackNode(Node):
     def _on_transforms(self, static: bool, message: TFMessage) -> None:
         for problem in self._transforms.insert_message(message, static):
             self._refuse(problem, problem)
+        self._answer_waiting()
 
     def _refuse(self, kind: str, text: str) -> None:
         self.get_logger().error(f"input dropped: {text}", throttle_duration_sec=5.0)
 
     def _track(self, message: Detection3DArray) -> None:
+        self._waiting.append(message)
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        """Answer, oldest first, all messages up to the first whose transform is still on its way."""
+        while self._waiting:
+            message = self._waiting[0]
+            try:
+                fixed_from_frame = self._transforms.lookup(
+                    self._fixed_frame, message.header.frame_id, stamp_ns(message.header.stamp)
+                )
+            except TransformUnavailable as error:
+                if error.coming and len(self._waiting) <= WAITING:
+                    return
+                self._waiting.popleft()
+                self._refuse(error.kind, str(error))
+            else:
+                self._answer(self._waiting.popleft(), fixed_from_frame)
+
+    def _answer(self, message: Detection3DArray, fixed_from_frame: np.ndarray) -> None:
         stamp = stamp_ns(message.header.stamp)
-        try:
-            fixed_from_frame = self._transforms.lookup(self._fixed_frame, message.header.frame_id, stamp)
-        except TransformUnavailable as error:
-            self._refuse(error.kind, str(error))
-            return
-        if stamp <= self._newest_ns:  # a bag that loops, or the same moment twice: what was followed is of another time
-            self._tracker.clear()
-        self._newest_ns = stamp
         boxes, scores, _ = read_detections(message)
-        kept = np.flatnonzero(scores >= self.get_parameter("score_threshold").value)
-        kept = kept[single_detections(boxes.values[kept], boxes.labels[kept], scores[kept])]
-        in_world = transform_boxes(fixed_from_frame, boxes.values[kept])
-        tracks = self._tracker.step(stamp, in_world, boxes.labels[kept], scores[kept])
-        self._tracker.ended.clear()
-        for track in tracks:  # a node lives for days
-            del track.sightings[:-TRAIL]
-        least = self.get_parameter("least_sightings").value
-        shown = [track for track in tracks if len(track.sightings) >= least]
-        objects = tracked_objects(shown, inverse(fixed_from_frame))
+        threshold, least = (self.get_parameter(name).value for name in ("score_threshold", "least_sightings"))
+        objects = self._tracker.step(stamp, boxes, scores, fixed_from_frame, threshold, least)
         self._tracks.publish(tracks_message(objects, message.header))
         if self._markers.get_subscription_count():
             self._markers.publish(track_markers(objects, message.header))

@@ -75,6 +75,17 @@ def predict(state: State, seconds: float, motion: Motion) -> State:
     return State(transition @ state.mean, covariance)
 
 
+def predict_all(states: Sequence[State], seconds: np.ndarray, motions: Sequence[Motion]) -> State:
+    """Predict T states, each by its own time (T,) and motion, as one State of means (T, 7), covariances (T, 7, 7)."""
+    means = np.reshape([state.mean for state in states], (-1, 7))
+    covariances = np.reshape([state.covariance for state in states], (-1, 7, 7))
+    transitions = np.tile(np.eye(7), (len(states), 1, 1))
+    transitions[:, [X, Y, YAW], [VX, VY, TURN]] = seconds[:, None]
+    noise = np.reshape([_process_noise(*pair) for pair in zip(seconds, motions, strict=True)], (-1, 7, 7))
+    predicted = transitions @ covariances @ transitions.transpose(0, 2, 1) + noise
+    return State((transitions @ means[..., None])[..., 0], predicted)
+
+
 def update(state: State, box: np.ndarray, noise: Noise) -> State:
     """State after a detection at its own time.
 
@@ -116,8 +127,9 @@ def _transition(seconds: float) -> np.ndarray:
 def _process_noise(seconds: float, motion: Motion) -> np.ndarray:
     """Covariance of white acceleration over `seconds`, and of a height that drifts."""
     noise = np.zeros((7, 7))
-    block = np.array([[seconds**3 / 3, seconds**2 / 2], [seconds**2 / 2, seconds]])
     for place, rate, size in ((X, VX, motion.acceleration), (Y, VY, motion.acceleration), (YAW, TURN, motion.turning)):
-        noise[np.ix_([place, rate], [place, rate])] = size**2 * block
+        noise[place, place] = size**2 * seconds**3 / 3
+        noise[place, rate] = noise[rate, place] = size**2 * seconds**2 / 2
+        noise[rate, rate] = size**2 * seconds
     noise[Z, Z] = motion.heave**2 * seconds
     return noise

@@ -11,7 +11,7 @@ from vexkd_model.geometry.boxes import wrap_angle
 from vexkd_model.tracking.classes import MOTION, NOISE, STILL
 from vexkd_model.tracking.doubles import single_detections, single_tracks
 from vexkd_model.tracking.kalman import VX, VY, YAW, Motion, State, X, Y, Z, begin, predict, smooth, update
-from vexkd_model.tracking.tracker import Sighting, Track, Tracker
+from vexkd_model.tracking.tracker import Sighting, Track, Tracker, is_backwards
 
 STANDING_MPS, STANDING_M = 0.4, 1.0  # mean speed and way of a track below which it is taken as standing
 
@@ -64,7 +64,7 @@ def _smoothed(track: Track, stamps_ns: Sequence[int]) -> SmoothTrack:
     boxes[:, :3], boxes[:, 7:9] = means[:, [X, Y, Z]], means[:, [VX, VY]]
     boxes[:, 3:6] = np.median([sighting.box[3:6] for sighting in track.sightings], axis=0)
     yaw_when_seen = means[[stamp in sightings for stamp in stamps], YAW]
-    boxes[:, 6] = wrap_angle(means[:, YAW] + (np.pi if _backwards(yaw_when_seen, track.sightings) else 0.0))
+    boxes[:, 6] = wrap_angle(means[:, YAW] + (np.pi if is_backwards(yaw_when_seen, track.sightings) else 0.0))
     return SmoothTrack(track.number, track.label, first, boxes, (scores + scores.mean()) / 2)
 
 
@@ -82,9 +82,3 @@ def _smooth_means(label: int, motion: Motion, stamps_ns: Sequence[int], sighting
 def _stands(means: np.ndarray) -> bool:
     way = np.linalg.norm(means[:, [X, Y]] - means[:, [X, Y]].mean(axis=0), axis=1).max()
     return bool(way < STANDING_M and np.linalg.norm(means[:, [VX, VY]].mean(axis=0)) < STANDING_MPS)
-
-
-def _backwards(yaw: np.ndarray, sightings: Sequence[Sighting]) -> bool:
-    """Tell whether most detections, by score, point the other way than the smoothed headings (M,)."""
-    votes = [sighting.score * np.cos(sighting.box[6] - angle) for sighting, angle in zip(sightings, yaw, strict=True)]
-    return bool(sum(votes) < 0)

@@ -4,13 +4,14 @@ All boxes are (M, 9) in the order of `types.BOX_FIELDS`, in one frame that is fi
 nanoseconds. The tracker looks back alone; `smoothing` also uses what comes later.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from vexkd_model.tracking.association import associate
 from vexkd_model.tracking.classes import MOTION, NOISE
-from vexkd_model.tracking.kalman import State, X, Y, begin, predict, update
+from vexkd_model.tracking.kalman import State, X, Y, begin, predict_all, update
 
 LONGEST_GAP_S = 1.6  # three keyframes of nuScenes: a track that was seen longer ago has ended
 REACH_SIGMAS = 3.0
@@ -35,15 +36,10 @@ class Track:
     label: int
     sightings: list[Sighting] = field(default_factory=list)
 
-    def expected(self, stamp_ns: int) -> State:
-        """State of the filter at a later moment."""
-        last = self.sightings[-1]
-        return predict(last.state, (stamp_ns - last.stamp_ns) * 1e-9, MOTION[self.label])
-
-    def see(self, stamp_ns: int, box: np.ndarray, score: float) -> None:
-        """Add a detection."""
+    def see(self, stamp_ns: int, box: np.ndarray, score: float, expected: State | None) -> None:
+        """Add a detection; expected: the filter's state just before it, None at the first."""
         motion, noise = MOTION[self.label], NOISE[self.label]
-        state = update(self.expected(stamp_ns), box, noise) if self.sightings else begin(box, motion, noise)
+        state = begin(box, motion, noise) if expected is None else update(expected, box, noise)
         self.sightings.append(Sighting(stamp_ns, box, score, state))
 
 
@@ -62,18 +58,22 @@ class Tracker:
     def step(self, stamp_ns: int, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> list[Track]:
         """Take the detections of a moment, later than the ones before; return the track of each."""
         self._end(stamp_ns)
-        states = [track.expected(stamp_ns) for track in self.tracks]
-        means = np.reshape([state.mean[[X, Y]] for state in states], (-1, 2))
-        pairs = associate(
-            means, np.array([track.label for track in self.tracks], int), _reach(states), boxes[:, :2], labels
-        )
-        track_of = {detection: self.tracks[track] for track, detection in pairs}
+        means, covariances = self._expected(stamp_ns)
+        of_tracks = np.array([track.label for track in self.tracks], int)
+        pairs = associate(means[:, [X, Y]], of_tracks, _reach(covariances), boxes[:, :2], labels)
+        known = {detection: (self.tracks[i], State(means[i], covariances[i])) for i, detection in pairs}
         found = []
         for i, (box, label, score) in enumerate(zip(boxes, labels, scores, strict=True)):
-            track = track_of.get(i) or self._new(int(label))
-            track.see(stamp_ns, np.asarray(box, np.float64), float(score))
+            track, expected = known.get(i) or (self._new(int(label)), None)
+            track.see(stamp_ns, np.asarray(box, np.float64), float(score), expected)
             found.append(track)
         return found
+
+    def _expected(self, stamp_ns: int) -> State:
+        """States of all tracks at a later moment, in one."""
+        last = [track.sightings[-1] for track in self.tracks]
+        seconds = np.array([(stamp_ns - sighting.stamp_ns) * 1e-9 for sighting in last])
+        return predict_all([one.state for one in last], seconds, [MOTION[track.label] for track in self.tracks])
 
     def _end(self, stamp_ns: int) -> None:
         for track in list(self.tracks):
@@ -87,7 +87,16 @@ class Tracker:
         return self.tracks[-1]
 
 
-def _reach(states: list[State]) -> np.ndarray:
-    """Distance [m] within which a track's next detection is expected: of its own uncertainty."""
-    largest = [np.linalg.eigvalsh(state.covariance[np.ix_([X, Y], [X, Y])])[-1] for state in states]
-    return np.clip(REACH_SIGMAS * np.sqrt(np.array(largest)), *REACH_M)
+def _reach(covariances: np.ndarray) -> np.ndarray:
+    """Distances (T,) [m] within which the next detections are expected: of each track's own uncertainty (T, 7, 7)."""
+    largest = np.linalg.eigvalsh(covariances[:, [[X], [Y]], [X, Y]])[:, -1]
+    return np.clip(REACH_SIGMAS * np.sqrt(largest), *REACH_M)
+
+
+def is_backwards(yaw: Sequence[float] | np.ndarray, sightings: Sequence[Sighting]) -> bool:
+    """Tell whether most detections, by score, point the other way than a filter's headings (M,).
+
+    The filter keeps the direction of the first detection, which may have been seen the wrong way round.
+    """
+    votes = [sighting.score * np.cos(sighting.box[6] - angle) for sighting, angle in zip(sightings, yaw, strict=True)]
+    return bool(sum(votes) < 0)

@@ -1,7 +1,6 @@
 """Conversion of tracks to vision_msgs/Detection3DArray and to markers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseWithCovariance, Vector3
@@ -10,53 +9,12 @@ from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray, Object
 from visualization_msgs.msg import Marker, MarkerArray
 
 from vexkd_model.figures.palette import DETECTION_COLOURS
-from vexkd_model.geometry.boxes import transform_boxes
-from vexkd_model.geometry.transforms import apply
-from vexkd_model.tracking.kalman import YAW, X, Y, Z
-from vexkd_model.tracking.tracker import Track
+from vexkd_model.tracking.online import TrackedObject
 from vexkd_model.types import DETECTION_CLASSES
 from vexkd_ros.outputs.detections import box_pose
 from vexkd_ros.outputs.markers import ARROW_SIZE
 
-RECENT = 20  # sightings that decide about an object's size
-TRAIL = 50  # sightings of a trail, and all that is kept
 TEXT_M, TRAIL_WIDTH_M = 0.8, 0.1
-
-
-@dataclass(frozen=True)
-class TrackedObject:
-    """Object of one moment, in the frame of its detection.
-
-    box: (9,) of BOX_FIELDS, filtered, of the median size of its recent detections. covariance: of x, y, z and yaw
-    (4, 4). trail: (N, 3), where it was, oldest first.
-    """
-
-    number: int
-    label: int
-    score: float
-    box: np.ndarray
-    covariance: np.ndarray
-    trail: np.ndarray
-
-
-def tracked_objects(tracks: Sequence[Track], frame_from_fixed: np.ndarray) -> list[TrackedObject]:
-    """Take the tracks of a moment into the frame of its detections."""
-    turn = np.eye(4)
-    turn[:3, :3] = frame_from_fixed[:3, :3]
-    objects = []
-    for track in tracks:
-        last, recent = track.sightings[-1], track.sightings[-RECENT:]
-        size = np.median([sighting.box[3:6] for sighting in recent], axis=0)
-        x, y, z, yaw, vx, vy, _ = last.state.mean
-        box = transform_boxes(frame_from_fixed, np.array([[x, y, z, *size, yaw, vx, vy]]))[0]
-        covariance = last.state.covariance[np.ix_([X, Y, Z, YAW], [X, Y, Z, YAW])]
-        trail = np.array([sighting.state.mean[:3] for sighting in track.sightings[-TRAIL:]])
-        objects.append(
-            TrackedObject(
-                track.number, track.label, last.score, box, turn @ covariance @ turn.T, apply(frame_from_fixed, trail)
-            )
-        )
-    return objects
 
 
 def tracks_message(objects: Sequence[TrackedObject], header: Header) -> Detection3DArray:

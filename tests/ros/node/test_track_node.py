@@ -63,14 +63,24 @@ class Surroundings(OtherNode):
     def _keep_markers(self, message: MarkerArray) -> None:
         self.markers[seconds(message.markers[0].header.stamp)] = message.markers
 
-    def publish(self, start: float, step: int, labels: tuple[int, ...] = (CAR, CONE), noise: float = 0.0) -> float:
-        """Publish a step of the drive that began at `start` [s]; return its time."""
+    def publish(
+        self,
+        start: float,
+        step: int,
+        labels: tuple[int, ...] = (CAR, CONE),
+        noise: float = 0.0,
+        topics: tuple[str, ...] = ("tf", "detections"),
+    ) -> float:
+        """Publish a step of the drive that began at `start` [s], or one half of it; return its time."""
         now = round(start + step * STEP_S, 3)
         stamp, (x, y, yaw) = Time(sec=int(now), nanosec=round(now % 1 * 1e9)), ego(step)
         transform = TransformStamped(header=Header(stamp=stamp, frame_id="odom"), child_frame_id="base_link")
         transform.transform.translation.x, transform.transform.translation.y = x, y
         transform.transform.rotation.z, transform.transform.rotation.w = math.sin(yaw / 2), math.cos(yaw / 2)
-        self.tf.publish(TFMessage(transforms=[transform]))
+        if "tf" in topics:
+            self.tf.publish(TFMessage(transforms=[transform]))
+        if "detections" not in topics:
+            return now
         random = np.random.default_rng(step)
         heading = math.atan2(CAR_MPS[1], CAR_MPS[0]) - yaw
         places = [true_places(step)[label] + noise * random.normal(size=2) for label in labels]
@@ -161,6 +171,15 @@ def test_time_that_jumps_back_begins_anew(around):
         time.sleep(0.02)
     after = around.answer(now)
     assert not {number for number, _ in after.values()} & {number for number, _ in before.values()}
+
+
+def test_detections_wait_for_transforms_that_come_later(around):
+    around.answer(around.publish(400.0, 0))
+    for step in range(1, 6):
+        around.publish(400.0, step, topics=("detections",))
+    for step in range(1, 6):
+        now = around.publish(400.0, step, topics=("tf",))
+        assert around.answer(now).keys() == {"car", "traffic_cone"}
 
 
 def test_ctrl_c_ends_it_well(process, around):
