@@ -1,20 +1,16 @@
 """README and docs/ are right in what a program can check: links, options of commands, keys of configurations."""
 
 import re
-import shlex
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
+from support.documents import DOCUMENTS, REPOSITORY, commands, words_of
 
 from vexkd_model import cli
 from vexkd_model.config import load_config
 from vexkd_ros import programs
 
-REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-SHELL = re.compile(r"^```(?:bash|sh)?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -44,13 +40,46 @@ def test_every_document_and_picture_is_linked_from_some_other():
     assert [str(path.relative_to(REPOSITORY)) for path in shown if path not in linked] == []
 
 
+def test_commands_are_those_of_shell_blocks_whatever_stands_between_them():
+    text = """
+```yaml
+rows: []
+```
+vexkd prose is none
+
+```
+vexkd train a \\
+  --out b    # a remark
+make demo && vexkd env
+a drawing ─┐
+```
+
+1. in a list
+   ```bash
+   D="--dataroot data"
+   vexkd   evaluate c $D
+   ```
+```
+$ A=1 vexkd describe d
+vexkd says this
+```
+"""
+    assert list(commands(text)) == [
+        "vexkd train a --out b",
+        "make demo",
+        "vexkd env",
+        "vexkd evaluate c --dataroot data",
+        "A=1 vexkd describe d",
+    ]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_commands_have_the_options_and_configurations_that_are_written(document):
     wrong = []
     for line in commands(document.read_text(encoding="utf-8")):
-        words = shlex.split(line, comments=True)
-        program, rest = words[0], words[1:]
-        name = program
+        name, *rest = words_of(line)
+        if not name.startswith("vexkd"):
+            continue
         while name in ("vexkd", "vexkd plot"):  # commands with commands of their own
             name += f" {rest.pop(0)}"
         text = help_of(name)
@@ -62,15 +91,6 @@ def test_commands_have_the_options_and_configurations_that_are_written(document)
         wrong += [f"{option}: {line}" for option in sorted(options) if not re.search(rf"{option}\b", text)]
         wrong += [f"{problem}: {line}" for problem in configuration_problems(rest)]
     assert wrong == []
-
-
-def commands(text: str) -> Iterator[str]:
-    """Yield the commands of ours in a document's shell blocks, a continued line as one."""
-    for block in SHELL.findall(text):
-        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
-            for command in re.split(r"\s+&&\s+|\s{3,}(?!-)", line.strip()):
-                if re.match(r"vexkd(?:-[a-z-]+)? ", command):
-                    yield command
 
 
 def configuration_problems(words: list[str]) -> list[str]:
