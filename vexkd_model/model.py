@@ -6,6 +6,7 @@ The `build_*` functions below the model are the whole assembly; cameras have the
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor, nn
 from typing_extensions import assert_never
 
@@ -111,7 +112,8 @@ def build_model(config: ModelConfig) -> BevModel:
         fusion,
         bev,
         config.detection and build_detection_head(config.detection, bev.channels),
-        config.segmentation and build_segmentation_head(config.segmentation, bev.channels, grid),
+        config.segmentation
+        and build_segmentation_head(config.segmentation, bev.channels, grid, config.network_from_base),
     )
 
 
@@ -182,6 +184,12 @@ def build_detection_head(
             assert_never(config)
 
 
-def build_segmentation_head(config: SegmentationConfig, in_channels: int, grid: BevGrid) -> SegmentationHead:
-    """Build a module: (B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid."""
-    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid(), config.first_layer == "features")
+def build_segmentation_head(
+    config: SegmentationConfig, in_channels: int, grid: BevGrid, network_from_base: np.ndarray | None = None
+) -> SegmentationHead:
+    """Build a module: (B, in_channels, Y, X) on `grid` → logits (B, 6, Y', X') on the configuration's own grid.
+
+    network_from_base: to the frame of `grid`, None where that is base_link; the result is always in base_link.
+    """
+    late = config.first_layer == "features"
+    return SegmentationHead(in_channels, config.channels, grid, config.grid.grid(), late, network_from_base)

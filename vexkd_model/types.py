@@ -1,8 +1,9 @@
 """Types and conventions that every part of the project shares.
 
 Everything lives in the ego frame = base_link (x forward, y left, z up; REP-103), in metres, radians and
-seconds. Stamps are integer nanoseconds. BEV arrays are (C, Y, X): index 0 at the minimum, the centre of cell
-(j, i) at `minimum + (index + 0.5) * cell`.
+seconds. A network may work in a frame of its own (`frame` of its configuration): what goes in and comes out is moved at
+its edges (data/network_frame.py), and within it base_link stands for that frame. Stamps are integer nanoseconds. BEV
+arrays are (C, Y, X): index 0 at the minimum, the centre of cell (j, i) at `minimum + (index + 0.5) * cell`.
 """
 
 from dataclasses import dataclass, replace

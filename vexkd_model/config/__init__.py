@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
 from vexkd_model.config.bev import FusionConfig, ResNetBevConfig, SecondConfig
 from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
 from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
 from vexkd_model.config.known_keys import did_you_mean, known_keys
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
@@ -35,6 +37,9 @@ class ModelConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
     grid: GridConfig = Field(description="of both BEV feature levels")
+    frame: FrameConfig | None = Field(
+        None, description="of the grid and of all that the network sees and says; null: base_link"
+    )
     lidar: LidarConfig | None
     camera: CameraConfig | None
     fusion: FusionConfig | None
@@ -48,6 +53,11 @@ class ModelConfig(Section):
     def sensors(self) -> tuple[str, ...]:
         """Sensors that the model reads: lidar, camera or both."""
         return tuple(name for name in ("lidar", "camera") if getattr(self, name) is not None)
+
+    @property
+    def network_from_base(self) -> np.ndarray | None:
+        """Rigid transform, float64 (4, 4), from base_link to the network's frame; None where that is base_link."""
+        return self.frame and self.frame.network_from_base()
 
     @property
     def sweeps(self) -> int:

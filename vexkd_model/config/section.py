@@ -18,7 +18,7 @@ class Section(BaseModel):
 
 
 class GridConfig(Section):
-    """Square BEV grid, ±`extent` metres around base_link, of `cell` metres."""
+    """Square BEV grid of `cell` metres, ±`extent` metres around the origin of its frame: base_link, or `frame`'s."""
 
     extent: Positive
     cell: Positive

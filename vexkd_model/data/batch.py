@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.config.camera import ImageConfig
+from vexkd_model.data.network_frame import move_boxes, move_frame
 from vexkd_model.errors import UserError
 from vexkd_model.types import Boxes, CameraImage, Frame, PastFrame
 
@@ -66,7 +67,7 @@ class PastCameras:
 
 @dataclass
 class SensorBatch:
-    """Sensor input of a model for B = `size` frames.
+    """Sensor input of a model for B = `size` frames, in the network's frame: base_link, or that of its configuration.
 
     points: float32 (N, 5) of all frames in the order of POINT_FIELDS, with their frame's number `sample` int64 (N,).
     cameras: None where none are read. past: earlier moments, newest first, as many as the configuration reads.
@@ -95,9 +96,9 @@ class SensorBatch:
 class Batch:
     """Sensor input and ground truth of B samples.
 
-    boxes: (M, 9) of each sample in base_link. labels: int64 (M,) of each. map_masks: float (B, 6, Y, X). map_known:
-    bool (B, Y, X). tokens: of the samples. teacher: a teacher's sensor input for the same samples, if any. unlabelled:
-    numbers of the samples without annotations, which no task loss looks at.
+    boxes: (M, 9) of each sample in the network's frame, as `sensors`. labels: int64 (M,) of each. map_masks: float
+    (B, 6, Y, X), in base_link. map_known: bool (B, Y, X). tokens: of the samples. teacher: a teacher's sensor input for
+    the same samples, if any. unlabelled: numbers of the samples without annotations, which no task loss looks at.
     """
 
     sensors: SensorBatch
@@ -137,20 +138,25 @@ def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def collate(
-    samples: Sequence[Sample | UserError], images: ImageConfig | None = None, past_frames: int = 0
+    samples: Sequence[Sample | UserError],
+    images: ImageConfig | None = None,
+    past_frames: int = 0,
+    network_from_base: np.ndarray | None = None,
 ) -> Batch | UserError:
     """Collate samples to a Batch, or return the first error among them.
 
     images: configuration of the model's cameras, if it has any. past_frames: earlier moments that it reads.
+    network_from_base: to the model's frame, None for base_link.
     """
     whole: list[Sample] = []
     for sample in samples:
         if isinstance(sample, UserError):
             return sample
         whole.append(sample)
+    boxes = [move_boxes(sample.boxes, network_from_base) for sample in whole]
     return Batch(
-        sensors=stack_frames([sample.frame for sample in whole], images, past_frames),
-        boxes=[torch.from_numpy(sample.boxes.values) for sample in whole],
+        sensors=stack_frames([sample.frame for sample in whole], images, past_frames, network_from_base),
+        boxes=[torch.from_numpy(of_sample.values) for of_sample in boxes],
         labels=[torch.from_numpy(sample.boxes.labels) for sample in whole],
         map_masks=torch.from_numpy(np.stack([sample.map_masks for sample in whole])).float(),
         map_known=torch.from_numpy(np.stack([sample.map_known for sample in whole])),
@@ -160,19 +166,33 @@ def collate(
 
 
 def collate_for(config: ModelConfig) -> Callable[[Sequence[Sample | UserError]], Batch | UserError]:
-    """Make the collate function of a model, with the cameras and past frames of its configuration."""
+    """Make the collate function of a model, with the cameras, past frames and frame of its configuration."""
     camera = config.camera
-    return partial(collate, images=camera and camera.images, past_frames=camera.past_frames if camera else 0)
+    return partial(
+        collate,
+        images=camera and camera.images,
+        past_frames=camera.past_frames if camera else 0,
+        network_from_base=config.network_from_base,
+    )
 
 
 def sensors_for(config: ModelConfig, frames: Sequence[Frame]) -> SensorBatch:
-    """Stack frames to the input of a model, with the cameras and past frames of its configuration."""
+    """Stack frames to the input of a model, with the cameras, past frames and frame of its configuration."""
     camera = config.camera
-    return stack_frames(frames, camera and camera.images, camera.past_frames if camera else 0)
+    return stack_frames(frames, camera and camera.images, camera.past_frames if camera else 0, config.network_from_base)
 
 
-def stack_frames(frames: Sequence[Frame], images: ImageConfig | None = None, past_frames: int = 0) -> SensorBatch:
-    """Stack frames, with `past_frames` earlier moments each, whose images already have the size of `images`."""
+def stack_frames(
+    frames: Sequence[Frame],
+    images: ImageConfig | None = None,
+    past_frames: int = 0,
+    network_from_base: np.ndarray | None = None,
+) -> SensorBatch:
+    """Stack frames, with `past_frames` earlier moments each, whose images already have the size of `images`.
+
+    network_from_base: float64 (4, 4), moves all of them to the frame of the model; None: it works in base_link.
+    """
+    frames = [move_frame(frame, network_from_base) for frame in frames]
     numbers = np.repeat(np.arange(len(frames)), [len(frame.points) for frame in frames])
     parts = [np.asarray(frame.points, np.float32) for frame in frames]
     points = parts[0] if len(parts) == 1 else np.concatenate(parts)

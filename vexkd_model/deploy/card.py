@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vexkd_model.config import ModelConfig, parse_config
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.deploy.reliability import Reliability
 from vexkd_model.errors import UserError
 from vexkd_model.sensor_check.statistics import InputStatistics
@@ -22,7 +23,8 @@ class StudentCard(BaseModel):
     """Description of a student: interface, training data, metrics and checksums.
 
     sensors: lidar, camera or both. sweeps: LiDAR sweeps that it expects, 0 without LiDAR. cameras: nuScenes' names of
-    those that it expects. grid_extent: half the edge of its BEV square [m]. inputs: what its sensors were like in
+    those that it expects. grid_extent: half the edge of its BEV square [m]. frame: where the network's own frame lies,
+    null where it works in base_link; what it says is in base_link all the same. inputs: what its sensors were like in
     training, null where nobody measured it. trained_on: the data and the command. metrics: measured figures and how.
     source_revision: git commit of the code that trained it. graphs: SHA-256 of its ONNX files, by name, if it has any;
     graph_precision: float32 or int8. reliability: what its scores and boxes are worth, null where nobody measured it.
@@ -39,6 +41,7 @@ class StudentCard(BaseModel):
     map_classes: tuple[str, ...]
     grid_extent: float
     grid_cell: float
+    frame: FrameConfig | None = None
     inputs: InputStatistics | None
     trained_on: dict[str, Any]
     metrics: dict[str, Any]
@@ -78,6 +81,7 @@ def card_fields(config: ModelConfig) -> dict[str, Any]:
         "map_classes": MAP_CLASSES if config.segmentation else (),
         "grid_extent": config.grid.extent,
         "grid_cell": config.grid.cell,
+        "frame": config.frame,
     }
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from vexkd_model.camera.encoder import ViewGeometry
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import CameraBatch, SensorBatch, sensors_for
+from vexkd_model.data.network_frame import in_base_link
 from vexkd_model.deploy.fold import fold_batch_norms
 from vexkd_model.deploy.graph import GraphStudent
 from vexkd_model.deploy.package import StudentCard, load_graphs, load_package
@@ -138,7 +139,7 @@ class Predictor:
                 detection, segmentation = self.graphs(sensors, geometry)
             else:
                 _, detection, segmentation, _ = self.model(sensors, geometry)
-        boxes, scores = detections_of(self.decoder, detection)
+        boxes, scores = detections_of(self.decoder, detection, self.config.network_from_base)
         deviations = None
         if self._reliability is not None:
             # After suppression, which compares scores of several classes as in training.
@@ -176,9 +177,14 @@ class Predictor:
 
 
 def detections_of(
-    decoder: CenterDecoder | TransFusionDecoder | None, detection: list[TaskMaps] | TransFusionOutput | None
+    decoder: CenterDecoder | TransFusionDecoder | None,
+    detection: list[TaskMaps] | TransFusionOutput | None,
+    network_from_base: np.ndarray | None,
 ) -> tuple[Boxes, np.ndarray]:
-    """Decode the output of a detection head for one frame to boxes and scores (M,); none of a model without a head."""
+    """Decode the output of a detection head for one frame to boxes in base_link and scores (M,).
+
+    None of a model without a head. network_from_base: of its configuration.
+    """
     match decoder, detection:
         case CenterDecoder(), list() as tasks:
             boxes, scores, labels = decoder(tasks)
@@ -186,7 +192,8 @@ def detections_of(
             boxes, scores, labels = decoder(proposals)
         case _:
             return Boxes(np.empty((0, 9), np.float32), np.empty(0, np.int64)), np.empty(0, np.float32)
-    return Boxes(boxes.cpu().numpy(), labels.cpu().numpy()), scores.cpu().numpy()
+    found = Boxes(boxes.cpu().numpy(), labels.cpu().numpy())
+    return in_base_link(found, network_from_base), scores.cpu().numpy()
 
 
 def fastest_runtime(card: StudentCard, device: torch.device, bfloat16: bool) -> Literal["torch", "onnx", "openvino"]:

@@ -19,6 +19,11 @@ def check_pairing(student: ModelConfig, teacher: ModelConfig) -> DistillationCon
             f"grid: the student's is {_grid(student)}, the teacher's {_grid(teacher)}; "
             "distillation compares cell by cell, give both the same"
         )
+    if student.frame != teacher.frame:
+        raise UserError(
+            f"frame: the student's is {_frame(student)}, the teacher's {_frame(teacher)}; distillation compares cell "
+            "by cell, give both the same"
+        )
     if settings.levels:
         _check_masks(settings, student, teacher)
     if student.training.paste is not None and teacher.camera is not None:
@@ -116,6 +121,11 @@ def _depth_pixels(config: ModelConfig) -> dict[str, object]:
         "camera.view.stride": camera.view.stride,
         "camera.images": camera.images,
     }
+
+
+def _frame(config: ModelConfig) -> str:
+    frame = config.frame
+    return f"{{translation: {[*frame.translation]}, rotation: {[*frame.rotation]}}}" if frame else "base_link"
 
 
 def _grid(config: ModelConfig) -> str:

@@ -19,7 +19,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.figures.bev_axes import INK, WIDTH_IN, bright_end, draw_values, leave_empty, save_figure
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevModel
-from vexkd_model.training.pictures import magnitude
+from vexkd_model.training.pictures import cells_in_base_link, magnitude
 from vexkd_model.training.run import load_trained
 from vexkd_model.types import BevGrid, Frame
 
@@ -61,7 +61,7 @@ def fused_maps(model: BevModel, config: ModelConfig, frame: Frame) -> dict[str, 
     assert model.fusion is not None, "a model with two sensors fuses them"
     low = model.fusion(before, sensors.present())
     maps = {**before, "low": low, "high": model.bev(low)}
-    return {name: magnitude(of_frame[0]).numpy() for name, of_frame in maps.items()}
+    return {name: cells_in_base_link(magnitude(of_frame[0]), config).numpy() for name, of_frame in maps.items()}
 
 
 def fusion_figure(scene: Scene, rows: Sequence[FusedMaps], grid: BevGrid, title: str) -> Figure:

@@ -13,11 +13,13 @@ from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import sensors_for
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.data.index import FrameIndex
+from vexkd_model.data.network_frame import move_boxes
 from vexkd_model.figures.bev_axes import INK, WIDTH_IN, draw_values, leave_empty, save_figure
 from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, draw_scene, load_scene, outline_boxes, scene_legend
 from vexkd_model.model import BevFeatures
 from vexkd_model.training.load_distiller import load_distiller
+from vexkd_model.training.pictures import cells_in_base_link
 from vexkd_model.types import BevGrid, Boxes
 
 SHOWN = (0.5, 99.5)  # percentiles of a mask's cells, the ends of its colours
@@ -48,15 +50,15 @@ def drawn_masks(
     """Compute the masks of a run's distiller on frame i; boxes: for the masks that depend on boxes."""
     distiller, config = load_distiller(run, teacher_from)
     teacher = distiller.teacher
+    seen = move_boxes(boxes, teacher.config.network_from_base)
     output = teacher.run(sensors_for(teacher.config, [load_frame(index, i, teacher.config)]))
     masks = {
-        level: distiller.masks(level, output.query, getattr(output.features, level), [torch.from_numpy(boxes.values)])[
-            0, 0
-        ].numpy()
+        level: distiller.masks(level, output.query, getattr(output.features, level), [torch.from_numpy(seen.values)])
         for level in distiller.config.levels
     }
     title = f"{name}: {config.name}, {_tasks(config)}; masks: {distiller.config.masks.replace('_', ' ')}"
-    return DrawnMasks(title, masks, teacher.grid)
+    drawn = {level: cells_in_base_link(mask[0, 0], teacher.config).numpy() for level, mask in masks.items()}
+    return DrawnMasks(title, drawn, teacher.grid)
 
 
 def masks_figure(scene: Scene, rows: Sequence[DrawnMasks]) -> Figure:

@@ -34,7 +34,7 @@ from vexkd_model.figures.bev_axes import (
 from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections, shown_boxes
 from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, load_scene
-from vexkd_model.training.pictures import magnitude
+from vexkd_model.training.pictures import cells_in_base_link, magnitude
 from vexkd_model.training.run import load_predictor, teacher_of
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 
@@ -63,11 +63,11 @@ def plot_students(path: Path, folders: Sequence[Path], index: FrameIndex, i: int
         frame = load_frame(index, i, config)
         prediction = predictor.predict(frame)
         with torch.no_grad():
-            high = magnitude(predictor.model(sensors_for(config, [frame])).features.high[0]).numpy()
+            high = magnitude(predictor.model(sensors_for(config, [frame])).features.high[0])
         answers.append(
             ModelRow(
                 f"{name}\n{_sensors(config)}, {_teaching(folder)}",
-                high,
+                cells_in_base_link(high, config).numpy(),
                 config.grid.grid(),
                 prediction,
                 config.detection is not None,

@@ -28,6 +28,18 @@ def matrix_from_pose(
     )
 
 
+def rotation_from_angles(roll: float, pitch: float, yaw: float) -> np.ndarray:
+    """Compute the rotation (3, 3) by roll about x, then pitch about y, then yaw about z, fixed axes [rad]; as URDF."""
+    (cr, cp, cy), (sr, sp, sy) = np.cos([roll, pitch, yaw]), np.sin([roll, pitch, yaw])
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
+
+
 def quaternion_from_matrix(matrix: np.ndarray) -> np.ndarray:
     """Convert the rotation in a (3, 3) or (4, 4) matrix to a unit quaternion (w, x, y, z), w ≥ 0.
 

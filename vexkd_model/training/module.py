@@ -13,7 +13,7 @@ from vexkd_model.criterion import build_criterion
 from vexkd_model.data.batch import Batch
 from vexkd_model.distill.distiller import Distiller
 from vexkd_model.model import BevFeatures, BevModel, ModelOutput
-from vexkd_model.training.pictures import magnitude
+from vexkd_model.training.pictures import cells_in_base_link, magnitude
 from vexkd_model.training.schedule import optimiser_and_schedule
 from vexkd_model.training.step import total_loss
 from vexkd_model.training.validation import Validator
@@ -27,7 +27,7 @@ class TrainingModule(lightning.LightningModule):
 
     def __init__(self, config: ModelConfig, model: BevModel, total_steps: int) -> None:
         super().__init__()
-        self.settings, self.total_steps = config.training, total_steps
+        self.config, self.settings, self.total_steps = config, config.training, total_steps
         self.model, self.criterion = model, build_criterion(config)
         self.pictures: dict[str, Tensor] = {}
         self.validator = Validator(config)
@@ -37,7 +37,8 @@ class TrainingModule(lightning.LightningModule):
         output = self.model(batch.sensors)
         losses = self.losses(output, batch)
         if number == 0:
-            self.pictures = self.draw_pictures(output.features)
+            pictures = self.draw_pictures(output.features)
+            self.pictures = {name: cells_in_base_link(values, self.config) for name, values in pictures.items()}
         return total_loss(self, losses, batch)
 
     def on_validation_epoch_start(self) -> None:
@@ -62,7 +63,7 @@ class TrainingModule(lightning.LightningModule):
         return self.global_step / self.total_steps
 
     def draw_pictures(self, features: BevFeatures) -> dict[str, Tensor]:
-        """Magnitudes (Y, X) of the first sample's BEV maps by name."""
+        """Magnitudes (Y, X) of the first sample's BEV maps by name, in the network's frame."""
         return {f"bev/{level}": magnitude(maps[0]) for level, maps in features._asdict().items()}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

@@ -8,6 +8,10 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.nn import functional
+
+from vexkd_model.config import ModelConfig
+from vexkd_model.heads.segmentation import sampling_grid
 
 COLOURS = matplotlib.colormaps["viridis"]
 
@@ -36,6 +40,16 @@ class Pictures(lightning.Callback):
 def magnitude(features: Tensor) -> Tensor:
     """Norm float32 (Y, X) of each cell's features (C, Y, X)."""
     return torch.linalg.vector_norm(features.detach().float(), dim=0)
+
+
+def cells_in_base_link(values: Tensor, config: ModelConfig) -> Tensor:
+    """Turn values (Y, X) of a network's cells to the same grid in base_link, 0 where the network has no cell."""
+    network_from_base = config.network_from_base
+    if network_from_base is None:
+        return values
+    grid = config.grid.grid()
+    sampling = sampling_grid(grid, grid, network_from_base).to(values.device)
+    return functional.grid_sample(values[None, None].float(), sampling, mode="nearest", align_corners=False)[0, 0]
 
 
 def picture(values: Tensor) -> np.ndarray:

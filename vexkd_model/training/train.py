@@ -10,6 +10,7 @@ from vexkd_model.camera.build import load_pretrained
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.requirements import check_trainable
+from vexkd_model.deploy.card import CONFIG
 from vexkd_model.deploy.package import load_package
 from vexkd_model.errors import UserError
 from vexkd_model.model import BevModel, build_model
@@ -40,7 +41,7 @@ def train(
     """
     check_trainable(config, index)
     config = config.model_copy(update={"distillation": None})
-    initial = load_package(weights)[0].state_dict() if weights else None
+    initial = _initial_weights(weights, config) if weights else None
     processes = trainer_arguments(devices, nodes, idle_parameters=False, device=device)
     trainer = build_trainer(config.training, run, interactive, processes)
     with started_run(trainer, config, index, resume) as start:
@@ -49,6 +50,17 @@ def train(
         if start.checkpoint is None:
             initialise_weights(model, config, initial, weights)
         return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
+
+
+def _initial_weights(weights: Path, config: ModelConfig) -> dict[str, Tensor]:
+    """Load the weights of a package; UserError if they know another frame than the configuration's."""
+    model, known, _ = load_package(weights)
+    if known.frame != config.frame:
+        raise UserError(
+            f"--weights {weights}: frame: differs from that of {config.name}, and these weights know no other; train "
+            f"with {weights / CONFIG} as the configuration, or copy its frame"
+        )
+    return model.state_dict()
 
 
 def initialise_weights(

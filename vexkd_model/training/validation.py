@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from vexkd_model.config import ModelConfig
 from vexkd_model.data.batch import Batch
+from vexkd_model.data.network_frame import in_base_link
 from vexkd_model.deploy.predictor import detections_of
 from vexkd_model.distributed import all_gather
 from vexkd_model.evaluation.map_iou import MapIou
@@ -41,9 +42,11 @@ class Validator:
 
     def update(self, output: ModelOutput, batch: Batch) -> None:
         """Add the model's output for a batch of one frame."""
-        boxes, scores = detections_of(self.decoder, output.detection)
+        network_from_base = self.config.network_from_base
+        boxes, scores = detections_of(self.decoder, output.detection, network_from_base)
+        truth = Boxes(batch.boxes[0].cpu().numpy(), batch.labels[0].cpu().numpy())
         prediction = Prediction(boxes, scores, None, None, 0, batch.tokens[0])
-        self.boxes.update(prediction, Boxes(batch.boxes[0].cpu().numpy(), batch.labels[0].cpu().numpy()))
+        self.boxes.update(prediction, in_base_link(truth, network_from_base))
         if output.segmentation is not None and batch.map_known[0].any():
             probabilities = output.segmentation[0].float().sigmoid().cpu().numpy()
             self.maps.update(probabilities, batch.map_masks[0].cpu().numpy() > 0.5)

@@ -8,9 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from torch import nn
 
 from vexkd_model.config import load_config
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.data.dataset import load_frame
 from vexkd_model.deploy.add_graphs import add_graphs
 from vexkd_model.deploy.card import CARD, read_card
@@ -83,6 +85,25 @@ def test_a_float32_graph_predicts_what_pytorch_predicts(packages, with_graphs, t
         assert len(expected.boxes) > 10
         np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-4)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+
+
+def test_a_graph_of_a_network_with_a_frame_predicts_what_pytorch_predicts(packages, tiny_index, tmp_path):
+    model, config, _ = load_package(packages["lidar"])
+    frame = FrameConfig(translation=(0.94, 0.0, 1.84), rotation=(-1.4, 0.3, -89.9))
+    config = config.model_copy(update={"frame": frame})
+    framed = build_model(config)
+    framed.load_state_dict(model.state_dict())
+    save_package(tmp_path / "framed", framed, config, trained_on={}, metrics={}, source_revision="test")
+    add_graphs(tmp_path / "framed", tiny_index, "float32", frames=1)
+    seen = load_frame(tiny_index, 0, config)
+    expected = Predictor(framed, config, None, "cpu").predict(seen)
+    found = Predictor.load(tmp_path / "framed", runtime="onnx").predict(seen)
+    np.testing.assert_allclose(found.map_probabilities, expected.map_probabilities, atol=1e-4)
+    apart = cdist(found.boxes.values, expected.boxes.values)  # equal scores may change places
+    assert len(apart) > 100 and apart.min(axis=1).max() < 1e-3
+    elsewhere = Predictor.load(packages["lidar"]).predict(seen)
+    assert np.abs(elsewhere.map_probabilities - expected.map_probabilities).max() > 1e-3
+    assert read_card(tmp_path / "framed")[1].frame == frame
 
 
 def names_a_source_file(graph):

@@ -4,6 +4,7 @@ import pytest
 
 from vexkd_model.config import load_config
 from vexkd_model.config.distill import DistillationConfig
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.config.section import GridConfig
 from vexkd_model.config.training import PasteConfig
 from vexkd_model.distill.pairing import check_pairing
@@ -37,6 +38,17 @@ def test_the_shipped_students_fit_the_shipped_teachers_of_their_size(config_path
 def test_grids_that_differ(student_config, teacher_config):
     other = student_config.model_copy(update={"grid": GridConfig(extent=54.0, cell=0.9)})
     refused(other, teacher_config, r"grid: the student's is ±54 m at 0\.9 m, the teacher's ±54 m at 1\.8 m")
+
+
+def test_frames_that_differ(student_config, teacher_config):
+    of_lidar = FrameConfig(translation=(0.9, 0.0, 1.8), rotation=(0.0, 0.0, -90.0))
+    there = student_config.model_copy(update={"frame": of_lidar})
+    refused(
+        there,
+        teacher_config,
+        r"^frame: the student's is \{translation: \[0\.9, 0\.0, 1\.8\], .*the teacher's base_link; .*both the same",
+    )
+    check_pairing(there, teacher_config.model_copy(update={"frame": of_lidar}))
 
 
 def test_query_masks_of_a_teacher_without_queries(student_config, config_path, tiny_teacher):

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.heads.segmentation import SegmentationHead, sampling_grid, segmentation_loss
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid
 
@@ -82,3 +84,18 @@ def test_a_first_layer_on_the_features_sees_them_before_they_are_sampled():
     torch.testing.assert_close(late(high), late.layers[2](late.layers[1](hidden)))
     published = SegmentationHead(3, 4, FEATURE_GRID, SEGMENTATION_GRID)
     assert late.state_dict().keys() == published.state_dict().keys()
+
+
+def test_a_head_of_another_frame_is_read_where_base_links_cells_lie_in_it():
+    frame = FrameConfig(translation=(0.94, -0.3, 1.84), rotation=(-1.4, 0.3, -90.0))
+    head = SegmentationHead(2, 4, FEATURE_GRID, SEGMENTATION_GRID, network_from_base=frame.network_from_base())
+    head.layers = torch.nn.Identity()
+    y, x = (torch.from_numpy(centre).float() for centre in FEATURE_GRID.centres())
+    ramps = torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
+    network_y, network_x = head(ramps)[0].numpy()
+    cells_y, cells_x = np.meshgrid(*SEGMENTATION_GRID.centres(), indexing="ij")
+    on_road = np.stack([cells_x, cells_y, np.zeros_like(cells_x)], axis=-1).reshape(-1, 3)
+    turn = Rotation.from_euler("xyz", frame.rotation, degrees=True)
+    expected = turn.inv().apply(on_road - frame.translation).reshape(200, 200, 3)
+    np.testing.assert_allclose(network_x, expected[..., 0], atol=1e-3)
+    np.testing.assert_allclose(network_y, expected[..., 1], atol=1e-3)

@@ -13,6 +13,7 @@ from support.tiny_nuscenes import write_tiny_nuscenes
 
 from vexkd_model.cli import main
 from vexkd_model.config import load_config
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.data.batch import collate
 from vexkd_model.data.dataset import load_frame, load_sample
 from vexkd_model.data.index import FrameIndex
@@ -292,6 +293,10 @@ def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
     with pytest.raises(UserError, match=r"--weights .*package: of another model") as error:
         train(other, tiny_index, tmp_path / "other", 0, False, False, weights=tmp_path / "package")
     assert "\n" not in str(error.value)
+    turned = tiny_config.model_copy(update={"frame": FrameConfig(rotation=(0.0, 0.0, -90.0))})
+    with pytest.raises(UserError, match=r"--weights .*package: frame: differs from .* copy its frame$") as error:
+        train(turned, tiny_index, tmp_path / "other", 0, False, False, weights=tmp_path / "package")
+    assert "\n" not in str(error.value) and not (tmp_path / "other").exists()
 
 
 def test_a_file_that_went_bad_is_one_line_though_a_worker_process_found_it(config_path, tiny_settings, tmp_path):
