@@ -234,28 +234,17 @@ def import_weights(arguments: argparse.Namespace) -> None:
 
     from vexkd_model.deploy.package import save_package
     from vexkd_model.import_weights.importer import import_weights
-    from vexkd_model.model import build_model
     from vexkd_model.training.run import source_revision
 
-    model = build_model(config)
-    report = import_weights(arguments.checkpoint, config, model)
+    model, config, report = import_weights(arguments.checkpoint, config)
     print(report.text(lines=None if arguments.all else 5))
     trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
     save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
-    following = [
-        "vexkd",
-        "train",
-        str(arguments.config),
-        "--weights",
-        str(arguments.out),
-        "--dataroot",
-        "DATAROOT",
-        "--version",
-        "VERSION",
-        "--out",
-        "RUN",
-    ]
-    print(f"{arguments.out}: student package complete; next: {shlex.join(following)}")
+    package = shlex.quote(str(arguments.out))
+    whole = not (report.missing or report.differing)
+    node = f"vexkd-student-node --ros-args -p model:={package}"
+    tune = f"vexkd train {package}/model.yaml --weights {package} --dataroot DATAROOT --version VERSION --out RUN"
+    print(f"{arguments.out}: student package complete; next: {node if whole else tune}")
 
 
 def _add_training_arguments(command: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from vexkd_model.bev.resnet import ResNetBevEncoder
 from vexkd_model.camera.encoder import CameraEncoder, LiftSplatView
 from vexkd_model.camera.fpn import ConcatFPN, FinestFPN
 from vexkd_model.config import ModelConfig
+from vexkd_model.config.frame import FrameConfig
 from vexkd_model.config.heads import CenterHeadConfig
 from vexkd_model.heads.center import CenterHead
 from vexkd_model.heads.transfusion import TransFusionHead
@@ -19,13 +20,12 @@ from vexkd_model.lidar.pillars import PillarEncoder
 from vexkd_model.lidar.sparse_encoder import VoxelEncoder
 from vexkd_model.model import BevModel
 
-LIDAR_FRAME = (
-    "These weights saw nuScenes' LiDAR frame (x right, y forward, origin 1.84 m above the road), a model here sees "
-    "base_link (x forward, y left, origin on the road): fine-tune them before use."
-)
-HEIGHTS = (
-    "Their LiDAR encoder begins at −5 m of that frame: set lidar.encoder.z_min and z_max 1.84 m higher for the same "
-    "layers of height."
+# LIDAR_TOP of nuScenes' vehicle n015 (Singapore). That of n008 (Boston), the other one, lies 4 cm further ahead and is
+# pitched by 1.3° more; published networks were trained on both, each in its own LiDAR's frame.
+NUSCENES_LIDAR = FrameConfig(translation=(0.943713, 0.0, 1.84023), rotation=(-1.3884, 0.338027, -89.8835))
+FRAME_NOTE = (
+    "They work in nuScenes' LiDAR frame (x right, y forward, 1.84 m above the road): `frame` of the package's "
+    "configuration moves points, cameras and boxes between it and base_link."
 )
 OLD_BOXES = "Their boxes are (width, length, height) with yaw −yaw − π/2; the head's last layers are changed to ours."
 NO_VERSION = (
@@ -51,6 +51,17 @@ class Family(NamedTuple):
     name: str
     layers: Layers
     notes: list[str]
+
+
+def published_frame(names: Collection[str]) -> FrameConfig | None:
+    """Frame in which the published network of these tensors works; None: base_link, as BEVDet since version 2."""
+    if not any(name.startswith("img_bev_encoder_backbone.") for name in names):
+        return NUSCENES_LIDAR
+    return NUSCENES_LIDAR if _is_first_bevdet(names) else None
+
+
+def _is_first_bevdet(names: Collection[str]) -> bool:
+    return any(name.startswith("img_view_transformer.depthnet.") for name in names)
 
 
 def recognise_family(
@@ -81,9 +92,8 @@ def recognise_family(
 
 
 def _lidar_notes(model: BevModel) -> list[str]:
-    notes = [LIDAR_FRAME, *([HEIGHTS] if model.lidar is not None else [])]
     steps = cast(nn.Conv2d, model.lidar.stem[0]).stride[0] if isinstance(model.lidar, PillarEncoder) else 2
-    return notes + ([STEM.format(steps=steps)] if steps != 2 else [])
+    return [STEM.format(steps=steps)] if steps != 2 else []
 
 
 def _mmdetection3d_centerpoint(config: ModelConfig, model: BevModel, boxes: heads.Rows) -> Layers:
@@ -118,9 +128,9 @@ def _bevdet(names: Collection[str], config: ModelConfig, model: BevModel) -> Fam
     `depth_net`, work in nuScenes' ego frame, which is base_link, with new boxes, and read RGB images as if they were
     BGR.
     """
-    old = any(name.startswith("img_view_transformer.depthnet.") for name in names)
+    old = _is_first_bevdet(names)
     boxes = heads.OLD_BOXES if old else heads.NEW_BOXES
-    notes = [LIDAR_FRAME, OLD_BOXES] if old else [COLOURS]
+    notes = [OLD_BOXES] if old else [COLOURS]
     if config.grid.cell != BEVDET_CELL:
         notes.append(CELLS.format(theirs=BEVDET_CELL, ours=config.grid.cell))
     notes += [CAMERA_NUMBERS] if "img_view_transformer.depth_net.reduce_conv.0.weight" in names else []
@@ -156,7 +166,7 @@ def _bevfusion(config: ModelConfig, model: BevModel) -> Layers:
         yield from heads.transfusion_head("heads.object.", heads.OLD_BOXES, heads.bevfusion_decoder, "norm3")
     yield from _center_head(config, model, "heads.object.", heads.OLD_BOXES, transpose_xy)
     if model.segmentation is not None:
-        yield from heads.segmentation_head("heads.map.")
+        yield from heads.segmentation_head("heads.map.", _quarter_turns(config))
 
 
 def _mmdetection3d_bevfusion(model: BevModel) -> Layers:
@@ -188,6 +198,11 @@ def _backbone(encoder: CameraEncoder, theirs: str, bgr: bool) -> Layers:
         yield from camera.swin(encoder.backbone, theirs)
     else:
         yield from camera.resnet(encoder.backbone, theirs, bgr)
+
+
+def _quarter_turns(config: ModelConfig) -> int:
+    """Turns by 90° clockwise from base_link to the network's frame."""
+    return 0 if config.frame is None else round(-config.frame.rotation[2] / 90) % 4
 
 
 def _center_head(

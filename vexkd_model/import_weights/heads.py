@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from vexkd_model.import_weights.layers import (
@@ -125,13 +126,20 @@ def _attention(theirs: str, name: str) -> Layers:
     yield Layer(f"{theirs}out_proj.", f"detection.decoder.{name}.out.")
 
 
-def segmentation_head(theirs: str) -> Layers:
-    """Map BEVFusion's segmentation head; its classes are ours, in the same order."""
+def segmentation_head(theirs: str, quarter_turns: int = 0) -> Layers:
+    """Map BEVFusion's segmentation head; its classes are ours, in the same order.
+
+    quarter_turns: of the network's frame, clockwise from base_link, where our head draws its map.
+    """
+
+    def turned(weight: Tensor, shape: torch.Size) -> Tensor:
+        return transpose_xy(weight, shape).rot90(quarter_turns, (-2, -1))
+
     for i in (0, 1):
         yield conv_norm(
             f"{theirs}classifier.{3 * i}.",
             f"{theirs}classifier.{3 * i + 1}.",
             f"segmentation.layers.{i}.",
-            weight=transpose_xy,
+            weight=turned,
         )
     yield Layer(f"{theirs}classifier.6.", "segmentation.layers.2.", weight=transpose_xy)

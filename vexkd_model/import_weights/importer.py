@@ -1,13 +1,11 @@
 """Import of published weights of mmdetection3d, CenterPoint, BEVDet and BEVFusion: `vexkd import-weights`.
 
-An imported network computes the same as the published one, from the same input. But the published LiDAR networks see
-nuScenes' LiDAR frame, x to the right and y forward, and ours base_link, x forward and y left. Their weights are not
-turned by those 90°: a turn is a transposition, which is exact, and a flip, which is not, because a convolution of
-stride 2 steps on other cells when an even number of them is flipped. With random weights, after three such steps and
-SECOND, the map of a flipped network is off by 113 % of its own standard deviation, and that of one that is not flipped
-at all by 142 %, which is chance. So a network keeps its function, from points in whatever frame to boxes in that frame,
-and the report names that frame: in base_link it sees the world turned by 90° and 1.84 m higher, and wants
-fine-tuning.
+An imported network computes the same as the published one, in the same frame: that of nuScenes' LiDAR, x to the right
+and y forward, for all but the newer BEVDets. The weights are not turned to base_link's axes: a turn by 90° is a
+transposition, which is exact, and a flip, which is not, because a convolution of stride 2 steps on other cells when an
+even number of them is flipped. With random weights, after three such steps and SECOND, the map of a flipped network is
+off by 113 % of its own standard deviation, which is chance. Instead the package's configuration states the frame, and
+what goes in and comes out is moved (data/network_frame.py).
 """
 
 import pickle
@@ -24,9 +22,9 @@ from torch import Tensor
 from vexkd_model.config import ModelConfig
 from vexkd_model.errors import UserError
 from vexkd_model.foreign_checkpoint import read_checkpoint_data
-from vexkd_model.import_weights.families import recognise_family
+from vexkd_model.import_weights.families import FRAME_NOTE, NUSCENES_LIDAR, published_frame, recognise_family
 from vexkd_model.import_weights.layers import Layers, TensorRecipe
-from vexkd_model.model import BevModel
+from vexkd_model.model import BevModel, build_model
 
 COUNTERS = ".num_batches_tracked"  # no weights; batch norms of ours do not use them
 FAMILIES = "mmdetection3d's CenterPoint and BEVFusion, CenterPoint, BEVDet, BEVFusion"
@@ -78,13 +76,17 @@ class ImportReport:
         return "\n".join([*text, *self.notes])
 
 
-def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> ImportReport:
-    """Load what fits of `checkpoint`, a .pth, .pt, .ckpt or .safetensors file, into `model`, built from `config`.
+def import_weights(checkpoint: Path, config: ModelConfig) -> tuple[BevModel, ModelConfig, ImportReport]:
+    """Make the model of `config` with what fits of `checkpoint`, a .pth, .pt, .ckpt or .safetensors file.
 
-    UserError, in one line, where the file cannot be read, is of no known family, holds what is not finite, or has
-    nothing that fits; the model is then as it was.
+    The configuration that is returned states the published network's frame, unless `config` states one, and leaves out
+    a head of which the checkpoint holds nothing. UserError, in one line, where the file cannot be read, is of no known
+    family, holds what is not finite, or has nothing that fits.
     """
     published, version = _read(Path(checkpoint))
+    if config.frame is None:
+        config = config.model_copy(update={"frame": published_frame(published.keys())})
+    model = build_model(config)
     known = recognise_family(published.keys(), version, config, model)
     if known is None:
         raise UserError(
@@ -109,15 +111,35 @@ def import_weights(checkpoint: Path, config: ModelConfig, model: BevModel) -> Im
             f"{checkpoint}: nothing of {known.name} fits {config.name}; choose the configuration of that network"
         )
     model.load_state_dict(loaded, strict=False)
-    missing = ours.keys() - loaded.keys() - {difference.ours for difference in differing}
-    return ImportReport(
+    config, without = _without_empty_heads(model, config, loaded)
+    missing = model.state_dict().keys() & ours.keys() - loaded.keys() - {difference.ours for difference in differing}
+    frame = [FRAME_NOTE] if config.frame == NUSCENES_LIDAR else []
+    report = ImportReport(
         known.name,
         tuple(loaded),
         tuple(name for name in ours if name in missing),
         tuple(name for name in published if name not in used),
         tuple(differing),
-        tuple(known.notes),
+        (*frame, *known.notes, *without),
     )
+    return model, config, report
+
+
+def _without_empty_heads(
+    model: BevModel, config: ModelConfig, loaded: Mapping[str, Tensor]
+) -> tuple[ModelConfig, list[str]]:
+    """Take heads without any imported tensor out of the model and its configuration; also return notes that say so."""
+    empty = [
+        head
+        for head in ("detection", "segmentation")
+        if getattr(model, head) is not None and not any(name.startswith(f"{head}.") for name in loaded)
+    ]
+    if len(empty) == sum(head is not None for head in (model.detection, model.segmentation)):
+        return config, []  # all that is left is a backbone, for whoever trains heads on it
+    for head in empty:
+        setattr(model, head, None)
+    notes = [f"They have no {head}, and the package leaves it out." for head in empty]
+    return config.model_copy(update=dict.fromkeys(empty)), notes
 
 
 def _applicable_recipes(

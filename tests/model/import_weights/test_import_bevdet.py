@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from vexkd_model.config import load_config
 from vexkd_model.data.batch import SensorBatch
+from vexkd_model.import_weights.families import NUSCENES_LIDAR
 from vexkd_model.import_weights.importer import import_weights
-from vexkd_model.model import build_model
 
 BINS, CONTEXT, NECK = 59, 8, 16
 MODEL = (
+    "frame={}",  # both are given the same map
     "grid={extent: 9.6, cell: 0.8}",
     "camera.backbone.name=resnet18",
     "camera.images.width=128",
@@ -60,8 +61,8 @@ def network(depth_net):
 
 def imported(net, config, path, meta=None):
     torch.save({"meta": meta or {}, "state_dict": net.state_dict()}, path)
-    model = build_model(config)
-    return model.eval(), import_weights(path, config, model)
+    model, _, report = import_weights(path, config)
+    return model.eval(), report
 
 
 def no_points():
@@ -90,7 +91,14 @@ def test_bevdet_sees_the_same_depths_and_says_the_same_of_the_same_bev_map(confi
         torch.testing.assert_close(direction, torch.stack([yaw.sin(), yaw.cos()], dim=1), atol=1e-3, rtol=0)
         assert_near(ours.size, theirs["dim"][:, [1, 0, 2]])
         assert_near(ours.heatmap, theirs["heatmap"])
-    assert "LiDAR frame" in report.text()
+
+
+@pytest.mark.parametrize(("depth_net", "frame"), [("depthnet", NUSCENES_LIDAR), ("depth_net", None)])
+def test_version_1_works_in_the_lidars_frame_and_version_2_in_base_link(config_path, tmp_path, depth_net, frame):
+    unframed = load_config(config_path.with_name("bevdet_r50.yaml"), MODEL[1:])
+    torch.save({"state_dict": network(depth_net).state_dict()}, tmp_path / "c.pth")
+    _, config, report = import_weights(tmp_path / "c.pth", unframed)
+    assert config.frame == frame and ("LiDAR frame" in report.text()) == (frame is not None)
 
 
 @torch.no_grad()
@@ -98,7 +106,7 @@ def test_version_2_has_our_boxes_and_frame_and_its_colours_are_brought_back(conf
     net = network("depth_net")
     model, report = imported(net, config, tmp_path / "c.pth")
     assert not report.missing and not report.unexpected and not report.differing
-    assert "LiDAR frame" not in report.text() and "blue, green, red" in report.text()
+    assert "blue, green, red" in report.text()
     assert "have cells of" not in report.text()
     bev = net.img_bev_encoder_neck(net.img_bev_encoder_backbone(torch.randn(1, CONTEXT, 24, 24)))
     for ours, theirs in zip(model.detection(bev), net.pts_bbox_head(bev), strict=True):

@@ -16,6 +16,7 @@ from vexkd_model.model import build_model
 
 CHANNELS, SHAPE, EXTENT = (8, 8, 16, 16), (41, 64, 64), 6.4
 COMMON = (
+    "frame={}",  # both are given the same points and maps
     "grid={extent: 6.4, cell: 1.6}",
     "detection.channels=16",
     "detection.proposals=20",
@@ -170,8 +171,8 @@ def imported(tensors, config, path):
     # As mmcv's spconv stores them: (kx, ky, kz, in, out).
     tensors = {name: t.permute(1, 2, 3, 4, 0) if t.dim() == 5 else t for name, t in tensors.items()}
     torch.save({"state_dict": tensors}, path)
-    model = build_model(config)
-    return model.eval(), import_weights(path, config, model)
+    model, _, report = import_weights(path, config)
+    return model.eval(), report
 
 
 def assert_near(ours, theirs):
@@ -205,7 +206,6 @@ def test_bevfusions_lidar_network_makes_the_same_proposals_here(config_path, tmp
         ("velocity", theirs["vel"]),
     ):
         assert_near(getattr(out.detection, field)[:, order], their.transpose(1, 2))
-    assert "LiDAR frame" in report.text()
 
 
 class LssFpn(nn.Module):
@@ -282,7 +282,14 @@ def test_bevfusions_camera_fusion_and_map_layers_compute_the_same_here(config_pa
     fused = net.fuser(torch.cat([seen, points.transpose(2, 3)], dim=1))
     maps, there = {"lidar": points, "camera": seen.transpose(2, 3)}, torch.tensor([True])
     assert_near(model.fusion(maps, {"lidar": there, "camera": there}), fused.transpose(2, 3))
-    assert_near(model.segmentation.layers(high), net.heads.map.classifier(high.transpose(2, 3)).transpose(2, 3))
+    drawn = net.heads.map.classifier(high.transpose(2, 3)).transpose(2, 3)
+    assert_near(model.segmentation.layers(high), drawn)
+    # In the LiDAR's frame, whose x is base_link's right and whose y is its front: map cells turn with the axes.
+    unframed = load_config(config_path.with_name("bevfusion_teacher.yaml"), FUSED[1:])
+    model, _ = imported(net.state_dict(), unframed, tmp_path / "c.pth")
+    in_base_link = torch.stack([high[:, :, i, :].flip(-1) for i in range(high.shape[2])], dim=-1)
+    expected = torch.stack([drawn[:, :, i, :].flip(-1) for i in range(high.shape[2])], dim=-1)
+    assert_near(model.segmentation.layers(in_base_link), expected)
 
 
 class PatchMerging(nn.Module):

@@ -32,6 +32,7 @@ CHANNELS = (8, 8, 16, 16)
 BEV = "bev={kind: second, stage_channels: [16, 32], stage_layers: [3, 2], lateral_channels: 16}"
 HEAD = ("detection.shared_channels=8", "detection.task_channels=8", "segmentation=null")
 VOXEL_MODEL = (
+    "frame={}",  # both are given the same points
     "grid={extent: 6.4, cell: 1.6}",
     "lidar.encoder.voxel=0.2",
     f"lidar.encoder.stage_channels={list(CHANNELS)}",
@@ -119,8 +120,8 @@ def assert_same_maps(ours, theirs, old_boxes=False):
 )
 @torch.no_grad()
 def test_mmdetection3d_centerpoint_says_the_same_here(voxel_config, tmp_path, version, old_boxes, layout):
-    network, model, points = mmdetection3d_network(), build_model(voxel_config), cloud()
-    report = import_weights(save(tmp_path / "c.pth", network, version, layout), voxel_config, model)
+    network, points = mmdetection3d_network(), cloud()
+    model, _, report = import_weights(save(tmp_path / "c.pth", network, version, layout), voxel_config)
     assert not report.missing and not report.unexpected and not report.differing
     bev = network.pts_neck(network.pts_backbone(network.pts_middle_encoder(*mean_voxels(points), SHAPE)))
     assert_same_maps(run(model, points), network.pts_bbox_head(bev), old_boxes)
@@ -136,8 +137,8 @@ def test_centerpoints_own_network_with_its_biases_says_the_same_here(voxel_confi
             bbox_head=CenterPointHead(32, 8),
         )
     )
-    model, points = build_model(voxel_config), cloud()
-    report = import_weights(save(tmp_path / "c.pth", network), voxel_config, model)
+    points = cloud()
+    model, _, report = import_weights(save(tmp_path / "c.pth", network), voxel_config)
     assert not report.missing and not report.unexpected and not report.differing
     theirs = network.bbox_head(network.neck(network.backbone(*mean_voxels(points), SHAPE)))
     assert_same_maps(run(model, points), theirs, old_boxes=True)
@@ -162,6 +163,7 @@ def test_published_pillars_give_the_same_map_where_the_stem_steps_as_theirs(conf
     config = load_config(
         config_path.with_name("centerpoint_pillar.yaml"),
         (
+            "frame={}",
             "grid={extent: 6.4, cell: 1.6}",
             "lidar.encoder.pillar=0.8",
             "lidar.encoder.pillar_channels=8",
@@ -182,8 +184,9 @@ def test_published_pillars_give_the_same_map_where_the_stem_steps_as_theirs(conf
             pts_neck=SecondFpn((8, 16), 16, (0.5, 1)),
         )
     )
-    model, points = build_model(config).eval(), cloud()
-    report = import_weights(save(tmp_path / "c.pth", network, NEW), config, model)
+    points = cloud()
+    model, _, report = import_weights(save(tmp_path / "c.pth", network, NEW), config)
+    model.eval()
     pillars = published_pillars(network.pts_voxel_encoder.pfn_layers[0], points, 0.8, in_channels)
     low = model.lidar(points, torch.zeros(len(points), dtype=torch.long), 1)
     torch.testing.assert_close(low, network.pts_backbone.blocks[0](pillars), atol=1e-3, rtol=1e-3)
@@ -195,15 +198,33 @@ def test_published_pillars_give_the_same_map_where_the_stem_steps_as_theirs(conf
 def test_a_stem_of_another_stride_is_told(config_path, tmp_path):
     config = load_config(config_path.with_name("centerpoint_pillar.yaml"))
     network = named(pts_backbone=Second(64, (64, 128, 256), (3, 5, 5), (2, 2, 2)))
-    report = import_weights(save(tmp_path / "c.pth", network, NEW), config, build_model(config))
+    _, _, report = import_weights(save(tmp_path / "c.pth", network, NEW), config)
     assert any("steps over 2 pillars, ours over 3" in note for note in report.notes)
 
 
-def test_the_frame_that_the_weights_know_is_told(voxel_config, tmp_path):
-    report = import_weights(
-        save(tmp_path / "c.pth", mmdetection3d_network(), NEW), voxel_config, build_model(voxel_config)
-    )
-    assert "LiDAR frame (x right, y forward" in report.text() and "1.84 m higher" in report.text()
+def test_the_frame_that_the_weights_know_is_told_and_stated(config_path, tmp_path):
+    unframed = load_config(config_path.with_name("centerpoint_voxel.yaml"), VOXEL_MODEL[1:])
+    _, config, report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), unframed)
+    assert "nuScenes' LiDAR frame (x right, y forward, 1.84 m above" in report.text()
+    base_from_network = np.linalg.inv(config.network_from_base)
+    ahead, right = base_from_network[:3, 1], base_from_network[:3, 0]
+    np.testing.assert_allclose([ahead, right], [[1, 0, 0], [0, -1, 0]], atol=0.03)
+    np.testing.assert_allclose(base_from_network[:3, 3], [0.943713, 0, 1.84023], atol=1e-6)
+
+
+def test_a_frame_of_the_configuration_stays(config_path, tmp_path):
+    turned = ("frame={rotation: [0, 0, -90]}", *VOXEL_MODEL[1:])
+    own = load_config(config_path.with_name("centerpoint_voxel.yaml"), turned)
+    _, config, report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), own)
+    assert config == own and "LiDAR frame" not in report.text()
+
+
+def test_a_head_that_was_not_published_is_left_out(config_path, tmp_path):
+    settings = [text.replace("segmentation=null", "segmentation.channels=8") for text in VOXEL_MODEL]
+    wanted = load_config(config_path.with_name("centerpoint_voxel.yaml"), settings)
+    model, config, report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), wanted)
+    assert wanted.segmentation is not None and config.segmentation is None and model.segmentation is None
+    assert not report.missing and "They have no segmentation, and the package leaves it out." in report.text()
 
 
 def test_the_report_names_exactly_what_was_removed_added_and_of_another_shape(voxel_config, tmp_path):
@@ -213,16 +234,14 @@ def test_the_report_names_exactly_what_was_removed_added_and_of_another_shape(vo
     tensors["pts_middle_encoder.conv_input.0.weight"] = torch.zeros(3, 3, 4, 8)
     tensors["extra.weight"] = torch.zeros(2)
     torch.save({"state_dict": tensors}, tmp_path / "c.pth")
-    model = build_model(voxel_config)
-    before = model.detection.shared[1].bias.detach().clone()
-    report = import_weights(tmp_path / "c.pth", voxel_config, model)
+    model, _, report = import_weights(tmp_path / "c.pth", voxel_config)
     assert set(report.missing) == {"bev.stages.1.0.0.weight", "detection.tasks.2.branches.velocity.1.bias"}
     assert report.unexpected == ("extra.weight",)
     assert {(d.ours, d.their_shape) for d in report.differing} == {
         ("detection.shared.1.bias", (9,)),
         ("lidar.stages.0.0.conv.weight", (3, 3, 4, 8)),
     }
-    assert torch.equal(model.detection.shared[1].bias, before)
+    assert torch.equal(model.detection.shared[1].bias, build_model(voxel_config).detection.shared[1].bias)
     trained = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
     assert len(report.matched) == len(trained) - 4
     text = report.text()
@@ -234,7 +253,7 @@ def test_the_report_names_exactly_what_was_removed_added_and_of_another_shape(vo
 def test_a_long_list_is_cut_for_the_terminal_and_whole_on_request(voxel_config, tmp_path):
     tensors = {name: t for name, t in mmdetection3d_network().state_dict().items() if name.startswith("pts_backbone.")}
     torch.save({"state_dict": tensors}, tmp_path / "c.pth")
-    report = import_weights(tmp_path / "c.pth", voxel_config, build_model(voxel_config))
+    _, _, report = import_weights(tmp_path / "c.pth", voxel_config)
     assert f"… and {len(report.missing) - 5} more" in report.text()
     assert all(f"  {name}" in report.text(lines=None) for name in report.missing)
 
@@ -245,7 +264,7 @@ def test_a_task_of_other_classes_gets_no_others_weights(voxel_config, tmp_path):
     config = voxel_config.model_validate(
         {**voxel_config.model_dump(), "detection": {**voxel_config.detection.model_dump(), "tasks": tasks}}
     )
-    report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), config, build_model(config))
+    _, _, report = import_weights(save(tmp_path / "c.pth", mmdetection3d_network(), NEW), config)
     assert {name.rsplit(".branches", 1)[0] for name in report.missing} == {"detection.tasks.1"}
 
 
@@ -255,7 +274,7 @@ def test_safetensors_and_a_bare_state_dict_and_a_data_parallel_one_are_read_too(
     torch.save(tensors, tmp_path / "bare.pth")
     torch.save({"state_dict": {f"module.{name}": t for name, t in tensors.items()}}, tmp_path / "parallel.pth")
     for name, version in (("c.safetensors", OLD), ("bare.pth", None), ("parallel.pth", None)):
-        report = import_weights(tmp_path / name, voxel_config, build_model(voxel_config))
+        _, _, report = import_weights(tmp_path / name, voxel_config)
         assert not report.missing and not report.unexpected
         assert ("yaw −yaw − π/2" in report.text()) == (version == OLD)
 
@@ -285,18 +304,15 @@ def test_safetensors_and_a_bare_state_dict_and_a_data_parallel_one_are_read_too(
         ),
     ],
 )
-def test_a_wrong_file_is_one_line_and_changes_nothing(voxel_config, tmp_path, content, says):
+def test_a_wrong_file_is_one_line(voxel_config, tmp_path, content, says):
     path = tmp_path / "c.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
         torch.save(content, path)
-    model = build_model(voxel_config)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(UserError, match=says) as caught:
-        import_weights(path, voxel_config, model)
+        import_weights(path, voxel_config)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -306,7 +322,7 @@ def test_a_truncated_file_is_one_line(voxel_config, tmp_path, suffix):
     save_file(tensors, path) if suffix == ".safetensors" else torch.save(tensors, path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=r"damaged.*download it again"):
-        import_weights(path, voxel_config, build_model(voxel_config))
+        import_weights(path, voxel_config)
 
 
 def test_the_command_makes_a_package_of_them(config_path, tmp_path, capsys):
@@ -315,12 +331,11 @@ def test_the_command_makes_a_package_of_them(config_path, tmp_path, capsys):
     path = config_path.with_name("centerpoint_voxel.yaml")
     main(["import-weights", str(checkpoint), str(path), str(tmp_path / "package"), *settings])
     said = capsys.readouterr().out
-    assert "tensors loaded" in said and "fine-tun" in said
+    assert "tensors loaded" in said and f"next: vexkd-student-node --ros-args -p model:={tmp_path}/package" in said
     model, config, card = load_package(tmp_path / "package")
-    report = import_weights(checkpoint, config, build_model(config))
+    again, same, report = import_weights(checkpoint, config)
+    assert same == config and card.frame == config.frame
     assert card.trained_on["notes"] == list(report.notes) and not report.missing
     points = cloud()
-    again = build_model(config)
-    import_weights(checkpoint, config, again)
     for ours, theirs in zip(run(model, points), run(again, points), strict=True):
         assert all(map(torch.equal, ours[:6], theirs[:6]))
