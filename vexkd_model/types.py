@@ -26,6 +26,8 @@ DETECTION_CLASSES = (
     "pedestrian",
     "traffic_cone",
 )
+# Those that the official tracking metrics count.
+TRACKING_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
 MAP_CLASSES = ("drivable_area", "ped_crossing", "walkway", "stop_line", "carpark_area", "divider")
 # nuScenes' channels; the order of every list and batch of cameras. Left to right in front, then behind.
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")

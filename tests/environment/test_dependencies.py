@@ -24,6 +24,7 @@ ROSDEP_KEY_OF = {"numpy": "python3-numpy", "yaml": "python3-yaml"}
 REQUIRED_AS_TOOLS = {"pytest-timeout", "pytest-xdist", "ruff", "basedpyright"}
 REQUIRED_BY_TORCH = {"onnxscript"}  # for its ONNX exporter
 REQUIRED_BY_LIGHTNING = {"tensorboard"}  # for its TensorBoardLogger
+REQUIRED_BY_DEVKIT = {"pandas", "motmetrics"}  # for its tracking metrics
 REPLACEABLE = {"spconv"}  # its CUDA builds have other names, and plain PyTorch does its work without any
 DEPENDED_ON_WITHOUT_IMPORT = {"cv_bridge", "sensor_msgs_py", "launch", "launch_ros", "lifecycle_msgs"}
 
@@ -96,7 +97,9 @@ def test_nothing_is_required_that_nobody_uses():
         pip_name(REQUIREMENT_OF.get(module, module))
         for module in imports("vexkd_model", "vexkd_ros", "benchmarks", "tests")
     }
-    assert {pip_name(line) for line in listed("requirements.txt")} - used == REQUIRED_AS_TOOLS | REQUIRED_BY_TORCH
+    assert {pip_name(line) for line in listed("requirements.txt")} - used == (
+        REQUIRED_AS_TOOLS | REQUIRED_BY_TORCH | REQUIRED_BY_DEVKIT
+    )
     imported = imports("vexkd_model", "vexkd_ros", "launch")
     keys = imported | {ROSDEP_KEY_OF[module] for module in imported & ROSDEP_KEY_OF.keys()}
     assert depends("exec_depend", "depend") - keys <= DEPENDED_ON_WITHOUT_IMPORT
@@ -188,7 +191,7 @@ def test_a_wheel_requires_what_its_modules_import():
 def test_a_wheel_with_its_extras_requires_what_setup_sh_installs():
     project = read_project()
     extras = project["optional-dependencies"]
-    chosen = [extras[name] for name in ("bags", "onnx", "slurm", "dev")]
+    chosen = [extras[name] for name in ("bags", "onnx", "slurm", "tracking", "dev")]
     required = {pip_name(line) for lines in (project["dependencies"], *chosen) for line in lines}
     assert required | {"setuptools"} == {pip_name(line) for line in listed("requirements.txt")}
 

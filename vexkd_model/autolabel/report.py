@@ -6,7 +6,7 @@ import numpy as np
 
 from vexkd_model.autolabel.autolabel import Result
 from vexkd_model.autolabel.quality import ERRORS, ClassQuality
-from vexkd_model.evaluation.report import aligned
+from vexkd_model.text_table import aligned
 from vexkd_model.types import DETECTION_CLASSES
 
 

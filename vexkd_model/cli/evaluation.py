@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.evaluation.report import metrics_table
+    from vexkd_model.evaluation.report import metrics_table, tracking_table
     from vexkd_model.evaluation.split import predict_split, score_split
+    from vexkd_model.evaluation.tracked_split import TrackedSplit
+    from vexkd_model.evaluation.tracking import check_installed
     from vexkd_model.process import set_up_process
     from vexkd_model.training.run import load_predictor
     from vexkd_model.training.saved_evaluation import own_file, remembers, report_of
@@ -31,12 +33,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     config = predictor.config
     if arguments.submission and config.detection is None:
         raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
+    if arguments.tracks:
+        check_installed()
+    if arguments.tracks and config.detection is None:
+        raise UserError(f"--tracks: {config.name} detects nothing; give a model that does")
     if remembers(target, index):
         print(_seen_before(target, index), file=sys.stderr)
     for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
         print(remark, file=sys.stderr)
+    predictions, tracked = predict_split(predictor, index, drop), TrackedSplit(index)
     result = score_split(
-        predict_split(predictor, index, drop),
+        tracked.follow(predictions) if arguments.tracks else predictions,
         index,
         arguments.submission,
         detects=config.detection is not None,
@@ -48,13 +55,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if drop:
         print(f"without {drop}: no frame of {index.split} has its input")
     print(metrics_table(result.detection, result.maps) or f"{index.split}: without annotations, nothing to score")
+    tracking = tracked.score() if arguments.tracks else None
+    if tracking:
+        print(f"\n{tracking_table(tracking)}")
     report = report_of(result, index, drop, predictor.runtime)
     own, reason = own_file(target, index, drop, predictor.runtime)
     if reason:
         print(reason)
-    for path in filter(None, (arguments.json, own)):
-        write_json(path, report)
-        print(f"{path}: written")
+    if own:
+        write_json(own, report)
+        print(f"{own}: written")
+    if arguments.json:
+        write_json(arguments.json, report | ({"tracking": tracking.to_dict()} if tracking else {}))
+        print(f"{arguments.json}: written")
 
 
 def calibrate(arguments: argparse.Namespace) -> None:
@@ -212,6 +225,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="torch; of a package with graphs, another; auto: the fastest that is installed (default: torch)",
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    command.add_argument(
+        "--tracks", action="store_true", help="also follow the detections from keyframe to keyframe: AMOTA"
+    )
     command.add_argument(
         "--submission", type=Path, metavar="FILE", help="also write the detections here, in nuScenes' submission format"
     )

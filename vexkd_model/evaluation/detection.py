@@ -204,25 +204,29 @@ def _sample_results(prediction: Prediction, global_from_base: np.ndarray) -> lis
             f"sample {prediction.token!r}: {np.sum(~usable)} detections are not finite or have no volume; "
             "the student's weights are unusable, train it again"
         )
-    values = np.concatenate([values[:, :7], np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0)], axis=1)
+    boxes = official_boxes(prediction.token, values, global_from_base)
     names = [DETECTION_CLASSES[label] for label in prediction.boxes.labels[best]]
-    moving = np.hypot(values[:, 7], values[:, 8]) > MOVING_SPEED_MPS
-    columns = nuscenes_from_values(global_from_base, values)
+    moving = np.hypot(*np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0).T) > MOVING_SPEED_MPS
     return [
         {
-            "sample_token": prediction.token,
-            "translation": translation,
-            "size": size,
-            "rotation": rotation,
-            "velocity": velocity,
+            **box,
             "detection_name": name,
             "detection_score": score,
             "attribute_name": ATTRIBUTES[name][0 if is_moving else 1],
         }
-        for translation, size, rotation, velocity, name, score, is_moving in zip(
-            *(column.tolist() for column in columns), names, scores.tolist(), moving, strict=True
-        )
+        for box, name, score, is_moving in zip(boxes, names, scores.tolist(), moving, strict=True)
     ]
+
+
+def official_boxes(token: str, values: np.ndarray, global_from_base: np.ndarray) -> list[dict]:
+    """Make what every official box has, of boxes (M, 9) in base_link: place, size, rotation, velocity in global.
+
+    An unknown (NaN) velocity counts as zero.
+    """
+    values = np.concatenate([values[:, :7], np.nan_to_num(values[:, 7:9], posinf=0.0, neginf=0.0)], axis=1)
+    keys = ("translation", "size", "rotation", "velocity")
+    columns = (column.tolist() for column in nuscenes_from_values(global_from_base, values))
+    return [{"sample_token": token, **dict(zip(keys, box, strict=True))} for box in zip(*columns, strict=True)]
 
 
 def _check_complete(predicted: Iterable[str], tokens: list[str], split: str) -> None:

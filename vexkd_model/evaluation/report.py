@@ -7,7 +7,10 @@ import numpy as np
 from vexkd_model.deploy.reliability import Reliability
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
+from vexkd_model.evaluation.motion_errors import MOVING_MPS, MotionErrors
 from vexkd_model.evaluation.split import SplitResult
+from vexkd_model.evaluation.tracking import TrackingResult
+from vexkd_model.text_table import aligned
 
 ERROR_UNITS = {
     "trans_err": "m",
@@ -40,6 +43,36 @@ def comparison_table(results: Mapping[str, SplitResult]) -> str:
         errors = ["–"] * 5 if detection is None else [f"{detection.tp_errors[error]:.3f}" for error in ERROR_UNITS]
         rows.append([name, *scores, "–" if maps is None else f"{maps.mean_iou:.3f}", *errors])
     return aligned(rows)
+
+
+def tracking_table(result: TrackingResult) -> str:
+    """Format the official tracking figures by class, identity switches a minute, and errors before and after."""
+    columns = ("amota", "amotp", "mota", "recall", "ids", "gt")
+    rows = [["tracking", "AMOTA", "AMOTP [m]", "MOTA", "recall", "switches", "boxes"]]
+    for name, values in result.class_metrics.items():
+        if values["gt"]:
+            rows.append([name, *(_figure(values[key], ".0f" if key in ("ids", "gt") else ".3f") for key in columns)])
+    means = result.amota, result.amotp, result.mota, result.recall
+    boxes = sum(values["gt"] or 0 for values in result.class_metrics.values())
+    rows.append(["mean, sum", *(f"{value:.3f}" for value in means), str(result.ids), f"{boxes:.0f}"])
+    driven = f"{result.ids_per_minute:.1f} identity switches a minute in {60 * result.minutes:.0f} s of driving"
+    parts = [aligned(rows), f"{driven}, {result.frag} interruptions"]
+    return "\n".join([*parts, *(["", _motion_table(result.motion)] if result.motion else [])])
+
+
+def _motion_table(motion: MotionErrors) -> str:
+    units = ("velocity [m/s]", "tracked", "heading [rad]", "tracked")
+    rows = [["errors of", "boxes", *units]]
+    named = {**motion.classes, "mean of classes": motion.mean, f"faster than {MOVING_MPS:g} m/s": motion.moving}
+    for name, one in named.items():
+        if one:
+            errors = one.velocity_before, one.velocity_after, one.heading_before, one.heading_after
+            rows.append([name, str(one.boxes), *(f"{error:.2f}" for error in errors)])
+    return aligned(rows)
+
+
+def _figure(value: float | None, layout: str) -> str:
+    return "–" if value is None else format(value, layout)
 
 
 def reliability_table(reliability: Reliability) -> str:
@@ -89,15 +122,4 @@ def _map_table(result: MapResult) -> str:
     lines = [aligned(rows)]
     if result.absent:
         lines.append(f"no ground truth for {', '.join(result.absent)}: IoU 0 by definition")
-    return "\n".join(lines)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns to their widest cell; names to the left, figures to the right; a rule under the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        figures = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *figures]).rstrip())
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
     return "\n".join(lines)

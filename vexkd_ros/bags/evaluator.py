@@ -17,13 +17,16 @@ from vexkd_model.data.index import FrameIndex, index_folder
 from vexkd_model.data.splits import split_names
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.errors import UserError
-from vexkd_model.evaluation.report import latency_table, metrics_table
+from vexkd_model.evaluation.motion_errors import motion_errors
+from vexkd_model.evaluation.report import latency_table, metrics_table, tracking_table
 from vexkd_model.evaluation.split import SplitResult, score_split
+from vexkd_model.evaluation.tracking import TrackingResult, score_tracks
 from vexkd_model.files import write_json
 from vexkd_model.process import set_up_process
 from vexkd_model.progress import progress
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 from vexkd_ros.bags.published import read_published
+from vexkd_ros.bags.published_tracks import read_tracks
 from vexkd_ros.bags.reading import bag_paths
 from vexkd_ros.bags.student_replay import ReplayRecord, TopicNames, heard_stamps, predict_bag
 
@@ -43,6 +46,8 @@ or over DDS, each line in a terminal of its own:
   vexkd-bag-recorder --out published --namespace /student_node
   vexkd-bag-player bags/* --rate 0.25 --wait-for-subscribers /lidar/points
   vexkd-bag-evaluator published --dataroot data --version v1.0-mini --split mini_val
+what a track node made of it, too, recorded with `… --namespace /student_node /track_node/tracks /track_node/markers`:
+  vexkd-bag-evaluator published --track-node /track_node --dataroot data --version v1.0-mini --split mini_val
 one scene of the split, which the result then says:
   vexkd-bag-evaluator bags/scene-0103 --student … --dataroot data --version v1.0-mini --scenes scene-0103"""
 
@@ -57,6 +62,7 @@ class Evaluation:
 
     notes: what a reader of the figures must know, one line each.
     predictions: of what a node published, one a keyframe in the order of the index; those of --student are not kept.
+    tracking: of what a track node published, where it was asked for.
     """
 
     keyframes: int
@@ -64,10 +70,13 @@ class Evaluation:
     latency: dict[str, list[float]]
     notes: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    tracking: TrackingResult | None = None
 
     def tables(self) -> str:
         """Format metrics and latency for people."""
         parts = [metrics_table(self.result.detection, self.result.maps)]
+        if self.tracking:
+            parts.append(tracking_table(self.tracking))
         if self.latency:
             parts.append(latency_table(self.latency))
         return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in self.notes)] if self.notes else [])])
@@ -77,6 +86,7 @@ class Evaluation:
         return {
             "keyframes": self.keyframes,
             **self.result.to_dict(),
+            **({"tracking": self.tracking.to_dict()} if self.tracking else {}),
             "notes": list(self.notes),
             "latency_ms": {stage: _summary_ms(seconds) for stage, seconds in self.latency.items()},
         }
@@ -87,10 +97,10 @@ def _summary_ms(seconds: list[float]) -> dict[str, float]:
     return {"frames": len(seconds), "p50": p50, "p90": p90, "p99": p99, "max": longest}
 
 
-def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE) -> Evaluation:
-    """Score the bag's messages of `node` on all keyframes of the index.
+def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE, track_node: str | None = None) -> Evaluation:
+    """Score the bag's messages of `node`, and of a `track_node` that follows it, on all keyframes of the index.
 
-    KeyframesMissing where one lacks its detections, markers or a map: a score of the rest would flatter.
+    KeyframesMissing where one lacks its detections, markers, a map or tracks: a score of the rest would flatter.
     """
     token_of = _tokens_by_stamp(index)
     published = read_published(bag, node, token_of.keys())
@@ -102,8 +112,23 @@ def evaluate_bag(bag: Path, index: FrameIndex, node: str = NODE) -> Evaluation:
     )
     _check_grid(predictions[0].map_grid, index, f"{bag}: {node}/map has")
     result = score_split(predictions, index, detects=published.detects)
+    tracking = _score_track_node(bag, index, track_node, predictions) if track_node else None
     notes = (*_subset_note(index), *_threshold_note(predictions))
-    return Evaluation(len(predictions), result, published.latency, notes, predictions)
+    return Evaluation(len(predictions), result, published.latency, notes, predictions, tracking)
+
+
+def _score_track_node(
+    bag: Path, index: FrameIndex, node: str, predictions: Sequence[Prediction]
+) -> TrackingResult | None:
+    token_of = _tokens_by_stamp(index)
+    found = read_tracks(bag, node, token_of.keys())
+    _check_complete(found.keys(), index, f"{bag}: {node} published tracks of", ": play slower, --rate")
+    tracks = [dataclasses.replace(found[stamp], token=token) for stamp, token in token_of.items()]
+    motion = motion_errors(
+        ((one.boxes, one.scores), (track.boxes, track.scores), index[i].counted_boxes)
+        for i, (one, track) in enumerate(zip(predictions, tracks, strict=True))
+    )
+    return score_tracks(tracks, index, motion)
 
 
 def evaluate_student(
@@ -206,6 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--index", type=Path, help="folder of the frame index (default: DATAROOT/vexkd/VERSION)")
     parser.add_argument("--node", default=NODE, help=f"name of the student node (default: {NODE})")
     parser.add_argument(
+        "--track-node", metavar="NAME", help="also score the tracks of this node, in BAG, too: /track_node"
+    )
+    parser.add_argument(
         "--student",
         type=Path,
         metavar="PACKAGE",
@@ -236,6 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         bags = bag_paths(arguments.bags)
         if len(bags) != 1 and not arguments.student:
             parser.error("one BAG of what a node published, or --student")
+        if arguments.track_node and arguments.student:
+            parser.error("--track-node: of what nodes published, without --student")
         set_up_process()
         index_dir = arguments.index or index_folder(arguments.dataroot, arguments.version)
         split = arguments.split or split_names(arguments.dataroot, arguments.version)[-1]
@@ -249,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{arguments.student}: {student.place}", file=sys.stderr)
             evaluation = evaluate_student(bags, index, student, topics)
         else:
-            evaluation = evaluate_bag(bags[0], index, arguments.node)
+            evaluation = evaluate_bag(bags[0], index, arguments.node, arguments.track_node)
         print(evaluation.tables())
         if arguments.json:
             write_json(arguments.json, evaluation.to_dict())
