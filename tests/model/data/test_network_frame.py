@@ -26,6 +26,7 @@ from vexkd_model.heads.center import TaskMaps
 from vexkd_model.heads.center_loss import center_targets
 from vexkd_model.heads.decode import build_decoder
 from vexkd_model.model import ModelOutput
+from vexkd_model.training.pictures import cells_in_base_link
 from vexkd_model.training.validation import Validator
 from vexkd_model.types import DETECTION_CLASSES, Boxes, CameraImage, Frame, PastFrame
 
@@ -190,6 +191,18 @@ def test_a_validation_scores_the_same_in_any_frame(tiny_index, tiny_config):
         validator.update(ModelOutput(None, perfect_maps(batch, config), None, None), batch)
         scores.append(validator.boxes.average_precision())
     assert scores[1] == pytest.approx(scores[0], abs=0.02) and sum(scores[0].values()) > 3
+
+
+@pytest.mark.parametrize("place", [(20.7, -10.2), (-31.0, 12.0)])
+def test_a_picture_shows_a_networks_cell_where_it_lies_in_base_link(tiny_config, place):
+    config, grid = settings(tiny_config, UPRIGHT), tiny_config.grid.grid()
+    turn = Rotation.from_euler("xyz", UPRIGHT.rotation, degrees=True)
+    x, y, _ = turn.inv().apply(np.array([*place, 0.0]) - UPRIGHT.translation)
+    values = torch.zeros(grid.shape)
+    values[int((y - grid.y_min) / grid.cell), int((x - grid.x_min) / grid.cell)] = 1.0
+    row, column = np.argwhere(cells_in_base_link(values, config).numpy() == 1)[0]
+    centres_y, centres_x = grid.centres()
+    assert np.hypot(centres_x[column] - place[0], centres_y[row] - place[1]) < 1.5 * grid.cell
 
 
 @pytest.mark.parametrize(
