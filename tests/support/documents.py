@@ -15,7 +15,7 @@ COMMAND = re.compile(
 
 
 def commands(text: str) -> Iterator[str]:
-    """Yield the commands of a document's shell blocks, without remarks; continued lines are joined, variables set in."""
+    """Yield the commands of a document's shell blocks, without remarks; lines are joined, variables set in."""
     for block in shell_blocks(text):
         variables = {}
         for line in re.sub(r"\\\n\s*", "", block).splitlines():
