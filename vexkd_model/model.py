@@ -131,9 +131,19 @@ def build_lidar_encoder(config: LidarConfig, grid: BevGrid) -> PillarEncoder | V
                 c.stem_layers,
                 c.age_groups,
                 config.max_age,
+                config.intensity_max,
             )
         case VoxelEncoderConfig() as c:
-            return VoxelEncoder(grid, c.voxel, c.voxel_z, c.z_min, c.z_max, c.stage_channels, c.channels)
+            return VoxelEncoder(
+                grid,
+                c.voxel,
+                c.voxel_z,
+                c.z_min,
+                c.z_max,
+                c.stage_channels,
+                c.channels,
+                intensity_max=config.intensity_max,
+            )
         case _:
             assert_never(config.encoder)
 

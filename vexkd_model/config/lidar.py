@@ -45,6 +45,9 @@ class LidarConfig(Section):
         description="time between them [s]; a sweep that is nearer than about this to the one before it is left "
         "out. null: every sweep",
     )
+    intensity_max: Positive = Field(
+        255.0, description="greatest intensity of the sensor's points, which the encoder scales: 255, 1, …"
+    )
     encoder: Annotated[PillarEncoderConfig | VoxelEncoderConfig, Field(discriminator="kind")]
 
     @property

@@ -152,7 +152,9 @@ class TrainingSet(Dataset[Sample | UserError]):
         epochs: int | None = None,
         variety: SensorVarietyConfig | None = None,
         labelled: bool = True,
+        intensity_max: float = 255.0,
     ) -> None:
+        self.intensity_max = intensity_max
         self.labelled = labelled
         self.index, self.sweeps, self.augment, self.seed = index, sweeps, augment, seed
         self.images, self.past_frames, self.paster = images, past_frames, paster
@@ -189,7 +191,9 @@ class TrainingSet(Dataset[Sample | UserError]):
             sample = _pasted(sample, self.paster, for_objects)
         frame = with_dropout(sample.frame, self.sensor_dropout, for_dropout)
         if self.variety is not None:
-            frame = varied(frame, self.variety, record.sweeps[0].base_from_sensor[:3, 3], for_variety)
+            frame = varied(
+                frame, self.variety, record.sweeps[0].base_from_sensor[:3, 3], for_variety, self.intensity_max
+            )
         sample = replace(sample, frame=frame)
         if draw.epoch >= self.augmented_epochs:
             return sample

@@ -101,7 +101,7 @@ def _lidar_text(found: Inventory) -> str:
     if points.unknown_intensity:
         text += f"; intensity of {points.unknown_intensity:.0%} of the points is NaN and counts as 0"
     elif points.intensity[1] <= 1:
-        text += "; a student of nuScenes expects 0 … 255"
+        text += "; a student of nuScenes expects 0 … 255, train with --set lidar.intensity_max=1"
     return text
 
 

@@ -43,6 +43,7 @@ def training_set(
         settings.epochs,
         settings.sensor_variety,
         labelled,
+        config.lidar.intensity_max if config.lidar else 255.0,
     )
 
 

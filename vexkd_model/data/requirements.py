@@ -11,6 +11,12 @@ from vexkd_model.errors import UserError
 def check_trainable(config: ModelConfig, index: FrameIndex) -> None:
     """Raise UserError for a model that the index holds no inputs or no targets for."""
     check_inputs(config, index)
+    points = index.inventory.points
+    if config.lidar is not None and points and 0 < points.intensity[1] <= 1 < config.lidar.intensity_max:
+        raise UserError(
+            f"{index.folder}: its intensities end at {points.intensity[1]:.3g}, and {config.name} expects 0 … "
+            f"{config.lidar.intensity_max:g}, beside which they would vanish; --set lidar.intensity_max=1"
+        )
     if config.detection is not None and not any(index.inventory.seen_boxes.values()):
         raise UserError(f"{index.folder}: {config.name} detects, but {_why_no_boxes(index)}, or --set detection=null")
     if config.segmentation is not None and not index.has_maps:

@@ -5,6 +5,7 @@ intensity, a camera's exposure. Each change is drawn by itself for a sample, wit
 """
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -12,16 +13,23 @@ from vexkd_model.config.training import SensorVarietyConfig
 from vexkd_model.types import CameraImage, Frame
 
 BEAM_RAD = np.deg2rad(1.33)  # between the beams of nuScenes' LiDAR
-MAX_INTENSITY = 255.0
 
 
-def varied(frame: Frame, settings: SensorVarietyConfig, lidar_position: np.ndarray, rng: np.random.Generator) -> Frame:
+def varied(
+    frame: Frame,
+    settings: SensorVarietyConfig,
+    lidar_position: np.ndarray,
+    rng: np.random.Generator,
+    intensity_max: float = 255.0,
+) -> Frame:
     """Return the frame with sweeps, beams and points missing, other intensities, range noise and exposure.
 
-    lidar_position: (3,) of the LiDAR in base_link [m]. Poses, calibration and all that is true stay as they are.
+    lidar_position: (3,) of the LiDAR in base_link [m]. intensity_max: of the LiDAR. Poses, calibration and all that is
+    true stay as they are.
     """
     points = frame.points
-    for change in (_fewer_sweeps, _fewer_beams, _fewer_points, _other_intensity, _noise):
+    intensity = partial(_other_intensity, greatest=intensity_max)
+    for change in (_fewer_sweeps, _fewer_beams, _fewer_points, intensity, _noise):
         # Drawn whether used or not: one setting does not change the numbers of the next.
         used, stream = rng.random() < settings.share, rng.spawn(1)[0]
         if used and len(points):
@@ -61,12 +69,12 @@ def _fewer_points(
 
 
 def _other_intensity(
-    points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator
+    points: np.ndarray, settings: SensorVarietyConfig, _: np.ndarray, rng: np.random.Generator, greatest: float
 ) -> np.ndarray:
     """Scale intensity by a factor, log-uniform between 1/`intensity` and `intensity`."""
     reach = np.log(settings.intensity)
     scaled = points.copy()
-    scaled[:, 3] = np.minimum(points[:, 3] * np.float32(np.exp(rng.uniform(-reach, reach))), MAX_INTENSITY)
+    scaled[:, 3] = np.minimum(points[:, 3] * np.float32(np.exp(rng.uniform(-reach, reach))), greatest)
     return scaled
 
 

@@ -19,7 +19,14 @@ from vexkd_model.types import BevGrid
 
 # x, y, z, intensity, dt to about ±1. Intensity by 64, not by 255: paint on asphalt is a matter of 8 against 30.
 POINT_SCALE = (1 / 54.0, 1 / 54.0, 1 / 5.0, 1 / 64.0, 1 / 0.5)
+GREATEST_INTENSITY = 255.0  # for which that is
 POINT_FEATURES = 5 + 3 + 2  # the point, its offset from the pillar's mean, and from the pillar's centre
+
+
+def point_scales(intensity_max: float) -> tuple[float, ...]:
+    """Factors of a point's features for a sensor whose intensities are 0 … intensity_max."""
+    x, y, z, intensity, age = POINT_SCALE
+    return x, y, z, intensity * (GREATEST_INTENSITY / intensity_max), age
 
 
 class PillarEncoder(nn.Module):
@@ -28,6 +35,7 @@ class PillarEncoder(nn.Module):
     A cell of the grid is 1, 2 or 3 pillars wide; the first of `stem_layers` 3×3 convolutions steps over as many.
     age_groups: pillars of points of similar age are pooled apart, from the newest to those `max_age` [s] old, and lie
     side by side as channels of the stem's input: what moves stands in other pillars of one group than of another.
+    intensity_max: greatest intensity of the points.
     """
 
     point_scale: Tensor
@@ -43,8 +51,10 @@ class PillarEncoder(nn.Module):
         stem_layers: int,
         age_groups: int = 1,
         max_age: float = 1.0,
+        intensity_max: float = GREATEST_INTENSITY,
     ) -> None:
         super().__init__()
+        self.scales = point_scales(intensity_max)
         self.channels, self.age_groups, self.max_age = channels, age_groups, max_age
         self.pillars = replace(grid, cell=pillar)
         self.z_min, self.z_max = z_min, z_max
@@ -63,7 +73,7 @@ class PillarEncoder(nn.Module):
             nn.ReLU(inplace=True),
             *(conv_bn_relu(channels, channels) for _ in range(stem_layers - 1)),
         )
-        self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
+        self.register_buffer("point_scale", torch.tensor(self.scales), persistent=False)
         self._pooling: PillarPooling | None = None
 
     def pool_fast(self) -> None:
@@ -71,7 +81,7 @@ class PillarEncoder(nn.Module):
         linear = self.point_net[0]
         assert isinstance(linear, nn.Linear) and linear.bias is not None
         self._pooling = PillarPooling(
-            linear, POINT_SCALE, self.pillars, self.z_min, self.z_max, self.age_groups, self.max_age
+            linear, self.scales, self.pillars, self.z_min, self.z_max, self.age_groups, self.max_age
         )
 
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vexkd_model.lidar.pillars import POINT_SCALE
+from vexkd_model.lidar.pillars import GREATEST_INTENSITY, POINT_SCALE
 from vexkd_model.lidar.sparse_conv import Backend, SparseConv3d, SparseMap, SubmanifoldConv3d
 from vexkd_model.lidar.voxels import VoxelMeans
 from vexkd_model.types import BevGrid
@@ -35,6 +35,7 @@ class VoxelEncoder(nn.Module):
         stage_channels: Sequence[int] = (16, 32, 64, 128),
         out_channels: int = 128,
         backend: Backend | None = None,
+        intensity_max: float = GREATEST_INTENSITY,
     ) -> None:
         super().__init__()
         stride = 2 ** (len(stage_channels) - 1)
@@ -43,7 +44,7 @@ class VoxelEncoder(nn.Module):
                 f"{len(stage_channels)} stages turn voxels of {voxel} m into cells of {voxel * stride} m, "
                 f"not of {grid.cell} m"
             )
-        self.voxels = VoxelMeans(replace(grid, cell=voxel), voxel_z, z_min, z_max)
+        self.voxels = VoxelMeans(replace(grid, cell=voxel), voxel_z, z_min, z_max, intensity_max)
         stages, before, shape = [], len(POINT_SCALE), self.voxels.shape
         for i, channels in enumerate(stage_channels):
             if i == 0:

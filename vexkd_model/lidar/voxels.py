@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vexkd_model.geometry.bev_grid import axis_cells_from_metres
-from vexkd_model.lidar.pillars import POINT_SCALE
+from vexkd_model.lidar.pillars import GREATEST_INTENSITY, point_scales
 from vexkd_model.types import BevGrid
 
 Triple = tuple[int, int, int]  # along z, y, x
@@ -30,7 +30,9 @@ class VoxelMeans(nn.Module):
     size: Tensor
     point_scale: Tensor
 
-    def __init__(self, grid: BevGrid, voxel_z: float, z_min: float, z_max: float) -> None:
+    def __init__(
+        self, grid: BevGrid, voxel_z: float, z_min: float, z_max: float, intensity_max: float = GREATEST_INTENSITY
+    ) -> None:
         super().__init__()
         layers = (z_max - z_min) / voxel_z
         if layers < 1 or abs(layers - round(layers)) > 1e-6:
@@ -39,13 +41,13 @@ class VoxelMeans(nn.Module):
         self.register_buffer("count", torch.tensor([round(layers), *grid.shape]), persistent=False)
         self.register_buffer("minimum", torch.tensor([z_min, grid.y_min, grid.x_min]), persistent=False)
         self.register_buffer("size", torch.tensor([voxel_z, grid.cell, grid.cell]), persistent=False)
-        self.register_buffer("point_scale", torch.tensor(POINT_SCALE), persistent=False)
+        self.register_buffer("point_scale", torch.tensor(point_scales(intensity_max)), persistent=False)
 
     def forward(self, points: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """Compute features float32 (V, 5) and coordinates int64 (V, 4) sample, z, y, x of V voxels.
 
-        Features are means of x / 54 m, y / 54 m, z / 5 m, intensity / 64 and dt / 0.5 s (POINT_SCALE). Voxels ascend in
-        sample, z, y, x. Points out of range or with anything not finite are dropped.
+        Features are means of x / 54 m, y / 54 m, z / 5 m, intensity / 64 of 255 and dt / 0.5 s (POINT_SCALE). Voxels
+        ascend in sample, z, y, x. Points out of range or with anything not finite are dropped.
         """
         index = axis_cells_from_metres(points[:, [2, 1, 0]], self.minimum, self.size).floor()
         # Compared as floats: what an integer makes of NaN or 1e30 depends on the processor.

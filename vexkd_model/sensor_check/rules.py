@@ -177,10 +177,12 @@ def _intensity(seen: SweepStatistics, trained: LidarStatistics) -> tuple[str, st
     low, high = trained.intensity_p99.least / INTENSITY, trained.intensity_p99.most * INTENSITY
     if low <= seen.intensity_p99 <= high:
         return None
+    greatest = 1 if trained.intensity_max.most <= 1 else 255
+    times = ", which is 255 times as much" if seen.intensity_max <= 1 < greatest else ""
     return (
         "intensity scale",
         f"99 % of the intensities are up to {seen.intensity_p99:.3g}, {saw}: let the driver "
-        "publish 0 … 255" + (", which is 255 times as much" if seen.intensity_max <= 1 else ""),
+        f"publish 0 … {greatest}{times}",
     )
 
 

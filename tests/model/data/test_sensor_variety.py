@@ -83,6 +83,13 @@ def test_intensity_is_scaled_by_one_factor_and_positions_stay(seed):
     assert np.array_equal(np.delete(after, 3, axis=1), np.delete(before, 3, axis=1))
 
 
+def test_intensities_stay_within_those_of_the_sensor():
+    settings = SensorVarietyConfig(**{**NOTHING, "intensity": 4.0})
+    varieties = [varied(frame(), settings, LIDAR, np.random.default_rng(seed), 60.0).points[:, 3] for seed in range(20)]
+    assert max(intensity.max() for intensity in varieties) == 60
+    assert min(intensity.max() for intensity in varieties) < 50
+
+
 def test_noise_has_at_most_the_given_deviation_and_leaves_intensity_and_age():
     before = frame().points
     moves = [changed(seed, noise=0.05).points - before for seed in range(40)]

@@ -13,10 +13,10 @@ from vexkd_model.types import BevGrid
 GRID = BevGrid(-54.0, 54.0, -36.0, 36.0, 4.5)
 
 
-def encoders(age_groups):
+def encoders(age_groups, intensity_max=255.0):
     """Make an encoder with an arbitrary, folded batch norm, and a copy that pools fast."""
     torch.manual_seed(age_groups)
-    slow = PillarEncoder(GRID, 1.5, -3.0, 2.0, 7, 5, 1, age_groups, max_age=0.4)
+    slow = PillarEncoder(GRID, 1.5, -3.0, 2.0, 7, 5, 1, age_groups, 0.4, intensity_max)
     norm = slow.point_net[1]
     for values in (norm.running_mean, norm.weight.data, norm.bias.data):
         values.normal_()
@@ -39,6 +39,13 @@ def cloud(count, seed, spread=1.1):
 @torch.no_grad()
 def canvas(encoder, points):
     return encoder.canvas(points, torch.zeros(len(points), dtype=torch.long), 1)
+
+
+def test_the_canvas_of_other_intensities_is_that_of_the_encoder():
+    slow, fast = encoders(2, intensity_max=1.0)
+    points = cloud(3000, 0)
+    points[:, 3] /= 255
+    torch.testing.assert_close(canvas(fast, points), canvas(slow, points), atol=2e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("age_groups", [1, 2, 3])

@@ -147,3 +147,16 @@ def test_the_maximum_has_the_gradient_of_pytorchs_own():
         (pooled(x) * weights).sum().backward()
         gradients.append(x.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_a_sensor_of_intensities_up_to_1_is_encoded_like_one_up_to_255():
+    torch.manual_seed(0)
+    usual = PillarEncoder(GRID, 2.0, -3.0, 2.0, 6, 5, stem_layers=1).eval()
+    other = PillarEncoder(GRID, 2.0, -3.0, 2.0, 6, 5, stem_layers=1, intensity_max=1.0).eval()
+    other.load_state_dict(usual.state_dict())
+    points = cloud(300)
+    points[:, 3] = torch.rand(300) * 255
+    scaled = points.clone()
+    scaled[:, 3] /= 255
+    assert torch.allclose(encode(other, scaled), encode(usual, points), atol=1e-5)
+    assert not torch.allclose(encode(usual, scaled), encode(usual, points), atol=1e-2)

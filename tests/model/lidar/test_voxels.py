@@ -120,3 +120,11 @@ def test_the_mean_of_a_real_keyframes_points_lies_in_their_voxel(keyframe_dataro
     low = coordinates[:, 1:].numpy() * [0.2, 0.075, 0.075] + [-5.0, -54.0, -54.0]
     middle = (features[:, :3].numpy() * SCALE[:3])[:, ::-1]
     assert (middle >= low - 1e-4).all() and (middle <= low + [0.2, 0.075, 0.075] + 1e-4).all()
+
+
+def test_a_sensor_of_intensities_up_to_1_has_the_features_of_one_up_to_255():
+    points, scaled = cloud(500), cloud(500)
+    scaled[:, 3] /= 255
+    usual, _ = means()(points, numbers(500))
+    other, _ = VoxelMeans(GRID, 0.25, -1.0, 1.0, intensity_max=1.0)(scaled, numbers(500))
+    torch.testing.assert_close(other, usual, atol=1e-5, rtol=1e-5)
