@@ -12,9 +12,10 @@ from vexkd_model.files import write_json
 
 
 def synth(arguments: argparse.Namespace) -> None:
-    from vexkd_model.config.sensors import NUSCENES, load_sensors
+    from vexkd_model.config.sensors import NUSCENES
+    from vexkd_model.synth.like import sensors_like
 
-    sensors = load_sensors(arguments.like) if arguments.like else NUSCENES
+    sensors = sensors_like(arguments.like) if arguments.like else NUSCENES
 
     from vexkd_model.machine import choose_device
     from vexkd_model.synth import PRESETS, synthesise
@@ -117,7 +118,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--like",
         type=Path,
         metavar="SENSORS",
-        help="imitate the sensors of this description, for example config/sensors/lidar64.yaml (default: nuScenes')",
+        help="imitate the sensors of this description, for example config/sensors/lidar64.yaml or what vexkd-doctor "
+        "--sensors-out has measured, or of this student package's card (default: nuScenes')",
     )
     command.add_argument("--split", help="only the scenes of this official split, for example mini_val")
     command.add_argument("--scenes", help="only these scenes, for example scene-0103,scene-0916")

@@ -18,6 +18,7 @@ DRAWN = 12_000  # points that stand for a sweep: enough for its percentiles, and
 SECTORS = 72
 ELEVATION_BIN_DEG = 0.05
 BEAM_WIDTH = [0.04, 0.11, 0.22, 0.26, 0.22, 0.11, 0.04]  # in those bins: what range noise and the mirror make of one
+EDGE = 0.2  # per cent of the points beyond the lowest and the highest elevation, which noise may have put there
 MOUNTED_M = 0.3  # a sensor nearer to base_link's origin than this is none: its cloud has been moved to base_link
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 WHITE = 250  # of 255: from here on a channel counts as saturated
@@ -42,6 +43,8 @@ def measure_cloud(sweep: Sweep) -> SweepStatistics:
     mounted = np.linalg.norm(mount[:3, 3]) > MOUNTED_M
     farthest = float(np.sqrt(squared.max()))
     azimuth = np.arctan2(sensor[:, 1], sensor[:, 0])
+    elevation = np.degrees(np.arctan2(sensor[:, 2], np.hypot(sensor[:, 0], sensor[:, 1])))
+    low, high = np.percentile(elevation, [EDGE, 100 - EDGE]).tolist()
     range_p50, range_p90, range_p99 = np.percentile(np.linalg.norm(sensor, axis=1), [50, 90, 99]).tolist()
     intensity_p50, intensity_p99 = np.percentile(intensity, [50, 99]).tolist()
     return SweepStatistics(
@@ -54,9 +57,12 @@ def measure_cloud(sweep: Sweep) -> SweepStatistics:
         intensity_p50=intensity_p50,
         intensity_p99=intensity_p99,
         intensity_max=float(sweep.points[beyond, 3].max()),
-        beams=_beams(sensor) if mounted else np.nan,
+        beams=_beams(elevation) if mounted else np.nan,
         coverage=np.count_nonzero(np.histogram(azimuth, SECTORS, (-np.pi, np.pi))[0]) / SECTORS,
         lengthwise=_lengthwise(base),
+        height=float(mount[2, 3]) if mounted else np.nan,
+        elevation_low=low if mounted else np.nan,
+        elevation_high=high if mounted else np.nan,
     )
 
 
@@ -95,16 +101,15 @@ def _ground(base: np.ndarray) -> float:
     return float(np.median(heights[np.abs(heights - middle) < 1.5 * GROUND_BIN_M]))
 
 
-def _beams(sensor: np.ndarray) -> float:
-    """Number of beams, by the peaks of the histogram of elevations.
+def _beams(elevation: np.ndarray) -> float:
+    """Number of beams, by the peaks of the histogram of elevations (N,) [°].
 
     30 of the 32 of a real HDL-32E, whose beams start beside its axis; beams closer than 0.3° merge.
     """
-    elevation = np.degrees(np.arctan2(sensor[:, 2], np.hypot(sensor[:, 0], sensor[:, 1])))
     counts = np.histogram(elevation, np.arange(-60, 60, ELEVATION_BIN_DEG))[0].astype(float)
     smooth = np.convolve(counts, BEAM_WIDTH, "same")
     # The root of a count varies alike for small and large ones; 128 beams stand out by twice the prominence.
-    return float(_peaks(np.sqrt(smooth), 0.4 * np.sqrt(len(sensor) / 600)))
+    return float(_peaks(np.sqrt(smooth), 0.4 * np.sqrt(len(elevation) / 600)))
 
 
 def _peaks(curve: np.ndarray, prominence: float) -> int:

@@ -20,7 +20,8 @@ class SweepStatistics:
 
     points: beyond the own vehicle. range_…: distance of those points from the sensor [m]. ground: its height in
     base_link [m]. intensity_…: as received. beams: number of distinct elevations, seen from the sensor. coverage: share
-    of the horizon's sectors that hold a point. lengthwise: far points ahead and behind to those at the sides.
+    of the horizon's sectors that hold a point. lengthwise: far points ahead and behind to those at the sides. height:
+    of the sensor above base_link [m]. elevation_…: within which nearly all points lie, seen from the sensor [°].
     """
 
     points: float
@@ -35,6 +36,9 @@ class SweepStatistics:
     beams: float
     coverage: float
     lengthwise: float
+    height: float
+    elevation_low: float
+    elevation_high: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,10 @@ class Spread(Section):
 
 
 class LidarStatistics(Section):
-    """Statistics of training frames' newest sweeps; fields as in SweepStatistics, null where no sweep shows one."""
+    """Statistics of training frames' newest sweeps; fields as in SweepStatistics, null where no sweep shows one.
+
+    interval: median time between two sweeps [s], null where frames have one.
+    """
 
     frames: int
     points: Spread
@@ -88,15 +95,20 @@ class LidarStatistics(Section):
     beams: Spread | None
     coverage: Spread | None
     lengthwise: Spread | None
+    height: Spread | None = None
+    elevation_low: Spread | None = None
+    elevation_high: Spread | None = None
+    interval: float | None = None
 
     @classmethod
-    def over(cls, sweeps: Sequence[SweepStatistics]) -> "LidarStatistics":
-        """Summarise the sweeps of all frames measured."""
+    def over(cls, sweeps: Sequence[SweepStatistics], intervals: Sequence[float] = ()) -> "LidarStatistics":
+        """Summarise the sweeps of all frames measured. intervals: between sweeps of one frame [s]."""
         spreads = {
             field.name: Spread.over([getattr(sweep, field.name) for sweep in sweeps])
             for field in fields(SweepStatistics)
         }
-        return cls.model_validate({"frames": len(sweeps), **spreads})
+        interval = _short(float(np.median(intervals))) if len(intervals) else None
+        return cls.model_validate({"frames": len(sweeps), "interval": interval, **spreads})
 
 
 class CameraStatistics(Section):

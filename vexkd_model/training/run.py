@@ -35,7 +35,10 @@ def describe_data(index: FrameIndex) -> dict[str, Any]:
     origin = {"dataset": "nuScenes schema, not made by vexkd synth"}
     if manifest.is_file():
         made = json.loads(manifest.read_text())
-        origin = {"dataset": "synthetic (vexkd synth)", **{key: made[key] for key in ("preset", "seed", "generator")}}
+        origin = {
+            "dataset": "synthetic (vexkd synth)",
+            **{key: made[key] for key in ("preset", "seed", "generator", "sensors") if key in made},
+        }
     made = machine_made(index.dataroot, index.version)
     labels = {"boxes_made_by": made.get("teacher", {}).get("name", "a model")} if made else {}
     return {**origin, **labels, "version": index.version, "split": index.split, "frames": len(index)}
