@@ -217,13 +217,14 @@ def _assigned(
             f"{recording.bag}: {captures[0].messages[0][0]}: its messages lie {apart:.0f} ms from the keyframes of "
             f"{recording.wiring.reference}: compare their clocks, or trigger them together"
         )
-    if len(own) < len(keyframes):
+    # Of two keyframes near one message, the nearer, which comes last, has it.
+    sample_of = {stamp: to for to, stamp in sorted(own.items(), key=lambda one: -abs(one[1] - one[0]))}
+    if without := len(keyframes) - len(sample_of):
         _say(
             recording,
-            f"{name}: no message within {TOLERANCE_NS * 1e-6:.0f} ms of {len(keyframes) - len(own)} of "
-            f"{len(keyframes)} keyframes, which are without it",
+            f"{name}: {without} of {len(keyframes)} keyframes have no message of their own within "
+            f"{TOLERANCE_NS * 1e-6:.0f} ms, and are without it",
         )
-    sample_of = {stamp: to for to, stamp in own.items()}
     assigned = []
     for capture in captures:
         to = sample_of.get(capture.stamp_ns, keyframes[nearest(keyframes, capture.stamp_ns)])
