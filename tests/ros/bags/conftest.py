@@ -15,6 +15,7 @@ from support.bag_content import messages_of
 from support.full_nuscenes import write_full_nuscenes
 from support.street import FEW_THINGS, Drive
 from support.tiny_nuscenes import write_tiny_nuscenes
+from support.viewed_bags import write_viewed_bags
 
 from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.data.index import FrameIndex
@@ -104,6 +105,12 @@ def tiny_index(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     np.save(folder / "map_masks.npy", np.stack([np.packbits(mask) for mask in masks]))
     (folder / "index.json").write_text(json.dumps(manifest | {"has_maps": True}))
     return FrameIndex.open(folder.parent, SPLIT)
+
+
+@pytest.fixture(scope="session")
+def viewed_bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The tiny scene, and what a student and a second camera, "eye", published in it."""
+    return write_viewed_bags(tiny_dataset, tiny_index, tmp_path_factory.mktemp("viewed"))
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from nuscenes.eval.common.utils import angle_diff
 from PIL import Image
 from pyquaternion import Quaternion
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import Reader
 from support.rig import LIDAR_XYZ
 from support.tiny_nuscenes import write_tiny_nuscenes
+from support.viewed_bags import LATER_NS, TURNED_DEGREES, detection, header
 
 from vexkd_model.config import load_config
 from vexkd_model.data.dataset import load_frame
-from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.sweeps import read_lidar_file
 from vexkd_model.deploy.package import save_package
 from vexkd_model.deploy.predictor import Predictor
@@ -34,98 +34,14 @@ from vexkd_ros.bags.view.recording import GROUND_TRUTH, Moment, Recording
 from vexkd_ros.bags.writing import BagFormat
 
 REPOSITORY = Path(__file__).parents[3]
-LATER_NS = 50_000_000  # the camera takes its picture so long after the keyframe: with the next sweep
-TURNED_DEGREES = 40.0  # the student's first box, against the annotated one
-TURN = np.array([0, 0, 0, 0, 0, 0, np.radians(TURNED_DEGREES), 0, 0])
-SIZE, FOCAL = (1280, 720), 900.0
 MOUNT = ((1.7, 0.0, 1.5), Quaternion(0.5, -0.5, 0.5, -0.5))  # of CAM_FRONT in the tiny dataset
 BROWSER = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 
 
-def header(stamp_ns: int, frame: str) -> object:
-    types = bag_typestore().types
-    return types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9)), frame)
-
-
-def detection(stamp_ns: int, values: np.ndarray, label: int, score: float) -> object:
-    t = bag_typestore().types
-    x, y, z, length, width, height, yaw = map(float, values[:7])
-    pose = t["geometry_msgs/msg/Pose"](
-        t["geometry_msgs/msg/Point"](x, y, z),
-        t["geometry_msgs/msg/Quaternion"](0.0, 0.0, float(np.sin(yaw / 2)), float(np.cos(yaw / 2))),
-    )
-    result = t["vision_msgs/msg/ObjectHypothesisWithPose"](
-        t["vision_msgs/msg/ObjectHypothesis"](DETECTION_CLASSES[label], score),
-        t["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36)),
-    )
-    size = t["geometry_msgs/msg/Vector3"](length, width, height)
-    return t["vision_msgs/msg/Detection3D"](
-        header(stamp_ns, "base_link"), [result], t["vision_msgs/msg/BoundingBox3D"](pose, size), ""
-    )
-
-
-def camera_info(stamp_ns: int) -> object:
-    t = bag_typestore().types
-    width, height = SIZE
-    k = np.array([FOCAL, 0, width / 2, 0, FOCAL, height / 2, 0, 0, 1])
-    region = t["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
-    return t["sensor_msgs/msg/CameraInfo"](
-        header(stamp_ns, "cam_front"),
-        height,
-        width,
-        "plumb_bob",
-        np.zeros(5),
-        k,
-        np.eye(3).ravel(),
-        np.zeros(12),
-        0,
-        0,
-        region,
-    )
-
-
 @pytest.fixture(scope="module")
-def bags(tiny_dataset: Path, tiny_index: FrameIndex, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A scene, and beside it a student that sees the first annotated box of each keyframe and a car that is not there,
-    and a camera of a large picture."""
-    folder = tmp_path_factory.mktemp("bags")
-    scene = convert(tiny_dataset, "v1.0-mini", folder)[0]
-    jpeg = io.BytesIO()
-    Image.new("RGB", SIZE, (200, 30, 30)).save(jpeg, "JPEG")
-    store = bag_typestore()
-    kinds = {
-        "/student_node/detections": "vision_msgs/msg/Detection3DArray",
-        "/eye/image/compressed": "sensor_msgs/msg/CompressedImage",
-        "/eye/camera_info": "sensor_msgs/msg/CameraInfo",
-    }
-    with Writer(folder / "published", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        topics = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in kinds.items()}
-        for i in range(len(tiny_index)):
-            record = tiny_index[i]
-            stamp, taken = record.stamp_ns, record.stamp_ns + LATER_NS
-            invented = np.array([-20, 30, 1, 4, 2, 1.5, 0])
-            messages = {
-                "/student_node/detections": store.types[kinds["/student_node/detections"]](
-                    header(stamp, "base_link"),
-                    [
-                        detection(stamp, record.boxes.values[0] + TURN, int(record.boxes.labels[0]), 0.8),
-                        detection(stamp, invented, 0, 0.4),
-                    ],
-                ),
-                "/eye/image/compressed": store.types[kinds["/eye/image/compressed"]](
-                    header(taken, "cam_front"), "jpeg", np.frombuffer(jpeg.getvalue(), np.uint8)
-                ),
-                "/eye/camera_info": camera_info(taken),
-            }
-            for topic, message in messages.items():
-                writer.write(topics[topic], stamp, store.serialize_cdr(message, kinds[topic]))
-    return [scene, folder / "published"]
-
-
-@pytest.fixture(scope="module")
-def page(bags: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(viewed_bags: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "view.html"
-    assert write_view(path, bags) == 3
+    assert write_view(path, viewed_bags) == 3
     return path
 
 
@@ -227,9 +143,9 @@ def test_large_pictures_become_small_ones_and_stay_what_they_are(data):
     assert np.abs(np.array(image.convert("RGB")).mean((0, 1)) - (200, 30, 30)).max() < 4
 
 
-def test_the_transforms_of_one_robot_of_several_are_found_by_name(bags, data, tmp_path):
+def test_the_transforms_of_one_robot_of_several_are_found_by_name(viewed_bags, data, tmp_path):
     robots = tmp_path / "robots"
-    with Reader(bags[0]) as reader, BagFormat().writer(robots) as writer:
+    with Reader(viewed_bags[0]) as reader, BagFormat().writer(robots) as writer:
         connections = {
             c.id: BagFormat().add_topic(
                 writer,
@@ -241,14 +157,14 @@ def test_the_transforms_of_one_robot_of_several_are_found_by_name(bags, data, tm
         }
         for connection, stamp, content in reader.messages():
             writer.write(connections[connection.id], stamp, content)
-    assert main([str(robots), str(bags[1]), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
+    assert main([str(robots), str(viewed_bags[1]), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
     assert [frame["points"] for frame in shown(tmp_path / "view.html")["frames"]] == [
         frame["points"] for frame in data["frames"]
     ]
 
 
-def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
-    assert main([*map(str, bags), "--out", str(tmp_path / "few.html"), "--moments", "2"]) == 0
+def test_fewer_moments_are_evenly_chosen(viewed_bags, tmp_path, capsys):
+    assert main([*map(str, viewed_bags), "--out", str(tmp_path / "few.html"), "--moments", "2"]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'few.html'}: 2 moments, ")
 
 
@@ -260,24 +176,24 @@ def test_fewer_moments_are_evenly_chosen(bags, tmp_path, capsys):
         (["--student", "nowhere"], "nowhere: no such student package"),
     ],
 )
-def test_a_wrong_name_is_one_line_and_leaves_no_page(bags, tmp_path, arguments, message):
+def test_a_wrong_name_is_one_line_and_leaves_no_page(viewed_bags, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=re.escape(message)):
-        main([*map(str, bags), "--out", str(tmp_path / "view.html"), *arguments])
+        main([*map(str, viewed_bags), "--out", str(tmp_path / "view.html"), *arguments])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clouds_without_a_place_are_said_and_the_rest_is_shown(bags, tmp_path, capsys):
-    assert main([*map(str, bags), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
+def test_clouds_without_a_place_are_said_and_the_rest_is_shown(viewed_bags, tmp_path, capsys):
+    assert main([*map(str, viewed_bags), "--out", str(tmp_path / "view.html"), "--tf", "/robot1/tf"]) == 0
     assert "/lidar/points: no static transform leads from its frame" in capsys.readouterr().err
     page = shown(tmp_path / "view.html")
     assert "no static transform" in page["notes"][0] and page["frames"][0]["points"] == ""
     assert page["frames"][0]["truth"][0]["points"] is None  # not: no point in it
 
 
-def test_packages_predict_on_the_bags_what_they_predict_on_the_dataset(bags, tiny_index, tmp_path):
+def test_packages_predict_on_the_bags_what_they_predict_on_the_dataset(viewed_bags, tiny_index, tmp_path):
     config = load_config(REPOSITORY / "config" / "model" / "lidar_pillar_small.yaml")
     save_package(tmp_path / "student", build_model(config), config, trained_on={}, metrics={}, source_revision="test")
-    arguments = [*map(str, bags), "--out", str(tmp_path / "view.html"), "--student", str(tmp_path / "student")]
+    arguments = [*map(str, viewed_bags), "--out", str(tmp_path / "view.html"), "--student", str(tmp_path / "student")]
     assert main(arguments) == 0
     page = shown(tmp_path / "view.html")
     assert page["students"] == ["student_node", "student"]

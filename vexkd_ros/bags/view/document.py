@@ -53,7 +53,7 @@ def _frame(
     moment: Moment, recording: Recording, poses: RecordedPoses, students: Sequence[ViewedStudent], notes: set[str]
 ) -> dict:
     messages, stamp = moment.messages, moment.stamp_ns
-    points = _points(messages.get(recording.points), recording.points, poses, notes)
+    points = shown_points(messages.get(recording.points), recording.points, poses, notes)
     truth, scores = _in_range(*read_boxes(messages[GROUND_TRUTH])[:2]) if GROUND_TRUTH in messages else NOTHING
     if (scores < 1).any():
         notes.add("A model made boxes that stand here as annotated ones (dotted).")
@@ -129,8 +129,8 @@ def _listed(boxes: Boxes) -> list[tuple[list[float | None], str]]:
     ]
 
 
-def _points(message: object, topic: str, poses: RecordedPoses, notes: set[str]) -> np.ndarray | None:
-    """Return a cloud's points (N, 3) in base_link; None where there is none, or no place for it."""
+def shown_points(message: object, topic: str, poses: RecordedPoses, notes: set[str]) -> np.ndarray | None:
+    """Return a cloud's points (N, 3) in base_link; None where there is none, or no place for it, which `notes` says."""
     if message is None:
         return None
     frame = message.header.frame_id  # pyright: ignore[reportAttributeAccessIssue]

@@ -193,12 +193,12 @@ class RecordedPoses:
 
     def moved(self, then_ns: int, now_ns: int) -> np.ndarray:
         """Return (4, 4) base_link at `now_ns` from that at `then_ns`; without odometry the vehicle stands."""
+        return inverse(self.odom_from_base(now_ns)) @ self.odom_from_base(then_ns)
+
+    def odom_from_base(self, stamp_ns: int) -> np.ndarray:
+        """Return the (4, 4) pose nearest in time: bags of ours have one at every sensor's stamp. Identity if none."""
         if not self._stamps:
             return np.eye(4)
-        return inverse(self._pose(now_ns)) @ self._pose(then_ns)
-
-    def _pose(self, stamp_ns: int) -> np.ndarray:
-        """Find the pose nearest in time: bags of ours have one at every sensor's stamp."""
         after = bisect_left(self._stamps, stamp_ns)
         return self._odom_from_base[
             min(self._stamps[max(after - 1, 0) : after + 1], key=lambda stamp: abs(stamp - stamp_ns))
