@@ -18,6 +18,7 @@ PROGRAMS = (
     "bag_recorder",
     "bag_evaluator",
     "bag_view",
+    "ros",
     "doctor",
 )  # functions of vexkd_ros/programs.py
 

@@ -56,6 +56,11 @@ def bag_view() -> int:
     return run_program("vexkd_ros.bags.view.command")
 
 
+def ros() -> int:
+    """Ask running nodes for parameters, states and topics."""
+    return run_program("vexkd_ros.remote.command")
+
+
 def doctor() -> int:
     """Say what would keep a student from seeing."""
     return run_program("vexkd_ros.doctor.command")
