@@ -21,18 +21,20 @@ Position = tuple[float, float, float]
 class LidarSensor(Section):
     """Spinning LiDAR, upright; by default nuScenes' HDL-32E."""
 
-    beams: Count = Field(32, description="equally spaced from `lowest` to `highest`")
+    beams: Count = Field(default=32, description="equally spaced from `lowest` to `highest`")
     lowest: Elevation = -30.67
     highest: Elevation = 10.67
     elevations: Annotated[tuple[Elevation, ...], Field(min_length=1)] | None = Field(
-        None, description="of every beam, ascending, instead of beams, lowest and highest"
+        default=None, description="of every beam, ascending, instead of beams, lowest and highest"
     )
-    columns: Annotated[int, Field(ge=16)] = Field(1084, description="rays of a beam in one turn")
+    columns: Annotated[int, Field(ge=16)] = Field(default=1084, description="rays of a beam in one turn")
     max_range: Annotated[float, Field(ge=5)] = 100.0
     translation: Position = (0.94, 0.0, 1.84)
-    yaw: float = Field(-90.0, description="of the sensor's x axis; nuScenes' points to the right")
-    rate: Annotated[float, Field(ge=1, le=100)] = Field(20.0, description="turns a second")
-    intensity_max: Positive = Field(255.0, description="greatest intensity: 255, 1, …")
+    yaw: float = Field(default=-90.0, description="of the sensor's x axis; nuScenes' points to the right")
+    rate: Annotated[float, Field(ge=2, le=100)] = Field(
+        default=20.0, description="turns a second; keyframes come at 2 Hz"
+    )
+    intensity_max: Positive = Field(default=255.0, description="greatest intensity: 255, 1, …")
 
     @model_validator(mode="after")
     def _elevations_are_said_once(self) -> "LidarSensor":
@@ -51,12 +53,14 @@ class CameraSensor(Section):
 
     translation: Position
     yaw: float = Field(description="of its view, to the left of straight ahead")
-    pitch: Annotated[float, Field(ge=-85, le=85)] = Field(0.0, description="of its view, downwards")
+    pitch: Annotated[float, Field(ge=-85, le=85)] = Field(default=0.0, description="of its view, downwards")
     focal: Positive = Field(description="[px] in an image of `size`")
-    size: tuple[Count, Count] = Field((1600, 900), description="width and height [px]")
-    centre: tuple[float, float] | None = Field(None, description="principal point [px]; null: the middle of the image")
+    size: tuple[Count, Count] = Field(default=(1600, 900), description="width and height [px]")
+    centre: tuple[float, float] | None = Field(
+        default=None, description="principal point [px]; null: the middle of the image"
+    )
     trigger_ms: float | None = Field(
-        None, description="when it fires, after the LiDAR's stamp; null: when the LiDAR sweeps across its view"
+        default=None, description="when it fires, after the LiDAR's stamp; null: when the LiDAR sweeps across its view"
     )
 
 

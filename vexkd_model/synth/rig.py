@@ -27,7 +27,7 @@ class RigCamera:
     focal: float
     centre: tuple[float, float]
     trigger_us: int
-    size: tuple[int, int] = (1600, 900)
+    size: tuple[int, int]
 
     def intrinsics(self, width: int, height: int) -> np.ndarray:
         """Intrinsics float64 (3, 3) for an image of this size."""

@@ -78,12 +78,12 @@ def _lidar(seen: Observation, heard: Heard, base: str) -> tuple[LidarSensor, lis
         max_range=max(5.0, round(max(float(np.linalg.norm(cloud[:, :3], axis=1).max()) for cloud in clouds), 1)),
         translation=_rounded(mount[:3, 3]),
         yaw=round(float(np.degrees(np.arctan2(mount[1, 0], mount[0, 0]))), 2),
-        rate=float(np.clip(round(1 / interval, 2), 1, 100)),
+        rate=float(np.clip(round(1 / interval, 2), 2, 100)),
         intensity_max=round(GREATEST / guessed_intensity(heard)[1], 3),
     )
     remarks = [
         f"{heard.topic}: {len(beams)} beams by {'their field of rings' if counted else 'their elevations'}, "
-        f"{sensor.elevations[0]:g}° … {sensor.elevations[-1]:g}°, {sensor.columns} columns, {sensor.rate:g} Hz, "
+        f"{beams[0]:.3g}° … {beams[-1]:.3g}°, {sensor.columns} columns, {sensor.rate:g} Hz, "
         f"{sensor.translation[2]:.2f} m high, intensity up to {sensor.intensity_max:g}"
     ]
     if tilt > UPRIGHT_DEG:

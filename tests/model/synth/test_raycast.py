@@ -94,7 +94,7 @@ def test_a_ray_ends_where_it_first_enters_a_solid(sensor):
     else:
         size, camera = (96, 54), draw_rig(np.random.default_rng(0)).cameras[1]
         rotation = torch.tensor(camera.base_from_camera[:3, :3], dtype=torch.float32)
-        directions, grid = pixel_rays(camera.intrinsics(*size), size, "cpu") @ rotation.T, size[::-1]
+        directions, grid = pixel_rays(camera.intrinsics(*size), size, "cpu") @ rotation.T, (size[1], size[0])
         windows = camera_windows(solids, origin, rotation, camera.intrinsics(*size), size)
     hits = cast(solids, origin, directions, windows, grid)
     hit = torch.nonzero(hits.primitive != NO_HIT).squeeze(1).numpy()
