@@ -137,7 +137,7 @@ def _log_truth(stream: Any, moment: Moment) -> bool:
         stream.log(place, rr.Clear(recursive=True))
     else:
         names = [DETECTION_CLASSES[label] for label in truth.labels]
-        colours = np.tile(np.uint8(TRUE_COLOUR), (len(truth), 1))
+        colours = np.tile(np.array(TRUE_COLOUR, np.uint8), (len(truth), 1))
         _log_boxes(stream, place, truth, names, colours, fill_mode="majorwireframe", show_labels=False)
     grids = [messages[topic] for name in MAP_CLASSES if (topic := f"{GROUND_TRUTH}/map/{name}") in messages]
     complete = len(grids) == len(MAP_CLASSES)
