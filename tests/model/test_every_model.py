@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.gallery import documented_costs
 
 from vexkd_model.config import load_config
 from vexkd_model.criterion import build_criterion
@@ -199,6 +200,7 @@ def test_describe_counts_what_the_model_holds(model):
     assert described.gflops >= sum(by_name[name].gflops for name in parts) * 0.999 > 0
     rows, columns = config.grid.grid().shape
     assert f"×{rows}×{columns}" in by_name["bev"].shapes and "1×6×200×200" in by_name["segmentation"].shapes
+    assert documented_costs()[config.name].gflops == f"{described.gflops:.1f}"
     text = as_text(described)
     assert config.name in text and all(name in text for name in by_name)
 
