@@ -82,7 +82,8 @@ def test_lidar_and_camera_see_whether_something_faces_them(street, look, variant
         points = scan(world, 0.0, random_stream(0, 0, 1)).points[:, :3].astype(np.float64)
         points = apply(world_from_ego(world.ego, 0.0) @ world.rig.base_from_lidar, points)
         centre, yaw = actor.box(0.0)
-        points = np.array([p for p in points if points_inside(p[None], actor, 0.0)]) - centre
+        near = points[np.abs(points - centre).max(1) < actor.size.max()]
+        points = np.array([p for p in near if points_inside(p[None], actor, 0.0)]) - centre
         towards = -np.cos(yaw - world.ego.pose(0.0)[2]) * np.cos(yaw) * points[:, 0]
         towards -= np.cos(yaw - world.ego.pose(0.0)[2]) * np.sin(yaw) * points[:, 1]
         seen.append((actor.size[0] / 2 - towards).clip(0))  # how deep behind the near face
