@@ -1,6 +1,6 @@
 """Every command in README.md and docs/ runs as it is written, or is listed with what runs it or what it lacks.
 
-What is not listed is run: the README's commands in their order, then those of each other document in a copy of what
+What is not listed is run: the README's commands in their order, then those of each other document on top of what
 the README's leave behind, as by a reader who comes from there. So a new command is run, or listed by whoever adds it.
 """
 
@@ -20,6 +20,7 @@ from support.full_nuscenes import write_full_nuscenes
 from support.listed_commands import LISTED
 
 from vexkd_model import cli
+from vexkd_model.training import fit
 from vexkd_model.training.run import load_run
 from vexkd_ros import programs
 
@@ -46,11 +47,12 @@ OF_DOCUMENT = {
         "--start 2 --end 8": "--start 0.1 --end 0.4",
     },
     "docs/data.md": {"/data/nuscenes": "data", "--workers 8": "--workers 2"},
+    "docs/distillation.md": {"--out runs/taught …": "--out runs/more --dataroot data --version v1.0-trainval"},
     "docs/figures.md": {"runs/detection runs/segmentation": "runs/taught", "runs/plain": "runs/first",
                         "runs/distilled": "runs/taught"},
     "docs/results/soak.md": {"bag data ": "bag mini "},
     "docs/results/speed.md": {"models/my_student": "students/first"},
-    "docs/training.md": {"results.json": "runs/first/evaluation.json"},
+    "docs/training.md": {"results.json": "runs/first/evaluation.json", "--out runs/first": "--out runs/watched"},
     "docs/your_data.md": {"drives/*": "bags/*", "drives/FIRST": "bags/scene-0103", "data ": "own ",
                           "training.epochs=10": "training.batch_size=2",
                           "--out-version mine-auto": "--out-version mine-auto --scenes scene-0103"},
@@ -92,6 +94,7 @@ def same(command: str) -> str:
 def within(folder: Path) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(fit, "LOG_EVERY_STEPS", 1)  # a training of one step has losses to draw
         yield patch
 
 
@@ -134,6 +137,15 @@ def after_readme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def work(after_readme: Path, tmp_path: Path) -> Iterator[Path]:
+    """Lend the same folder, since an index knows where its data lie, and put it back as it was."""
+    kept = shutil.copytree(after_readme, tmp_path / "kept", copy_function=os.link)
+    yield after_readme
+    shutil.rmtree(after_readme)
+    kept.rename(after_readme)
+
+
 @pytest.mark.slow
 def test_the_readmes_commands_lead_to_a_student_a_comparison_and_a_page(after_readme: Path) -> None:
     for name in ("students/first/weights.safetensors", "compare.png", "students.png", "view.html"):
@@ -143,10 +155,9 @@ def test_the_readmes_commands_lead_to_a_student_a_comparison_and_a_page(after_re
 
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [document for document in OTHERS if to_run(document)], ids=name_of)
-def test_commands_of_a_document_run_after_the_readmes(document: Path, after_readme: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(after_readme, tmp_path / "work", copy_function=os.link)
+def test_commands_of_a_document_run_after_the_readmes(document: Path, work: Path) -> None:
     known = set(map(same, to_run(README)))
-    with within(folder) as patch:
+    with within(work) as patch:
         for command in to_run(document):
             if same(command) not in known:
                 run(command, patch)

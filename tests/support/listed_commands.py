@@ -98,6 +98,7 @@ LISTED = {
         "vexkd ablate study_lidar --out ablations --records docs/results/runs",
         "vexkd ablate study_camera --out ablations --records docs/results/runs",
         "vexkd ablate study_lidar_short --out ablations --records docs/results/runs",
+        "vexkd ablate unlabelled --out ablations --records docs/results/runs",
     ),
     f"{ABLATION}slurm.py::test_jobs_outlive_the_command_and_a_cancelled_one_resumes": (
         "vexkd ablate study_lidar --out ablations --slurm 240 --sbatch partition=gpu --sbatch gpus=1 "
@@ -105,6 +106,7 @@ LISTED = {
     ),
     f"{ABLATION}study.py::test_a_rebuilt_study_is_the_same_to_the_byte_wherever_its_records_lie": (
         "vexkd tables docs/results/runs/study_lidar --out docs/results",
+        "vexkd tables docs/results/runs/unlabelled --out docs/results",
         "vexkd tables docs/results/runs/study_lidar docs/results/runs/study_camera --out docs/results",
     ),
     "tests/model/figures/test_blocks_figure.py::test_points_and_bars_are_the_tables_means_and_deviations": (
@@ -167,6 +169,7 @@ LISTED = {
         "--workers 1 --set training.epochs=4",
         "vexkd synth data-x4 --preset bench-small-x4 --seed 1 --workers 2",
         "vexkd prepare data-x4 --version v1.0-trainval --workers 2",
+        "vexkd synth data --preset bench-small --seed 21 --scenes $S --workers 2",
     ),
     NETWORK: (
         "pip install submitit",
