@@ -295,8 +295,8 @@ def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
     assert "\n" not in str(error.value)
     turned = tiny_config.model_copy(update={"frame": FrameConfig(rotation=(0.0, 0.0, -90.0))})
     with pytest.raises(UserError, match=r"--weights .*package: frame: differs from .* copy its frame$") as error:
-        train(turned, tiny_index, tmp_path / "other", 0, False, False, weights=tmp_path / "package")
-    assert "\n" not in str(error.value) and not (tmp_path / "other").exists()
+        train(turned, tiny_index, tmp_path / "turned", 0, False, False, weights=tmp_path / "package")
+    assert "\n" not in str(error.value) and not (tmp_path / "turned").exists()
 
 
 def test_a_file_that_went_bad_is_one_line_though_a_worker_process_found_it(config_path, tiny_settings, tmp_path):
