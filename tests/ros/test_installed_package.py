@@ -27,6 +27,7 @@ PROGRAMS = {
     "bag_recorder",
     "bag_evaluator",
     "bag_view",
+    "ros",
     "doctor",
     "vexkd",
 }
