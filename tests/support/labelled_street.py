@@ -93,7 +93,7 @@ def write_sustechpoints(folder: Path, names: dict[int, str]) -> Path:
 
 
 def write_datumaro(folder: Path, names: dict[int, str]) -> Path:
-    """As CVAT exports: items in the order of their clouds, labels by number, tracks that may be outside."""
+    """Write what CVAT exports: items in the order of clouds, labels by number, tracks that may be outside."""
     labels = sorted(CLASSES)
     items = []
     for number, (i, name) in enumerate(names.items()):

@@ -100,7 +100,7 @@ def _check_comparable(folder: Path, study: Study) -> None:
     """Raise UserError if the seeds of a row differ in configuration or data, or the runs in their evaluation's data."""
     for row in study.rows:
         if _count(json.dumps(record.data, sort_keys=True) for record in row.records.values()) > 1:
-            raise UserError(f"{folder}: row {row.name}: its seeds were trained on different data; keep those of one")
+            raise UserError(f"{folder}: row {row.name}: its seeds are of different data; keep those of one dataset")
         if _count(record.identity().config_hash for record in row.records.values()) > 1:
             raise UserError(
                 f"{folder}: row {row.name}: its seeds are of different configurations; remove those of "

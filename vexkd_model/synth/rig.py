@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vexkd_model.config.sensors import NUSCENES, CameraSensor, LidarSensor, SensorsConfig
+from vexkd_model.geometry.transforms import rotation_from_angles
 
 # Standard deviations of what distinguishes one vehicle's rig from another's; drawn within two of them.
 SHIFT_M, TURN, TILT = 0.02, np.deg2rad(0.5), np.deg2rad(0.25)
@@ -94,7 +95,8 @@ def draw_rig(rng: np.random.Generator, spread: float = 1.0, sensors: SensorsConf
         pose = np.eye(4)
         roll, pitch = draw(TURN, 2)
         pose[:3, :3] = (
-            _rotation(roll, np.deg2rad(camera.pitch) + pitch, np.deg2rad(camera.yaw) + draw(TURN, 1)[0]) @ _AHEAD
+            rotation_from_angles(roll, np.deg2rad(camera.pitch) + pitch, np.deg2rad(camera.yaw) + draw(TURN, 1)[0])
+            @ _AHEAD
         )
         pose[:3, 3] = camera.translation + draw(SHIFT_M, 3)
         x, y = (np.array(camera.size) / 2 if camera.centre is None else camera.centre) + draw(
@@ -106,7 +108,9 @@ def draw_rig(rng: np.random.Generator, spread: float = 1.0, sensors: SensorsConf
     pose = np.eye(4)
     roll, pitch = draw(TILT, 2)
     # Rounded, so that right angles are exact.
-    pose[:3, :3] = _rotation(roll, pitch, draw(TURN, 1)[0]) @ _rotation(0, 0, np.deg2rad(sensors.lidar.yaw)).round(12)
+    pose[:3, :3] = rotation_from_angles(roll, pitch, draw(TURN, 1)[0]) @ rotation_from_angles(
+        0, 0, np.deg2rad(sensors.lidar.yaw)
+    ).round(12)
     pose[:3, 3] = sensors.lidar.translation + draw(SHIFT_M, 3)
     return Rig(_lidar(sensors.lidar, pose), tuple(cameras))
 
@@ -134,16 +138,6 @@ def _trigger_us(camera: CameraSensor, lidar: LidarSensor) -> int:
         return round(camera.trigger_ms * 1000)
     since = np.remainder(TURN_ENDS_AT - np.deg2rad(camera.yaw), 2 * np.pi) / (2 * np.pi)  # the turn's begin
     return -round((1 - since) % 1 * sweep_interval_us(lidar))
-
-
-def _rotation(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """Rotation (3, 3): roll about x first, then pitch about y, then yaw about z [rad]."""
-    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
-    return (
-        np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-        @ np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-        @ np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    )
 
 
 def camera_stamp_us(camera: RigCamera, lidar_stamp_us: int, rng: np.random.Generator) -> int:

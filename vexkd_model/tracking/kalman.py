@@ -70,17 +70,15 @@ def begin(box: np.ndarray, motion: Motion, noise: Noise) -> State:
 
 def predict(state: State, seconds: float, motion: Motion) -> State:
     """State `seconds` later, at constant velocity and turn rate."""
-    transition = _transition(seconds)
-    covariance = transition @ state.covariance @ transition.T + _process_noise(seconds, motion)
-    return State(transition @ state.mean, covariance)
+    means, covariances = predict_all([state], [seconds], [motion])
+    return State(means[0], covariances[0])
 
 
-def predict_all(states: Sequence[State], seconds: np.ndarray, motions: Sequence[Motion]) -> State:
+def predict_all(states: Sequence[State], seconds: Sequence[float], motions: Sequence[Motion]) -> State:
     """Predict T states, each by its own time (T,) and motion, as one State of means (T, 7), covariances (T, 7, 7)."""
     means = np.reshape([state.mean for state in states], (-1, 7))
     covariances = np.reshape([state.covariance for state in states], (-1, 7, 7))
-    transitions = np.tile(np.eye(7), (len(states), 1, 1))
-    transitions[:, [X, Y, YAW], [VX, VY, TURN]] = seconds[:, None]
+    transitions = np.reshape([_transition(elapsed) for elapsed in seconds], (-1, 7, 7))
     noise = np.reshape([_process_noise(*pair) for pair in zip(seconds, motions, strict=True)], (-1, 7, 7))
     predicted = transitions @ covariances @ transitions.transpose(0, 2, 1) + noise
     return State((transitions @ means[..., None])[..., 0], predicted)

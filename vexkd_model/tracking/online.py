@@ -52,9 +52,8 @@ class OnlineTracker:
 
         fixed_from_frame: float64 (4, 4), from the detections' frame to one that stays with the world.
         """
-        if (
-            stamp_ns <= self._newest_ns
-        ):  # a bag that loops, or the same moment twice: what was followed is of another time
+        # A bag that loops, or the same moment twice: what was followed is of another time.
+        if stamp_ns <= self._newest_ns:
             self._tracker.clear()
         self._newest_ns = stamp_ns
         kept = np.flatnonzero(scores >= score_threshold)

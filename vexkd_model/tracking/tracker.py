@@ -72,7 +72,7 @@ class Tracker:
     def _expected(self, stamp_ns: int) -> State:
         """States of all tracks at a later moment, in one."""
         last = [track.sightings[-1] for track in self.tracks]
-        seconds = np.array([(stamp_ns - sighting.stamp_ns) * 1e-9 for sighting in last])
+        seconds = [(stamp_ns - sighting.stamp_ns) * 1e-9 for sighting in last]
         return predict_all([one.state for one in last], seconds, [MOTION[track.label] for track in self.tracks])
 
     def _end(self, stamp_ns: int) -> None:

@@ -45,7 +45,7 @@ class Seer:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of clouds at 10 Hz, with a rate above theirs."""
+    """Convert clouds at 10 Hz with a rate above theirs."""
     folder = tmp_path_factory.mktemp("drive")
     bag = vehicle.write_vehicle_bag(folder / "monday")
     wiring = guess_wiring(bag)

@@ -21,7 +21,7 @@ SHOWN_ABOVE = 0.5  # a map class shows where its probability is at least this
 
 
 @dataclass(frozen=True)
-class CameraImage:
+class PlacedImage:
     """Image of a moment, and where it was taken.
 
     name: of the camera, "cam_front". message: of either type of image. stored: the same, to be decoded. intrinsics:
@@ -47,21 +47,22 @@ def camera_messages(moment: Moment) -> list[tuple[str, Any]]:
     return sorted(images.items(), key=lambda item: _left_to_right(item[0]))
 
 
-def camera_images(moment: Moment, recording: Recording, poses: RecordedPoses, notes: set[str]) -> list[CameraImage]:
+def camera_images(moment: Moment, recording: Recording, poses: RecordedPoses, notes: set[str]) -> list[PlacedImage]:
     """Collect the images of a moment with their places; `notes` says what was left out."""
     found = []
     for name, message in camera_messages(moment):
         try:
             stored = stored_image(message)
         except ImageError as error:
-            notes.add(_left_out(name, error))
+            notes.add(left_out(name, error))
             continue
         place = _place(name, message, stored, moment.stamp_ns, recording, poses)
-        found.append(CameraImage(name, message, stored, *place))
+        found.append(PlacedImage(name, message, stored, *place))
     return found
 
 
-def _left_out(name: str, error: ImageError) -> str:
+def left_out(name: str, error: ImageError) -> str:
+    """Say that a camera's image cannot be shown, and why."""
     return f"/{name}: {error}; such pictures are left out"
 
 
@@ -111,11 +112,11 @@ def camera_pictures(moment: Moment, recording: Recording, poses: RecordedPoses, 
         try:
             found.append(_camera(camera))
         except ImageError as error:
-            notes.add(_left_out(camera.name, error))
+            notes.add(left_out(camera.name, error))
     return found
 
 
-def _camera(camera: CameraImage) -> dict:
+def _camera(camera: PlacedImage) -> dict:
     """Describe a camera's picture. ImageError where it cannot be read.
 
     `projection`: (3, 4) row by row, base_link at the moment → the picture's pixels, None where that is not known.

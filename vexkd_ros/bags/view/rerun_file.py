@@ -16,7 +16,7 @@ from vexkd_model.progress import progress
 from vexkd_model.types import DETECTION_CLASSES, MAP_CLASSES, BevGrid, Boxes
 from vexkd_ros.bags.published import read_boxes, read_map
 from vexkd_ros.bags.view.document import shown_points
-from vexkd_ros.bags.view.pictures import CameraImage, camera_images, camera_messages, map_labels
+from vexkd_ros.bags.view.pictures import PlacedImage, camera_images, camera_messages, left_out, map_labels
 from vexkd_ros.bags.view.recording import GROUND_TRUTH, Moment, RecordedPoses, Recording
 from vexkd_ros.bags.view.students import ViewedStudent
 from vexkd_ros.inputs.errors import ImageError
@@ -94,7 +94,7 @@ def _log_points(stream: Any, message: object, topic: str, poses: RecordedPoses, 
     return len(points) > 0
 
 
-def _log_cameras(stream: Any, names: Sequence[str], images: Sequence[CameraImage], notes: set[str]) -> bool:
+def _log_cameras(stream: Any, names: Sequence[str], images: Sequence[PlacedImage], notes: set[str]) -> bool:
     """Log images, and clear what cameras of `names` showed before that show nothing now."""
     logged = set()
     for camera in images:
@@ -102,14 +102,14 @@ def _log_cameras(stream: Any, names: Sequence[str], images: Sequence[CameraImage
             _log_camera(stream, camera)
             logged.add(camera.name)
         except ImageError as error:
-            notes.add(f"/{camera.name}: {error}; such pictures are left out")
+            notes.add(left_out(camera.name, error))
     for name in names:
         if name not in logged:
             stream.log(_camera_place(name), rr.Clear(recursive=False))
     return bool(logged)
 
 
-def _log_camera(stream: Any, camera: CameraImage) -> None:
+def _log_camera(stream: Any, camera: PlacedImage) -> None:
     """Log an image, and where it was taken as far as that is known. ImageError where it cannot be read."""
     if getattr(camera.message, "format", "").split(";")[0].strip() in AS_THEY_ARE:
         camera.stored.read(8)  # says what is wrong with a damaged one
