@@ -43,11 +43,26 @@ def run_lifecycle_node(
 
     The node has a parameter `autostart`.
     """
-    # Threads inherit the mask: signals wait for sigtimedwait below, however busy or nested the code is just then.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    set_up_process()
-    args = sys.argv if args is None else args
-    return run_command(make_parser(name, description, example), lambda _: _run(make_node, args), args[1:])
+    with _signals_waiting():
+        set_up_process()
+        args = sys.argv if args is None else args
+        return run_command(make_parser(name, description, example), lambda _: _run(make_node, args), args[1:])
+
+
+@contextmanager
+def _signals_waiting() -> Iterator[None]:
+    """Let signals wait for `sigtimedwait` in `_spin`, however busy or nested the code is just then.
+
+    Threads that are begun meanwhile inherit that. It ends with the block: processes that the caller starts later would
+    inherit it, too, and never hear Ctrl-C.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        while signal.sigtimedwait(STOP_SIGNALS, 0):  # a second Ctrl-C: the node has ended already
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_simple_node(

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from vexkd_ros import student_node
+
 PROGRAM = """
 import sys
 from vexkd_ros.programs import {name}
@@ -46,6 +48,16 @@ def test_a_signal_during_the_imports_ends_a_program_without_a_traceback(name, nu
         if not said.startswith("usage:"):  # else this test was held up, and the imports were over
             break
     assert (process.returncode, said) == (code, "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--ros-args", "-p", "model:=nowhere", "-p", "nothing"]])
+def test_a_node_that_has_ended_leaves_signals_to_the_process_as_before(words, capsys, monkeypatch):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    monkeypatch.setattr("sys.argv", ["vexkd-student-node", *words])
+    with pytest.raises(SystemExit):
+        student_node.main()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert not before & {signal.SIGINT, signal.SIGTERM}
 
 
 @pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
