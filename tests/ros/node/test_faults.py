@@ -88,14 +88,23 @@ def test_memory_that_does_not_suffice_costs_the_older_sweeps_and_is_said(
     start = vehicle.stamp_ns + 3600 * 10**9
     for i in range(4):
         vehicle.result(vehicle.send(cloud, start + i * SWEEP_NS))
+    heard, latencies = len(vehicle.statuses), vehicle.outputs["debug/latency"]
+
+    def said():
+        return any("out of memory" in status.message for status in vehicle.statuses[heard:])
+
     before = resource.prlimit(pid, resource.RLIMIT_AS)
     with open(f"/proc/{pid}/statm") as statm:
         used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     try:
         resource.prlimit(pid, resource.RLIMIT_AS, (used + 30 * MB, before[1]))
-        vehicle.stamp_ns = start + 4 * SWEEP_NS
-        # Twice as large as those before it, whose freed memory the process may have kept.
-        vehicle.send(make_cloud(np.tile(points, (2, 1))), vehicle.stamp_ns)
+        # Larger and larger: the process has kept the memory that frames before freed, up to 256 MB of it.
+        for number, copies in enumerate((2, 4, 6, 8), start=4):
+            vehicle.stamp_ns = start + number * SWEEP_NS
+            stamp = vehicle.send(make_cloud(np.tile(points, (copies, 1))), vehicle.stamp_ns)
+            vehicle.wait_for(lambda stamp=stamp: stamp in latencies or said(), f"the end of frame {stamp}")
+            if stamp not in latencies or vehicle.sweeps_used(stamp) == 1:
+                break
         status = vehicle.status_that_says("out of memory")
     finally:
         resource.prlimit(pid, resource.RLIMIT_AS, before)
