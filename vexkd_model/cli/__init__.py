@@ -6,7 +6,7 @@ One file a group of commands, one function a command; the work is done elsewhere
 import argparse
 from collections.abc import Sequence
 
-from vexkd_model.cli import bench, data, environment, evaluation, figures, training
+from vexkd_model.cli import ablation, bench, data, environment, evaluation, figures, packages, training
 from vexkd_model.command import make_parser, run_command
 
 TOUR = """\
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; SystemExit where it fails, with the reason in one line."""
     parser = make_parser("vexkd", "Train, evaluate and export bird's-eye-view models.", TOUR)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (data, training, evaluation, bench, figures, environment):
+    for group in (data, training, packages, evaluation, ablation, bench, figures, environment):
         group.add_commands(commands)
     return run_command(parser, _run, argv)
 

@@ -1,18 +1,16 @@
-"""`vexkd evaluate`, `calibrate`, `compare`, `ablate`, `record`, `tables`: the worth of models, alone and compared."""
+"""`vexkd evaluate`, `compare`: the worth of models, alone and side by side."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
-from vexkd_model.command import DEVICE_HELP, positive_int
+from vexkd_model.command import DEVICE_HELP
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
 if TYPE_CHECKING:
-    from vexkd_model.ablation.run import Jobs
     from vexkd_model.data.index import FrameIndex
 
 
@@ -70,40 +68,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(f"{arguments.json}: written")
 
 
-def calibrate(arguments: argparse.Namespace) -> None:
-    from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.deploy.package import write_card
-    from vexkd_model.deploy.predictor import Predictor
-    from vexkd_model.evaluation.measure_reliability import measure_reliability, tabulate
-    from vexkd_model.evaluation.report import reliability_table
-    from vexkd_model.evaluation.split import predict_split
-    from vexkd_model.process import set_up_process
-    from vexkd_model.training.run import describe_data
-
-    set_up_process()
-    package: Path = arguments.package
-    predictor = Predictor.load(package, arguments.device, "auto", "auto", calibrated=False)
-    index, config, card = open_index(arguments, default=-1), predictor.config, predictor.card
-    assert card is not None
-    if config.detection is None:
-        raise UserError(f"{package}: {config.name} detects nothing, so there is no score to calibrate")
-    for remark in check_evaluable(config, index, predictions_alone=True):
-        print(remark, file=sys.stderr)
-    data = describe_data(index)
-    if data.items() <= card.trained_on.items():
-        print(
-            f"{index.split}: {package} was trained on it, so the figures flatter; give another split", file=sys.stderr
-        )
-    command = " ".join(["vexkd", *sys.argv[1:]])
-    table = tabulate(predict_split(predictor, index), index)
-    reliability = measure_reliability(table, data, command, predictor.runtime)
-    write_card(package, card.model_copy(update={"reliability": reliability}))
-    print(reliability_table(reliability))
-    if left_out := [name for name in card.detection_classes if name not in reliability.classes]:
-        print(f"too few hits to measure, scores stay and all are shown: {', '.join(left_out)}")
-    print(f"{package}: card written")
-
-
 def _seen_before(target: Path, index: "FrameIndex") -> str:
     return f"note: {target} was trained on {index.split} itself; on frames that it has not seen, it will do worse"
 
@@ -141,66 +105,12 @@ def compare(arguments: argparse.Namespace) -> None:
             print(f"{name}: its evaluation holds no curves and no errors by distance; --dataroot makes them")
 
 
-def _plan_path(text: str) -> Path:
-    from vexkd_model.ablation.plan import find_plan
-
-    return find_plan(text)
-
-
-def ablate(arguments: argparse.Namespace) -> None:
-    from vexkd_model.ablation.plan import load_plan
-    from vexkd_model.ablation.records import Records
-    from vexkd_model.ablation.run import ablate, unfinished_runs
-    from vexkd_model.ablation.table import CSV, MARKDOWN
-
-    plan = load_plan(arguments.plan)
-    records = Records(arguments.records or arguments.out / "records", plan, arguments.plan.stem)
-    if arguments.dry_run:
-        for run in unfinished_runs(plan, arguments.out, records):
-            for words in run.commands():
-                print(shlex.join(["vexkd", *words]))
-        return
-    ablate(plan, arguments.out, records, _jobs(arguments))
-    print((arguments.out / MARKDOWN).read_text(), end="")
-    print(f"{arguments.out / MARKDOWN}, {arguments.out / CSV}: written; records in {records.folder}")
-
-
-def _jobs(arguments: argparse.Namespace) -> "Jobs":
-    if arguments.slurm is None:
-        from vexkd_model.ablation.local_jobs import LocalJobs
-
-        if arguments.sbatch:
-            raise UserError(f"--sbatch {arguments.sbatch[0]}: belongs to --slurm MINUTES")
-        return LocalJobs(arguments.jobs or 1)
-    try:
-        from vexkd_model.ablation.slurm_jobs import SlurmJobs
-    except ModuleNotFoundError:
-        raise UserError("--slurm: submitit is not installed; pip install submitit") from None
-    return SlurmJobs(arguments.out, arguments.slurm, arguments.sbatch, arguments.jobs or sys.maxsize)
-
-
-def record(arguments: argparse.Namespace) -> None:
-    from vexkd_model.ablation.make_record import make_record
-    from vexkd_model.ablation.run_record import write_record
-
-    row = arguments.row or arguments.run.resolve().name
-    made = make_record(
-        arguments.run, row, arguments.plan, arguments.evaluation, arguments.teacher, arguments.teacher_row
-    )
-    write_record(arguments.out, made)
-    print(f"{arguments.out}: written")
-
-
-def tables(arguments: argparse.Namespace) -> None:
-    from vexkd_model.ablation.study import read_studies
-    from vexkd_model.ablation.study_report import write_study
-
-    for study in read_studies(arguments.records):
-        for path in write_study(arguments.out, study):
-            print(f"{path}: written")
-
-
 def add_commands(commands: argparse._SubParsersAction) -> None:
+    _add_evaluate(commands)
+    _add_compare(commands)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         evaluate,
@@ -232,17 +142,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--submission", type=Path, metavar="FILE", help="also write the detections here, in nuScenes' submission format"
     )
 
-    command = add_command(
-        commands,
-        calibrate,
-        "measure on a validation split what scores and boxes of a student package are worth, for its card",
-        "vexkd calibrate models/my_student --dataroot data --version v1.0-trainval --split val",
-    )
-    command.add_argument("package", type=Path, metavar="PACKAGE", help="of vexkd export, with its graphs if any")
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
-    add_dataset_arguments(command)
-    command.add_argument("--device", default="auto", help=DEVICE_HELP)
 
+def _add_compare(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         compare,
@@ -266,90 +167,3 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     add_dataset_arguments(command, required=False)
     command.add_argument("--device", default="auto", help=DEVICE_HELP)
-
-    command = add_command(
-        commands,
-        ablate,
-        "train and evaluate a table of configurations with several seeds",
-        "vexkd ablate masks_lidar --out ablations",
-    )
-    command.add_argument(
-        "plan",
-        type=_plan_path,
-        metavar="PLAN",
-        help="a plan's YAML, or the bare name of a shipped one, for example study_lidar",
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of runs and tables; what is finished there is kept, what had begun goes on",
-    )
-    command.add_argument(
-        "--records",
-        type=Path,
-        metavar="DIR",
-        help="folder of the records, DIR/PLAN/ROW-seedN.json; a run with a record is finished, "
-        "wherever it was trained (default: OUT/records)",
-    )
-    command.add_argument(
-        "--jobs",
-        type=positive_int,
-        metavar="N",
-        help="runs side by side, with a part of the cores and one of the GPUs each (default: 1); "
-        "with --slurm: jobs in its queue (default: all)",
-    )
-    command.add_argument(
-        "--slurm",
-        type=positive_int,
-        metavar="MINUTES",
-        help="make each run a job of SLURM, which goes on after this command has ended, and which "
-        "starts again where it was when MINUTES are over",
-    )
-    command.add_argument(
-        "--sbatch",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of sbatch for these jobs, for example partition=gpu, gpus=1 or cpus-per-task=4; may be repeated",
-    )
-    command.add_argument("--dry-run", action="store_true", help="only print the commands that remain to be run")
-
-    command = add_command(
-        commands,
-        record,
-        "write the record of a run that was trained and evaluated by hand",
-        "vexkd record runs/plain --plan study_lidar --out docs/results/runs/study_lidar/plain-seed1.json",
-    )
-    command.add_argument("run", type=Path, metavar="RUN", help="of vexkd train or vexkd distill")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="record to write")
-    command.add_argument("--row", metavar="NAME", help="row of the tables (default: name of the run folder)")
-    command.add_argument("--plan", metavar="NAME", help="plan that the row belongs to")
-    command.add_argument(
-        "--evaluation", type=Path, metavar="FILE", help="JSON of vexkd evaluate (default: RUN/evaluation.json)"
-    )
-    command.add_argument(
-        "--teacher",
-        type=Path,
-        metavar="RUN_OR_PACKAGE",
-        help="where the teacher of the run lies now (default: where it lay)",
-    )
-    command.add_argument("--teacher-row", metavar="NAME", help="row of the teacher (default: name of its folder)")
-
-    command = add_command(
-        commands,
-        tables,
-        "rebuild tables and plots of a study from the records of its runs alone",
-        "vexkd tables docs/results/runs/study_lidar --out docs/results",
-    )
-    command.add_argument(
-        "records", type=Path, nargs="+", metavar="DIR", help="folder of records of a plan, or of several such folders"
-    )
-    command.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="where NAME.md, NAME.csv and pictures go, NAME is the plan's",
-    )

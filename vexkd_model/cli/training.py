@@ -1,4 +1,4 @@
-"""`vexkd train`, `distill`, `extend`, `export`, `graph`, `describe`, `import-weights`: configuration to package."""
+"""`vexkd train`, `distill`, `extend`, `describe`: from a configuration to a trained run."""
 
 import argparse
 import json
@@ -21,9 +21,7 @@ from vexkd_model.files import write_json
 # What is heavy is imported only after a configuration has been checked: a misspelt key is told within a second.
 
 if TYPE_CHECKING:
-    from vexkd_model.config import ModelConfig
     from vexkd_model.data.index import FrameIndex
-    from vexkd_model.sensor_check.statistics import InputStatistics
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -134,83 +132,6 @@ def extend(arguments: argparse.Namespace) -> None:
         print(f"{run}: trained for {arguments.epochs} epochs; next: vexkd evaluate {run} --dataroot … --version …")
 
 
-def export(arguments: argparse.Namespace) -> None:
-    from vexkd_model.deploy.package import save_package
-    from vexkd_model.training.run import BEST_CHECKPOINT, EVALUATION, LAST_CHECKPOINT, RECORD, load_run
-    from vexkd_model.training.saved_evaluation import DETAILS
-
-    student, config, epochs = load_run(arguments.run, BEST_CHECKPOINT if arguments.best else LAST_CHECKPOINT)
-    record = json.loads((arguments.run / RECORD).read_text())
-    evaluation = arguments.run / EVALUATION
-    if arguments.best:
-        print(f"{evaluation}: is of the last checkpoint, so the card of the best one will state no metrics")
-    elif not evaluation.is_file():
-        writer = [
-            "vexkd",
-            "evaluate",
-            str(arguments.run),
-            "--dataroot",
-            "DATAROOT",
-            "--version",
-            record["data"]["version"],
-        ]
-        print(
-            f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
-            file=sys.stderr,
-        )
-    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() and not arguments.best else {}
-    metrics.pop(DETAILS, None)
-    teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
-    identity = {"identity": record["identity"]} if "identity" in record else {}
-    trained_on = {**record["data"], **identity, "command": record["command"], "epochs": epochs, **teacher}
-    save_package(
-        arguments.out,
-        student,
-        config,
-        trained_on,
-        metrics,
-        record["source_revision"],
-        _inputs_of(arguments.run, arguments.index, config),
-        arguments.half,
-    )
-    print(
-        f"{arguments.out}: student package complete; next, thresholds and calibrated scores: "
-        f"vexkd calibrate {shlex.quote(str(arguments.out))} --dataroot DATAROOT --version {record['data']['version']}"
-    )
-
-
-def graph(arguments: argparse.Namespace) -> None:
-    from vexkd_model.deploy.add_graphs import add_graphs
-    from vexkd_model.deploy.graph import check_exporter
-    from vexkd_model.process import set_up_process
-
-    check_exporter()
-    set_up_process()
-    add_graphs(arguments.student, open_index(arguments, default=0), arguments.precision)
-    print(
-        f"{arguments.student}: graphs added; next: vexkd evaluate {arguments.student} --runtime onnx "
-        f"--dataroot {arguments.dataroot} --version {arguments.version}"
-    )
-
-
-def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":
-    """None, and a line that says so, where the training split is not at hand and nobody asked for it."""
-    from vexkd_model.sensor_check.measure_split import measure_inputs
-    from vexkd_model.training.run import training_index
-
-    try:
-        return measure_inputs(training_index(run, index_dir), config)
-    except UserError as error:
-        if index_dir is not None:
-            raise
-        print(
-            f"{error}; the card will not state what the sensors were like, so that nobody can check whether a "
-            "vehicle's fit; --index says where the training split's index is",
-            file=sys.stderr,
-        )
-        return None
-
-
 def describe(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
@@ -225,26 +146,6 @@ def describe(arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_json(arguments.json, {**asdict(described), "layers": [layer._asdict() for layer in described.layers]})
         print(f"{arguments.json}: written")
-
-
-def import_weights(arguments: argparse.Namespace) -> None:
-    from vexkd_model.config import load_config
-
-    config = load_config(arguments.config, arguments.set)
-
-    from vexkd_model.deploy.package import save_package
-    from vexkd_model.import_weights.importer import import_weights
-    from vexkd_model.training.run import source_revision
-
-    model, config, report = import_weights(arguments.checkpoint, config)
-    print(report.text(lines=None if arguments.all else 5))
-    trained_on = {"imported": arguments.checkpoint.name, "family": report.family, "notes": list(report.notes)}
-    save_package(arguments.out, model, config, trained_on, metrics={}, source_revision=source_revision())
-    package = shlex.quote(str(arguments.out))
-    whole = not (report.missing or report.differing)
-    node = f"vexkd-student-node --ros-args -p model:={package}"
-    tune = f"vexkd train {package}/model.yaml --weights {package} --dataroot DATAROOT --version VERSION --out RUN"
-    print(f"{arguments.out}: student package complete; next: {node if whole else tune}")
 
 
 def _add_training_arguments(command: argparse.ArgumentParser) -> None:
@@ -276,6 +177,13 @@ def _add_training_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
+    _add_train(commands)
+    _add_distill(commands)
+    _add_extend(commands)
+    _add_describe(commands)
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         train,
@@ -285,6 +193,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     _add_training_arguments(command)
     command.add_argument("--weights", type=Path, metavar="STUDENT", help="begin with the weights of this package")
 
+
+def _add_distill(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         distill,
@@ -316,6 +226,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "teacher); needs a training without augmentation",
     )
 
+
+def _add_extend(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         extend,
@@ -338,43 +250,8 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="where the run's teacher lies now (default: where it lay)",
     )
 
-    command = add_command(commands, export, "make a student package of a run", "vexkd export run models/my_student")
-    command.add_argument("run", type=Path, metavar="RUN")
-    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
-    command.add_argument(
-        "--index",
-        type=Path,
-        metavar="DIR",
-        help="folder of the frame index of the data that the run "
-        "was trained on (default: where it was then); the card says what its sensors were like",
-    )
-    command.add_argument(
-        "--best",
-        action="store_true",
-        help="of the best validation, instead of the last checkpoint; needs a training with training.validation",
-    )
-    command.add_argument(
-        "--half",
-        action="store_true",
-        help="store weights in float16, at half the size; they are computed with in float32 again",
-    )
 
-    command = add_command(
-        commands,
-        graph,
-        "add ONNX graphs to a student package, for ONNX Runtime and others",
-        "vexkd graph models/my_student --dataroot data --version v1.0-mini",
-    )
-    command.add_argument("student", type=Path, metavar="STUDENT", help="package, to which the graphs are added")
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
-    add_dataset_arguments(command)
-    command.add_argument(
-        "--precision",
-        choices=("int8", "float32"),
-        default="int8",
-        help="int8 is calibrated on forty frames of the split (default: int8)",
-    )
-
+def _add_describe(commands: argparse._SubParsersAction) -> None:
     command = add_command(
         commands,
         describe,
@@ -384,20 +261,3 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     add_config_argument(command)
     add_set_argument(command)
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-
-    command = add_command(
-        commands,
-        import_weights,
-        "make a student package of weights published by others",
-        "vexkd import-weights centerpoint.pth config/model/centerpoint_voxel.yaml imported/centerpoint",
-    )
-    command.add_argument(
-        "checkpoint",
-        type=Path,
-        metavar="CHECKPOINT",
-        help="of mmdetection3d, CenterPoint, BEVDet or BEVFusion: .pth, .pt, .ckpt or .safetensors",
-    )
-    add_config_argument(command)
-    command.add_argument("out", type=Path, metavar="OUT", help="folder of the package; an older package is replaced")
-    add_set_argument(command)
-    command.add_argument("--all", action="store_true", help="name every tensor, not the first five of each group")
