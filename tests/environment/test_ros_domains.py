@@ -26,8 +26,20 @@ def test_workers_beside_each_other_have_different_domains(tmp_path):
     for name in ("test_a.py", "test_b.py"):
         (tmp_path / name).write_text(REPORT.format(report=str(report)))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ROS_"))}
+    # A folder of its own: in the common one, pytest first deletes those of earlier runs, which takes a minute.
+    words = [
+        "--disable-plugin-autoload",
+        "-p",
+        "xdist",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--basetemp",
+        tmp_path / "base",
+    ]
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
         cwd=tmp_path,
         env=environment,
         check=True,
