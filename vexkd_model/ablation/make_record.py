@@ -103,7 +103,7 @@ def _teacher(run: Path, recorded: dict[str, str], folder: Path | None, row: str 
     return RecordedTeacher(
         row=row or folder.name,
         seed=config.training.seed,
-        config_hash=config_hash(config),
+        config=config.model_dump(mode="json"),
         fingerprint=recorded["fingerprint"],
     )
 

@@ -78,19 +78,21 @@ class Records:
         if isinstance(run.row, EvaluatedRow):
             assert run.base is not None, "it evaluates one"
             return self.identity(run.base)._replace(dropped=run.row.drop)
-        config = _config(run.row)
-        return RunIdentity(config_hash(config), run.seed, self.data(run.row), None, self._teacher(run.row, run.base))
+        teacher = self.teacher(run.row, run.base)
+        teacher_identity = teacher and (config_hash(teacher[0]), teacher[1])
+        return RunIdentity(config_hash(config_of(run.row)), run.seed, self.data(run.row), None, teacher_identity)
 
-    def _teacher(self, row: TrainedRow, base: Run | None) -> tuple[str, int] | None:
+    def teacher(self, row: TrainedRow, base: Run | None) -> tuple[ModelConfig, int] | None:
+        """Configuration and seed of a row's teacher; base: its run, if the plan trains it."""
         if row.teacher is None:
             return None
         if base is not None:
-            return config_hash(_config(self.plan.trained_row(base.row))), base.seed
+            return config_of(self.plan.trained_row(base.row)), base.seed
         config = load_config(Path(row.teacher) / CONFIG)
-        return config_hash(config), config.training.seed
+        return config, config.training.seed
 
 
-def _config(row: TrainedRow) -> ModelConfig:
+def config_of(row: TrainedRow) -> ModelConfig:
     """Configuration of a row as its run folders hold it, but for the seed."""
     config = load_config(row.config_file, row.overrides)
     return config if row.teacher else config.model_copy(update={"distillation": None})

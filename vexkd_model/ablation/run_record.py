@@ -21,11 +21,11 @@ SPREAD_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s*\]")
 
 
 class RecordedTeacher(Section):
-    """Run of the teacher, with the `fingerprint` of its weights; config_hash: see `config_hash`."""
+    """Run of the teacher, with its configuration and the `fingerprint` of its weights."""
 
     row: str
     seed: int
-    config_hash: str
+    config: dict[str, Any]
     fingerprint: str
 
 
@@ -105,17 +105,24 @@ class RunRecord(Section):
 
     def identity(self) -> RunIdentity:
         """Identity under today's code: a newer key of the configuration has its default, which changes nothing."""
-        try:
-            config = config_hash(parse_config(self.config, "record"))
-        except UserError:
-            config = self.config_hash
-        teacher = self.teacher and (self.teacher.config_hash, self.teacher.seed)
-        return RunIdentity(config, self.seed, self.data, self.dropped, teacher)
+        teacher = self.teacher and (_hash_today(self.teacher.config), self.teacher.seed)
+        return RunIdentity(_hash_today(self.config), self.seed, self.data, self.dropped, teacher)
 
 
 def config_hash(config: ModelConfig) -> str:
     """SHA-256 of the canonical JSON without name and seed, so that all seeds of a row have the same one."""
-    values = config.model_dump(mode="json", exclude={"name": True, "training": {"seed"}})
+    return _sha256(config.model_dump(mode="json", exclude={"name": True, "training": {"seed"}}))
+
+
+def _hash_today(values: dict[str, Any]) -> str:
+    """`config_hash` of a recorded configuration; of one that today's code refuses, a value that no other one has."""
+    try:
+        return config_hash(parse_config(values, "record"))
+    except UserError:
+        return _sha256(values)
+
+
+def _sha256(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

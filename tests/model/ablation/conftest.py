@@ -67,10 +67,11 @@ def fake_record():
         if trained.row.teacher is None:
             config = config.model_copy(update={"distillation": None})
         identity = records.identity(run)
-        teacher = identity.teacher and {
+        of = records.teacher(trained.row, trained.base)
+        teacher = of and {
             "row": trained.row.teacher,
-            "seed": identity.teacher[1],
-            "config_hash": identity.teacher[0],
+            "seed": of[1],
+            "config": of[0].model_dump(mode="json"),
             "fingerprint": "f" * 64,
         }
         steps = list(range(9, 609, 10))

@@ -68,7 +68,7 @@ def test_a_run_with_a_record_is_finished_and_tabled_though_its_folder_is_gone(re
         ({"seed": 3}, "seed"),
         ({"data": {"train": {"frames": 4}}}, "data"),
         ({"data": {"eval": {"split": "mini_train"}}}, "data"),
-        ({"teacher": {"config_hash": "0"}}, "teacher"),
+        ({"teacher": {"config": {"training": {"epochs": 9}}}}, "teacher"),
         ({"teacher": None}, "teacher"),
         ({"dropped": "lidar"}, "dropped"),
     ],
@@ -97,6 +97,15 @@ def test_a_key_that_the_configuration_has_got_since_does_not_make_it_another_run
     del old["config"]["training"]["ema"]
     path.write_text(json.dumps(old | {"config_hash": "of that time"}))
     assert records.find(*runs(plan, tmp_path / "out", ["plain, seed 1"]))
+
+
+def test_a_key_that_the_teachers_configuration_has_got_since_does_not_make_it_another_teacher(recorded, tmp_path):
+    plan, records = recorded("vexkd, seed 1", "teacher, seed 1")
+    path = tmp_path / "records" / "plan" / "vexkd-seed1.json"
+    old = json.loads(path.read_text())
+    del old["teacher"]["config"]["frame"], old["teacher"]["config"]["lidar"]["intensity_max"]
+    path.write_text(json.dumps(old))
+    assert records.find(*runs(plan, tmp_path / "out", ["vexkd, seed 1"]))
 
 
 def test_a_teacher_that_is_recorded_but_gone_is_one_line_with_the_cure(recorded, tmp_path):

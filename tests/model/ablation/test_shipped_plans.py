@@ -4,6 +4,8 @@ import pytest
 
 from vexkd_model.ablation.commands import runs_of
 from vexkd_model.ablation.plan import EvaluatedRow, find_plan, load_plan
+from vexkd_model.ablation.records import Records, config_of
+from vexkd_model.ablation.run_record import config_hash, read_record
 
 PLANS = (
     "blocks",
@@ -51,3 +53,17 @@ def test_rows_of_one_name_mean_the_same_in_every_plan(shipped):
     ]
     by_name = {row.name: row for row in rows}
     assert [row for row in rows if row != by_name[row.name]] == []
+
+
+@pytest.mark.parametrize("name", ["study_lidar_short", "unlabelled"])
+def test_recorded_runs_are_those_that_the_plan_would_train_today(shipped, name, config_path):
+    """So that a study goes on from its records."""
+    plan = shipped(name)
+    records = Records(config_path.parents[2] / "docs" / "results" / "runs", plan, name)
+    recorded = [run for run in runs_of(plan, plan.dataroot) if records.path(run).is_file()]
+    assert len(recorded) >= 9
+    for run in recorded:
+        config, teacher = config_of(run.row), records.teacher(run.row, run.base)
+        identity = read_record(records.path(run)).identity()
+        assert identity.config_hash == config_hash(config), run.name
+        assert identity.teacher == (teacher and (config_hash(teacher[0]), teacher[1])), run.name
