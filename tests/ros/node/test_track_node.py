@@ -238,6 +238,12 @@ def test_detections_are_answered_where_their_velocities_get_lost(around):
         around.answer(around.publish(800.0, step, (CAR,)))
 
 
+def test_detections_with_a_stamp_that_no_clock_has_keep_no_others_waiting(around):
+    around.found.publish(Detection3DArray(header=Header(stamp=Time(sec=-1), frame_id="base_link")))
+    for step in range(3):
+        around.answer(around.publish(900.0, step))
+
+
 def test_ctrl_c_ends_it_well(process, around):
     process.send_signal(signal.SIGINT)
     assert process.wait(TIMEOUT_S) == 0
