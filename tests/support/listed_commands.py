@@ -210,7 +210,7 @@ LISTED = {
         "vexkd-track-node --ros-args -r detections:=/student_node/detections -p score_threshold:=0.1",
         "vexkd-bag-recorder --out published /student_node/detections /student_node/markers /track_node/tracks "
         "/track_node/markers",
-        "vexkd-bag-player bags/scene-0103 bags/scene-0916 --rate 0.04 --wait-for-subscribers /lidar/points "
+        "vexkd-bag-player bags/scene-0103 bags/scene-0916 --rate 0.05 --wait-for-subscribers /lidar/points "
         "/track_node/tracks",
         "vexkd-bag-evaluator published --track-node /track_node --dataroot mini --version v1.0-mini --split mini_val",
     ),

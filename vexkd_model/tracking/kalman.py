@@ -7,7 +7,7 @@ of the code around it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from vexkd_model.geometry.boxes import wrap_angle
 X, Y, Z, YAW, VX, VY, TURN = range(7)
 MEASURED = [X, Y, Z, YAW, VX, VY]
 BOX_COLUMNS = [0, 1, 2, 6, 7, 8]  # of the same in a box
+SAME_ERROR_S = 0.5  # errors of velocities last about as long as the sweeps that a student sums up
 LEAST_VARIANCE = 1e-6  # keeps covariances invertible where nothing moves
 
 
@@ -43,6 +44,14 @@ class Noise:
     height: float
     yaw: float
     velocity: float
+
+    def after(self, seconds: float) -> "Noise":
+        """Return the noise of a detection that comes so long after the one before.
+
+        A Kalman filter takes errors of measurements as independent. Detections of 0.5 s hold one measurement of
+        velocity together, in however many parts they come; twenty a second, taken as independent, bend paths.
+        """
+        return replace(self, velocity=self.velocity * max(1.0, SAME_ERROR_S / seconds) ** 0.5)
 
     def variances(self) -> np.ndarray:
         """Variances (6,) in the order of MEASURED."""

@@ -72,9 +72,12 @@ def _smooth_means(label: int, motion: Motion, stamps_ns: Sequence[int], sighting
     """Means (K, 7) of the smoothed states at all stamps; the first is one of the sightings'."""
     noise = NOISE[label]
     states: list[State] = [begin(sightings[stamps_ns[0]].box, motion, noise)]
+    seen = stamps_ns[0]
     for before, stamp in pairwise(stamps_ns):
         state = predict(states[-1], (stamp - before) * 1e-9, motion)
-        states.append(update(state, sightings[stamp].box, noise) if stamp in sightings else state)
+        if stamp in sightings:
+            state, seen = update(state, sightings[stamp].box, noise.after((stamp - seen) * 1e-9)), stamp
+        states.append(state)
     seconds = [(stamp - stamps_ns[0]) * 1e-9 for stamp in stamps_ns]
     return np.array([state.mean for state in smooth(states, seconds, motion)])
 

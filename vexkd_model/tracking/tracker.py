@@ -11,6 +11,7 @@ import numpy as np
 
 from vexkd_model.tracking.association import associate
 from vexkd_model.tracking.classes import MOTION, NOISE
+from vexkd_model.tracking.doubles import single_places
 from vexkd_model.tracking.kalman import State, X, Y, begin, predict_all, update
 
 LONGEST_GAP_S = 1.6  # three keyframes of nuScenes: a track that was seen longer ago has ended
@@ -39,7 +40,10 @@ class Track:
     def see(self, stamp_ns: int, box: np.ndarray, score: float, expected: State | None) -> None:
         """Add a detection; expected: the filter's state just before it, None at the first."""
         motion, noise = MOTION[self.label], NOISE[self.label]
-        state = begin(box, motion, noise) if expected is None else update(expected, box, noise)
+        if expected is None:
+            state = begin(box, motion, noise)
+        else:
+            state = update(expected, box, noise.after((stamp_ns - self.sightings[-1].stamp_ns) * 1e-9))
         self.sightings.append(Sighting(stamp_ns, box, score, state))
 
 
@@ -58,9 +62,9 @@ class Tracker:
     def step(self, stamp_ns: int, boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> list[Track]:
         """Take the detections of a moment, later than the ones before; return the track of each."""
         self._end(stamp_ns)
-        means, covariances = self._expected(stamp_ns)
+        means, covariances = self._single(self._expected(stamp_ns))
         of_tracks = np.array([track.label for track in self.tracks], int)
-        pairs = associate(means[:, [X, Y]], of_tracks, _reach(covariances), boxes[:, :2], labels)
+        pairs = associate(means[:, [X, Y]], of_tracks, _reach(covariances, of_tracks), boxes[:, :2], labels)
         known = {detection: (self.tracks[i], State(means[i], covariances[i])) for i, detection in pairs}
         found = []
         for i, (box, label, score) in enumerate(zip(boxes, labels, scores, strict=True)):
@@ -75,6 +79,17 @@ class Tracker:
         seconds = [(stamp_ns - sighting.stamp_ns) * 1e-9 for sighting in last]
         return predict_all([one.state for one in last], seconds, [MOTION[track.label] for track in self.tracks])
 
+    def _single(self, expected: State) -> State:
+        """End each track that is where one of its class with more sightings is; return the others' states.
+
+        Two tracks of one object would take turns with its detections, and neither would ever end.
+        """
+        places, sightings = expected.mean[:, [X, Y]], np.array([len(track.sightings) for track in self.tracks], int)
+        kept = single_places(places, np.array([track.label for track in self.tracks], int), sightings)
+        self.ended += [track for i, track in enumerate(self.tracks) if i not in kept]
+        self.tracks = [self.tracks[i] for i in kept]
+        return State(expected.mean[kept], expected.covariance[kept])
+
     def _end(self, stamp_ns: int) -> None:
         for track in list(self.tracks):
             if (stamp_ns - track.sightings[-1].stamp_ns) * 1e-9 > LONGEST_GAP_S:
@@ -87,10 +102,14 @@ class Tracker:
         return self.tracks[-1]
 
 
-def _reach(covariances: np.ndarray) -> np.ndarray:
-    """Distances (T,) [m] within which the next detections are expected: of each track's own uncertainty (T, 7, 7)."""
+def _reach(covariances: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Distances (T,) [m] within which the next detections are expected.
+
+    Of each track's own uncertainty (T, 7, 7) and of its class' noise: a well-known track is no better detected.
+    """
     largest = np.linalg.eigvalsh(covariances[:, [[X], [Y]], [X, Y]])[:, -1]
-    return np.clip(REACH_SIGMAS * np.sqrt(largest), *REACH_M)
+    noise = np.array([NOISE[label].position for label in labels])
+    return np.clip(REACH_SIGMAS * np.sqrt(largest + noise**2), *REACH_M)
 
 
 def is_backwards(yaw: Sequence[float] | np.ndarray, sightings: Sequence[Sighting]) -> bool:

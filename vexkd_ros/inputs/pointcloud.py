@@ -37,13 +37,7 @@ def read_cloud(message: Any, intensity_field: str = "intensity", intensity_scale
     Intensity that is not finite is 0. Raises CloudError where x, y or z is absent, a field reaches beyond the point, or
     the data are shorter than the message declares.
     """
-    fields = {field.name: field for field in reversed(message.fields)}  # the first of a name wins
-    missing = [name for name in "xyz" if name not in fields]
-    if missing:
-        raise CloudError(
-            f"the cloud has no field {', '.join(missing)}; configure the driver",
-            f"it has: {', '.join(fields) or 'none'}",
-        )
+    fields = _fields(message, "xyz")
     names = ["x", "y", "z", *([intensity_field] if intensity_field in fields else [])]
     height, width, row_step, warning = _layout(message)
     if not height:
@@ -54,6 +48,27 @@ def read_cloud(message: Any, intensity_field: str = "intensity", intensity_scale
             points[:, 3] *= intensity_scale
         returned = _returned(points)
     return Cloud(returned, len(points) - len(returned), len(names) == 4, warning)
+
+
+def read_fields(message: Any, names: Sequence[str]) -> np.ndarray:
+    """Read the named fields of all points, float32 (N, names), of any layout. Raises CloudError as `read_cloud`."""
+    fields = _fields(message, names)
+    height, width, row_step, _ = _layout(message)
+    numbers = np.empty((height * width, len(names)), np.float32)
+    for i, name in enumerate(names if height else ()):
+        numbers[:, i] = _column(message, fields[name], (height, width), row_step)
+    return numbers
+
+
+def _fields(message: Any, needed: Sequence[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in reversed(message.fields)}  # the first of a name wins
+    missing = [name for name in needed if name not in fields]
+    if missing:
+        raise CloudError(
+            f"the cloud has no field {', '.join(missing)}; configure the driver",
+            f"it has: {', '.join(fields) or 'none'}",
+        )
+    return fields
 
 
 def _numbers(message: Any, fields: Sequence[Any], shape: tuple[int, int], row_step: int) -> np.ndarray:

@@ -15,7 +15,7 @@ def detections_message(prediction: Prediction, header: Header) -> Detection3DArr
     """Make one Detection3D a box, best first, id = its number: class_id is the class, score in [0, 1].
 
     The covariance is that of its class at its distance, zero where the student's card states none. Velocity has no
-    field here; it travels in the markers.
+    field here; see `velocities_message`.
     """
     message = Detection3DArray(header=header)
     boxes = zip(

@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray, LabelInfo
 from visualization_msgs.msg import MarkerArray
@@ -28,6 +28,7 @@ from vexkd_ros.outputs.detected_objects import detected_objects_message, detecte
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.outputs.map_grids import grid_message, image_message, label_info_message, labels_message
 from vexkd_ros.outputs.markers import markers_message
+from vexkd_ros.outputs.velocities import velocities_message
 from vexkd_ros.student_parameters import DEFAULT_OUTPUTS, OUTPUTS
 
 DEPTH = 10  # reliable, keep last: a recorder that stalls for a few frames loses none
@@ -76,6 +77,7 @@ class Publishers:
 
     def _add_detections(self) -> None:
         self._add("detections", Detection3DArray, "~/detections", _fastest(detections_cdr, detections_message))
+        self._add("detections", PointCloud2, "~/velocities", velocities_message)
         objects = detected_objects_type()
         if objects is not None:
             self._add("detected_objects", objects, "~/detected_objects", detected_objects_message)

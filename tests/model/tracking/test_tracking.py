@@ -3,11 +3,12 @@
 import numpy as np
 
 from vexkd_model.tracking.association import associate
+from vexkd_model.tracking.classes import NOISE
 from vexkd_model.tracking.smoothing import Moment, track_scene
 from vexkd_model.tracking.tracker import Tracker
 from vexkd_model.types import DETECTION_CLASSES
 
-CAR, PERSON, CONE = (DETECTION_CLASSES.index(name) for name in ("car", "pedestrian", "traffic_cone"))
+CAR, TRUCK, PERSON, CONE = (DETECTION_CLASSES.index(name) for name in ("car", "truck", "pedestrian", "traffic_cone"))
 STEP_S, MOMENTS = 0.5, 12
 
 
@@ -100,6 +101,39 @@ def test_online_an_object_keeps_its_number_while_others_come_and_go():
         numbers.add(found[nearest].number)
     assert len(numbers) == 1
     assert len(tracker.tracks) == len(BODIES)
+
+
+def follow(label, places, velocities, rate=20.0):
+    """Tracks of the last moment, of objects that are detected at x (moments, objects) along a road."""
+    tracker = Tracker()
+    for k, (xs, vx) in enumerate(zip(places, velocities, strict=True)):
+        boxes = np.array([[x, 0, 0.8, 4.5, 1.9, 1.6, 0, vx, 0] for x in xs]).reshape(-1, 9)
+        found = tracker.step(round(k / rate * 1e9), boxes, np.full(len(xs), label), np.full(len(xs), 0.6))
+    return tracker, found
+
+
+def test_at_a_lidars_rate_a_well_known_truck_is_still_found_three_deviations_away():
+    places, away = np.zeros((40, 1)), 2.5 * NOISE[TRUCK].position
+    places[-1] += away
+    tracker, (track,) = follow(TRUCK, places, np.zeros(40))
+    assert len(tracker.tracks) == 1 and len(track.sightings) == 40 and away > 1.0
+
+
+def test_a_second_track_of_one_object_ends_and_the_longer_one_keeps_its_number():
+    car = np.full((30, 1), 10.0)
+    twice = [[10.0, 11.2] if k == 20 else xs for k, xs in enumerate(car)]  # both within the reach
+    tracker, (track,) = follow(CAR, twice, np.zeros(30))
+    assert tracker.tracks == [track] and track.number == 1 and len(track.sightings) == 30
+
+
+def test_a_velocity_counts_as_often_as_it_was_measured_not_as_often_as_it_was_said():
+    # An object that stands, and velocities that are wrong by 2 m/s for two seconds, as those of a network are.
+    found = {}
+    for rate in (2.0, 20.0):
+        count = round(2 * rate) + 1
+        _, (track,) = follow(CAR, np.zeros((count, 1)), np.full(count, 2.0), rate)
+        found[rate] = track.sightings[-1].state.mean[[0, 4]]  # x and its velocity
+    assert abs(found[20.0][0]) < 0.3 and abs(found[20.0][1]) < abs(found[2.0][1]) + 0.1
 
 
 def test_of_a_row_of_cones_whose_first_is_out_of_sight_the_others_keep_their_places():

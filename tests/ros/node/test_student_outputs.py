@@ -1,5 +1,6 @@
 """Prediction → messages: geometry as RViz and other nodes will read it."""
 
+import struct
 from dataclasses import replace
 
 import cv_bridge
@@ -12,6 +13,7 @@ from vexkd_model.types import MAP_CLASSES, BevGrid, Boxes, Prediction
 from vexkd_ros.outputs.detections import detections_message
 from vexkd_ros.outputs.map_grids import grid_message, image_message, label_info_message, labels_message
 from vexkd_ros.outputs.markers import markers_message
+from vexkd_ros.outputs.velocities import velocities_message
 
 GRID = BevGrid(-3.0, 3.0, -2.0, 2.0, 1.0)  # 4 rows along y, 6 columns along x
 
@@ -49,6 +51,15 @@ def test_an_arrow_ends_where_the_object_is_in_a_second():
     car, pedestrian = [m.points for m in markers if m.ns == "velocity"]
     assert (car[0].x, car[0].y, car[1].x, car[1].y) == (10, 1, 10, 4)
     assert pedestrian[0] == pedestrian[1]
+
+
+def test_a_velocity_stands_at_the_place_of_its_detection_in_their_order():
+    message = velocities_message(prediction(), Header(frame_id="base_link"))
+    assert message.header.frame_id == "base_link" and (message.height, message.width) == (1, 2)
+    assert [(one.name, one.offset) for one in message.fields] == [("x", 0), ("y", 4), ("z", 8), ("vx", 12), ("vy", 16)]
+    numbers = struct.unpack("<10f", bytes(message.data))
+    assert numbers[:8] == (10, 1, 0.5, 0, 3, 2, 2, 1)
+    assert np.isnan(numbers[8:]).all() and not message.is_dense
 
 
 def test_a_cell_of_the_grid_lies_where_the_model_says():

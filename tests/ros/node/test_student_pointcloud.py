@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import PointCloud2, PointField
 
 from vexkd_ros.inputs.errors import CloudError
-from vexkd_ros.inputs.pointcloud import read_cloud
+from vexkd_ros.inputs.pointcloud import read_cloud, read_fields
 
 
 def field(name: str, offset: int, datatype: int) -> PointField:
@@ -179,3 +179,13 @@ def test_it_reads_what_sensor_msgs_py_reads(make_cloud):
         expected = reference.read_points(message, ("x", "y", "z", "intensity"))
         expected = np.stack([np.ravel(expected[name]) for name in ("x", "y", "z", "intensity")], axis=1)
         np.testing.assert_array_equal(read_cloud(message).points, expected.astype(np.float32))
+
+
+def test_named_fields_are_read_of_every_point_in_their_order():
+    data = struct.pack(">fdBfdB", 1.5, -2.0, 7, np.nan, 4.0, 9)
+    fields = [field("vy", 0, 7), field("vx", 4, 8), field("ring", 12, 2)]
+    message = message_of(data, fields, height=1, width=2, point_step=13, row_step=26, is_bigendian=True)
+    np.testing.assert_array_equal(read_fields(message, ("vx", "vy")), np.float32([[-2.0, 1.5], [4.0, np.nan]]))
+    assert read_fields(message_of(b"", fields), ("vx", "vy")).shape == (0, 2)
+    with pytest.raises(CloudError, match="no field vz"):
+        read_fields(message, ("vx", "vz"))
