@@ -17,7 +17,6 @@ from vexkd_model.deploy.package import load_package, save_package
 from vexkd_model.deploy.predictor import Predictor
 from vexkd_model.describe import as_text, describe
 from vexkd_model.evaluation.split import predict_split, score_split
-from vexkd_model.machine import has_bfloat16
 from vexkd_model.model import build_model
 
 SMALL = (
@@ -101,9 +100,6 @@ def test_a_batch_equals_its_frames_one_by_one(model):
             close(together.segmentation[i], single.segmentation[0])
 
 
-@pytest.mark.skipif(
-    not has_bfloat16(torch.device("cpu")), reason="no bfloat16 instructions: takes a minute; see test_on_a_device.py"
-)
 def test_bfloat16_says_about_the_same(model):
     config, module = model
     sensors = sensors_of(config, thinned(dummy_frame(config), 8))

@@ -69,6 +69,10 @@ def add_set_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_dataroot_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+
+
 def add_dataset_arguments(command: argparse.ArgumentParser, required: bool = True) -> None:
     command.add_argument("--version", required=required, help="folder of the tables: v1.0-mini, v1.0-trainval, …")
     command.add_argument("--split", help="split of splits.json beside the tables or of nuScenes, for example mini_val")

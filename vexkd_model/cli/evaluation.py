@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vexkd_model.cli.arguments import add_command, add_dataset_arguments, open_index
+from vexkd_model.cli.arguments import add_command, add_dataroot_argument, add_dataset_arguments, open_index
 from vexkd_model.command import DEVICE_HELP
 from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
@@ -118,7 +118,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "vexkd evaluate models/lidar_distilled --dataroot data --version v1.0-mini",
     )
     command.add_argument("run_or_student", type=Path, metavar="RUN_OR_STUDENT")
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataroot_argument(command)
     add_dataset_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="every frame loses this sensor's input")
     command.add_argument("--device", default="auto", help=DEVICE_HELP)

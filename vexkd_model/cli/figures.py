@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from vexkd_model.cli.arguments import add_command, add_dataset_arguments, add_group, index_dir, open_index
+from vexkd_model.cli.arguments import (
+    add_command,
+    add_dataroot_argument,
+    add_dataset_arguments,
+    add_group,
+    index_dir,
+    open_index,
+)
 
 
 def frame(arguments: argparse.Namespace) -> None:
@@ -139,7 +146,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--split val --out masks.png",
     )
     command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="of vexkd distill; a row each")
-    _add_dataroot_argument(command)
+    add_dataroot_argument(command)
     _add_frame_arguments(command)
     command.add_argument(
         "--teacher",
@@ -155,7 +162,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "vexkd plot fusion runs/teacher --dataroot data --version v1.0-trainval --split val --out fusion.png",
     )
     command.add_argument("teacher", type=Path, metavar="RUN_OR_PACKAGE", help="a model of two sensors")
-    _add_dataroot_argument(command)
+    add_dataroot_argument(command)
     _add_frame_arguments(command)
     command.add_argument("--drop", choices=("lidar", "camera"), help="a second row shows the maps without this sensor")
 
@@ -169,7 +176,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "models", type=Path, nargs="+", metavar="RUN_OR_PACKAGE", help="students and teachers; a row each"
     )
-    _add_dataroot_argument(command)
+    add_dataroot_argument(command)
     _add_frame_arguments(command)
 
     command = add_command(
@@ -180,7 +187,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--out predictions.png",
     )
     command.add_argument("model", type=Path, metavar="RUN_OR_PACKAGE", help="a student or a teacher")
-    _add_dataroot_argument(command)
+    add_dataroot_argument(command)
     _add_frame_arguments(command)
 
     command = add_command(
@@ -191,7 +198,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--split mini_val --scene scene-0103 --out drive.gif",
     )
     command.add_argument("students", type=Path, nargs="+", metavar="RUN_OR_PACKAGE", help="two in a row")
-    _add_dataroot_argument(command)
+    add_dataroot_argument(command)
     add_dataset_arguments(command)
     command.add_argument("--scene", required=True, metavar="NAME", help="for example scene-0103")
     command.add_argument("--out", type=Path, required=True, metavar="FILE.gif", help="picture to write")
@@ -213,7 +220,3 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("table", type=Path, metavar="TABLE.csv", help="of vexkd ablate blocks")
     _add_out_argument(command)
-
-
-def _add_dataroot_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")

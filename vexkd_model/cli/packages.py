@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vexkd_model.cli.arguments import (
     add_command,
     add_config_argument,
+    add_dataroot_argument,
     add_dataset_arguments,
     add_set_argument,
     open_index,
@@ -210,7 +211,7 @@ def _add_graph(commands: argparse._SubParsersAction) -> None:
         "vexkd graph models/my_student --dataroot data --version v1.0-mini",
     )
     command.add_argument("student", type=Path, metavar="STUDENT", help="package, to which the graphs are added")
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataroot_argument(command)
     add_dataset_arguments(command)
     command.add_argument(
         "--precision",
@@ -228,6 +229,6 @@ def _add_calibrate(commands: argparse._SubParsersAction) -> None:
         "vexkd calibrate models/my_student --dataroot data --version v1.0-trainval --split val",
     )
     command.add_argument("package", type=Path, metavar="PACKAGE", help="of vexkd export, with its graphs if any")
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataroot_argument(command)
     add_dataset_arguments(command)
     command.add_argument("--device", default="auto", help=DEVICE_HELP)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vexkd_model.cli.arguments import (
     add_command,
     add_config_argument,
+    add_dataroot_argument,
     add_dataset_arguments,
     add_set_argument,
     open_index,
@@ -150,7 +151,7 @@ def describe(arguments: argparse.Namespace) -> None:
 
 def _add_training_arguments(command: argparse.ArgumentParser) -> None:
     add_config_argument(command)
-    command.add_argument("--dataroot", type=Path, required=True, help="prepared nuScenes folder")
+    add_dataroot_argument(command)
     add_dataset_arguments(command)
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of this run")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint of RUN")

@@ -24,7 +24,7 @@ def track_log(tmp_path) -> Iterator:
 
 @pytest.fixture
 def velocities(vehicle) -> dict[int, np.ndarray]:
-    """What the student says on ~/velocities, by stamp [ns]."""
+    """Collect the messages of the student's ~/velocities: vx and vy (M, 2) [m/s] by stamp [ns]."""
     received: dict[int, np.ndarray] = {}
 
     def keep(message: PointCloud2) -> None:
