@@ -170,6 +170,10 @@ class Vehicle:
         self._tf_static.publish(transforms_message([("base_link", "lidar_top", 0, *LIDAR_MOUNT)]))
         self.stamp_ns = 1_533_000_000 * SECOND  # 2018, as in a replayed bag: nothing may compare it with today
 
+    def in_executor(self, act: Callable[[], object]) -> None:
+        """Run it between two waits of the executor, which dies where another thread destroys what it waits for."""
+        self.wait_for(self._executor.create_task(act).done, "the vehicle's executor")
+
     def listen(self) -> None:
         """Subscribe to all outputs."""
         for topic, kind in OUTPUTS.items():

@@ -99,7 +99,7 @@ def test_a_sick_lidar_is_told_everything_at_once(vehicle, make_cloud, street, do
         code, findings = doctor(
             "--student", str(SHIPPED), "--points", "/velodyne_points", "--input-reliability", "reliable"
         )
-    vehicle.node.destroy_publisher(publisher)
+    vehicle.in_executor(lambda: vehicle.node.destroy_publisher(publisher))
     assert code == 1
     expected = {
         ("fail", "/velodyne_points", "/vehicle offers /velodyne_points best effort"),

@@ -71,7 +71,7 @@ def test_two_publishers_on_one_topic_do_not_confuse_it(vehicle, make_cloud, poin
         second.publish(cloud)
         vehicle.result(start + i * SWEEP_NS + SWEEP_NS // 2)
     vehicle.stamp_ns = start + 10**9
-    vehicle.node.destroy_publisher(second)
+    vehicle.in_executor(lambda: vehicle.node.destroy_publisher(second))
     assert answers()
 
 

@@ -35,7 +35,7 @@ class Manager:
         self._vehicle.wait_for(client.service_is_ready, f"service {name}")
         future = client.call_async(kind.Request(**fields))
         self._vehicle.wait_for(future.done, f"an answer of {name}")
-        self._vehicle.node.destroy_client(client)
+        self._vehicle.in_executor(lambda: self._vehicle.node.destroy_client(client))
         return future.result()
 
     def change(self, *transitions: int) -> bool:
