@@ -112,6 +112,7 @@ def test_images_are_the_bag_s_own_bytes_and_their_pinholes_see_what_was_ahead(ro
         stamp = tiny_index[i].stamp_ns
         assert bytes(camera["EncodedImage:blob"][stamp][0]) == recorded[i]
         assert camera["Pinhole:resolution"][stamp] == [list(SIZE)]
+        assert camera["Pinhole:image_plane_distance"][stamp] == [1.0]  # or else images hide what is near
         k = np.reshape(camera["Pinhole:image_from_camera"][stamp][0], (3, 3)).T  # columns come first
         assert k.tolist() == [[FOCAL, 0, SIZE[0] / 2], [0, FOCAL, SIZE[1] / 2], [0, 0, 1]]
 
@@ -179,6 +180,7 @@ def test_thresholds_maps_velocities_and_latencies_of_a_student(viewed_bags, tiny
     drawn = rows[f"{place}/map"]
     picture = np.frombuffer(bytes(drawn["GridMap:data"][first][0]), np.uint8).reshape(4, 6, 4)
     assert drawn["GridMap:cell_size"][first] == [2.0]
+    assert drawn["GridMap:opacity"][first][0] < 1  # the viewer draws opaque maps without transparent cells
     assert np.allclose(drawn["GridMap:translation"][first][0][:2], [-6, -4])
     # Its lower left corner lies there, and the first row of a picture is the upper one.
     assert picture[3, 5].tolist() == [*MAP_COLOURS["walkway"], 255] and picture[..., 3].sum() == 255

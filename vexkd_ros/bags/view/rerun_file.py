@@ -28,6 +28,8 @@ TRUE_COLOUR = (30, 160, 60)
 SHOWN_SCORE = 0.3  # of a student without thresholds of its own; the page's slider begins there, too
 HEIGHTS_M = (-0.5, 3.5)  # of the scale of the points' colours
 MAP_HEIGHT_M = -0.05  # below the road's points
+MAP_OPACITY = 0.99  # at 1 the viewer shows transparent cells black
+IMAGE_PLANE_M = 1.0  # in front of its camera; further away, images hide what is near
 EYE, LOOKS_AT = (-22.0, 0.0, 16.0), (8.0, 0.0, 0.0)  # of the 3D views, in base_link
 AS_THEY_ARE = ("jpeg", "jpg", "png", "rgb8", "bgr8")  # formats of compressed images that the viewer reads
 PNG = b"\x89PNG"
@@ -120,7 +122,10 @@ def _log_camera(stream: Any, camera: PlacedImage) -> None:
     place = _camera_place(camera.name)
     if camera.intrinsics is not None and camera.base_from_camera is not None:
         pinhole = rr.Pinhole(
-            image_from_camera=camera.intrinsics, resolution=camera.stored.size, camera_xyz=rr.ViewCoordinates.RDF
+            image_from_camera=camera.intrinsics,
+            resolution=camera.stored.size,
+            camera_xyz=rr.ViewCoordinates.RDF,
+            image_plane_distance=IMAGE_PLANE_M,
         )
         stream.log(place, _transform(camera.base_from_camera), pinhole)
     stream.log(place, image)
@@ -198,6 +203,7 @@ def _log_map(stream: Any, place: str, probabilities: np.ndarray | None, grid: Be
             ),
             cell_size=grid.cell,
             translation=(grid.x_min, grid.y_min, MAP_HEIGHT_M),
+            opacity=MAP_OPACITY,
         ),
     )
 
