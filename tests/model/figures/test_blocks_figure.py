@@ -1,5 +1,7 @@
 """`vexkd plot blocks` draws the figures of an ablation's table, with their spread."""
 
+import re
+
 import cv2
 import pytest
 from matplotlib.container import ErrorbarContainer
@@ -72,7 +74,7 @@ def test_the_baseline_is_a_line_across(table, saved, tmp_path):
         ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,0,,\n", "no row with mAP"),
         ("", "no row with mAP"),
         ("row,seeds_done,mAP_mean,mAP_std\nblocks_2,1,much,\n", "damaged"),
-        ("\0\n1\n", "no such column"),
+        ("\0\n1\n", "no such column|cannot be read as a table"),  # before Python 3.11, csv refuses null bytes
     ],
 )
 def test_another_file_is_one_line(tmp_path, content, named):
@@ -81,5 +83,5 @@ def test_another_file_is_one_line(tmp_path, content, named):
         path.write_text(content)
     with pytest.raises(SystemExit) as error:
         main(["plot", "blocks", str(path), "--out", str(tmp_path / "a.png")])
-    assert error.value.code.startswith(f"vexkd: {path}: ") and named in error.value.code
+    assert error.value.code.startswith(f"vexkd: {path}: ") and re.search(named, error.value.code)
     assert "\n" not in error.value.code and not (tmp_path / "a.png").exists()
