@@ -69,6 +69,8 @@ RESULTS = {
 EXIT_CODES = {"vexkd env": 1}
 NOT_RUN = [command for listed in LISTED.values() for command in listed]
 
+pytestmark = pytest.mark.timeout(900)  # the README's trainings alone take minutes where others work beside them
+
 
 def name_of(document: Path) -> str:
     return str(document.relative_to(REPOSITORY))
