@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.data.requirements import check_evaluable
-    from vexkd_model.evaluation.report import metrics_table, tracking_table
+    from vexkd_model.evaluation.error_sources import ErrorCounter
+    from vexkd_model.evaluation.report import errors_table, metrics_table, tracking_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.evaluation.tracked_split import TrackedSplit
     from vexkd_model.evaluation.tracking import check_installed
@@ -33,15 +34,20 @@ def evaluate(arguments: argparse.Namespace) -> None:
         raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
     if arguments.tracks:
         check_installed()
-    if arguments.tracks and config.detection is None:
-        raise UserError(f"--tracks: {config.name} detects nothing; give a model that does")
+    for option, given in (("--tracks", arguments.tracks), ("--errors", arguments.errors)):
+        if given and config.detection is None:
+            raise UserError(f"{option}: {config.name} detects nothing; give a model that does")
     if remembers(target, index):
         print(_seen_before(target, index), file=sys.stderr)
     for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
         print(remark, file=sys.stderr)
-    predictions, tracked = predict_split(predictor, index, drop), TrackedSplit(index)
+    predictions, tracked, counted = predict_split(predictor, index, drop), TrackedSplit(index), ErrorCounter()
+    if arguments.tracks:
+        predictions = tracked.follow(predictions)
+    if arguments.errors:
+        predictions = counted.follow(predictions, index)
     result = score_split(
-        tracked.follow(predictions) if arguments.tracks else predictions,
+        predictions,
         index,
         arguments.submission,
         detects=config.detection is not None,
@@ -56,6 +62,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
     tracking = tracked.score() if arguments.tracks else None
     if tracking:
         print(f"\n{tracking_table(tracking)}")
+    errors = counted.result() if arguments.errors and result.detection else None
+    if errors:
+        print(f"\n{errors_table(errors)}")
     report = report_of(result, index, drop, predictor.runtime)
     own, reason = own_file(target, index, drop, predictor.runtime)
     if reason:
@@ -64,7 +73,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
         write_json(own, report)
         print(f"{own}: written")
     if arguments.json:
-        write_json(arguments.json, report | ({"tracking": tracking.to_dict()} if tracking else {}))
+        further = {"tracking": tracking, "errors": errors}
+        write_json(arguments.json, report | {name: part.to_dict() for name, part in further.items() if part})
         print(f"{arguments.json}: written")
 
 
@@ -137,6 +147,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     command.add_argument(
         "--tracks", action="store_true", help="also follow the detections from keyframe to keyframe: AMOTA"
+    )
+    command.add_argument(
+        "--errors",
+        action="store_true",
+        help="also say what AP loses to wrong classes, wrong places, background and misses, and what is reversed",
     )
     command.add_argument(
         "--submission", type=Path, metavar="FILE", help="also write the detections here, in nuScenes' submission format"

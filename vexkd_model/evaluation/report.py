@@ -6,6 +6,7 @@ import numpy as np
 
 from vexkd_model.deploy.reliability import Reliability
 from vexkd_model.evaluation.detection import DetectionResult
+from vexkd_model.evaluation.error_sources import ErrorSources
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.motion_errors import MOVING_MPS, MotionErrors
 from vexkd_model.evaluation.split import SplitResult
@@ -73,6 +74,25 @@ def _motion_table(motion: MotionErrors) -> str:
 
 def _figure(value: float | None, layout: str) -> str:
     return "–" if value is None else format(value, layout)
+
+
+def errors_table(sources: ErrorSources) -> str:
+    """Format AP by class and what it gains where one kind of error is mended, and shares of reversed headings [%]."""
+    mended = {
+        "class": sources.class_right,
+        "place": sources.place_right,
+        "background": sources.no_background,
+        "missed": sources.none_missed,
+    }
+    rows = [["AP without errors of", "as found", *mended, "reversed, standing [%]", "moving [%]"]]
+    for name, ap in sources.as_found.items():
+        gains = [f"{by_class[name] - ap:+.3f}" for by_class in mended.values()]
+        turned = [of.get(name) and of[name].reversed for of in (sources.standing, sources.moving)]
+        shares = [_figure(None if share is None else 100 * share, ".0f") for share in turned]
+        rows.append([name, f"{ap:.3f}", *gains, *shares])
+    means = [np.mean([*by_class.values()]) for by_class in (sources.as_found, *mended.values())]
+    rows.append(["mean", f"{means[0]:.3f}", *(f"{mean - means[0]:+.3f}" for mean in means[1:]), "", ""])
+    return aligned(rows)
 
 
 def reliability_table(reliability: Reliability) -> str:

@@ -216,9 +216,11 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     main(["evaluate", str(run), *data])
     main(["export", str(run), str(package)])
     submitted = tmp_path / "submission.json"
-    main(["evaluate", str(package), *data, "--json", str(tmp_path / "figures.json"), "--submission", str(submitted)])
+    files = ["--json", str(tmp_path / "figures.json"), "--submission", str(submitted)]
+    main(["evaluate", str(package), *data, *files, "--errors"])
 
     of_run, of_package = (json.loads(path.read_text()) for path in (run / "evaluation.json", tmp_path / "figures.json"))
+    assert of_package["errors"]["as_found"] == pytest.approx(of_package["detection"]["class_ap"], abs=1e-6)
     assert of_run["detection"] == of_package["detection"] and of_run["map"] == of_package["map"]
     card = json.loads((package / "card.json").read_text())
     assert card["metrics"]["detection"] == of_run["detection"] and card["metrics"]["data"]["split"] == "mini_val"
