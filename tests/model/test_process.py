@@ -58,20 +58,23 @@ def test_a_worker_forked_from_a_process_with_threads_does_not_wait_for_them():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep freed memory")
-def test_freed_memory_is_used_again_without_asking_the_kernel_for_pages() -> None:
+@pytest.mark.parametrize(
+    ("function", "size"), [("keep_freed_memory", 2_000_000), ("keep_all_freed_memory", 50_000_000)]
+)
+def test_freed_memory_is_used_again_without_asking_the_kernel_for_pages(function: str, size: int) -> None:
     told = python(
-        """
+        f"""
 import json, resource
-from vexkd_model.process import keep_freed_memory
+from vexkd_model.process import {function}
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
-        [bytearray(2_000_000) for _ in range(10)]
+        [bytearray({size}) for _ in range(10)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 before = faults()
-keep_freed_memory()
+{function}()
 faults()
 print(json.dumps([before, faults()]))
 """,

@@ -31,10 +31,11 @@ def train(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
 
-    from vexkd_model.process import set_up_process
+    from vexkd_model.process import keep_all_freed_memory, set_up_process
     from vexkd_model.training.train import quiet_lightning, train
 
     set_up_process()
+    keep_all_freed_memory()
     quiet_lightning()
     first = train(
         config,
@@ -58,11 +59,12 @@ def distill(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
 
-    from vexkd_model.process import set_up_process
+    from vexkd_model.process import keep_all_freed_memory, set_up_process
     from vexkd_model.training.distill import distill
     from vexkd_model.training.train import quiet_lightning
 
     set_up_process()
+    keep_all_freed_memory()
     quiet_lightning()
     first = distill(
         config,
@@ -112,13 +114,14 @@ def _trained(arguments: argparse.Namespace) -> str:
 
 
 def extend(arguments: argparse.Namespace) -> None:
-    from vexkd_model.process import set_up_process
+    from vexkd_model.process import keep_all_freed_memory, set_up_process
     from vexkd_model.training.distill import distill
     from vexkd_model.training.extend import extend_run
     from vexkd_model.training.run import RECORD, training_index
     from vexkd_model.training.train import quiet_lightning, train
 
     set_up_process()
+    keep_all_freed_memory()
     quiet_lightning()
     run: Path = arguments.run
     config = extend_run(run, arguments.epochs)
