@@ -11,6 +11,7 @@ from vexkd_model.errors import UserError
 from vexkd_model.files import write_json
 
 if TYPE_CHECKING:
+    from vexkd_model.config import ModelConfig
     from vexkd_model.data.index import FrameIndex
 
 
@@ -20,7 +21,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from vexkd_model.evaluation.report import errors_table, metrics_table, tracking_table
     from vexkd_model.evaluation.split import predict_split, score_split
     from vexkd_model.evaluation.tracked_split import TrackedSplit
-    from vexkd_model.evaluation.tracking import check_installed
     from vexkd_model.process import set_up_process
     from vexkd_model.training.run import load_predictor
     from vexkd_model.training.saved_evaluation import own_file, remembers, report_of
@@ -30,13 +30,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     predictor = load_predictor(target, arguments.device, arguments.precision, arguments.runtime)
     index, drop = open_index(arguments, default=-1), arguments.drop
     config = predictor.config
-    if arguments.submission and config.detection is None:
-        raise UserError(f"--submission {arguments.submission}: {config.name} detects nothing; give a model that does")
-    if arguments.tracks:
-        check_installed()
-    for option, given in (("--tracks", arguments.tracks), ("--errors", arguments.errors)):
-        if given and config.detection is None:
-            raise UserError(f"{option}: {config.name} detects nothing; give a model that does")
+    _check_options(arguments, config)
     if remembers(target, index):
         print(_seen_before(target, index), file=sys.stderr)
     for remark in check_evaluable(config, index, drop, predictions_alone=arguments.submission is not None):
@@ -69,13 +63,24 @@ def evaluate(arguments: argparse.Namespace) -> None:
     own, reason = own_file(target, index, drop, predictor.runtime)
     if reason:
         print(reason)
-    if own:
-        write_json(own, report)
-        print(f"{own}: written")
-    if arguments.json:
-        further = {"tracking": tracking, "errors": errors}
-        write_json(arguments.json, report | {name: part.to_dict() for name, part in further.items() if part})
-        print(f"{arguments.json}: written")
+    further = {"tracking": tracking, "errors": errors}
+    whole = report | {name: part.to_dict() for name, part in further.items() if part}
+    for path, content in ((own, report), (arguments.json, whole)):
+        if path:
+            write_json(path, content)
+            print(f"{path}: written")
+
+
+def _check_options(arguments: argparse.Namespace, config: "ModelConfig") -> None:
+    """Raise UserError for an option that is about detections, of a model that makes none, or that lacks a library."""
+    from vexkd_model.evaluation.tracking import check_installed
+
+    options = {"--submission": arguments.submission, "--tracks": arguments.tracks, "--errors": arguments.errors}
+    for option, given in options.items():
+        if given and config.detection is None:
+            raise UserError(f"{option}: {config.name} detects nothing; give a model that does")
+    if arguments.tracks:
+        check_installed()
 
 
 def _seen_before(target: Path, index: "FrameIndex") -> str:
