@@ -31,11 +31,6 @@ class SensorVarietyConfig(Section):
 
     share: Share = Field(0.5, description="of the samples, for each change")
     fewer_sweeps: bool = Field(True, description="one to all of the sweeps")
-    lone_sweep: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0,
-        description="of the samples, whatever `share`, keep the newest sweep alone: without motion to "
-        "tell the front by, its shape has to",
-    )
     dropped_beams: Annotated[float, Field(ge=0, lt=1, description="at most this share of the LiDAR's beams")] = 0.5
     dropped_points: Annotated[float, Field(ge=0, lt=1, description="at most this share of the points")] = 0.3
     intensity: Annotated[float, Field(ge=1, description="factor, or its inverse, at most")] = 1.5

@@ -38,8 +38,6 @@ def varied(
         _exposed(camera, settings, stream)
         for camera, stream in zip(frame.cameras, rng.spawn(len(frame.cameras)), strict=True)
     )
-    if rng.random() < settings.lone_sweep and len(points):
-        points = points[points[:, 4] == points[:, 4].min()]
     return replace(frame, points=points, cameras=cameras)
 
 

@@ -60,14 +60,6 @@ def test_fewer_sweeps_leave_the_newest_ones_whole(seed):
     assert np.array_equal(kept_rows(after), np.flatnonzero(frame().points[:, 4] <= oldest))
 
 
-def test_a_lone_sweep_is_the_newest_in_its_share_of_the_samples():
-    kept = [kept_rows(changed(seed, share=1e-9, lone_sweep=0.25)) for seed in range(400)]
-    newest = np.flatnonzero(frame().points[:, 4] == 0)
-    alone = [np.array_equal(rows, newest) for rows in kept]
-    assert np.mean(alone) == pytest.approx(0.25, abs=0.06)
-    assert all(one or len(rows) == 4000 for one, rows in zip(alone, kept, strict=True))
-
-
 def test_dropped_points_are_about_as_many_as_asked_and_the_others_stay_to_the_bit():
     shares = [1 - len(kept_rows(changed(seed, dropped_points=0.3))) / 4000 for seed in range(200)]
     assert min(shares) >= 0 and max(shares) < 0.33 and np.mean(shares) == pytest.approx(0.15, abs=0.02)
