@@ -53,16 +53,24 @@ def run_lifecycle_node(
 def _signals_waiting() -> Iterator[None]:
     """Let signals wait for `sigtimedwait` in `_spin`, however busy or nested the code is just then.
 
-    Threads that are begun meanwhile inherit that. It ends with the block: processes that the caller starts later would
-    inherit it, too, and never hear Ctrl-C.
+    Threads that are begun meanwhile inherit that. A library's thread that was there before may still receive a signal;
+    it is sent on to the main thread, where it waits. All of it ends with the block: processes that the caller starts
+    later would inherit it, too, and never hear Ctrl-C.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    handlers = {number: signal.signal(number, _send_to_main_thread) for number in STOP_SIGNALS}
     try:
         yield
     finally:
         while signal.sigtimedwait(STOP_SIGNALS, 0):  # a second Ctrl-C: the node has ended already
             pass
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _send_to_main_thread(number: int, _: object) -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def run_simple_node(
