@@ -54,5 +54,6 @@ def keep_all_freed_memory() -> None:
 
 def _mallopt(settings: Mapping[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for setting, value in settings.items() if mallopt else ():
-        mallopt(setting, value)
+    if mallopt is not None:
+        for setting, value in settings.items():
+            mallopt(setting, value)

@@ -76,16 +76,24 @@ class ErrorCounter:
         detected, actual = boxes.values[hits[:, 0]], truth.values[hits[:, 1]]
         labels = truth.labels[hits[:, 1]]
         turned = np.abs(box_errors(detected, actual, labels)[:, 3])
-        self._headings.append(np.column_stack([labels, np.hypot(*actual[:, 7:9].T), turned > REVERSED_RAD]))
+        speed, wrong = np.linalg.norm(actual[:, 7:9], axis=1), (turned > REVERSED_RAD).astype(float)
+        self._headings.append(np.column_stack([labels, speed, wrong]))
 
     def result(self) -> ErrorSources:
         """Compute the figures of all frames so far."""
         rows = np.concatenate(self._headings)
         moving = rows[:, 1] > MOVING_MPS
+        as_found, class_right, place_right, no_background, none_missed = (
+            curves.average_precision() for curves in self._curves.values()
+        )
         return ErrorSources(
-            *(curves.average_precision() for curves in self._curves.values()),
-            _headings(rows[~moving]),
-            _headings(rows[moving]),
+            as_found=as_found,
+            class_right=class_right,
+            place_right=place_right,
+            no_background=no_background,
+            none_missed=none_missed,
+            standing=_headings(rows[~moving]),
+            moving=_headings(rows[moving]),
         )
 
 

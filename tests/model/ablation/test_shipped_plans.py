@@ -16,6 +16,7 @@ PLANS = (
     "masks_lidar",
     "robustness",
     "study_camera",
+    "study_camera_short",
     "study_lidar",
     "study_lidar_short",
     "unlabelled",
