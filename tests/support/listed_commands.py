@@ -147,6 +147,7 @@ LISTED = {
     FOR_HOURS: (
         "vexkd train lidar_pillar_small --dataroot data --version v1.0-mini --out run",
         "vexkd distill config/model/vexkd_teacher_small.yaml --teacher runs/lidar --set training.epochs=2 …",
+        "vexkd train config/model/lidar_pillar_small.yaml --weights models/lidar_distilled --set training.epochs=2 …",
         "vexkd distill config/model/lidar_pillar_small.yaml --teacher runs/teacher --cache cache "
         "--set training.epochs=2 --set 'distillation.inherit=[bev,detection,segmentation]' "
         "--set distillation.masks=ones …",
