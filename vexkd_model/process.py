@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
 def keep_all_freed_memory() -> None:
     """Let the C library use all freed memory again, whatever its size: for a training, whose steps are alike.
 
-    Every map of a step otherwise takes its pages anew from the kernel: 6 to 20 % of a step's time on a virtual machine.
+    Every map of a step otherwise takes its pages anew from the kernel: 6 to 22 % of a step's time on a virtual machine.
     """
     _mallopt({M_TRIM_THRESHOLD: -1, M_MMAP_MAX: 0})
 

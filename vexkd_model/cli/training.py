@@ -25,18 +25,25 @@ if TYPE_CHECKING:
     from vexkd_model.data.index import FrameIndex
 
 
+def _set_up() -> None:
+    """Set up a process that trains."""
+    from vexkd_model.process import keep_all_freed_memory, set_up_process
+    from vexkd_model.training.train import quiet_lightning
+
+    set_up_process()
+    keep_all_freed_memory()
+    quiet_lightning()
+
+
 def train(arguments: argparse.Namespace) -> None:
     from vexkd_model.config import load_config
 
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
 
-    from vexkd_model.process import keep_all_freed_memory, set_up_process
-    from vexkd_model.training.train import quiet_lightning, train
+    from vexkd_model.training.train import train
 
-    set_up_process()
-    keep_all_freed_memory()
-    quiet_lightning()
+    _set_up()
     first = train(
         config,
         index,
@@ -59,13 +66,9 @@ def distill(arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config, arguments.set)
     index = open_index(arguments, default=0)
 
-    from vexkd_model.process import keep_all_freed_memory, set_up_process
     from vexkd_model.training.distill import distill
-    from vexkd_model.training.train import quiet_lightning
 
-    set_up_process()
-    keep_all_freed_memory()
-    quiet_lightning()
+    _set_up()
     first = distill(
         config,
         arguments.teacher,
@@ -114,15 +117,12 @@ def _trained(arguments: argparse.Namespace) -> str:
 
 
 def extend(arguments: argparse.Namespace) -> None:
-    from vexkd_model.process import keep_all_freed_memory, set_up_process
     from vexkd_model.training.distill import distill
     from vexkd_model.training.extend import extend_run
     from vexkd_model.training.run import RECORD, training_index
-    from vexkd_model.training.train import quiet_lightning, train
+    from vexkd_model.training.train import train
 
-    set_up_process()
-    keep_all_freed_memory()
-    quiet_lightning()
+    _set_up()
     run: Path = arguments.run
     config = extend_run(run, arguments.epochs)
     record, index = json.loads((run / RECORD).read_text()), training_index(run, arguments.index)

@@ -69,8 +69,9 @@ class ErrorCounter:
         """Add one frame; truth: the annotated boxes that hold a LiDAR or radar point."""
         boxes, scores, truth = in_range(prediction, truth)
         found = replace(prediction, boxes=boxes, scores=scores)
+        distances = _distances(boxes, truth)
         for mend, curves in self._curves.items():
-            curves.update(*mend(found, truth, _distances(boxes, truth)))
+            curves.update(*mend(found, truth, distances))
         hits = match_by_centre(boxes, scores, truth).hits
         hits = hits[DIRECTED[truth.labels[hits[:, 1]]]]
         detected, actual = boxes.values[hits[:, 0]], truth.values[hits[:, 1]]
@@ -82,7 +83,7 @@ class ErrorCounter:
     def result(self) -> ErrorSources:
         """Compute the figures of all frames so far."""
         rows = np.concatenate(self._headings)
-        moving = rows[:, 1] > MOVING_MPS
+        standing, moving = rows[:, 1] <= MOVING_MPS, rows[:, 1] > MOVING_MPS  # neither where the speed is unknown
         as_found, class_right, place_right, no_background, none_missed = (
             curves.average_precision() for curves in self._curves.values()
         )
@@ -92,7 +93,7 @@ class ErrorCounter:
             place_right=place_right,
             no_background=no_background,
             none_missed=none_missed,
-            standing=_headings(rows[~moving]),
+            standing=_headings(rows[standing]),
             moving=_headings(rows[moving]),
         )
 

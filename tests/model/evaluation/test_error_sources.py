@@ -83,6 +83,11 @@ def test_reversed_headings_are_told_apart_by_speed():
     assert made.moving["bus"].reversed is None and "barrier" not in made.standing
 
 
+def test_an_object_of_unknown_speed_neither_stands_nor_moves():
+    made = sources(boxes((CAR, 10, 0, np.nan)), boxes((CAR, 10, 3.1, 0)))
+    assert (made.standing["car"].found, made.moving["car"].found) == (0, 0)
+
+
 def test_frames_without_detections_or_objects_count():
     counter = ErrorCounter()
     nothing, car = boxes(), boxes((CAR, 10, 0, 0))
