@@ -1,22 +1,20 @@
 """What every test runs under: DDS that stays on this machine, and a ROS domain for each process that runs tests.
 
-Workers of one run, and runs beside one another, therefore do not see each other's nodes.
+Workers of one run, runs beside one another, and demos that tests start therefore do not see each other's nodes.
 """
 
 import os
 import shutil
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
 
-from vexkd_ros.dds import DOMAINS, this_machine
+from vexkd_ros.dds import held_domain, this_machine
 
-RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process {os.getpid()}")
 DISTRO = os.environ.get("ROS_DISTRO")
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-os.environ |= this_machine(DOMAINS[(zlib.crc32(RUN.encode()) + WORKER) % len(DOMAINS)])
+DOMAIN, HOLDER = held_domain()  # held as long as this process lives, also while no test has a node
+os.environ |= this_machine(DOMAIN)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

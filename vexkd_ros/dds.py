@@ -24,13 +24,24 @@ def this_machine(domain: int) -> dict[str, str]:
     return names | ({"ROS_LOCALHOST_ONLY": "1"} if os.environ.get("ROS_DISTRO") == "humble" else {})
 
 
-def free_domain() -> int:
-    """Find a domain whose first participant's port, 7410 + 250 · domain, nobody has bound."""
+def held_domain() -> tuple[int, socket.socket]:
+    """Take a domain whose first participant's port, 7410 + 250 · domain, nobody has bound.
+
+    Returns the domain and the bound socket: until it is closed, neither this function nor free_domain gives the domain
+    to anybody else. Participants of the domain take the next ports.
+    """
     for domain in random.sample(DOMAINS, len(DOMAINS)):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7410 + 250 * domain))
-                return domain
-            except OSError:
-                continue
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            holder.bind(("", 7410 + 250 * domain))
+            return domain, holder
+        except OSError:
+            holder.close()
     raise UserError("ROS_DOMAIN_ID: all domains from 1 to 101 are in use on this machine")
+
+
+def free_domain() -> int:
+    """Find a domain that nobody uses or holds at the moment."""
+    domain, holder = held_domain()
+    holder.close()
+    return domain

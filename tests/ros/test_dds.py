@@ -14,6 +14,14 @@ def test_a_domain_where_somebody_listens_is_not_taken(monkeypatch: pytest.Monkey
         assert dds.free_domain() == 94
 
 
+def test_a_domain_that_is_held_is_given_to_nobody_until_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dds.random, "sample", lambda domains, count: [93, 94])
+    domain, holder = dds.held_domain()
+    with holder:
+        assert (domain, dds.free_domain()) == (93, 94)
+    assert dds.free_domain() == 93
+
+
 @pytest.mark.parametrize(
     ("distro", "more"),
     [
