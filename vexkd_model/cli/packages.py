@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def export(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.package import save_package
-    from vexkd_model.training.run import BEST_CHECKPOINT, EVALUATION, LAST_CHECKPOINT, RECORD, load_run
+    from vexkd_model.training.run import BEST_CHECKPOINT, EVALUATION, INITIAL_WEIGHTS, LAST_CHECKPOINT, RECORD, load_run
     from vexkd_model.training.saved_evaluation import DETAILS
 
     student, config, epochs = load_run(arguments.run, BEST_CHECKPOINT if arguments.best else LAST_CHECKPOINT)
@@ -49,9 +49,8 @@ def export(arguments: argparse.Namespace) -> None:
         )
     metrics = json.loads(evaluation.read_text()) if evaluation.is_file() and not arguments.best else {}
     metrics.pop(DETAILS, None)
-    teacher = {"teacher": record["teacher"]} if "teacher" in record else {}
-    identity = {"identity": record["identity"]} if "identity" in record else {}
-    trained_on = {**record["data"], **identity, "command": record["command"], "epochs": epochs, **teacher}
+    known = {key: record[key] for key in ("identity", "teacher", INITIAL_WEIGHTS) if key in record}
+    trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **known}
     save_package(
         arguments.out,
         student,

@@ -35,7 +35,7 @@ from vexkd_model.figures.bev_figure import MAP_THRESHOLD, TRUTH, draw_detections
 from vexkd_model.figures.losses_figure import short_names
 from vexkd_model.figures.scene import Scene, load_scene
 from vexkd_model.training.pictures import cells_in_base_link, magnitude
-from vexkd_model.training.run import load_predictor, teacher_of
+from vexkd_model.training.run import load_predictor, taught_by
 from vexkd_model.types import SEGMENTATION_GRID, BevGrid, Prediction
 
 
@@ -157,5 +157,5 @@ def _sensors(config: ModelConfig) -> str:
 
 
 def _teaching(folder: Path) -> str:
-    teacher = teacher_of(folder)
-    return "without a teacher" if teacher is None else f"taught by {teacher['name']}"
+    teacher = taught_by(folder)
+    return "without a teacher" if teacher is None else f"taught by {teacher}"

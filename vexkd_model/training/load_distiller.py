@@ -1,5 +1,6 @@
 """Load the distiller of a finished distillation: its masks, and the teacher whose maps they mask."""
 
+import json
 from pathlib import Path
 
 from vexkd_model.config import ModelConfig, load_config
@@ -10,7 +11,7 @@ from vexkd_model.distill.pairing import check_pairing
 from vexkd_model.distill.teacher import Teacher, fingerprint
 from vexkd_model.errors import UserError
 from vexkd_model.model import build_model
-from vexkd_model.training.run import CONFIG, is_run, load_part, load_trained, read_checkpoint, teacher_of
+from vexkd_model.training.run import CONFIG, RECORD, is_run, load_part, load_trained, read_checkpoint
 
 
 def load_distiller(run: Path, teacher_from: Path | None = None) -> tuple[Distiller, ModelConfig]:
@@ -21,7 +22,7 @@ def load_distiller(run: Path, teacher_from: Path | None = None) -> tuple[Distill
     """
     if not is_run(run):
         raise UserError(f"{run}: is no run; `vexkd distill` makes one")
-    record = teacher_of(run)
+    record = json.loads((run / RECORD).read_text()).get("teacher")
     if record is None:
         raise UserError(f"{run}: was trained without a teacher and has no masks; give a run of `vexkd distill`")
     config = load_config(run / CONFIG)

@@ -14,6 +14,7 @@ from vexkd_model.config import ModelConfig, load_config
 from vexkd_model.data.identity import data_identity
 from vexkd_model.data.index import FrameIndex
 from vexkd_model.data.machine_made import machine_made
+from vexkd_model.deploy.card import StudentCard, read_card
 from vexkd_model.deploy.package import CARD, load_package
 from vexkd_model.deploy.predictor import Predictor, Runtime
 from vexkd_model.errors import UserError
@@ -24,6 +25,7 @@ CONFIG, RECORD, EVALUATION = "model.yaml", "run.json", "evaluation.json"
 EVALUATION_WITHOUT = "evaluation_without_{}.json"  # without lidar or camera
 LAST_CHECKPOINT, BEST_CHECKPOINT = Path("checkpoints", "last.ckpt"), Path("checkpoints", "best.ckpt")
 SYNTH_MANIFEST = "synth.json"
+INITIAL_WEIGHTS = "initial_weights"  # of a run's record and a card's trained_on
 
 
 def describe_data(index: FrameIndex) -> dict[str, Any]:
@@ -137,11 +139,17 @@ def load_predictor(
     return Predictor.load(folder, device, precision, runtime)
 
 
-def teacher_of(folder: Path) -> dict[str, str] | None:
-    """Teacher in the record of a run or the card of a package; None for a model trained without one."""
-    if is_run(folder):
-        return json.loads((folder / RECORD).read_text()).get("teacher")
-    return load_package(folder)[2].trained_on.get("teacher")
+def describe_initial_weights(package: Path, card: StudentCard) -> dict[str, Any]:
+    """Describe the package with whose weights a training begins, for the record of its run."""
+    return {"from": str(package), "weights_sha256": card.weights_sha256, "trained_on": card.trained_on}
+
+
+def taught_by(folder: Path) -> str | None:
+    """Name of the teacher of a run or package, or else of the weights with which its training began; None without."""
+    history = json.loads((folder / RECORD).read_text()) if is_run(folder) else read_card(folder)[1].trained_on
+    while "teacher" not in history and INITIAL_WEIGHTS in history:
+        history = history[INITIAL_WEIGHTS]["trained_on"]
+    return history["teacher"]["name"] if "teacher" in history else None
 
 
 def source_revision() -> str:

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from vexkd_model.training.data_module import TrainingDataModule
 from vexkd_model.training.fit import build_trainer, fit, started_run
 from vexkd_model.training.module import TrainingModule
 from vexkd_model.training.processes import trainer_arguments
+from vexkd_model.training.run import INITIAL_WEIGHTS, describe_initial_weights
 
 
 def train(
@@ -41,10 +43,10 @@ def train(
     """
     check_trainable(config, index)
     config = config.model_copy(update={"distillation": None})
-    initial = _initial_weights(weights, config) if weights else None
+    initial, record = _initial_weights(weights, config) if weights else (None, {})
     processes = trainer_arguments(devices, nodes, idle_parameters=False, device=device)
     trainer = build_trainer(config.training, run, interactive, processes)
-    with started_run(trainer, config, index, resume) as start:
+    with started_run(trainer, config, index, resume, record) as start:
         data = TrainingDataModule(config, index, workers, start.shard, start.epoch)
         model = build_model(config)
         if start.checkpoint is None:
@@ -52,15 +54,18 @@ def train(
         return fit(trainer, TrainingModule(config, model, data.total_steps), data, start.checkpoint)
 
 
-def _initial_weights(weights: Path, config: ModelConfig) -> dict[str, Tensor]:
-    """Load the weights of a package; UserError if they know another frame than the configuration's."""
-    model, known, _ = load_package(weights)
+def _initial_weights(weights: Path, config: ModelConfig) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load the weights of a package, and what the run's record says of them.
+
+    UserError if they know another frame than the configuration's.
+    """
+    model, known, card = load_package(weights)
     if known.frame != config.frame:
         raise UserError(
             f"--weights {weights}: frame: differs from that of {config.name}, and these weights know no other; train "
             f"with {weights / CONFIG} as the configuration, or copy its frame"
         )
-    return model.state_dict()
+    return model.state_dict(), {INITIAL_WEIGHTS: describe_initial_weights(weights, card)}
 
 
 def initialise_weights(

@@ -12,8 +12,9 @@ from vexkd_model.errors import UserError
 from vexkd_model.sensor_check.statistics import CameraStatistics, InputStatistics, Spread
 from vexkd_model.synth import synthesise
 from vexkd_model.synth.like import sensors_like, sensors_of_card
+from vexkd_model.training.run import taught_by
 
-SHIPPED = Path(__file__).parents[3] / "models" / "lidar_plain"
+SHIPPED = Path(__file__).parents[3] / "models" / "lidar_distilled"
 VERSION = "v1.0-trainval"
 VAN = LidarSensor(
     elevations=(-22.0, -15.0, -10.0, -7.0, -4.5, -2.5, -1.0, 1.0),
@@ -61,6 +62,12 @@ def test_a_shipped_student_goes_on_with_a_new_sensor_and_its_card_says_which(dat
     before, after = (load_package(folder)[0].state_dict() for folder in (SHIPPED, package))
     moved = {name: (after[name] - before[name]).abs().max().item() for name in before if name.endswith("weight")}
     assert 0 < max(moved.values()) < 0.01  # one step from the shipped weights
+
+    began = card.trained_on["initial_weights"]
+    assert began["weights_sha256"] == read_card(SHIPPED)[1].weights_sha256 and began["from"] == str(SHIPPED)
+    # The teacher of the shipped student, which its own card names, is the new one's too, at one remove.
+    assert "teacher" not in card.trained_on and taught_by(run) == taught_by(package) == taught_by(SHIPPED)
+    assert taught_by(SHIPPED) == "vexkd_teacher_small"
 
     like = sensors_like(package).lidar
     assert (like.beams, like.rate, like.intensity_max) == (8, 10, 1)
