@@ -1,6 +1,5 @@
 """Warnings about parameters that nobody reads: misspelt ones, and files for a node of another name."""
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -10,6 +9,8 @@ from typing import Any
 import yaml
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
+
+from vexkd_model.errors import did_you_mean
 
 PARAMETERS = "ros__parameters"
 HINTS = {
@@ -28,10 +29,7 @@ def warn_of_unused_parameters(node: Node, args: Sequence[str]) -> None:
     known = sorted(node.get_parameters_by_prefix(""))
     for name in sorted(given):
         if not node.has_parameter(name) and not name.startswith("qos_overrides."):
-            near = difflib.get_close_matches(name, known, 1)
-            node.get_logger().warning(
-                f"parameter {name}: this node has none of that name" + (f"; did you mean {near[0]}?" if near else "")
-            )
+            node.get_logger().warning(f"parameter {name}: this node has none of that name{did_you_mean(name, known)}")
     for path in _parameter_files(args):
         sections = list(_sections(yaml.safe_load(path.read_text()) or {}))
         if sections and not any(names_node(section, node.get_fully_qualified_name()) for section in sections):

@@ -17,7 +17,7 @@ from vexkd_model.config.camera import CameraConfig, LiftSplatConfig
 from vexkd_model.config.distill import DistillationConfig
 from vexkd_model.config.frame import FrameConfig
 from vexkd_model.config.heads import DetectionConfig, SegmentationConfig
-from vexkd_model.config.known_keys import did_you_mean, known_keys
+from vexkd_model.config.known_keys import did_you_mean_key, known_keys
 from vexkd_model.config.lidar import LidarConfig, PillarEncoderConfig
 from vexkd_model.config.reading import parse_section, read_mapping
 from vexkd_model.config.section import GridConfig, Section
@@ -153,7 +153,7 @@ def _override(values: dict, override: str) -> None:
         section = section.get(parent) if isinstance(section, dict) else None
     # A key that the file leaves to its default may be set, too; one that nobody knows is an error of the model's.
     if not isinstance(section, dict) or not last:
-        similar = did_you_mean(key, known_keys(ModelConfig)) if last else ""
+        similar = did_you_mean_key(key, known_keys(ModelConfig)) if last else ""
         raise UserError(f"--set {key}: the configuration has no such key{similar}")
     try:
         section[last] = parse_yaml(text)

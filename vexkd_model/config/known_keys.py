@@ -26,7 +26,7 @@ def _sections(annotation: object) -> Iterator[type[Section]]:
         yield from _sections(argument)
 
 
-def did_you_mean(key: str, known: Sequence[str]) -> str:
+def did_you_mean_key(key: str, known: Sequence[str]) -> str:
     """Suggest the known key that a misspelt or misplaced one comes next to; empty where none is near."""
     parts = [part for part in key.split(".") if not part.isdigit()]
     parent, last = ".".join(parts[:-1]), parts[-1]
@@ -37,10 +37,4 @@ def did_you_mean(key: str, known: Sequence[str]) -> str:
         or get_close_matches(".".join(parts), namesakes, n=1, cutoff=0.0)
         or get_close_matches(".".join(parts), known, n=1, cutoff=0.8)
     )
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def did_you_mean_name(name: str, known: Sequence[str]) -> str:
-    """Suggest the nearest of known names; empty where none is near."""
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""

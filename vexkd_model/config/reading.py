@@ -8,10 +8,10 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from vexkd_model.config.known_keys import did_you_mean, did_you_mean_name, known_keys
+from vexkd_model.config.known_keys import did_you_mean_key, known_keys
 from vexkd_model.config.section import Section
 from vexkd_model.config.strict_yaml import SurprisingYaml, parse_yaml
-from vexkd_model.errors import UserError
+from vexkd_model.errors import UserError, did_you_mean
 
 SomeSection = TypeVar("SomeSection", bound=Section)
 CHECKOUT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def read_mapping(path: Path, kind: str, folder: str, example: str) -> dict:
         values = parse_yaml(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         shipped = {file.stem for place in _places() for file in (place / folder).glob("*.yaml")}
-        similar = did_you_mean_name(Path(path).stem, sorted(shipped))
+        similar = did_you_mean(Path(path).stem, sorted(shipped))
         raise UserError(f"{path}: no such file; {kind}s lie in {folder}/{similar}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
@@ -66,7 +66,7 @@ def parse_section(section: type[SomeSection], values: dict, source: str, kind: s
         first = error.errors()[0]
         key = ".".join(_place(first["loc"], values)) or kind
         unknown = first["type"] == "extra_forbidden"
-        message = f"unknown key{did_you_mean(key, known_keys(section)) or CURE}" if unknown else first["msg"]
+        message = f"unknown key{did_you_mean_key(key, known_keys(section)) or CURE}" if unknown else first["msg"]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UserError(f"{source}: {key}: {message}{more}") from None
 

@@ -7,8 +7,8 @@ from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 from rclpy.parameter import Parameter, parameter_value_to_python
 
-from vexkd_model.errors import UserError
-from vexkd_ros.remote.session import Session, did_you_mean
+from vexkd_model.errors import UserError, did_you_mean
+from vexkd_ros.remote.session import Session
 
 DOUBLES = ParameterType.PARAMETER_DOUBLE, ParameterType.PARAMETER_DOUBLE_ARRAY
 

@@ -1,16 +1,15 @@
 """Session with other nodes over DDS: finds them and calls their services, with errors of one line."""
 
-import difflib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
-from vexkd_model.errors import UserError
+from vexkd_model.errors import UserError, did_you_mean
 
 STEP_S = 0.05
 QUIET_S = 1.0  # without news, after which all that is there is taken as known
@@ -60,7 +59,7 @@ class Session:
         if not self.spin(self.timeout_s, until=lambda: full in self.nodes()):
             there = sorted(self.nodes())
             others = f"there are {', '.join(there)}" if there else "there is none; ROS_DOMAIN_ID is that of the node?"
-            raise UserError(f"{full}: no such node within {self.timeout_s:g} s{did_you_mean(full, there)}; {others}")
+            raise UserError(f"{full}: no such node within {self.timeout_s:g} s; {others}{did_you_mean(full, there)}")
         return full
 
     def nodes(self) -> set[str]:
@@ -81,9 +80,3 @@ class Session:
             return future.result()
         finally:
             self.node.destroy_client(client)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the nearest known name, as a part of a sentence; empty where none is near."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f" (did you mean {near[0]}?)" if near else ""
