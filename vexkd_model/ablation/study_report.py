@@ -70,6 +70,7 @@ def _preface(study: Study) -> str:
             "rows have the same seeds, sd(d)/√n of the differences d; otherwise *independent*, "
             "√(s²/n + s₀²/n₀)."
         )
+        lines += _other_revisions(study.rows, study.baseline)
     return "\n".join(lines)
 
 
@@ -87,6 +88,18 @@ def _other_data(study: Study) -> list[str]:
             if "unlabelled" in record.data:
                 lines.append(f"Without labels, row {row.name} saw: {_data(record.data['unlabelled'])}.")
     return lines
+
+
+def _other_revisions(rows: Sequence[StudyRow], baseline: StudyRow) -> list[str]:
+    """Name the rows of which a seed was trained by a revision of the code that trained no seed of the baseline."""
+    ours = {record.source_revision for record in baseline.records.values()}
+    others = [row.name for row in rows if {record.source_revision for record in row.records.values()} - ours]
+    if not ours or not others:
+        return []
+    return [
+        f"Trained by another revision of the code than {baseline.name}, so that what the code changed is in their "
+        f"differences, too: {', '.join(others)} (revisions below)."
+    ]
 
 
 def _scores(study: Study) -> str:

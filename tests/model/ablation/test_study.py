@@ -100,6 +100,18 @@ def test_a_row_trained_on_other_frames_is_named_and_another_evaluation_is_refuse
         rebuilt(folder, tmp_path / "out")
 
 
+def test_rows_that_another_revision_of_the_code_trained_are_named(study, tmp_path):
+    folder = study()
+    assert "another revision" not in rebuilt(folder, tmp_path / "same")["study.md"].decode()
+    path = folder / "vexkd-seed2.json"
+    write_record(path, read_record(path).model_copy(update={"source_revision": "b" * 40}))
+    text = rebuilt(folder, tmp_path / "out")["study.md"].decode()
+    assert "Trained by another revision of the code than plain, " in text and "differences, too: vexkd (" in text
+    for row in ("plain-seed1", "plain-seed2"):
+        (folder / f"{row}.json").unlink()
+    assert "another revision" not in rebuilt(folder, tmp_path / "alone")["study.md"].decode()
+
+
 def test_a_teacher_that_was_trained_again_is_said(study, tmp_path):
     path = study() / "vexkd-seed2.json"
     record = read_record(path)
