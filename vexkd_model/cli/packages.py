@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vexkd_model.cli.arguments import (
     add_command,
@@ -25,30 +25,10 @@ if TYPE_CHECKING:
 
 def export(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.package import save_package
-    from vexkd_model.training.run import BEST_CHECKPOINT, EVALUATION, INITIAL_WEIGHTS, LAST_CHECKPOINT, RECORD, load_run
-    from vexkd_model.training.saved_evaluation import DETAILS
+    from vexkd_model.training.run import BEST_CHECKPOINT, INITIAL_WEIGHTS, LAST_CHECKPOINT, RECORD, load_run
 
     student, config, epochs = load_run(arguments.run, BEST_CHECKPOINT if arguments.best else LAST_CHECKPOINT)
     record = json.loads((arguments.run / RECORD).read_text())
-    evaluation = arguments.run / EVALUATION
-    if arguments.best:
-        print(f"{evaluation}: is of the last checkpoint, so the card of the best one will state no metrics")
-    elif not evaluation.is_file():
-        writer = [
-            "vexkd",
-            "evaluate",
-            str(arguments.run),
-            "--dataroot",
-            "DATAROOT",
-            "--version",
-            record["data"]["version"],
-        ]
-        print(
-            f"{evaluation}: absent, so the card will state no metrics; `{shlex.join(writer)}` writes it",
-            file=sys.stderr,
-        )
-    metrics = json.loads(evaluation.read_text()) if evaluation.is_file() and not arguments.best else {}
-    metrics.pop(DETAILS, None)
     known = {key: record[key] for key in ("identity", "teacher", INITIAL_WEIGHTS) if key in record}
     trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **known}
     save_package(
@@ -56,7 +36,7 @@ def export(arguments: argparse.Namespace) -> None:
         student,
         config,
         trained_on,
-        metrics,
+        _metrics(arguments, record["data"]["version"]),
         record["source_revision"],
         _inputs_of(arguments.run, arguments.index, config),
         arguments.half,
@@ -65,6 +45,24 @@ def export(arguments: argparse.Namespace) -> None:
         f"{arguments.out}: student package complete; next, thresholds and calibrated scores: "
         f"vexkd calibrate {shlex.quote(str(arguments.out))} --dataroot DATAROOT --version {record['data']['version']}"
     )
+
+
+def _metrics(arguments: argparse.Namespace, version: str) -> dict[str, Any]:
+    """Figures for the card: those of --evaluation, else the run's own; none, and a line that says so, without them."""
+    from vexkd_model.training.run import EVALUATION
+    from vexkd_model.training.saved_evaluation import figures_of_file
+
+    own = arguments.run / EVALUATION
+    if arguments.evaluation:
+        return figures_of_file(arguments.evaluation)
+    if arguments.best:
+        print(f"{own}: is of the last checkpoint, so the card of the best one will state no metrics")
+        return {}
+    if own.is_file():
+        return figures_of_file(own)
+    words = ["vexkd", "evaluate", str(arguments.run), "--dataroot", "DATAROOT", "--version", version]
+    print(f"{own}: absent, so the card will state no metrics; `{shlex.join(words)}` writes it", file=sys.stderr)
+    return {}
 
 
 def _inputs_of(run: Path, index_dir: Path | None, config: "ModelConfig") -> "InputStatistics | None":
@@ -175,6 +173,13 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
         "--best",
         action="store_true",
         help="of the best validation, instead of the last checkpoint; needs a training with training.validation",
+    )
+    command.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="FILE",
+        help="what `vexkd evaluate RUN --json FILE` measured on other data than the run's, for the card to state "
+        "(default: the run's own evaluation)",
     )
     command.add_argument(
         "--half",

@@ -18,6 +18,7 @@ from vexkd_model.evaluation.split import SplitResult
 from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, RECORD, describe_data, is_run, trained_on
 
 DETAILS = "details"
+OF_A_CARD = ("data", "subset_of_scenes", "runtime", "command", "detection", "map")
 
 
 class SavedEvaluation(NamedTuple):
@@ -64,6 +65,18 @@ def read_evaluation(place: Path) -> SavedEvaluation | None:
         metrics = read_card(place)[1].metrics
         return parse_report(metrics, place / CARD) if metrics else None
     raise UserError(f"{place}: neither a run, a package nor a JSON of `vexkd evaluate`")
+
+
+def figures_of_file(path: Path) -> dict[str, Any]:
+    """Read what a card states of a saved evaluation: data, command and metrics, without curves and causes of errors.
+
+    UserError if the file is none, or of a sensor left out.
+    """
+    report = _read(path)
+    parse_report(report, path)
+    if "dropped" in report:
+        raise UserError(f"{path}: was made without {report['dropped']}; a card states what the whole model can do")
+    return {key: report[key] for key in OF_A_CARD if key in report}
 
 
 def _read(path: Path) -> Any:

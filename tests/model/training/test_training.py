@@ -227,6 +227,14 @@ def test_train_evaluate_export_and_the_vehicle_agree(
     assert card["trained_on"]["split"] == "mini_train" and card["trained_on"]["epochs"] == EPOCHS
     assert card["inputs"]["lidar"]["frames"] == len(FrameIndex.open(tiny_index_dir, "mini_train"))
     assert card["inputs"]["cameras"] == [] and str(tiny_index_dir) not in (package / "card.json").read_text()
+    elsewhere = ["export", str(run), str(tmp_path / "elsewhere"), "--evaluation"]
+    main([*elsewhere, str(tmp_path / "figures.json")])
+    stated = json.loads((tmp_path / "elsewhere" / "card.json").read_text())["metrics"]
+    assert stated["detection"] == of_package["detection"] and not {"errors", "details"} & stated.keys()
+    (tmp_path / "dropped.json").write_text(json.dumps(of_package | {"dropped": "lidar"}))
+    for name, named in (("dropped.json", "was made without lidar"), ("submission.json", "not an evaluation")):
+        with pytest.raises(SystemExit, match=named):
+            main([*elsewhere, str(tmp_path / name)])
     printed = capsys.readouterr()
     assert "mean (mAP)" in printed.out and f"epoch {EPOCHS}/{EPOCHS} step 3/3 loss " in printed.err
 
