@@ -168,6 +168,13 @@ LISTED = {
         "--out runs/camera_distilled",
         "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-trainval --out runs/first "
         "--workers 1 --set training.epochs=4",
+        "vexkd synth more --preset bench-small-x4 --seed 1 --scenes $S --workers 2",
+        "vexkd prepare more --version v1.0-trainval",
+        "vexkd train config/model/lidar_pillar_small.yaml --weights models/lidar_distilled --dataroot more "
+        "--version v1.0-trainval --split train --out runs/lidar_more --workers 1 --set training.epochs=2",
+        "vexkd evaluate runs/lidar_more --dataroot data --version v1.0-trainval --split val --errors "
+        "--json runs/lidar_more.json",
+        "vexkd export runs/lidar_more models/lidar_distilled --evaluation runs/lidar_more.json",
         "vexkd synth data-x4 --preset bench-small-x4 --seed 1 --workers 2",
         "vexkd prepare data-x4 --version v1.0-trainval --workers 2",
         "vexkd synth data --preset bench-small --seed 21 --scenes $S --workers 2",
