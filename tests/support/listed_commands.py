@@ -168,6 +168,7 @@ LISTED = {
         "--out runs/camera_distilled",
         "vexkd train config/model/lidar_pillar_small.yaml --dataroot data --version v1.0-trainval --out runs/first "
         "--workers 1 --set training.epochs=4",
+        "vexkd train config/model/bevdet_small.yaml --weights models/camera_distilled --set training.epochs=1 …",
         "vexkd synth more --preset bench-small-x4 --seed 1 --scenes $S --workers 2",
         "vexkd prepare more --version v1.0-trainval",
         "vexkd train config/model/lidar_pillar_small.yaml --weights models/lidar_distilled --dataroot more "
