@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 
 def export(arguments: argparse.Namespace) -> None:
     from vexkd_model.deploy.package import save_package
-    from vexkd_model.training.run import BEST_CHECKPOINT, INITIAL_WEIGHTS, LAST_CHECKPOINT, RECORD, load_run
+    from vexkd_model.training.run import BEST_CHECKPOINT, LAST_CHECKPOINT, RECORD, describe_training, load_run
 
     student, config, epochs = load_run(arguments.run, BEST_CHECKPOINT if arguments.best else LAST_CHECKPOINT)
     record = json.loads((arguments.run / RECORD).read_text())
-    known = {key: record[key] for key in ("identity", "teacher", INITIAL_WEIGHTS) if key in record}
-    trained_on = {**record["data"], "command": record["command"], "epochs": epochs, **known}
+    trained_on = {**describe_training(record), "command": record["command"], "epochs": epochs}
     save_package(
         arguments.out,
         student,

@@ -3,7 +3,7 @@
 import json
 import pickle
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +144,29 @@ def describe_initial_weights(package: Path, card: StudentCard) -> dict[str, Any]
     return {"from": str(package), "weights_sha256": card.weights_sha256, "trained_on": card.trained_on}
 
 
+def describe_training(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a training by its run's record: data and their identity, teacher, initial weights."""
+    return {**record["data"], **{key: record[key] for key in ("identity", "teacher", INITIAL_WEIGHTS) if key in record}}
+
+
+def trainings_of(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Describe the trainings of a run or package, the last one first: its own, and those of its initial weights.
+
+    None where nobody recorded any.
+    """
+    described: Mapping[str, Any] = {}
+    if is_run(folder):
+        described = describe_training(json.loads((folder / RECORD).read_text()))
+    elif (folder / CARD).is_file():
+        described = read_card(folder)[1].trained_on
+    while described:
+        yield described
+        described = described.get(INITIAL_WEIGHTS, {}).get("trained_on", {})
+
+
 def taught_by(folder: Path) -> str | None:
-    """Name of the teacher of a run or package, or else of the weights with which its training began; None without."""
-    history = json.loads((folder / RECORD).read_text()) if is_run(folder) else read_card(folder)[1].trained_on
-    while "teacher" not in history and INITIAL_WEIGHTS in history:
-        history = history[INITIAL_WEIGHTS]["trained_on"]
-    return history["teacher"]["name"] if "teacher" in history else None
+    """Name of the last teacher of a run or package, or of its initial weights; None where nobody taught them."""
+    return next((training["teacher"]["name"] for training in trainings_of(folder) if "teacher" in training), None)
 
 
 def source_revision() -> str:

@@ -15,7 +15,7 @@ from vexkd_model.evaluation.details import Details
 from vexkd_model.evaluation.detection import DetectionResult
 from vexkd_model.evaluation.map_iou import MapResult
 from vexkd_model.evaluation.split import SplitResult
-from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, RECORD, describe_data, is_run, trained_on
+from vexkd_model.training.run import EVALUATION, EVALUATION_WITHOUT, describe_data, is_run, trained_on, trainings_of
 
 DETAILS = "details"
 OF_A_CARD = ("data", "subset_of_scenes", "runtime", "command", "detection", "map")
@@ -104,16 +104,11 @@ def parse_report(report: Mapping[str, Any], path: Path) -> SavedEvaluation:
         raise UserError(f"{path}: not an evaluation; `vexkd evaluate … --json FILE` writes one") from None
 
 
-def training_data_of(folder: Path) -> Mapping[str, Any] | None:
-    """Return what a run or package was trained on, as `describe_data` does; None where nobody recorded it."""
-    if is_run(folder):
-        record = json.loads((folder / RECORD).read_text())
-        return {**record["data"], "identity": record.get("identity")}
-    return read_card(folder)[1].trained_on if (folder / CARD).is_file() else None
-
-
 def remembers(folder: Path, index: FrameIndex) -> bool:
-    """Check that a model was trained on the very split of an index."""
-    trained = training_data_of(folder) or {}
-    tables = (trained.get("identity") or {}).get("tables", index.tables)
-    return tables == index.tables and all(trained.get(key) == value for key, value in describe_data(index).items())
+    """Check that a model, or the weights with which its training began, saw the very split of an index in training."""
+
+    def same(trained: Mapping[str, Any]) -> bool:
+        tables = (trained.get("identity") or {}).get("tables", index.tables)
+        return tables == index.tables and all(trained.get(key) == value for key, value in describe_data(index).items())
+
+    return any(same(training) for training in trainings_of(folder))

@@ -24,7 +24,16 @@ from vexkd_model.errors import UserError
 from vexkd_model.evaluation.split import predict_split, score_split
 from vexkd_model.model import build_model
 from vexkd_model.training.module import TrainingModule
-from vexkd_model.training.run import CONFIG, LAST_CHECKPOINT, RECORD, load_run, trained_on
+from vexkd_model.training.run import (
+    CONFIG,
+    INITIAL_WEIGHTS,
+    LAST_CHECKPOINT,
+    RECORD,
+    describe_training,
+    load_run,
+    trained_on,
+)
+from vexkd_model.training.saved_evaluation import remembers
 from vexkd_model.training.step import NAN_BATCH
 from vexkd_model.training.train import train
 
@@ -281,6 +290,17 @@ def test_a_card_states_nothing_of_data_that_the_run_was_not_trained_on(finished,
     assert json.loads((tmp_path / "student" / "card.json").read_text())["inputs"] is None
     with pytest.raises(SystemExit, match="not the data that"):
         main(["export", str(run), str(tmp_path / "student"), "--index", str(tiny_index_dir)])
+
+
+def test_frames_on_which_the_initial_weights_were_trained_are_not_new(finished, tiny_index_dir, tmp_path):
+    student, config, _ = load_run(finished)
+    before = describe_training(json.loads((finished / RECORD).read_text()))
+    adapted = {"dataset": "of a van", INITIAL_WEIGHTS: {"trained_on": before}}
+    for name, trained in (("adapted", adapted), ("other", {"dataset": "of a van"})):
+        save_package(tmp_path / name, student, config, trained, {}, "test")
+    seen, new = (FrameIndex.open(tiny_index_dir, split) for split in ("mini_train", "mini_val"))
+    assert remembers(finished, seen) and remembers(tmp_path / "adapted", seen)
+    assert not remembers(tmp_path / "adapted", new) and not remembers(tmp_path / "other", seen)
 
 
 def test_a_training_begins_with_the_weights_of_a_package_of_the_same_model(
