@@ -152,7 +152,7 @@ def describe_training(record: Mapping[str, Any]) -> dict[str, Any]:
 def trainings_of(folder: Path) -> Iterator[Mapping[str, Any]]:
     """Describe the trainings of a run or package, the last one first: its own, and those of its initial weights.
 
-    None where nobody recorded any.
+    Yields nothing where nobody recorded any.
     """
     described: Mapping[str, Any] = {}
     if is_run(folder):

@@ -65,7 +65,7 @@ def test_a_shipped_student_goes_on_with_a_new_sensor_and_its_card_says_which(dat
 
     began = card.trained_on["initial_weights"]
     assert began["weights_sha256"] == read_card(SHIPPED)[1].weights_sha256 and began["from"] == str(SHIPPED)
-    # The teacher of the shipped student, which its own card names, is the new one's too, at one remove.
+    # The teacher of the shipped student, or of the weights that it began with, is the new one's, too.
     assert "teacher" not in card.trained_on and taught_by(run) == taught_by(package) == taught_by(SHIPPED)
     assert taught_by(SHIPPED) == "vexkd_teacher_small"
 
